@@ -1,0 +1,70 @@
+// Every bound in the program, each with its why and its source. Past a bound the answer is a stated
+// errno or error, never an allocation. Any plane.
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Longest path component, bytes. man path_resolution(7): NAME_MAX of every Linux file system. */
+export const NAME_MAX_BYTES = 255;
+/** Longest path in an archive, lock or manifest, bytes. limits.h PATH_MAX less its NUL. */
+export const PATH_MAX_BYTES = 4095;
+/** Longest symlink target, bytes. Linux refuses longer ones (PATH_MAX). */
+export const SYMLINK_MAX_BYTES = 4095;
+
+/** Largest LISAFS payload. LISAFS: message.go MaxMessageSize, 2 MiB less one page. */
+export const LISAFS_MESSAGE_MAX_BYTES = 2 * MIB - 4 * KIB;
+/** Channel window: 16 bytes of flipcall header, 4 of channel header, one largest payload, in pages. */
+export const CHANNEL_WINDOW_BYTES = 2 * MIB;
+/**
+ * Channels granted per connection. The client asks for 2 to 4 (LISAFS: channel.go maxChannels); at
+ * least one must be granted. Further ones get ENOMEM, which it takes quietly.
+ */
+export const CHANNELS_PER_CONNECTION_MAX = 4;
+/** Connections (mounts) of one sandbox: futex_waitv takes 128 words, one is the doorbell. */
+export const WAIT_WORDS_MAX = 128;
+export const CONNECTIONS_MAX = 64;
+
+/** Inodes a connection may hold alive in a stateful tree (an O_PATH FD each): EMFILE past it. */
+export const CONTROL_FDS_MAX = 65_536;
+/** Open FDs of one connection in a stateful tree or on incomplete files: EMFILE past it. */
+export const OPEN_FDS_MAX = 65_536;
+/** Open directories with a position, per connection: EMFILE past it. */
+export const OPEN_DIRS_MAX = 8_192;
+
+/**
+ * Files up to this size are completed inside OpenAt and donated. The sentry keeps the handle of the
+ * first open, so the first answer decides (lisafs-wire section 6). 91% of files are under 64 KiB.
+ */
+export const DONATE_MAX_BYTES = 4 * MIB;
+/** Fixed-size unit in which larger blobs are verified, fetched and cached: 128 to 256 KiB suit. */
+export const BLOCK_BYTES = 256 * KIB;
+/** Blobs over this size carry one digest per block, so a block can be trusted before the whole. */
+export const BLOCK_DIGESTS_OVER_BYTES = 1 * MIB;
+/** A parked request is answered EIO after this long. */
+export const MISS_DEADLINE_MS = 30_000;
+/** Parked requests of one gofer: one per communicator can exist, so this bounds a bug, not a client. */
+export const PARKED_MAX = 512;
+
+/** Bytes of a layer or snapshot index: 2^32 - 1 rows of nothing; offsets stay u32 within it. */
+export const INDEX_MAX_BYTES = 0xffff_ffff;
+/** Inodes in one index: about 20 times the largest conda environment seen. */
+export const INDEX_INODES_MAX = 16_000_000;
+/** Depth of directories in an index, view or archive. */
+export const TREE_DEPTH_MAX = 256;
+
+/** Entries in one archive at ingest; the largest conda package has about 60,000. */
+export const ARCHIVE_ENTRIES_MAX = 2_000_000;
+/** Bytes of all files in one archive. */
+export const ARCHIVE_BYTES_MAX = 64 * 1024 * MIB;
+/** Bytes of a package's own JSON (index.json, paths.json) held in memory. */
+export const METADATA_MAX_BYTES = 128 * MIB;
+
+/** A pack is closed when it reaches this size: large enough for few objects, small to re-upload. */
+export const PACK_TARGET_BYTES = 32 * MIB;
+/**
+ * A demand fetch takes neighbouring chunks of the pack up to this many compressed bytes in one
+ * request: the number of small files bounds the number of requests, and neighbours are imported next.
+ */
+export const FETCH_RUN_BYTES = 512 * KIB;
+/** Grafts in one view, besides its base. */
+export const GRAFTS_MAX = 256;
