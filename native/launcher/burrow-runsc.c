@@ -1,0 +1,637 @@
+/*
+ * burrow-runsc: runs a stock runsc and puts burrow-stub in the place of its gofer.
+ *
+ * Owns: the choice of runsc, the flags Burrow needs, the checks that can be made before anything is
+ * started, and the replacement of one exec under ptrace. Assumes: amd64 Linux. It parses its own argv
+ * and what `runsc flags` prints, nothing else; nothing of it lives on once the sandbox runs.
+ *
+ * The process that was called becomes runsc, so pid, exit code, signals, terminal and pid files stay
+ * as they would be. A helper, forked twice so that runsc has no child it doesn't know, seizes it
+ * before the exec, follows it to the exec of "runsc-gofer" (gofer-launch: section 8, method A),
+ * turns that image's first instructions into an execve of the stub and exits, which lets go of all.
+ */
+#define _GNU_SOURCE 1
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef __x86_64__
+#error "burrow-runsc replaces an exec with amd64 instructions; other architectures aren't supported"
+#endif
+
+#define VERSION "0.1.0"
+/* runsc's own code for "the runtime failed, not the workload". */
+#define EXIT_RUNTIME 128
+/* `runsc flags` of 2024 prints about 9 KB; past this it isn't a runsc. */
+#define FLAGS_MAX (256 * 1024)
+
+static char *rootDir; /* the project: two directories above the one this program is in */
+
+static void say(const char *format, ...) {
+    va_list args;
+    fputs("burrow-runsc: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+#define fail(...)                                                                                  \
+    do {                                                                                           \
+        say(__VA_ARGS__);                                                                          \
+        exit(EXIT_RUNTIME);                                                                        \
+    } while (0)
+
+__attribute__((format(printf, 1, 2))) static char *text(const char *format, ...) {
+    char *out = NULL;
+    va_list args;
+    va_start(args, format);
+    if (vasprintf(&out, format, args) < 0)
+        abort();
+    va_end(args);
+    return out;
+}
+
+static const char *setting(const char *name, const char *otherwise) {
+    const char *value = getenv(name);
+    return value && *value ? value : otherwise;
+}
+
+/* ---- finding programs ------------------------------------------------------------------------ */
+
+static bool isProgram(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* The absolute path of `name` in PATH, or NULL. This very program is never the answer. */
+static char *inPath(const char *name) {
+    struct stat self, st;
+    char *list = strdup(setting("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    if (!list || stat("/proc/self/exe", &self) != 0)
+        return NULL;
+    for (char *rest = list, *dir; (dir = strsep(&rest, ":"));) {
+        char *path = text("%s/%s", *dir ? dir : ".", name);
+        bool isSelf = stat(path, &st) == 0 && st.st_dev == self.st_dev && st.st_ino == self.st_ino;
+        char *absolute = !isSelf && isProgram(path) ? realpath(path, NULL) : NULL;
+        free(path);
+        if (absolute)
+            return absolute;
+    }
+    return NULL;
+}
+
+/* A program by the variable that names it, else by `fallback` (a path) or PATH. Never returns NULL. */
+static char *findProgram(const char *variable, const char *name, char *fallback, const char *next) {
+    const char *named = getenv(variable);
+    if (!named || !*named)
+        named = fallback;
+    char *path = named ? realpath(named, NULL) : inPath(name);
+    if (!path && named)
+        fail("%s isn't at %s: %s.\n  %s", name, named, strerror(errno), next);
+    if (!path)
+        fail("%s isn't in PATH.\n  %s", name, next);
+    if (!isProgram(path))
+        fail("%s can't be run: %s is not an executable file.\n  %s", name, path, next);
+    return path;
+}
+
+static void findRoot(void) {
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0)
+        fail("/proc isn't mounted, or hides this process: it is needed to find Burrow's own files.");
+    path[length] = 0;
+    for (int up = 0; up < 3; up++) { /* ROOT/build/native/burrow-runsc */
+        char *slash = strrchr(path, '/');
+        if (slash)
+            *slash = 0;
+    }
+    rootDir = strdup(path);
+}
+
+/* ---- what flags this runsc has --------------------------------------------------------------- */
+
+/* The output of `runsc flags`; Go's flag package prints "  -name [type]\n    \tusage" each. */
+static char *askFlags(const char *runsc) {
+    int out[2];
+    if (pipe2(out, O_CLOEXEC) != 0)
+        return NULL;
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDONLY);
+        dup2(null, 0);
+        dup2(out[1], 1);
+        dup2(out[1], 2); /* both revisions print to standard error */
+        execl(runsc, "runsc", "flags", (char *)NULL);
+        _exit(127);
+    }
+    close(out[1]);
+    char *listing = calloc(1, FLAGS_MAX);
+    size_t used = 0;
+    for (ssize_t n; listing && used < FLAGS_MAX - 1; used += (size_t)n) {
+        n = read(out[0], listing + used, FLAGS_MAX - 1 - used);
+        if (n < 0 && errno == EINTR)
+            n = 0;
+        else if (n <= 0)
+            break;
+    }
+    close(out[0]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return listing;
+}
+
+/* Reduces a listing to lines " name=" (takes a value) or " name" (a switch), each ended by \n. */
+static char *reduceFlags(const char *listing) {
+    char *table = calloc(1, strlen(listing) + 4), *to = table;
+    if (!table)
+        return NULL;
+    for (const char *line = listing; *line; line = strchrnul(line, '\n'), line += *line == '\n') {
+        if (strncmp(line, "  -", 3) != 0)
+            continue;
+        const char *name = line + 3;
+        size_t length = strcspn(name, " \t\n");
+        /* A switch has no type word; net-raw is one whose usage text quotes a word as if it were. */
+        bool hasValue = name[length] == ' ' && strncmp(name, "net-raw ", 8) != 0;
+        to += sprintf(to, " %.*s%s\n", (int)length, name, hasValue ? "=" : "");
+    }
+    return table;
+}
+
+static bool tableHas(const char *table, const char *name, bool *hasValue) {
+    char key[128];
+    if ((size_t)snprintf(key, sizeof key, " %s", name) >= sizeof key)
+        return false;
+    for (const char *at = table; (at = strstr(at, key)); at++) {
+        const char *end = at + strlen(key);
+        if (*end == '=' || *end == '\n') {
+            if (hasValue)
+                *hasValue = *end == '=';
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Its directory is $BURROW_STATE/launcher. A cache that can't be read or written is just not used. */
+static char *flagTable(const char *runsc) {
+    static const char magic[] = "burrow-runsc flags 1\n";
+    const char *state = setting("BURROW_STATE", "/var/lib/burrow");
+    struct stat st, held;
+    if (stat(runsc, &st) != 0)
+        return strdup("");
+    char *dir = text("%s/launcher", state);
+    char *path = text("%s/flags-%lx-%lx-%lx-%lx.%09lx", dir, (long)st.st_dev, (long)st.st_ino,
+                      (long)st.st_size, (long)st.st_mtim.tv_sec, (long)st.st_mtim.tv_nsec);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0) {
+        char *table = calloc(1, FLAGS_MAX);
+        /* Whoever could write this file could choose runsc's flags: only our own is believed. */
+        bool isOurs = fstat(fd, &held) == 0 && S_ISREG(held.st_mode) && held.st_uid == geteuid() &&
+                      !(held.st_mode & 022);
+        ssize_t n = isOurs && table ? read(fd, table, FLAGS_MAX - 1) : -1;
+        close(fd);
+        if (n > 0 && strncmp(table, magic, strlen(magic)) == 0)
+            return table;
+        free(table);
+    }
+    char *listing = askFlags(runsc);
+    char *table = listing ? reduceFlags(listing) : NULL;
+    if (!table || !tableHas(table, "root", NULL) || !tableHas(table, "platform", NULL))
+        fail("%s doesn't list its flags when asked (`runsc flags`): is it a runsc, and does it run here?\n"
+             "  Point BURROW_RUNSC at a working runsc.", runsc);
+    mkdir(state, 0755);
+    mkdir(dir, 0755);
+    char *aside = text("%s.%d", path, getpid());
+    fd = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd >= 0) {
+        size_t length = strlen(table);
+        bool isWhole = write(fd, magic, strlen(magic)) == (ssize_t)strlen(magic) &&
+                       write(fd, table, length) == (ssize_t)length && fchmod(fd, 0644) == 0;
+        if (close(fd) != 0 || !isWhole || rename(aside, path) != 0)
+            unlink(aside);
+    }
+    return table;
+}
+
+/* ---- reading and adding flags ---------------------------------------------------------------- */
+
+/* If arg is the flag `name` (either dash spelling): "" or what stands after "=", else NULL. */
+static const char *flagIs(const char *arg, const char *name) {
+    if (*arg != '-')
+        return NULL;
+    arg += arg[1] == '-' ? 2 : 1;
+    size_t length = strlen(name);
+    if (strncmp(arg, name, length) != 0 || (arg[length] && arg[length] != '='))
+        return NULL;
+    return arg + length + (arg[length] == '=');
+}
+
+/* Index of the subcommand past the global flags, or 0. Go's rules: "--" ends them, as does any word. */
+static int subcommandAt(char **argv, const char *table) {
+    for (int i = 1; argv[i]; i++) {
+        if (strcmp(argv[i], "--") == 0)
+            return argv[i + 1] ? i + 1 : 0;
+        if (argv[i][0] != '-' || !argv[i][1])
+            return i;
+        bool hasValue = false;
+        const char *name = argv[i] + (argv[i][1] == '-' ? 2 : 1);
+        if (!strchr(name, '=') && tableHas(table, name, &hasValue) && hasValue && argv[i + 1])
+            i++;
+    }
+    return 0;
+}
+
+/* The value of a global flag the caller gave (the last one counts, as in Go), or NULL. */
+static const char *given(char **argv, int end, const char *table, const char *flag) {
+    const char *value = NULL;
+    for (int i = 1; i < end && strcmp(argv[i], "--") != 0; i++) {
+        const char *here = flagIs(argv[i], flag);
+        bool hasValue = false;
+        const char *name = argv[i] + strspn(argv[i], "-");
+        if (!strchr(argv[i], '=') && tableHas(table, name, &hasValue) && hasValue) {
+            i++;
+            if (here)
+                here = argv[i];
+        } else if (here && !strchr(argv[i], '='))
+            here = "true";
+        if (here)
+            value = here;
+    }
+    return value;
+}
+
+static bool launchesGofer(const char *word) {
+    static const char *const names[] = {"run", "create", "start", "restore", "do", NULL};
+    for (int i = 0; names[i]; i++)
+        if (strcmp(word, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* The argv for runsc: the caller's, with what Burrow needs in front so that the caller's words win. */
+static char **withFlags(char **argv, int argc, int command, const char *table) {
+    static const struct { const char *name, *value; } wanted[] = {
+        {"directfs", "false"},                /* else the sentry wants host directories: section 5 */
+        {"overlay2", "none"},                 /* else a filestore is made in the root's source: 4 */
+        {"file-access-mounts", "exclusive"},  /* immutable trees: no revalidation, section 6 */
+        {"dcache", "100000"},                 /* default 1000: an import touches 10^4 names */
+    };
+    char **out = calloc((size_t)argc + 8, sizeof *out);
+    if (!out)
+        abort();
+    int n = 0;
+    bool isVirtual = tableHas(table, "directfs", NULL); /* 2024 or later */
+    out[n++] = argv[0];
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        /* 2022 has overlay2 but its default is none already, and it knows no word for it in a spec. */
+        bool isNeeded = strcmp(wanted[i].name, "overlay2") != 0 || isVirtual;
+        if (isNeeded && tableHas(table, wanted[i].name, NULL) &&
+            !given(argv, command, table, wanted[i].name))
+            out[n++] = text("--%s=%s", wanted[i].name, wanted[i].value);
+    }
+    memcpy(out + n, argv + 1, (size_t)argc * sizeof *argv); /* with the NULL */
+    return out;
+}
+
+static void refuseConflicts(char **argv, int command, const char *table) {
+    const char *directfs = given(argv, command, table, "directfs");
+    const char *overlay = given(argv, command, table, "overlay2");
+    if (directfs && strchr("1tT", directfs[0]) && directfs[0]) {
+        say("--directfs=%s can't work: with it the sandbox asks for host directories and does its file\n"
+            "  operations itself, but Burrow's tree has no host directory, so the mount will be refused\n"
+            "  (\"creating root file system: invalid argument\"). Leave it out or say --directfs=false.",
+            directfs);
+        exit(1);
+    }
+    if (overlay && (strncmp(overlay, "root:self", 9) == 0 || strncmp(overlay, "all:self", 8) == 0)) {
+        say("--overlay2=%s can't work: its filestore is a file inside the source of the mount, and\n"
+            "  a mount that Burrow serves has no host directory to put it in, so the mount will be refused.\n"
+            "  Leave it out, or use --overlay2=root:memory, root:dir=/PATH or none.", overlay);
+        exit(1);
+    }
+}
+
+/* ---- daemon on demand ------------------------------------------------------------------------ */
+
+static void detachStdio(void) {
+    int null = open("/dev/null", O_RDWR);
+    for (int fd = 0; fd < 3 && null >= 0; fd++)
+        dup2(null, fd);
+    syscall(SYS_close_range, 3U, ~0U, 0U);
+}
+
+static void startDaemon(const char *node) {
+    const char *cache = setting("BURROW_CACHE", "/var/cache/burrow");
+    char *program = text("%s/dist/lib/cli/main.js", rootDir);
+    if (strcmp(setting("BURROW_NO_DAEMON", ""), "1") == 0 || access(program, R_OK) != 0)
+        return;
+    /* A socket's path is bounded to 108 bytes, the cache's isn't: go through the directory's FD. */
+    int dir = open(cache, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/daemon.sock", dir);
+    bool isUp = dir >= 0 && sock >= 0 &&
+                (connect(sock, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
+    if (dir >= 0)
+        close(dir);
+    if (sock >= 0)
+        close(sock);
+    if (isUp)
+        return;
+    pid_t middle = fork();
+    if (middle == 0) {
+        if (fork() != 0)
+            _exit(0);
+        setsid();
+        detachStdio();
+        execl(node, node, program, "daemon", "start", "--cache", cache, (char *)NULL);
+        _exit(127);
+    }
+    while (middle > 0 && waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* ---- the helper: follow runsc to its gofer --------------------------------------------------- */
+
+static bool peek(pid_t pid, uint64_t at, void *out, size_t length) {
+    for (size_t done = 0; done < length; done += 8) {
+        errno = 0;
+        long word = ptrace(PTRACE_PEEKDATA, pid, (void *)(at + done), NULL);
+        if (errno)
+            return false;
+        memcpy((char *)out + done, &word, length - done < 8 ? length - done : 8);
+    }
+    return true;
+}
+
+static bool poke(pid_t pid, uint64_t at, const void *bytes, size_t length) {
+    for (size_t done = 0; done < length; done += 8) {
+        uint64_t word = 0;
+        if (length - done < 8 && !peek(pid, at + done, &word, 8))
+            return false;
+        memcpy(&word, (const char *)bytes + done, length - done < 8 ? length - done : 8);
+        if (ptrace(PTRACE_POKEDATA, pid, (void *)(at + done), (void *)word) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* argv[0] of an image that was just exec'd: its stack is argc, argv..., NULL, envp..., NULL. */
+static bool newImageName(pid_t pid, struct user_regs_struct *regs, char name[32]) {
+    uint64_t argv0;
+    memset(name, 0, 32);
+    if (ptrace(PTRACE_GETREGS, pid, NULL, regs) != 0 || regs->cs != 0x33 || /* 64-bit code only */
+        !peek(pid, regs->rsp + 8, &argv0, 8))
+        return false;
+    for (int at = 0; at < 24 && !memchr(name, 0, (size_t)at); at += 8)
+        if (!peek(pid, argv0 + (uint64_t)at, name + at, 8))
+            break;
+    return true;
+}
+
+/*
+ * Makes the stopped image exec `path` with its own argv and envp. The code is put at the entry point
+ * (a private mapping: the file isn't touched) and loads eax itself, since the return value of the
+ * execve that is just ending would overwrite what SETREGS puts there (feasibility).
+ */
+static bool replaceImage(pid_t pid, struct user_regs_struct *regs, const char *path) {
+    static const uint8_t code[] = {
+        0xb8, 0x3b, 0x00, 0x00, 0x00, /* mov eax, 59 (execve) */
+        0x0f, 0x05,                   /* syscall: comes back only if it failed */
+        0xbf, 0x7f, 0x00, 0x00, 0x00, /* mov edi, 127 */
+        0xb8, 0xe7, 0x00, 0x00, 0x00, /* mov eax, 231 (exit_group) */
+        0x0f, 0x05,                   /* syscall */
+    };
+    uint64_t argc;
+    size_t length = strlen(path) + 1;
+    uint64_t at = (regs->rsp - 256 - length) & ~15ULL; /* below the red zone of the new stack */
+    if (!peek(pid, regs->rsp, &argc, 8) || !poke(pid, at, path, length) ||
+        !poke(pid, regs->rip, code, sizeof code))
+        return false;
+    regs->rdi = at;
+    regs->rsi = regs->rsp + 8;
+    regs->rdx = regs->rsp + 8 + (argc + 1) * 8;
+    regs->orig_rax = (unsigned long long)-1; /* no syscall to restart */
+    return ptrace(PTRACE_SETREGS, pid, NULL, regs) == 0;
+}
+
+/*
+ * Returns when nothing is left to follow. The caller's exit lets go of every tracee at once: a seized
+ * task resumes with nothing pending (man ptrace, "If the tracer dies"; PTRACE_O_EXITKILL isn't set).
+ */
+static void follow(pid_t runsc, const char *stub) {
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR;) {
+        if (pid <= 0)
+            continue;
+        if (!WIFSTOPPED(status)) {
+            if (pid == runsc)
+                return; /* it ended; its gofer, if there was to be one, will not come */
+            continue;
+        }
+        int event = status >> 16, sig = WSTOPSIG(status);
+        if (event == PTRACE_EVENT_EXEC) {
+            struct user_regs_struct regs;
+            char name[32];
+            bool isKnown = newImageName(pid, &regs, name);
+            const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
+            if (isKnown && strcmp(base, "runsc-gofer") == 0) {
+                if (!replaceImage(pid, &regs, stub))
+                    kill(pid, SIGKILL); /* runsc reports it; the stock gofer must not serve instead */
+                ptrace(PTRACE_DETACH, pid, NULL, NULL);
+                return;
+            }
+            /* The sandbox traces children of its own: it must not be ours when it starts. */
+            if (isKnown && (strncmp(base, "runsc-sandbox", 13) == 0 ||
+                            strncmp(base, "gvisor_sentry", 13) == 0 ||
+                            strncmp(base, "gvisor-sentry", 13) == 0)) {
+                ptrace(PTRACE_DETACH, pid, NULL, NULL);
+                continue;
+            }
+            sig = 0;
+        } else if (event == PTRACE_EVENT_STOP) {
+            /* A group stop (^Z) stays one; a new task's first stop and others just go on. */
+            bool isGroup = sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+            if (isGroup && ptrace(PTRACE_LISTEN, pid, NULL, NULL) == 0)
+                continue;
+            sig = 0;
+        } else if (event)
+            sig = 0;
+        ptrace(PTRACE_CONT, pid, NULL, (void *)(long)sig);
+    }
+}
+
+/* In the helper: seize, report 0 or an errno, follow. */
+static void helper(pid_t runsc, const char *stub, int talk) {
+    int self = getpid(), go = 0, error = 0;
+    setsid();
+    signal(SIGPIPE, SIG_IGN);
+    if (write(talk, &self, sizeof self) != sizeof self || read(talk, &go, sizeof go) != sizeof go)
+        _exit(0);
+    long options = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+    if (ptrace(PTRACE_SEIZE, runsc, NULL, (void *)options) != 0)
+        error = errno;
+    if (write(talk, &error, sizeof error) != sizeof error || error)
+        _exit(0);
+    /* Hold nothing of the caller's: a pipe held open here would keep its reader waiting. */
+    if (chdir("/") != 0)
+        _exit(0);
+    detachStdio();
+    follow(runsc, stub);
+    _exit(0);
+}
+
+static long statusField(const char *name) {
+    char line[256];
+    long value = -1;
+    FILE *file = fopen("/proc/self/status", "re");
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, name, strlen(name)) == 0)
+            value = strtol(line + strlen(name), NULL, 10);
+    if (file)
+        fclose(file);
+    return value;
+}
+
+static void explainRefusal(int error) {
+    long tracer = statusField("TracerPid:"), filter = statusField("Seccomp:");
+    char scope = 0;
+    int fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, &scope, 1) != 1)
+        scope = 0;
+    if (fd >= 0)
+        close(fd);
+    const char *cause = "the kernel or a security module (SELinux, AppArmor) forbids it";
+    const char *next = "Look for a denial in the kernel's log (dmesg) or the audit log.";
+    if (tracer > 0) {
+        cause = text("it is traced already, by process %ld (strace, gdb?)", tracer);
+        next = "Start it without that tracer.";
+    } else if (filter == 2) {
+        cause = text("a seccomp filter is on this process%s; container runtimes often deny ptrace by one",
+                     statusField("NoNewPrivs:") == 1 ? " (and no_new_privs)" : "");
+        next = "Run it outside that container, or allow ptrace there (docker: --cap-add SYS_PTRACE).";
+    } else if (scope == '2' || scope == '3') {
+        cause = text("kernel.yama.ptrace_scope is %c", scope);
+        next = scope == '2' ? "Run as root (CAP_SYS_PTRACE), or set kernel.yama.ptrace_scope to 1 or 0."
+                            : "It can't be lowered while the machine is up: remove the setting and reboot.";
+    }
+    fail("ptrace is refused (%s): %s.\n"
+         "  Burrow needs it for some milliseconds, to put its gofer in place of runsc's.\n  %s",
+         strerror(error), cause, next);
+}
+
+/* On return this process is followed by a helper and has no child that it would have to know of. */
+static void startHelper(const char *stub) {
+    int talk[2], number = 0, error = EIO;
+    pid_t runsc = getpid();
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, talk) != 0)
+        fail("no socket pair for the helper: %s.", strerror(errno));
+    pid_t middle = fork();
+    if (middle < 0)
+        fail("no helper process: %s.", strerror(errno));
+    if (middle == 0) {
+        close(talk[0]);
+        pid_t last = fork();
+        if (last == 0)
+            helper(runsc, stub, talk[1]);
+        _exit(last < 0);
+    }
+    close(talk[1]);
+    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+        ;
+    /* Yama's scope 1 lets only ancestors trace; the helper has become a stranger by its double fork. */
+    if (read(talk[0], &number, sizeof number) == sizeof number) {
+        prctl(PR_SET_PTRACER, (unsigned long)number, 0, 0, 0);
+        if (write(talk[0], &number, sizeof number) != sizeof number ||
+            read(talk[0], &error, sizeof error) != sizeof error)
+            error = EIO;
+    }
+    close(talk[0]);
+    if (error == EIO)
+        fail("the helper process died before it could do its work; is memory or a pid limit short?");
+    if (error)
+        explainRefusal(error);
+}
+
+/* ---- main ------------------------------------------------------------------------------------ */
+
+static int help(void) {
+    puts("burrow-runsc: runs a stock runsc with Burrow's gofer in place of its own.\n"
+         "\n"
+         "  burrow-runsc ARGS...        as `runsc ARGS...`; use it as an OCI runtime (docker --runtime, containerd)\n"
+         "  burrow-runsc --burrow-help | --burrow-version\n"
+         "\n"
+         "Commands run, create, start, restore and do get the gofer replaced, by ptrace during start only;\n"
+         "all others go to runsc untouched. Where this runsc has them and they aren't given, it adds\n"
+         "--directfs=false --overlay2=none --file-access-mounts=exclusive --dcache=100000.\n"
+         "\n"
+         "  BURROW_RUNSC      the runsc to run                  (runsc in PATH)\n"
+         "  BURROW_STUB       what is started as the gofer      (burrow-stub beside this program)\n"
+         "  BURROW_NODE       node, 20 or newer                 (node in PATH)\n"
+         "  BURROW_NODE_FLAGS further flags for node, split at spaces\n"
+         "  BURROW_GOFER      the server program                (dist/lib/gofer/main.js of the project)\n"
+         "  BURROW_STATE      mounts and the launcher's cache   (/var/lib/burrow)\n"
+         "  BURROW_CACHE      blobs, and the daemon's socket    (/var/cache/burrow)\n"
+         "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
+         "  BURROW_LOG        a file for what the gofer says (its standard error; else /dev/null)");
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "--burrow-help") == 0)
+        return help();
+    if (argc == 2 && strcmp(argv[1], "--burrow-version") == 0)
+        return puts("burrow-runsc " VERSION) < 0;
+    if (argc < 1)
+        return EXIT_RUNTIME;
+    char *runsc = findProgram("BURROW_RUNSC", "runsc", NULL,
+                              "Install gVisor's runsc (Debian: apt install runsc), or set BURROW_RUNSC to its path.");
+    argv[0] = runsc;
+
+    /* Only a command line with such a word in it can need us; the flag table decides if it does. */
+    bool isCandidate = false;
+    for (int i = 1; i < argc; i++)
+        isCandidate = isCandidate || launchesGofer(argv[i]);
+    char *table = isCandidate ? flagTable(runsc) : "";
+    int command = isCandidate ? subcommandAt(argv, table) : 0;
+    if (command && launchesGofer(argv[command])) {
+        refuseConflicts(argv, command, table);
+        findRoot();
+        char *stub = findProgram("BURROW_STUB", "burrow-stub", text("%s/build/native/burrow-stub", rootDir),
+                                 "Build Burrow (npm run build), or set BURROW_STUB to its path.");
+        char *node = findProgram("BURROW_NODE", "node", NULL,
+                                 "Install Node.js 20 or newer, or set BURROW_NODE to its path.");
+        const char *named = setting("BURROW_GOFER", text("%s/dist/lib/gofer/main.js", rootDir));
+        char *gofer = realpath(named, NULL);
+        if (!gofer || access(gofer, R_OK) != 0)
+            fail("the gofer's program isn't at %s: %s.\n"
+                 "  Build Burrow (npm run build), or set BURROW_GOFER to its path.", named, strerror(errno));
+        if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0)
+            abort();
+        argv = withFlags(argv, argc, command, table);
+        startDaemon(node);
+        startHelper(stub);
+    }
+    execv(runsc, argv);
+    fail("%s can't be run: %s.", runsc, strerror(errno));
+}

@@ -1,0 +1,364 @@
+/*
+ * burrow-stub: what runsc starts instead of its gofer; pid 1 of the gofer's namespaces.
+ *
+ * Owns: the FDs that runsc passes by argv, and copies of those that its server makes for a connection.
+ * It starts the server, hands it the FDs (docs/protocol/adopt.md) and outlives it, so that a successor
+ * can adopt the same FDs: the sandbox takes the end of an io-fd for the death of its file system.
+ * Assumes: argv as in gofer-launch section 1.1, BURROW_NODE and BURROW_GOFER in the environment.
+ * It reads argv and its server's messages, never a byte that a sandbox sent.
+ */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* docs/protocol/adopt.md. Little-endian on the wire, as is the only machine this is built for. */
+#define MAGIC 0x31575242u /* "BRW1" */
+#define FDS_A_MESSAGE 200 /* the kernel's own bound is 253 (SCM_MAX_FD) */
+#define FLAG_MORE 1u
+enum { ADOPT = 1, KEEP = 2, DROP = 3 };
+enum {
+    IO = 1, SPEC = 2, MOUNTS = 3, SYNC_CHROOT = 4, SYNC_NVPROXY = 5, RPC = 6, DEV_IO = 7, LOG = 8,
+    DEBUG_LOG = 9, SYNC_SENTRY_EXIT = 10, MEMORY = 16, FD_SOCKET = 17, UPPER = 18,
+    /* Held and never sent. */
+    SYNC_USERNS = 100, PIN_RING = 101,
+};
+struct header { uint32_t magic; uint16_t type, fdCount; uint32_t flags, bodyLength; };
+struct record { uint32_t role, index, sub, reserved; };
+union control { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE)]; };
+
+/* Bounds what a server gone wrong can make us hold; a connection has some tens of channels. */
+#define HELD_MAX 16384
+static struct held { struct record key; int fd; } held[HELD_MAX];
+static int heldCount;
+
+static int controlFd = -1; /* our end of the pair with the server; -1 when it closed its own */
+static pid_t server;
+static int serverStatus = -1; /* as from waitpid, once it ended */
+static int signalFd = -1;
+static sigset_t callersMask;
+static char **stubArgv;
+
+static void complain(const char *what) {
+    char line[256];
+    int n = snprintf(line, sizeof line, "burrow-stub: %s: %s\n", what, strerror(errno));
+    for (int i = -1; i < heldCount; i++)
+        if (i < 0 || held[i].key.role == LOG || held[i].key.role == DEBUG_LOG)
+            if (write(i < 0 ? 2 : held[i].fd, line, (size_t)n) < 0)
+                continue;
+}
+
+static void die(const char *what) {
+    complain(what);
+    exit(127);
+}
+
+/* ---- what we hold ---------------------------------------------------------------------------- */
+
+/* Takes fd; what was held under the same key is closed. */
+static void hold(struct record key, int fd) {
+    for (int i = 0; i < heldCount; i++)
+        if (memcmp(&held[i].key, &key, sizeof key) == 0) {
+            close(held[i].fd);
+            held[i].fd = fd;
+            return;
+        }
+    if (heldCount == HELD_MAX) {
+        close(fd);
+        errno = EMFILE;
+        complain("too many FDs to keep");
+        return;
+    }
+    held[heldCount++] = (struct held){key, fd};
+}
+
+static void letGo(bool (*isGone)(const struct record *key, uint32_t index), uint32_t index) {
+    int kept = 0;
+    for (int i = 0; i < heldCount; i++)
+        if (isGone(&held[i].key, index))
+            close(held[i].fd);
+        else
+            held[kept++] = held[i];
+    heldCount = kept;
+}
+
+static bool isOfConnection(const struct record *key, uint32_t index) {
+    return key->index == index && (key->role == IO || (key->role >= MEMORY && key->role <= UPPER));
+}
+
+/* Needed by the first server alone. Others wait for the end of these: a copy here would hold it off. */
+static bool isForStart(const struct record *key, uint32_t index) {
+    (void)index;
+    return (key->role >= MOUNTS && key->role <= RPC) || key->role == SYNC_SENTRY_EXIT;
+}
+
+static bool isSent(const struct record *key) {
+    return key->role <= UPPER;
+}
+
+/* ---- argv ------------------------------------------------------------------------------------ */
+
+static const struct { const char *name; uint32_t role; } fdFlags[] = {
+    {"io-fds", IO}, {"spec-fd", SPEC}, {"mounts-fd", MOUNTS}, {"sync-chroot-fd", SYNC_CHROOT},
+    {"sync-nvproxy-fd", SYNC_NVPROXY}, {"rpc-fd", RPC}, {"dev-io-fd", DEV_IO}, {"log-fd", LOG},
+    {"debug-log-fd", DEBUG_LOG}, {"sync-sentry-exit-fd", SYNC_SENTRY_EXIT},
+    {"sync-userns-fd", SYNC_USERNS}, {"pin-ring-fd", PIN_RING},
+};
+static long setUid, setGid, fdLimit = -1;
+
+/* The number after "--name=" (one dash or two) of arg, or -1. */
+static long numberOf(const char *arg, const char *name) {
+    const char *at = arg + (arg[1] == '-' ? 2 : 1);
+    size_t length = strlen(name);
+    char *end;
+    if (arg[0] != '-' || strncmp(at, name, length) != 0 || at[length] != '=')
+        return -1;
+    errno = 0;
+    long value = strtol(at + length + 1, &end, 10);
+    return errno || *end || end == at + length + 1 || value < 0 || value > INT32_MAX ? -1 : value;
+}
+
+/* Lenient: what isn't known is some revision's own business (gofer-launch 1.1). */
+static void readArgv(char **argv) {
+    uint32_t ioCount = 0;
+    for (int i = 1; argv[i]; i++) {
+        long value;
+        if (strcmp(argv[i], "--bundle") == 0 && argv[i + 1]) {
+            i++; /* the one flag whose value is a word of its own */
+            continue;
+        }
+        if ((value = numberOf(argv[i], "uid")) >= 0)
+            setUid = value;
+        if ((value = numberOf(argv[i], "gid")) >= 0)
+            setGid = value;
+        if ((value = numberOf(argv[i], "fdlimit")) >= 0)
+            fdLimit = value;
+        for (size_t f = 0; f < sizeof fdFlags / sizeof *fdFlags; f++) {
+            value = numberOf(argv[i], fdFlags[f].name);
+            if (value < 3 || fcntl((int)value, F_SETFD, FD_CLOEXEC) != 0)
+                continue;
+            uint32_t role = fdFlags[f].role;
+            hold((struct record){role, role == IO ? ioCount++ : 0, 0, 0}, (int)value);
+        }
+    }
+    if (ioCount == 0)
+        die("no open --io-fds in the arguments: this is started by runsc, see burrow-runsc --burrow-help");
+}
+
+static int byFd(const void *a, const void *b) {
+    return ((const struct held *)a)->fd - ((const struct held *)b)->fd;
+}
+
+/* 2022 hands its caller's FDs down (gofer-launch 1.4): a listener or a lock held here would not end. */
+static void closeOthers(void) {
+    unsigned from = 3;
+    qsort(held, (size_t)heldCount, sizeof *held, byFd);
+    for (int i = 0; i < heldCount; from = (unsigned)held[i++].fd + 1)
+        if ((unsigned)held[i].fd > from)
+            syscall(SYS_close_range, from, (unsigned)held[i].fd - 1, 0U);
+    syscall(SYS_close_range, from, ~0U, 0U);
+}
+
+/* Rootless: runsc writes the id maps of our user namespace, then closes its end. */
+static void waitForUserns(void) {
+    for (int i = 0; i < heldCount; i++) {
+        char byte;
+        if (held[i].key.role != SYNC_USERNS)
+            continue;
+        ssize_t n;
+        while ((n = read(held[i].fd, &byte, 1)) > 0 || (n < 0 && errno == EINTR))
+            ;
+        /* By hand: there are no threads whose ids glibc would have to change too. */
+        if (syscall(SYS_setgid, setGid) != 0 || syscall(SYS_setuid, setUid) != 0)
+            die("can't become the namespace's root");
+        close(held[i].fd);
+        held[i] = held[--heldCount];
+        return;
+    }
+}
+
+/* ---- server ---------------------------------------------------------------------------------- */
+
+/* Sends everything that is held and meant for a server. False if the server is gone. */
+static bool sendAdopt(void) {
+    int total = 0, at = 0;
+    for (int i = 0; i < heldCount; i++)
+        total += isSent(&held[i].key);
+    do {
+        struct record records[FDS_A_MESSAGE];
+        int fds[FDS_A_MESSAGE], count = 0;
+        union control control = {0};
+        for (; at < heldCount && count < FDS_A_MESSAGE; at++)
+            if (isSent(&held[at].key)) {
+                records[count] = held[at].key;
+                fds[count++] = held[at].fd;
+            }
+        total -= count;
+        struct header header = {MAGIC, ADOPT, (uint16_t)count, total ? FLAG_MORE : 0, 0};
+        struct iovec parts[2] = {{&header, sizeof header}, {records, sizeof *records * (size_t)count}};
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes,
+                                 .msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count)};
+        control.align = (struct cmsghdr){CMSG_LEN(sizeof(int) * (size_t)count), SOL_SOCKET, SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.align), fds, sizeof(int) * (size_t)count);
+        ssize_t n;
+        while ((n = sendmsg(controlFd, &message, MSG_NOSIGNAL)) < 0 && errno == EINTR)
+            ;
+        if (n < 0)
+            return false;
+    } while (total);
+    return true;
+}
+
+/* In the child: never returns. */
+static void becomeServer(int talk) {
+    const char *node = getenv("BURROW_NODE"), *program = getenv("BURROW_GOFER");
+    const char *flags = getenv("BURROW_NODE_FLAGS");
+    int argc = 0, n = 0;
+    while (stubArgv[argc])
+        argc++;
+    char *words = strdup(flags ? flags : ""), *rest = words;
+    char **argv = calloc((size_t)argc + strlen(words) + 4, sizeof *argv);
+    argv[n++] = (char *)(node ? node : "node");
+    argv[n++] = "--no-warnings";
+    for (char *word; (word = strsep(&rest, " "));)
+        if (*word)
+            argv[n++] = word;
+    argv[n++] = (char *)program;
+    for (int i = 1; i < argc; i++)
+        argv[n++] = stubArgv[i];
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (talk == 3 ? fcntl(3, F_SETFD, 0) != 0 : dup2(talk, 3) != 3)
+        _exit(127);
+    sigprocmask(SIG_SETMASK, &callersMask, NULL);
+    setenv("BURROW_ADOPT_FD", "3", 1);
+    execv(argv[0], argv);
+    complain("the server can't be run (BURROW_NODE)");
+    _exit(127);
+}
+
+/* Starts a server and has it adopt all we hold. A successor is started the same way. */
+static void startServer(void) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        die("socket pair for the server");
+    server = fork();
+    if (server < 0)
+        die("no process for the server");
+    if (server == 0)
+        becomeServer(pair[1]);
+    close(pair[1]);
+    controlFd = pair[0];
+    if (!sendAdopt())
+        complain("the server ended before it adopted anything"); /* SIGCHLD follows */
+    letGo(isForStart, 0);
+}
+
+static void handleMessage(void) {
+    struct { struct header header; struct record records[FDS_A_MESSAGE]; } in;
+    union control control;
+    struct iovec part = {&in, sizeof in};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
+                             .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(controlFd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0) { /* its end is closed: the server ends, or wants nothing more of us */
+        close(controlFd);
+        controlFd = -1;
+        return;
+    }
+    int fds[FDS_A_MESSAGE], count = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds, CMSG_DATA(c), sizeof(int) * (size_t)count);
+        }
+    size_t length = (size_t)n, records = sizeof *in.records * (size_t)count;
+    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC &&
+                   in.header.fdCount == count && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+                   length == sizeof in.header + records + in.header.bodyLength;
+    if (isSound && in.header.type == DROP && count == 0 && in.header.bodyLength == 4)
+        letGo(isOfConnection, in.records[0].role); /* the body is where a record would be */
+    bool isKeep = isSound && in.header.type == KEEP;
+    for (int i = 0; i < count; i++) {
+        struct record *key = &in.records[i];
+        if (isKeep && key->role >= MEMORY && key->role <= UPPER && key->reserved == 0)
+            hold(*key, fds[i]);
+        else
+            close(fds[i]);
+    }
+    if (!isSound || (in.header.type != KEEP && in.header.type != DROP)) {
+        errno = EPROTO;
+        complain("a message of the server is refused");
+    }
+}
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+static void handleSignals(void) {
+    struct signalfd_siginfo info;
+    while (read(signalFd, &info, sizeof info) == sizeof info)
+        if (info.ssi_signo != SIGCHLD && server > 0 && serverStatus < 0)
+            kill(server, (int)info.ssi_signo);
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) /* pid 1 gets every orphan */
+        if (pid == server)
+            serverStatus = status;
+}
+
+int main(int argc, char **argv) {
+    sigset_t mine;
+    if (argc < 2)
+        die("started without arguments: runsc starts this, see burrow-runsc --burrow-help");
+    stubArgv = argv;
+    const char *log = getenv("BURROW_LOG");
+    int logFd = log && *log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    readArgv(argv);
+    if (logFd >= 0)
+        dup2(logFd, 2);
+    closeOthers();
+    waitForUserns();
+    umask(0);
+    if (fdLimit > 0)
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)fdLimit, (rlim_t)fdLimit});
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        die("no_new_privs");
+    if (!getenv("BURROW_NODE") || !getenv("BURROW_GOFER")) {
+        errno = EINVAL;
+        die("BURROW_NODE or BURROW_GOFER isn't in the environment: start runsc by burrow-runsc");
+    }
+    signal(SIGCHLD, SIG_DFL); /* an inherited "ignore" would reap the server unseen */
+    sigemptyset(&mine);
+    sigaddset(&mine, SIGCHLD);
+    sigaddset(&mine, SIGTERM);
+    sigaddset(&mine, SIGINT);
+    sigprocmask(SIG_BLOCK, &mine, &callersMask);
+    signalFd = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signalFd < 0)
+        die("signalfd");
+    startServer();
+    while (serverStatus < 0) {
+        struct pollfd wait[2] = {{signalFd, POLLIN, 0}, {controlFd, POLLIN, 0}};
+        if (poll(wait, 2, -1) < 0 && errno != EINTR)
+            die("poll");
+        if (wait[1].revents)
+            handleMessage();
+        if (wait[0].revents)
+            handleSignals();
+    }
+    return WIFSIGNALED(serverStatus) ? 128 + WTERMSIG(serverStatus) : WEXITSTATUS(serverStatus);
+}
