@@ -1,0 +1,69 @@
+// The typed face of the addon: loads it, and gives each file of native/addon/ an interface. The only
+// module that may do so. Every function returns >= 0 or -errno and blocks only where it says so. Any plane.
+
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+/** native/addon/fd.c */
+interface FdFunctions {
+  closeFd(fd: number): number;
+  dupFd(fd: number): number;
+  setNonblock(fd: number): number;
+  readFd(fd: number, out: Uint8Array): number;
+  writeFd(fd: number, bytes: Uint8Array): number;
+  preadFd(fd: number, out: Uint8Array, offset: number): number;
+  pwriteFd(fd: number, bytes: Uint8Array, offset: number): number;
+  /** out[0..4] = size, mode, mtime seconds, mtime nanoseconds, link count. */
+  statFd(fd: number, out: Float64Array): number;
+  /** dirFd -1 is the working directory; path is latin1. */
+  openAt(dirFd: number, path: string, flags: number, mode: number): number;
+  /** Opens `ab/<hex>` of the digest at bytes[offset] below dirFd when size (or -1) and seal agree; -ESTALE. */
+  openBlob(dirFd: number, bytes: Uint8Array, offset: number, size: number): number;
+  futimens(fd: number, sec: number, nsec: number): number;
+  socketPair(type: number, out: Int32Array): number;
+  connectUnix(path: string): number;
+  /** One sendmsg, with up to 200 FDs in one control message; flags MSG_NOSIGNAL. */
+  sendMessage(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
+  /** One recvmsg: bytes; received FDs (close-on-exec) in fds from 1 on, their count in fds[0]. */
+  receiveMessage(fd: number, out: Uint8Array, fds: Int32Array, flags: number): number;
+  memfd(name: string, size: number): number;
+}
+
+/** native/addon/map.c */
+interface MapFunctions {
+  map(fd: number, offset: number, length: number, writable: boolean): ArrayBuffer | number;
+}
+
+/** native/addon/channel.c: lib/sys/wait.ts says what each means. */
+interface ChannelFunctions {
+  waitCreate(events: Int32Array): number;
+  waitAddChannel(window: Uint8Array): number;
+  waitDropChannel(slot: number): number;
+  waitAddSocket(fd: number): number;
+  waitArmSocket(slot: number, forOutput: boolean): number;
+  waitDropSocket(slot: number): number;
+  waitNext(replySlot: number, replyBytes: number, timeoutMs: number): number;
+  waitReply(slot: number, bytes: number): number;
+  waitRing(): number;
+  channelDonate(socketFd: number, fd: number): number;
+  channelCall(window: Uint8Array, length: number, timeoutMs: number): number;
+}
+
+/** native/addon/harden.c */
+interface HardenFunctions {
+  setNoNewPrivs(): number;
+  setNoFile(limit: number): number;
+  exitNow(code: number): never;
+}
+
+export interface Native extends FdFunctions, MapFunctions, ChannelFunctions, HardenFunctions {}
+
+/** Folder of the built addon, launcher and stub: build/native/ at the project's root. */
+export const NATIVE_DIRECTORY = fileURLToPath(new URL("../../../build/native/", import.meta.url));
+
+function load(): Native {
+  const path = process.env["BURROW_ADDON"] ?? `${NATIVE_DIRECTORY}burrow.node`;
+  return createRequire(import.meta.url)(path) as Native;
+}
+
+export const native: Native = load();

@@ -1,0 +1,13 @@
+// The addon's entry point: system calls for lib/sys/ and nothing else.
+#include "addon.h"
+
+static napi_value init(napi_env env, napi_value exports) {
+  register_fd(env, exports);
+  register_map(env, exports);
+  register_channel(env, exports);
+  register_hostfs(env, exports);
+  register_harden(env, exports);
+  return exports;
+}
+
+NAPI_MODULE(burrow, init)

@@ -1,0 +1,240 @@
+// Host FDs: read, write, open, sockets, FD passing. Names of kernel calls, nothing added, except openBlob,
+// which is the hot path of OpenAt and so is one crossing instead of four.
+#include "addon.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define PATH_CAPACITY 4096
+#define MESSAGE_FDS_MAX 200
+#define SHA256_BYTES 32
+
+static napi_value close_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  return outcome(env, close(arg_int(env, argv[0])));
+}
+
+static napi_value dup_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  return outcome(env, fcntl(arg_int(env, argv[0]), F_DUPFD_CLOEXEC, 3));
+}
+
+static napi_value set_nonblock(napi_env env, napi_callback_info info) {
+  ARGS;
+  int fd = arg_int(env, argv[0]);
+  int flags = fcntl(fd, F_GETFL);
+  return outcome(env, flags < 0 ? flags : fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+static napi_value read_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[1]);
+  return outcome(env, read(arg_int(env, argv[0]), out.data, out.length));
+}
+
+static napi_value write_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes in = arg_bytes(env, argv[1]);
+  return outcome(env, write(arg_int(env, argv[0]), in.data, in.length));
+}
+
+static napi_value pread_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[1]);
+  return outcome(env, pread(arg_int(env, argv[0]), out.data, out.length, arg_i64(env, argv[2])));
+}
+
+static napi_value pwrite_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes in = arg_bytes(env, argv[1]);
+  return outcome(env, pwrite(arg_int(env, argv[0]), in.data, in.length, arg_i64(env, argv[2])));
+}
+
+// statFd(fd, out: Float64Array): out[0..4] = size, mode, mtime seconds, mtime nanoseconds, link count.
+static napi_value stat_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[1]);
+  if (out.length < 5 * sizeof(double)) return integer(env, -EINVAL);
+  struct stat st;
+  if (fstat(arg_int(env, argv[0]), &st) < 0) return outcome(env, -1);
+  double *field = (double *)out.data;
+  field[0] = (double)st.st_size;
+  field[1] = (double)st.st_mode;
+  field[2] = (double)st.st_mtim.tv_sec;
+  field[3] = (double)st.st_mtim.tv_nsec;
+  field[4] = (double)st.st_nlink;
+  return integer(env, 0);
+}
+
+// openAt(dirFd or -1 for the working directory, latin1 path, flags, mode).
+static napi_value open_at(napi_env env, napi_callback_info info) {
+  ARGS;
+  char path[PATH_CAPACITY];
+  int bad = arg_name(env, argv[1], path, sizeof path);
+  if (bad < 0) return integer(env, bad);
+  int dir = arg_int(env, argv[0]);
+  return outcome(env, openat(dir < 0 ? AT_FDCWD : dir, path, arg_int(env, argv[2]) | O_CLOEXEC,
+                             arg_int(env, argv[3])));
+}
+
+static uint32_t big_endian(const uint8_t *bytes) {
+  return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+// openBlob(dirFd, bytes, offset, size): opens "ab/<64 hex>" of the sha256 at bytes[offset] below dirFd,
+// read-only. -ESTALE unless it is a regular file of that size (any when size < 0) whose mtime is the seal
+// of its digest (docs/format/cache.md): a truncated, overwritten or swapped file is never donated.
+static napi_value open_blob(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes in = arg_bytes(env, argv[1]);
+  uint32_t offset = arg_uint(env, argv[2]);
+  int64_t size = arg_i64(env, argv[3]);
+  if (in.length < SHA256_BYTES || offset > in.length - SHA256_BYTES) return integer(env, -EINVAL);
+  const uint8_t *digest = in.data + offset;
+  static const char hex[] = "0123456789abcdef";
+  char path[3 + 2 * SHA256_BYTES + 1];
+  for (int i = 0; i < SHA256_BYTES; i++) {
+    path[3 + 2 * i] = hex[digest[i] >> 4];
+    path[4 + 2 * i] = hex[digest[i] & 15];
+  }
+  path[0] = path[3];
+  path[1] = path[4];
+  path[2] = '/';
+  path[3 + 2 * SHA256_BYTES] = 0;
+  int fd = openat(arg_int(env, argv[0]), path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return outcome(env, -1);
+  struct stat st;
+  if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size < 0 || st.st_size == size) &&
+      (st.st_mode & 0222) == 0 && st.st_mtim.tv_sec == (big_endian(digest) & 0x7fffffff) &&
+      st.st_mtim.tv_nsec == big_endian(digest + 4) % 1000000000) {
+    return integer(env, fd);
+  }
+  close(fd);
+  return integer(env, -ESTALE);
+}
+
+static napi_value set_times(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct timespec times[2] = {{0, UTIME_OMIT}, {arg_i64(env, argv[1]), (long)arg_i64(env, argv[2])}};
+  return outcome(env, futimens(arg_int(env, argv[0]), times));
+}
+
+// socketPair(type, out: Int32Array(2)).
+static napi_value socket_pair(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[1]);
+  if (out.length < 2 * sizeof(int)) return integer(env, -EINVAL);
+  return outcome(env, socketpair(AF_UNIX, arg_int(env, argv[0]) | SOCK_CLOEXEC, 0, (int *)out.data));
+}
+
+// connectUnix(path): a connected, non-blocking stream socket. Connecting never blocks for long: a full
+// backlog is -EAGAIN.
+static napi_value connect_unix(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  int bad = arg_name(env, argv[0], address.sun_path, sizeof address.sun_path);
+  if (bad < 0) return integer(env, bad);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return outcome(env, -1);
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    int error = errno;
+    close(fd);
+    return integer(env, -error);
+  }
+  return integer(env, fd);
+}
+
+// sendMessage(fd, bytes, fds: Int32Array, fdCount): one sendmsg that never blocks: bytes sent. The FDs go
+// with the first byte (LISAFS: sock.go writeTo); after a short write send the rest with fdCount 0.
+static napi_value send_message(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes in = arg_bytes(env, argv[1]), fds = arg_bytes(env, argv[2]);
+  uint32_t count = arg_uint(env, argv[3]);
+  if (count > MESSAGE_FDS_MAX || count * sizeof(int) > fds.length) return integer(env, -EINVAL);
+  struct iovec iov = {in.data, in.length};
+  union {
+    char bytes[CMSG_SPACE(MESSAGE_FDS_MAX * sizeof(int))];
+    struct cmsghdr align;
+  } control;
+  struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+  if (count > 0) {
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(header), fds.data, count * sizeof(int));
+  }
+  return outcome(env, sendmsg(arg_int(env, argv[0]), &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+// receiveMessage(fd, out, fds: Int32Array, flags): bytes; fds[0] = count of FDs received, fds[1..] the FDs.
+static napi_value receive_message(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[1]), fds = arg_bytes(env, argv[2]);
+  int *slots = (int *)fds.data;
+  size_t capacity = fds.length / sizeof(int);
+  if (capacity == 0) return integer(env, -EINVAL);
+  struct iovec iov = {out.data, out.length};
+  union {
+    char bytes[CMSG_SPACE(MESSAGE_FDS_MAX * sizeof(int))];
+    struct cmsghdr align;
+  } control;
+  struct msghdr message = {
+      .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control};
+  slots[0] = 0;
+  ssize_t got = recvmsg(arg_int(env, argv[0]), &message, arg_int(env, argv[3]) | MSG_CMSG_CLOEXEC);
+  if (got < 0) return outcome(env, -1);
+  for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h != NULL; h = CMSG_NXTHDR(&message, h)) {
+    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
+    size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof fd);
+      if ((size_t)slots[0] + 1 < capacity) slots[++slots[0]] = fd;
+      else close(fd);
+    }
+  }
+  return number(env, (double)got);
+}
+
+// memfd(name, size): sealed against shrinking before it grows, so that no peer can make us SIGBUS by
+// truncating memory that we have mapped (LISAFS: PacketWindowAllocator seals the same).
+static napi_value memfd(napi_env env, napi_callback_info info) {
+  ARGS;
+  char name[64];
+  int bad = arg_name(env, argv[0], name, sizeof name);
+  if (bad < 0) return integer(env, bad);
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return outcome(env, -1);
+  if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0 || ftruncate(fd, arg_i64(env, argv[1])) < 0) {
+    int error = errno;
+    close(fd);
+    return integer(env, -error);
+  }
+  return integer(env, fd);
+}
+
+void register_fd(napi_env env, napi_value exports) {
+  export_function(env, exports, "closeFd", close_fd);
+  export_function(env, exports, "dupFd", dup_fd);
+  export_function(env, exports, "setNonblock", set_nonblock);
+  export_function(env, exports, "readFd", read_fd);
+  export_function(env, exports, "writeFd", write_fd);
+  export_function(env, exports, "preadFd", pread_fd);
+  export_function(env, exports, "pwriteFd", pwrite_fd);
+  export_function(env, exports, "statFd", stat_fd);
+  export_function(env, exports, "openAt", open_at);
+  export_function(env, exports, "openBlob", open_blob);
+  export_function(env, exports, "futimens", set_times);
+  export_function(env, exports, "socketPair", socket_pair);
+  export_function(env, exports, "connectUnix", connect_unix);
+  export_function(env, exports, "sendMessage", send_message);
+  export_function(env, exports, "receiveMessage", receive_message);
+  export_function(env, exports, "memfd", memfd);
+}
