@@ -11,14 +11,12 @@
  * turns that image's first instructions into an execve of the stub and exits, which lets go of all.
  */
 #define _GNU_SOURCE 1
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,22 +41,11 @@
 /* `runsc flags` of 2024 prints about 9 KB; past this it isn't a runsc. */
 #define FLAGS_MAX (256 * 1024)
 
-static char *rootDir; /* the project: two directories above the one this program is in */
+static char *ownDir, *rootDir; /* where this program is; the project, two directories above that */
 
-static void say(const char *format, ...) {
-    va_list args;
-    fputs("burrow-runsc: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-}
-
-#define fail(...)                                                                                  \
-    do {                                                                                           \
-        say(__VA_ARGS__);                                                                          \
-        exit(EXIT_RUNTIME);                                                                        \
-    } while (0)
+#define refuse(code, ...)                                                                          \
+    (fprintf(stderr, "burrow-runsc: " __VA_ARGS__), fputc('\n', stderr), exit(code))
+#define fail(...) refuse(EXIT_RUNTIME, __VA_ARGS__)
 
 __attribute__((format(printf, 1, 2))) static char *text(const char *format, ...) {
     char *out = NULL;
@@ -85,7 +72,7 @@ static bool isProgram(const char *path) {
 /* The absolute path of `name` in PATH, or NULL. This very program is never the answer. */
 static char *inPath(const char *name) {
     struct stat self, st;
-    char *list = strdup(setting("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    char *list = strdup(setting("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
     if (!list || stat("/proc/self/exe", &self) != 0)
         return NULL;
     for (char *rest = list, *dir; (dir = strsep(&rest, ":"));) {
@@ -99,22 +86,20 @@ static char *inPath(const char *name) {
     return NULL;
 }
 
-/* A program by the variable that names it, else by `fallback` (a path) or PATH. Never returns NULL. */
-static char *findProgram(const char *variable, const char *name, char *fallback, const char *next) {
-    const char *named = getenv(variable);
-    if (!named || !*named)
-        named = fallback;
+/* A program by the variable that names it, else at `otherwise`, else (if that is NULL) in PATH. */
+static char *findProgram(const char *variable, const char *name, char *otherwise, const char *next) {
+    const char *named = setting(variable, otherwise);
     char *path = named ? realpath(named, NULL) : inPath(name);
     if (!path && named)
         fail("%s isn't at %s: %s.\n  %s", name, named, strerror(errno), next);
     if (!path)
         fail("%s isn't in PATH.\n  %s", name, next);
     if (!isProgram(path))
-        fail("%s can't be run: %s is not an executable file.\n  %s", name, path, next);
+        fail("%s can't be run: %s isn't an executable file.\n  %s", name, path, next);
     return path;
 }
 
-static void findRoot(void) {
+static void findSelf(void) {
     char path[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
     if (length <= 0)
@@ -124,8 +109,10 @@ static void findRoot(void) {
         char *slash = strrchr(path, '/');
         if (slash)
             *slash = 0;
+        if (up == 0)
+            ownDir = text("%s", path);
     }
-    rootDir = strdup(path);
+    rootDir = text("%s", path);
 }
 
 /* ---- what flags this runsc has --------------------------------------------------------------- */
@@ -147,16 +134,11 @@ static char *askFlags(const char *runsc) {
     close(out[1]);
     char *listing = calloc(1, FLAGS_MAX);
     size_t used = 0;
-    for (ssize_t n; listing && used < FLAGS_MAX - 1; used += (size_t)n) {
-        n = read(out[0], listing + used, FLAGS_MAX - 1 - used);
-        if (n < 0 && errno == EINTR)
-            n = 0;
-        else if (n <= 0)
-            break;
-    }
+    for (ssize_t n = 1; listing && n > 0 && used < FLAGS_MAX - 1; used += n > 0 ? (size_t)n : 0)
+        n = TEMP_FAILURE_RETRY(read(out[0], listing + used, FLAGS_MAX - 1 - used));
     close(out[0]);
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
+    if (pid > 0)
+        TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
     return listing;
 }
 
@@ -196,9 +178,8 @@ static bool tableHas(const char *table, const char *name, bool *hasValue) {
 static char *flagTable(const char *runsc) {
     static const char magic[] = "burrow-runsc flags 1\n";
     const char *state = setting("BURROW_STATE", "/var/lib/burrow");
-    struct stat st, held;
-    if (stat(runsc, &st) != 0)
-        return strdup("");
+    struct stat st = {0}, held;
+    stat(runsc, &st);
     char *dir = text("%s/launcher", state);
     char *path = text("%s/flags-%lx-%lx-%lx-%lx.%09lx", dir, (long)st.st_dev, (long)st.st_ino,
                       (long)st.st_size, (long)st.st_mtim.tv_sec, (long)st.st_mtim.tv_nsec);
@@ -217,16 +198,14 @@ static char *flagTable(const char *runsc) {
     char *listing = askFlags(runsc);
     char *table = listing ? reduceFlags(listing) : NULL;
     if (!table || !tableHas(table, "root", NULL) || !tableHas(table, "platform", NULL))
-        fail("%s doesn't list its flags when asked (`runsc flags`): is it a runsc, and does it run here?\n"
+        fail("%s doesn't list its flags (`runsc flags`): is it a runsc, and does it run here?\n"
              "  Point BURROW_RUNSC at a working runsc.", runsc);
     mkdir(state, 0755);
     mkdir(dir, 0755);
-    char *aside = text("%s.%d", path, getpid());
+    char *aside = text("%s.%d", path, getpid()), *whole = text("%s%s", magic, table);
     fd = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd >= 0) {
-        size_t length = strlen(table);
-        bool isWhole = write(fd, magic, strlen(magic)) == (ssize_t)strlen(magic) &&
-                       write(fd, table, length) == (ssize_t)length && fchmod(fd, 0644) == 0;
+        bool isWhole = write(fd, whole, strlen(whole)) == (ssize_t)strlen(whole);
         if (close(fd) != 0 || !isWhole || rename(aside, path) != 0)
             unlink(aside);
     }
@@ -235,111 +214,78 @@ static char *flagTable(const char *runsc) {
 
 /* ---- reading and adding flags ---------------------------------------------------------------- */
 
-/* If arg is the flag `name` (either dash spelling): "" or what stands after "=", else NULL. */
-static const char *flagIs(const char *arg, const char *name) {
-    if (*arg != '-')
-        return NULL;
-    arg += arg[1] == '-' ? 2 : 1;
-    size_t length = strlen(name);
-    if (strncmp(arg, name, length) != 0 || (arg[length] && arg[length] != '='))
-        return NULL;
-    return arg + length + (arg[length] == '=');
-}
+enum { DIRECTFS, OVERLAY, MOUNT_ACCESS, DCACHE, WANTED };
+static struct { const char *name, *value, *given; } wanted[WANTED] = {
+    {"directfs", "false", NULL},               /* else the sentry wants host directories: section 5 */
+    {"overlay2", "none", NULL},                /* else a filestore is made in the root's source: 4 */
+    {"file-access-mounts", "exclusive", NULL}, /* immutable trees need no revalidation: 6 */
+    {"dcache", "100000", NULL},                /* default 1000 a mount; an import takes 10^4 names */
+};
 
-/* Index of the subcommand past the global flags, or 0. Go's rules: "--" ends them, as does any word. */
-static int subcommandAt(char **argv, const char *table) {
+/* Reads the global flags by Go's rules. Returns the index of the subcommand, or 0. */
+static int readFlags(char **argv, const char *table) {
     for (int i = 1; argv[i]; i++) {
         if (strcmp(argv[i], "--") == 0)
             return argv[i + 1] ? i + 1 : 0;
         if (argv[i][0] != '-' || !argv[i][1])
             return i;
+        const char *name = argv[i] + (argv[i][1] == '-' ? 2 : 1), *value = strchr(name, '=');
+        size_t length = strcspn(name, "=");
         bool hasValue = false;
-        const char *name = argv[i] + (argv[i][1] == '-' ? 2 : 1);
-        if (!strchr(name, '=') && tableHas(table, name, &hasValue) && hasValue && argv[i + 1])
-            i++;
+        if (value)
+            value++;
+        else if (tableHas(table, name, &hasValue) && hasValue && argv[i + 1])
+            value = argv[++i];
+        else
+            value = "true";
+        for (int w = 0; w < WANTED; w++) /* the last one counts */
+            if (strncmp(name, wanted[w].name, length) == 0 && !wanted[w].name[length])
+                wanted[w].given = value;
     }
     return 0;
 }
 
-/* The value of a global flag the caller gave (the last one counts, as in Go), or NULL. */
-static const char *given(char **argv, int end, const char *table, const char *flag) {
-    const char *value = NULL;
-    for (int i = 1; i < end && strcmp(argv[i], "--") != 0; i++) {
-        const char *here = flagIs(argv[i], flag);
-        bool hasValue = false;
-        const char *name = argv[i] + strspn(argv[i], "-");
-        if (!strchr(argv[i], '=') && tableHas(table, name, &hasValue) && hasValue) {
-            i++;
-            if (here)
-                here = argv[i];
-        } else if (here && !strchr(argv[i], '='))
-            here = "true";
-        if (here)
-            value = here;
-    }
-    return value;
-}
-
 static bool launchesGofer(const char *word) {
-    static const char *const names[] = {"run", "create", "start", "restore", "do", NULL};
-    for (int i = 0; names[i]; i++)
-        if (strcmp(word, names[i]) == 0)
-            return true;
-    return false;
+    return !strcmp(word, "run") || !strcmp(word, "create") || !strcmp(word, "start") ||
+           !strcmp(word, "restore") || !strcmp(word, "do");
 }
 
-/* The argv for runsc: the caller's, with what Burrow needs in front so that the caller's words win. */
-static char **withFlags(char **argv, int argc, int command, const char *table) {
-    static const struct { const char *name, *value; } wanted[] = {
-        {"directfs", "false"},                /* else the sentry wants host directories: section 5 */
-        {"overlay2", "none"},                 /* else a filestore is made in the root's source: 4 */
-        {"file-access-mounts", "exclusive"},  /* immutable trees: no revalidation, section 6 */
-        {"dcache", "100000"},                 /* default 1000: an import touches 10^4 names */
-    };
-    char **out = calloc((size_t)argc + 8, sizeof *out);
+/* The argv for runsc: the caller's, with what Burrow needs in front of it. */
+static char **withFlags(char **argv, int argc, const char *table) {
+    const char *directfs = wanted[DIRECTFS].given, *overlay = wanted[OVERLAY].given;
+    bool hasDirectfs = tableHas(table, "directfs", NULL); /* 2024 or later */
+    if (directfs && *directfs && strchr("1tT", *directfs))
+        refuse(1, "--directfs=%s can't work. With it the sandbox asks for host directories and does its\n"
+               "  file operations itself; Burrow's tree has no host directory, so its mount would be refused\n"
+               "  (\"creating root file system\"). Leave it out or say --directfs=false.", directfs);
+    if (overlay && (!strncmp(overlay, "root:self", 9) || !strncmp(overlay, "all:self", 8)))
+        refuse(1, "--overlay2=%s can't work. Its filestore is a file inside the mount's source, and what\n"
+               "  Burrow serves has no host directory to put it in, so its mount would be refused.\n"
+               "  Leave it out, or say --overlay2=root:memory, root:dir=/PATH or none.", overlay);
+    char **out = calloc((size_t)argc + WANTED + 1, sizeof *out);
     if (!out)
         abort();
     int n = 0;
-    bool isVirtual = tableHas(table, "directfs", NULL); /* 2024 or later */
     out[n++] = argv[0];
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        /* 2022 has overlay2 but its default is none already, and it knows no word for it in a spec. */
-        bool isNeeded = strcmp(wanted[i].name, "overlay2") != 0 || isVirtual;
-        if (isNeeded && tableHas(table, wanted[i].name, NULL) &&
-            !given(argv, command, table, wanted[i].name))
-            out[n++] = text("--%s=%s", wanted[i].name, wanted[i].value);
-    }
+    for (int w = 0; w < WANTED; w++)
+        /* 2022 has overlay2 too, but none is its default. */
+        if (!wanted[w].given && tableHas(table, wanted[w].name, NULL) && (w != OVERLAY || hasDirectfs))
+            out[n++] = text("--%s=%s", wanted[w].name, wanted[w].value);
     memcpy(out + n, argv + 1, (size_t)argc * sizeof *argv); /* with the NULL */
     return out;
 }
 
-static void refuseConflicts(char **argv, int command, const char *table) {
-    const char *directfs = given(argv, command, table, "directfs");
-    const char *overlay = given(argv, command, table, "overlay2");
-    if (directfs && strchr("1tT", directfs[0]) && directfs[0]) {
-        say("--directfs=%s can't work: with it the sandbox asks for host directories and does its file\n"
-            "  operations itself, but Burrow's tree has no host directory, so the mount will be refused\n"
-            "  (\"creating root file system: invalid argument\"). Leave it out or say --directfs=false.",
-            directfs);
-        exit(1);
-    }
-    if (overlay && (strncmp(overlay, "root:self", 9) == 0 || strncmp(overlay, "all:self", 8) == 0)) {
-        say("--overlay2=%s can't work: its filestore is a file inside the source of the mount, and\n"
-            "  a mount that Burrow serves has no host directory to put it in, so the mount will be refused.\n"
-            "  Leave it out, or use --overlay2=root:memory, root:dir=/PATH or none.", overlay);
-        exit(1);
-    }
-}
-
 /* ---- daemon on demand ------------------------------------------------------------------------ */
 
-static void detachStdio(void) {
+/* Holds nothing of the caller's: a pipe held open here would keep its reader waiting. */
+static void letGoOfFds(void) {
     int null = open("/dev/null", O_RDWR);
     for (int fd = 0; fd < 3 && null >= 0; fd++)
         dup2(null, fd);
     syscall(SYS_close_range, 3U, ~0U, 0U);
 }
 
+/* In the helper, which isn't traced and whose child init takes over. Doesn't wait for the daemon. */
 static void startDaemon(const char *node) {
     const char *cache = setting("BURROW_CACHE", "/var/cache/burrow");
     char *program = text("%s/dist/lib/cli/main.js", rootDir);
@@ -350,46 +296,29 @@ static void startDaemon(const char *node) {
     int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/daemon.sock", dir);
-    bool isUp = dir >= 0 && sock >= 0 &&
-                (connect(sock, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
-    if (dir >= 0)
-        close(dir);
-    if (sock >= 0)
-        close(sock);
-    if (isUp)
-        return;
-    pid_t middle = fork();
-    if (middle == 0) {
-        if (fork() != 0)
-            _exit(0);
+    bool isUp = connect(sock, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN;
+    close(dir);
+    close(sock);
+    if (!isUp && fork() == 0) {
         setsid();
-        detachStdio();
         execl(node, node, program, "daemon", "start", "--cache", cache, (char *)NULL);
         _exit(127);
     }
-    while (middle > 0 && waitpid(middle, NULL, 0) < 0 && errno == EINTR)
-        ;
 }
 
 /* ---- the helper: follow runsc to its gofer --------------------------------------------------- */
 
-static bool peek(pid_t pid, uint64_t at, void *out, size_t length) {
-    for (size_t done = 0; done < length; done += 8) {
-        errno = 0;
-        long word = ptrace(PTRACE_PEEKDATA, pid, (void *)(at + done), NULL);
-        if (errno)
-            return false;
-        memcpy((char *)out + done, &word, length - done < 8 ? length - done : 8);
-    }
-    return true;
+static bool peek(pid_t pid, uint64_t at, void *word) {
+    errno = 0;
+    long value = ptrace(PTRACE_PEEKDATA, pid, (void *)at, NULL);
+    memcpy(word, &value, 8);
+    return errno == 0;
 }
 
-static bool poke(pid_t pid, uint64_t at, const void *bytes, size_t length) {
+static bool poke(pid_t pid, uint64_t at, const void *words, size_t length) {
+    uint64_t word;
     for (size_t done = 0; done < length; done += 8) {
-        uint64_t word = 0;
-        if (length - done < 8 && !peek(pid, at + done, &word, 8))
-            return false;
-        memcpy(&word, (const char *)bytes + done, length - done < 8 ? length - done : 8);
+        memcpy(&word, (const char *)words + done, 8);
         if (ptrace(PTRACE_POKEDATA, pid, (void *)(at + done), (void *)word) != 0)
             return false;
     }
@@ -397,15 +326,14 @@ static bool poke(pid_t pid, uint64_t at, const void *bytes, size_t length) {
 }
 
 /* argv[0] of an image that was just exec'd: its stack is argc, argv..., NULL, envp..., NULL. */
-static bool newImageName(pid_t pid, struct user_regs_struct *regs, char name[32]) {
+static bool newImageName(pid_t pid, struct user_regs_struct *regs, char name[33]) {
     uint64_t argv0;
-    memset(name, 0, 32);
+    memset(name, 0, 33);
     if (ptrace(PTRACE_GETREGS, pid, NULL, regs) != 0 || regs->cs != 0x33 || /* 64-bit code only */
-        !peek(pid, regs->rsp + 8, &argv0, 8))
+        !peek(pid, regs->rsp + 8, &argv0))
         return false;
-    for (int at = 0; at < 24 && !memchr(name, 0, (size_t)at); at += 8)
-        if (!peek(pid, argv0 + (uint64_t)at, name + at, 8))
-            break;
+    for (int at = 0; at < 32 && strlen(name) == (size_t)at && peek(pid, argv0 + at, name + at); at += 8)
+        ;
     return true;
 }
 
@@ -415,17 +343,17 @@ static bool newImageName(pid_t pid, struct user_regs_struct *regs, char name[32]
  * execve that is just ending would overwrite what SETREGS puts there (feasibility).
  */
 static bool replaceImage(pid_t pid, struct user_regs_struct *regs, const char *path) {
-    static const uint8_t code[] = {
+    static const uint8_t code[24] = {
         0xb8, 0x3b, 0x00, 0x00, 0x00, /* mov eax, 59 (execve) */
         0x0f, 0x05,                   /* syscall: comes back only if it failed */
         0xbf, 0x7f, 0x00, 0x00, 0x00, /* mov edi, 127 */
         0xb8, 0xe7, 0x00, 0x00, 0x00, /* mov eax, 231 (exit_group) */
         0x0f, 0x05,                   /* syscall */
     };
-    uint64_t argc;
-    size_t length = strlen(path) + 1;
-    uint64_t at = (regs->rsp - 256 - length) & ~15ULL; /* below the red zone of the new stack */
-    if (!peek(pid, regs->rsp, &argc, 8) || !poke(pid, at, path, length) ||
+    char words[PATH_MAX + 8] = {0}; /* poke writes whole words */
+    size_t length = strlen(strncpy(words, path, PATH_MAX - 1)) + 1;
+    uint64_t argc, at = (regs->rsp - 256 - length) & ~15ULL; /* below the new stack's red zone */
+    if (!peek(pid, regs->rsp, &argc) || !poke(pid, at, words, length) ||
         !poke(pid, regs->rip, code, sizeof code))
         return false;
     regs->rdi = at;
@@ -452,7 +380,7 @@ static void follow(pid_t runsc, const char *stub) {
         int event = status >> 16, sig = WSTOPSIG(status);
         if (event == PTRACE_EVENT_EXEC) {
             struct user_regs_struct regs;
-            char name[32];
+            char name[33];
             bool isKnown = newImageName(pid, &regs, name);
             const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
             if (isKnown && strcmp(base, "runsc-gofer") == 0) {
@@ -482,83 +410,72 @@ static void follow(pid_t runsc, const char *stub) {
 }
 
 /* In the helper: seize, report 0 or an errno, follow. */
-static void helper(pid_t runsc, const char *stub, int talk) {
+static void helper(pid_t runsc, const char *stub, const char *node, int talk) {
     int self = getpid(), go = 0, error = 0;
     setsid();
     signal(SIGPIPE, SIG_IGN);
     if (write(talk, &self, sizeof self) != sizeof self || read(talk, &go, sizeof go) != sizeof go)
         _exit(0);
-    long options = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
-    if (ptrace(PTRACE_SEIZE, runsc, NULL, (void *)options) != 0)
+    if (ptrace(PTRACE_SEIZE, runsc, NULL, PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+                                              PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC) != 0)
         error = errno;
     if (write(talk, &error, sizeof error) != sizeof error || error)
         _exit(0);
-    /* Hold nothing of the caller's: a pipe held open here would keep its reader waiting. */
+    letGoOfFds();
+    startDaemon(node); /* before chdir: its settings may be relative */
     if (chdir("/") != 0)
         _exit(0);
-    detachStdio();
     follow(runsc, stub);
     _exit(0);
 }
 
-static long statusField(const char *name) {
-    char line[256];
-    long value = -1;
-    FILE *file = fopen("/proc/self/status", "re");
+/* The text after "NAME:\t" in our own status, or in a one-line file; "" if there is none. */
+static char *fact(const char *path, const char *name) {
+    static char line[128];
+    FILE *file = fopen(path, "re");
     while (file && fgets(line, sizeof line, file))
         if (strncmp(line, name, strlen(name)) == 0)
-            value = strtol(line + strlen(name), NULL, 10);
-    if (file)
-        fclose(file);
-    return value;
+            return text("%.*s", (int)strcspn(line + strlen(name), "\n"), line + strlen(name));
+    return "";
 }
 
 static void explainRefusal(int error) {
-    long tracer = statusField("TracerPid:"), filter = statusField("Seccomp:");
-    char scope = 0;
-    int fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && read(fd, &scope, 1) != 1)
-        scope = 0;
-    if (fd >= 0)
-        close(fd);
+    char *tracer = fact("/proc/self/status", "TracerPid:\t");
+    char *scope = fact("/proc/sys/kernel/yama/ptrace_scope", "");
     const char *cause = "the kernel or a security module (SELinux, AppArmor) forbids it";
     const char *next = "Look for a denial in the kernel's log (dmesg) or the audit log.";
-    if (tracer > 0) {
-        cause = text("it is traced already, by process %ld (strace, gdb?)", tracer);
+    if (*tracer > '0') {
+        cause = text("process %s traces it already (strace, gdb?)", tracer);
         next = "Start it without that tracer.";
-    } else if (filter == 2) {
-        cause = text("a seccomp filter is on this process%s; container runtimes often deny ptrace by one",
-                     statusField("NoNewPrivs:") == 1 ? " (and no_new_privs)" : "");
+    } else if (*fact("/proc/self/status", "Seccomp:\t") == '2') {
+        cause = *fact("/proc/self/status", "NoNewPrivs:\t") == '1'
+                    ? "a seccomp filter is on this process (and no_new_privs), as container runtimes set it"
+                    : "a seccomp filter is on this process, as container runtimes set it";
         next = "Run it outside that container, or allow ptrace there (docker: --cap-add SYS_PTRACE).";
-    } else if (scope == '2' || scope == '3') {
-        cause = text("kernel.yama.ptrace_scope is %c", scope);
-        next = scope == '2' ? "Run as root (CAP_SYS_PTRACE), or set kernel.yama.ptrace_scope to 1 or 0."
-                            : "It can't be lowered while the machine is up: remove the setting and reboot.";
+    } else if (*scope >= '2') {
+        cause = text("kernel.yama.ptrace_scope is %s", scope);
+        next = "Run it as root (CAP_SYS_PTRACE), or set that to 1 or 0; from 3 it takes a reboot.";
     }
     fail("ptrace is refused (%s): %s.\n"
-         "  Burrow needs it for some milliseconds, to put its gofer in place of runsc's.\n  %s",
+         "  It is needed for some milliseconds, to put Burrow's gofer in place of runsc's.\n  %s",
          strerror(error), cause, next);
 }
 
 /* On return this process is followed by a helper and has no child that it would have to know of. */
-static void startHelper(const char *stub) {
+static void startHelper(const char *stub, const char *node) {
     int talk[2], number = 0, error = EIO;
-    pid_t runsc = getpid();
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, talk) != 0)
-        fail("no socket pair for the helper: %s.", strerror(errno));
-    pid_t middle = fork();
-    if (middle < 0)
+    pid_t runsc = getpid(), middle = -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, talk) != 0 || (middle = fork()) < 0)
         fail("no helper process: %s.", strerror(errno));
     if (middle == 0) {
         close(talk[0]);
         pid_t last = fork();
         if (last == 0)
-            helper(runsc, stub, talk[1]);
+            helper(runsc, stub, node, talk[1]);
         _exit(last < 0);
     }
     close(talk[1]);
-    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
-        ;
+    TEMP_FAILURE_RETRY(waitpid(middle, NULL, 0));
     /* Yama's scope 1 lets only ancestors trace; the helper has become a stranger by its double fork. */
     if (read(talk[0], &number, sizeof number) == sizeof number) {
         prctl(PR_SET_PTRACER, (unsigned long)number, 0, 0, 0);
@@ -568,69 +485,61 @@ static void startHelper(const char *stub) {
     }
     close(talk[0]);
     if (error == EIO)
-        fail("the helper process died before it could do its work; is memory or a pid limit short?");
+        fail("the helper process died at once; is memory or a pid limit short?");
     if (error)
         explainRefusal(error);
 }
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
-static int help(void) {
-    puts("burrow-runsc: runs a stock runsc with Burrow's gofer in place of its own.\n"
-         "\n"
-         "  burrow-runsc ARGS...        as `runsc ARGS...`; use it as an OCI runtime (docker --runtime, containerd)\n"
-         "  burrow-runsc --burrow-help | --burrow-version\n"
-         "\n"
-         "Commands run, create, start, restore and do get the gofer replaced, by ptrace during start only;\n"
-         "all others go to runsc untouched. Where this runsc has them and they aren't given, it adds\n"
-         "--directfs=false --overlay2=none --file-access-mounts=exclusive --dcache=100000.\n"
-         "\n"
-         "  BURROW_RUNSC      the runsc to run                  (runsc in PATH)\n"
-         "  BURROW_STUB       what is started as the gofer      (burrow-stub beside this program)\n"
-         "  BURROW_NODE       node, 20 or newer                 (node in PATH)\n"
-         "  BURROW_NODE_FLAGS further flags for node, split at spaces\n"
-         "  BURROW_GOFER      the server program                (dist/lib/gofer/main.js of the project)\n"
-         "  BURROW_STATE      mounts and the launcher's cache   (/var/lib/burrow)\n"
-         "  BURROW_CACHE      blobs, and the daemon's socket    (/var/cache/burrow)\n"
-         "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
-         "  BURROW_LOG        a file for what the gofer says (its standard error; else /dev/null)");
-    return 0;
-}
+static const char help[] =
+    "burrow-runsc: runs a stock runsc with Burrow's gofer in place of its own.\n\n"
+    "  burrow-runsc ARGS...    as `runsc ARGS...`; for docker --runtime, containerd, or by hand\n"
+    "  burrow-runsc --burrow-help | --burrow-version\n\n"
+    "Commands run, create, start, restore and do get the gofer replaced, by ptrace during start only;\n"
+    "all others go to runsc untouched. Where this runsc has them and they aren't given, it adds\n"
+    "--directfs=false --overlay2=none --file-access-mounts=exclusive --dcache=100000.\n\n"
+    "  BURROW_RUNSC      the runsc to run                 (runsc in PATH)\n"
+    "  BURROW_STUB       what is started as the gofer     (burrow-stub beside this program)\n"
+    "  BURROW_NODE       node, 20 or newer                (node in PATH)\n"
+    "  BURROW_NODE_FLAGS more flags for node, split at spaces\n"
+    "  BURROW_GOFER      the server program               (dist/lib/gofer/main.js of the project)\n"
+    "  BURROW_STATE      mounts, the launcher's cache     (/var/lib/burrow)\n"
+    "  BURROW_CACHE      blobs, the daemon's socket       (/var/cache/burrow)\n"
+    "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
+    "  BURROW_LOG        a file for the gofer's standard error (else what runsc gives: /dev/null)";
 
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--burrow-help") == 0)
-        return help();
+        return puts(help) < 0;
     if (argc == 2 && strcmp(argv[1], "--burrow-version") == 0)
         return puts("burrow-runsc " VERSION) < 0;
-    if (argc < 1)
-        return EXIT_RUNTIME;
     char *runsc = findProgram("BURROW_RUNSC", "runsc", NULL,
-                              "Install gVisor's runsc (Debian: apt install runsc), or set BURROW_RUNSC to its path.");
+                              "Install gVisor's runsc (Debian: apt install runsc), or set BURROW_RUNSC.");
     argv[0] = runsc;
 
-    /* Only a command line with such a word in it can need us; the flag table decides if it does. */
+    /* Only a command line with such a word in it can be for us; the flag table tells if it is. */
     bool isCandidate = false;
     for (int i = 1; i < argc; i++)
         isCandidate = isCandidate || launchesGofer(argv[i]);
     char *table = isCandidate ? flagTable(runsc) : "";
-    int command = isCandidate ? subcommandAt(argv, table) : 0;
+    int command = isCandidate ? readFlags(argv, table) : 0;
     if (command && launchesGofer(argv[command])) {
-        refuseConflicts(argv, command, table);
-        findRoot();
-        char *stub = findProgram("BURROW_STUB", "burrow-stub", text("%s/build/native/burrow-stub", rootDir),
-                                 "Build Burrow (npm run build), or set BURROW_STUB to its path.");
+        const char *build = "Build Burrow (npm run build), or set BURROW_";
+        char **added = withFlags(argv, argc, table);
+        findSelf();
+        char *stub = findProgram("BURROW_STUB", "burrow-stub", text("%s/burrow-stub", ownDir),
+                                 text("%sSTUB to its path.", build));
         char *node = findProgram("BURROW_NODE", "node", NULL,
                                  "Install Node.js 20 or newer, or set BURROW_NODE to its path.");
         const char *named = setting("BURROW_GOFER", text("%s/dist/lib/gofer/main.js", rootDir));
         char *gofer = realpath(named, NULL);
         if (!gofer || access(gofer, R_OK) != 0)
-            fail("the gofer's program isn't at %s: %s.\n"
-                 "  Build Burrow (npm run build), or set BURROW_GOFER to its path.", named, strerror(errno));
+            fail("the server program isn't at %s: %s.\n  %sGOFER to its path.", named, strerror(errno), build);
         if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0)
             abort();
-        argv = withFlags(argv, argc, command, table);
-        startDaemon(node);
-        startHelper(stub);
+        startHelper(stub, node);
+        argv = added;
     }
     execv(runsc, argv);
     fail("%s can't be run: %s.", runsc, strerror(errno));

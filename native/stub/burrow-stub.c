@@ -54,12 +54,11 @@ static sigset_t callersMask;
 static char **stubArgv;
 
 static void complain(const char *what) {
-    char line[256];
-    int n = snprintf(line, sizeof line, "burrow-stub: %s: %s\n", what, strerror(errno));
-    for (int i = -1; i < heldCount; i++)
-        if (i < 0 || held[i].key.role == LOG || held[i].key.role == DEBUG_LOG)
-            if (write(i < 0 ? 2 : held[i].fd, line, (size_t)n) < 0)
-                continue;
+    int error = errno;
+    dprintf(2, "burrow-stub: %s: %s\n", what, strerror(error));
+    for (int i = 0; i < heldCount; i++)
+        if (held[i].key.role == LOG || held[i].key.role == DEBUG_LOG)
+            dprintf(held[i].fd, "burrow-stub: %s: %s\n", what, strerror(error));
 }
 
 static void die(const char *what) {
@@ -81,9 +80,8 @@ static void hold(struct record key, int fd) {
         close(fd);
         errno = EMFILE;
         complain("too many FDs to keep");
-        return;
-    }
-    held[heldCount++] = (struct held){key, fd};
+    } else
+        held[heldCount++] = (struct held){key, fd};
 }
 
 static void letGo(bool (*isGone)(const struct record *key, uint32_t index), uint32_t index) {
@@ -104,10 +102,6 @@ static bool isOfConnection(const struct record *key, uint32_t index) {
 static bool isForStart(const struct record *key, uint32_t index) {
     (void)index;
     return (key->role >= MOUNTS && key->role <= RPC) || key->role == SYNC_SENTRY_EXIT;
-}
-
-static bool isSent(const struct record *key) {
-    return key->role <= UPPER;
 }
 
 /* ---- argv ------------------------------------------------------------------------------------ */
@@ -179,8 +173,7 @@ static void waitForUserns(void) {
         char byte;
         if (held[i].key.role != SYNC_USERNS)
             continue;
-        ssize_t n;
-        while ((n = read(held[i].fd, &byte, 1)) > 0 || (n < 0 && errno == EINTR))
+        while (TEMP_FAILURE_RETRY(read(held[i].fd, &byte, 1)) > 0)
             ;
         /* By hand: there are no threads whose ids glibc would have to change too. */
         if (syscall(SYS_setgid, setGid) != 0 || syscall(SYS_setuid, setUid) != 0)
@@ -197,13 +190,13 @@ static void waitForUserns(void) {
 static bool sendAdopt(void) {
     int total = 0, at = 0;
     for (int i = 0; i < heldCount; i++)
-        total += isSent(&held[i].key);
+        total += held[i].key.role <= UPPER;
     do {
         struct record records[FDS_A_MESSAGE];
         int fds[FDS_A_MESSAGE], count = 0;
         union control control = {0};
         for (; at < heldCount && count < FDS_A_MESSAGE; at++)
-            if (isSent(&held[at].key)) {
+            if (held[at].key.role <= UPPER) {
                 records[count] = held[at].key;
                 fds[count++] = held[at].fd;
             }
@@ -214,10 +207,7 @@ static bool sendAdopt(void) {
                                  .msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count)};
         control.align = (struct cmsghdr){CMSG_LEN(sizeof(int) * (size_t)count), SOL_SOCKET, SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.align), fds, sizeof(int) * (size_t)count);
-        ssize_t n;
-        while ((n = sendmsg(controlFd, &message, MSG_NOSIGNAL)) < 0 && errno == EINTR)
-            ;
-        if (n < 0)
+        if (TEMP_FAILURE_RETRY(sendmsg(controlFd, &message, MSG_NOSIGNAL)) < 0)
             return false;
     } while (total);
     return true;
@@ -268,7 +258,7 @@ static void startServer(void) {
 }
 
 static void handleMessage(void) {
-    struct { struct header header; struct record records[FDS_A_MESSAGE]; } in;
+    struct { struct header header; struct record records[FDS_A_MESSAGE]; } in = {0};
     union control control;
     struct iovec part = {&in, sizeof in};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
@@ -288,20 +278,20 @@ static void handleMessage(void) {
             memcpy(fds, CMSG_DATA(c), sizeof(int) * (size_t)count);
         }
     size_t length = (size_t)n, records = sizeof *in.records * (size_t)count;
-    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC &&
+    bool isKeep = in.header.type == KEEP, isDrop = in.header.type == DROP && count == 0;
+    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC && (isKeep || isDrop) &&
                    in.header.fdCount == count && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
                    length == sizeof in.header + records + in.header.bodyLength;
-    if (isSound && in.header.type == DROP && count == 0 && in.header.bodyLength == 4)
+    if (isSound && isDrop && in.header.bodyLength == 4)
         letGo(isOfConnection, in.records[0].role); /* the body is where a record would be */
-    bool isKeep = isSound && in.header.type == KEEP;
     for (int i = 0; i < count; i++) {
         struct record *key = &in.records[i];
-        if (isKeep && key->role >= MEMORY && key->role <= UPPER && key->reserved == 0)
+        if (isSound && isKeep && key->role >= MEMORY && key->role <= UPPER && key->reserved == 0)
             hold(*key, fds[i]);
         else
             close(fds[i]);
     }
-    if (!isSound || (in.header.type != KEEP && in.header.type != DROP)) {
+    if (!isSound) {
         errno = EPROTO;
         complain("a message of the server is refused");
     }
@@ -320,10 +310,8 @@ static void handleSignals(void) {
             serverStatus = status;
 }
 
-int main(int argc, char **argv) {
+int main(int argc __attribute__((unused)), char **argv) {
     sigset_t mine;
-    if (argc < 2)
-        die("started without arguments: runsc starts this, see burrow-runsc --burrow-help");
     stubArgv = argv;
     const char *log = getenv("BURROW_LOG");
     int logFd = log && *log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
