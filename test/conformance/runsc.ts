@@ -1,0 +1,319 @@
+// Owns: what the conformance tests share: which runsc there are, bundles, running the launcher, and
+// finding and removing all that a test started. Assumes root and a built project. Plane: control.
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+
+export const ROOT = path.resolve(import.meta.dirname, "../../..");
+export const LAUNCHER = path.join(ROOT, "build/native/burrow-runsc");
+export const STUB = path.join(ROOT, "build/native/burrow-stub");
+export const ADOPTER = path.join(ROOT, "test/conformance/adopter.py");
+const SERVER = path.join(ROOT, "dist/lib/gofer/main.js");
+
+/** A runsc to test with, and the platforms it is to be tried on (never kvm). */
+export interface Revision {
+  name: string;
+  path: string;
+  platforms: string[];
+}
+
+/** Which runsc are here; `reasons` says of each that isn't why it can't be had. */
+export function findRevisions(): { found: Revision[]; reasons: string[] } {
+  const found: Revision[] = [];
+  const reasons: string[] = [];
+  if (process.getuid?.() !== 0)
+    return { found, reasons: ["not root: runsc can't start sandboxes"] };
+  for (const binary of [LAUNCHER, STUB]) {
+    if (!fs.existsSync(binary)) return { found, reasons: [`${binary} isn't built`] };
+  }
+  if (!fs.existsSync("/bin/busybox"))
+    return { found, reasons: ["no /bin/busybox (busybox-static)"] };
+  const installed = spawnSync("runsc", ["--version"], { encoding: "utf8" });
+  const year = /release-(\d{4})|~(\d{4})/.exec(installed.stdout ?? "");
+  if (installed.status === 0) {
+    const name = year?.[1] ?? year?.[2] ?? "installed";
+    const where = spawnSync("sh", ["-c", "command -v runsc"], { encoding: "utf8" }).stdout.trim();
+    const platforms = Number(name) < 2023 ? ["ptrace"] : ["systrap", "ptrace"];
+    found.push({ name, path: fs.realpathSync(where), platforms });
+  } else reasons.push("no runsc in PATH (Debian: apt install runsc)");
+  const cache = process.env["BURROW_TEST_CACHE"] ?? path.join(os.tmpdir(), "burrow-test-cache");
+  const script = path.join(ROOT, "fixtures/runsc.sh");
+  const other = spawnSync("bash", [script, cache], { encoding: "utf8" });
+  const binary = other.stdout.trim();
+  if (other.status === 0)
+    found.push({ name: "2024", path: binary, platforms: ["systrap", "ptrace"] });
+  else reasons.push(other.stderr.trim());
+  return { found, reasons };
+}
+
+/** What runs behind the stub's place. The one choice between a stand-in and the real server. */
+export interface Gofer {
+  name: string;
+  env(runsc: string): Record<string, string>;
+  /** Makes `dir` the tree of mount `id`; returns what root.path or a mount's source is to be. */
+  serve(state: string, id: string, dir: string): string;
+}
+
+/** runsc's own gofer, exec'd where the stub would be: proves the injection without our server. */
+export const stockGofer: Gofer = {
+  name: "stock",
+  env: (runsc) => ({ BURROW_STUB: runsc, BURROW_GOFER: runsc }),
+  serve: (_state, _id, dir) => dir,
+};
+
+/** Our stub and server. */
+export const burrowGofer: Gofer = {
+  name: "burrow",
+  env: () => ({ BURROW_STUB: STUB, BURROW_GOFER: SERVER }),
+  serve: (state, id, dir) => {
+    const mount = path.join(state, "mounts", id);
+    fs.mkdirSync(mount, { recursive: true });
+    fs.writeFileSync(path.join(mount, "mount.json"), JSON.stringify({ host: dir }));
+    return mount;
+  },
+};
+
+/** The gofers to test with here: the stand-in always, ours when it is built. */
+export function gofers(): Gofer[] {
+  return fs.existsSync(SERVER) ? [stockGofer, burrowGofer] : [stockGofer];
+}
+
+export interface Result {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** A directory of its own with bundles and runsc state; close() leaves no trace of what ran in it. */
+export class Bench {
+  readonly dir: string;
+  readonly state: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly gofer: Gofer;
+  readonly revision: Revision;
+  readonly #platform: string;
+  #count = 0;
+
+  constructor(gofer: Gofer, revision: Revision, platform: string) {
+    this.dir = fs.mkdtempSync(path.join(os.tmpdir(), "burrow-life-"));
+    fs.chmodSync(this.dir, 0o755); // a user namespace's root walks through it
+    this.state = path.join(this.dir, "state");
+    this.gofer = gofer;
+    this.revision = revision;
+    this.#platform = platform;
+    this.env = {
+      PATH: process.env["PATH"],
+      BURROW_STATE: this.state,
+      BURROW_CACHE: path.join(this.dir, "cache"),
+      BURROW_NO_DAEMON: "1",
+      BURROW_NODE: process.execPath,
+      BURROW_LOG: path.join(this.dir, "gofer.log"),
+      BURROW_RUNSC: revision.path,
+      ...gofer.env(revision.path),
+    };
+  }
+
+  /** The launcher's words up to the subcommand's. */
+  argv(...words: string[]): string[] {
+    const globals = ["--root", path.join(this.dir, "run"), `--platform=${this.#platform}`];
+    return [LAUNCHER, ...globals, "--network=none", "--ignore-cgroups", ...words];
+  }
+
+  /** Runs the launcher to its end. Output goes through files: a pipe would wait for the sandbox's. */
+  run(...words: string[]): Result {
+    return this.exec(this.argv(...words));
+  }
+
+  exec(argv: string[], env: NodeJS.ProcessEnv = {}, options: SpawnOptions = {}): Result {
+    const out = path.join(this.dir, `out-${this.#count++}`);
+    const fds = [fs.openSync(out, "a+"), fs.openSync(`${out}-err`, "a+")] as const;
+    const done = spawnSync(argv[0]!, argv.slice(1), {
+      timeout: 60_000,
+      ...options,
+      env: { ...this.env, ...env },
+      stdio: ["ignore", fds[0], fds[1]],
+    });
+    for (const fd of fds) fs.closeSync(fd);
+    const stdout = fs.readFileSync(out, "utf8");
+    const stderr = fs.readFileSync(`${out}-err`, "utf8");
+    const signalCode = done.signal ? 128 + os.constants.signals[done.signal] : -1;
+    return { code: done.status ?? signalCode, stdout, stderr };
+  }
+
+  /** Starts argv in the background, output to files as in run(). */
+  start(argv: string[]): { child: ChildProcess; out: string } {
+    const out = path.join(this.dir, `out-${this.#count++}`);
+    const fd = fs.openSync(out, "a+");
+    const child = spawn(argv[0]!, argv.slice(1), { env: this.env, stdio: ["ignore", fd, fd] });
+    fs.closeSync(fd);
+    return { child, out };
+  }
+
+  /** A bundle that runs `sh -c script` in a busybox tree; `change` may alter the spec. */
+  bundle(script: string, change: (spec: Spec) => void = () => {}): string {
+    const dir = path.join(this.dir, `bundle-${this.#count++}`);
+    const tree = path.join(this.dir, "tree");
+    if (!fs.existsSync(tree)) {
+      for (const name of ["bin", "proc", "tmp", "dev", "mnt/deep/er"]) {
+        fs.mkdirSync(path.join(tree, name), { recursive: true });
+      }
+      fs.copyFileSync("/bin/busybox", path.join(tree, "bin/busybox"));
+      for (const name of ["sh", "cat", "id", "sleep"]) {
+        fs.symlinkSync("busybox", path.join(tree, "bin", name));
+      }
+    }
+    fs.mkdirSync(dir);
+    const id = path.basename(dir);
+    const spec: Spec = {
+      ociVersion: "1.0.0",
+      process: {
+        user: { uid: 0, gid: 0 },
+        args: ["/bin/sh", "-c", script],
+        env: ["PATH=/bin"],
+        cwd: "/",
+        terminal: false,
+      },
+      root: { path: this.gofer.serve(this.state, id, tree), readonly: true },
+      mounts: [{ destination: "/proc", type: "proc", source: "proc" }],
+      annotations: {},
+      linux: {
+        namespaces: ["pid", "mount", "ipc", "uts", "network"].map((type) => ({ type })),
+      },
+    };
+    change(spec);
+    fs.writeFileSync(path.join(dir, "config.json"), JSON.stringify(spec));
+    return dir;
+  }
+
+  /** Directories whose content is a mount of the sandbox: served as the root is. */
+  source(name: string, files: Record<string, string>): string {
+    const dir = path.join(this.dir, `source-${name}`);
+    fs.mkdirSync(dir);
+    for (const [file, text] of Object.entries(files)) fs.writeFileSync(path.join(dir, file), text);
+    return this.gofer.serve(this.state, name, dir);
+  }
+
+  /** Processes of this bench that are alive: by its directory in argv or environment. */
+  processes(): Process[] {
+    return allProcesses().filter((p) => p.words.includes(this.dir));
+  }
+
+  /** Everything a sandbox could leave, after up to 6 s for it to go. Empty is right. */
+  async leftovers(): Promise<string[]> {
+    let left: string[] = [];
+    for (let round = 0; round < 60; round++) {
+      const mounts = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+      left = [
+        ...this.processes().map((p) => `process ${p.pid} ${p.argv.slice(0, 200)}`),
+        ...mounts.filter((line) => line.includes(this.dir)).map((line) => `mount ${line}`),
+        ...cgroupsNamed(path.basename(this.dir)).map((dir) => `cgroup ${dir}`),
+      ];
+      if (left.length === 0) break;
+      await sleep(100);
+    }
+    return left;
+  }
+
+  /** Ends what is still there, by pid, and removes the directory. */
+  close(): void {
+    const runsc = this.revision.path;
+    const states = path.join(this.dir, "run");
+    if (fs.existsSync(states)) {
+      for (const name of fs.readdirSync(states)) {
+        const id = /^(.*)_sandbox:/.exec(name)?.[1];
+        if (id) spawnSync(runsc, ["--root", states, "delete", "-force", id], { timeout: 20_000 });
+      }
+    }
+    for (const { pid } of this.processes()) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {} // it ended by itself
+    }
+    fs.rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+export interface Spec {
+  ociVersion: string;
+  process: {
+    user: { uid: number; gid: number };
+    args: string[];
+    env: string[];
+    cwd: string;
+    terminal: boolean;
+  };
+  root: { path: string; readonly: boolean };
+  mounts: { destination: string; type: string; source: string; options?: string[] }[];
+  annotations: Record<string, string>;
+  linux: {
+    namespaces: { type: string }[];
+    uidMappings?: { containerID: number; hostID: number; size: number }[];
+    gidMappings?: { containerID: number; hostID: number; size: number }[];
+  };
+}
+
+export interface Process {
+  pid: number;
+  parent: number;
+  tracer: number;
+  /** Pid in its innermost pid namespace. */
+  innerPid: number;
+  name: string;
+  argv: string;
+  /** argv and environment. */
+  words: string;
+}
+
+function allProcesses(): Process[] {
+  const out: Process[] = [];
+  for (const entry of fs.readdirSync("/proc")) {
+    const pid = Number(entry);
+    if (!pid || pid === process.pid) continue;
+    try {
+      const status = fs.readFileSync(`/proc/${pid}/status`, "utf8");
+      const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
+      if (field("State").startsWith("Z")) continue; // init's to reap
+      const argv = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+      out.push({
+        pid,
+        parent: Number(field("PPid")),
+        tracer: Number(field("TracerPid")),
+        innerPid: Number(field("NSpid").split("\t").at(-1)),
+        name: field("Name"),
+        argv,
+        words: argv + fs.readFileSync(`/proc/${pid}/environ`, "latin1"),
+      });
+    } catch {} // it ended meanwhile
+  }
+  return out;
+}
+
+function cgroupsNamed(name: string): string[] {
+  const base = "/sys/fs/cgroup";
+  if (!fs.existsSync(base)) return [];
+  return fs.readdirSync(base).filter((entry) => entry.includes(name));
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Waits until `done` is true, 20 s at most; returns whether it came true. */
+export async function until(done: () => boolean): Promise<boolean> {
+  for (let round = 0; round < 400; round++) {
+    if (done()) return true;
+    await sleep(50);
+  }
+  return done();
+}
+
+/** The exit code of a child, 128 + number if a signal ended it. */
+export function exitOf(child: ChildProcess): Promise<number> {
+  return new Promise((resolve) => {
+    const end = (code: number | null, signal: NodeJS.Signals | null) =>
+      resolve(code ?? 128 + os.constants.signals[signal!]);
+    if (child.exitCode !== null || child.signalCode !== null) end(child.exitCode, child.signalCode);
+    else child.on("exit", end);
+  });
+}
