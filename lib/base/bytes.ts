@@ -42,3 +42,12 @@ export function viewOf(bytes: Uint8Array): DataView {
 export function roundUp(value: number, step: number): number {
   return Math.ceil(value / step) * step;
 }
+
+interface Latin1Buffer {
+  latin1Slice(start: number, end: number): string;
+}
+
+/** Bytes start to end of a Buffer as latin1: Buffer.toString without its option handling. */
+export function latin1At(buffer: Buffer, start: number, end: number): string {
+  return (buffer as unknown as Latin1Buffer).latin1Slice(start, end);
+}

@@ -2,7 +2,7 @@
 // no object per file. Every offset that is followed is bounded, so a corrupt index is -EIO, never a read outside
 // the mapping. Data plane; docs/format/layer-index.md is the format.
 
-import { viewOf } from "../base/bytes.ts";
+import { latin1At, viewOf } from "../base/bytes.ts";
 import { type Digest, digestAt } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import {
@@ -120,7 +120,9 @@ export class Index {
 
   /** mtime seconds of the inode at a row. */
   mtimeAt(row: number): number {
-    return this.field(row, Inode.mtimeSec) + this.view.getInt32(row + Inode.mtimeSec + 4, true) * TWO_32;
+    return (
+      this.field(row, Inode.mtimeSec) + this.view.getInt32(row + Inode.mtimeSec + 4, true) * TWO_32
+    );
   }
 
   /** Row of the first dirent of a directory's row; -ENOTDIR, or -EIO when it lies outside the table. */
@@ -220,7 +222,7 @@ export class Index {
 
   #string(offset: number, length: number): string {
     if (offset + length > this.#stringBytes) return "";
-    return this.#text.latin1Slice(this.#strings + offset, this.#strings + offset + length);
+    return latin1At(this.#text, this.#strings + offset, this.#strings + offset + length);
   }
 
   #copyString(offset: number, length: number, out: Uint8Array): number {

@@ -1,0 +1,136 @@
+// BlobReader: the blobs of one snapshot as the gofer reads them: whole ones by a host FD to donate, large ones that are
+// still filling by block. A block is read only after the daemon said that it is verified and present; presence belongs to
+// one partial file, by its unique name, so it can never be newer than its data. Data plane.
+
+import { Errno } from "../base/errno.ts";
+import { BLOCK_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
+import type { LocalObjects } from "../store/objects.ts";
+import { native } from "../sys/native.ts";
+import type { Answer, Mailbox } from "./mailbox.ts";
+
+/** Where a blob stands in its snapshot's index. */
+export interface BlobPlace {
+  /** Row in the blob table. */
+  readonly row: number;
+  /** The index's bytes and the offset of the blob's digest in them. */
+  readonly bytes: Uint8Array;
+  readonly digestOffset: number;
+  readonly size: number;
+}
+
+/** A large blob with open files: the FD of the whole blob, or of one partial file and the blocks known in it. */
+interface Large {
+  users: number;
+  isWhole: boolean;
+  fd: number;
+  partialName: string;
+  present: Uint8Array;
+}
+
+export class BlobReader {
+  readonly #snapshot: number;
+  readonly #objects: LocalObjects;
+  readonly #partialDirectory: string;
+  readonly #mailbox: Mailbox;
+  readonly #large = new Map<number, Large>();
+
+  /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). */
+  constructor(snapshot: number, objects: LocalObjects, partialDirectory: string, mailbox: Mailbox) {
+    this.#snapshot = snapshot;
+    this.#objects = objects;
+    this.#partialDirectory = partialDirectory;
+    this.#mailbox = mailbox;
+  }
+
+  /**
+   * A host FD of the whole blob, the caller's own; MISS when it was asked for and the request must wait; -EAGAIN when it
+   * is not here and too large to wait for: then acquire it and read by block.
+   */
+  open(place: BlobPlace): number {
+    const fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+    if (fd >= 0) return fd;
+    if (fd !== -Errno.ENOENT && fd !== -Errno.ESTALE) return fd;
+    if (place.size > DONATE_MAX_BYTES) return -Errno.EAGAIN;
+    return this.#mailbox.askBlob(this.#snapshot, place.row);
+  }
+
+  /** Counts one open file of a large blob that is not whole: 0. Pairs with release. */
+  acquire(place: BlobPlace): number {
+    const known = this.#large.get(place.row);
+    if (known !== undefined) {
+      known.users++;
+      return 0;
+    }
+    const present = new Uint8Array(Math.ceil(place.size / BLOCK_BYTES));
+    this.#large.set(place.row, { users: 1, isWhole: false, fd: -1, partialName: "", present });
+    return 0;
+  }
+
+  release(row: number): void {
+    const large = this.#large.get(row);
+    if (large === undefined || --large.users > 0) return;
+    if (large.fd >= 0) native.closeFd(large.fd);
+    this.#large.delete(row);
+  }
+
+  /** Reads a large blob: bytes, MISS, -EIO. `offset` + out.length lie within the blob. */
+  read(place: BlobPlace, offset: number, out: Uint8Array): number {
+    const large = this.#large.get(place.row);
+    if (large === undefined) return -Errno.EBADF;
+    if (large.isWhole) return readAll(large.fd, offset, out);
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((offset + out.length - 1) / BLOCK_BYTES);
+    for (let block = first; block <= last; block++) {
+      if (large.present[block]) continue;
+      const whole = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+      if (whole >= 0) {
+        this.#settle(large, whole);
+        return readAll(whole, offset, out);
+      }
+      return this.#mailbox.askBlocks(this.#snapshot, place.row, block, last - block + 1, this);
+    }
+    return readAll(large.fd, offset, out);
+  }
+
+  /** From now on the blob is read from its whole, sealed file. */
+  #settle(large: Large, fd: number): void {
+    if (large.fd >= 0) native.closeFd(large.fd);
+    large.fd = fd;
+    large.isWhole = true;
+  }
+
+  /** The mailbox brings the answer to askBlocks before the request is run again: 0 or -errno. */
+  learn(row: number, first: number, count: number, answer: Answer): number {
+    const large = this.#large.get(row);
+    if (large === undefined || large.isWhole || answer.partialName === "") return 0;
+    if (large.partialName !== answer.partialName) {
+      const path = `${this.#partialDirectory}/${answer.partialName}`;
+      const fd = native.openAt(-1, path, 0, 0);
+      // It became whole, or its daemon died, since the answer was sent: the next run finds out.
+      if (fd < 0) return fd === -Errno.ENOENT ? 0 : fd;
+      if (large.fd >= 0) native.closeFd(large.fd);
+      large.fd = fd;
+      large.partialName = answer.partialName;
+      large.present.fill(0);
+    }
+    large.present.fill(1, first, first + count);
+    return 0;
+  }
+
+  dispose(): void {
+    for (const large of this.#large.values()) if (large.fd >= 0) native.closeFd(large.fd);
+    this.#large.clear();
+  }
+}
+
+/** Reads exactly out.length bytes: fewer means that the file is shorter than its verified size: -EIO. */
+function readAll(fd: number, offset: number, out: Uint8Array): number {
+  let done = 0;
+  while (done < out.length) {
+    const got = native.preadFd(fd, done === 0 ? out : out.subarray(done), offset + done);
+    if (got === -Errno.EINTR) continue;
+    if (got <= 0) return -Errno.EIO;
+    done += got;
+  }
+  return done;
+}

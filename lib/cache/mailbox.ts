@@ -1,0 +1,273 @@
+// Mailbox: the gofer's end of the unix socket to the daemon, and the only place where the two planes meet. It asks for blobs
+// and blocks by their rows in the view's snapshots, never by path or URL; an answer wakes the parked request. A daemon that
+// goes away is reconnected to and asked again, so its restart is a pause. Never blocks. docs/protocol/mailbox.md. Data plane.
+
+import { Errno, MISS } from "../base/errno.ts";
+import { PARKED_MAX } from "../base/limits.ts";
+import { native } from "../sys/native.ts";
+import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
+import { FRAME_BYTES, FRAME_MAX_BYTES, Frame, MAILBOX_VERSION } from "./mailbox-wire.ts";
+
+/** What the daemon said about one ask. */
+export interface Answer {
+  /** 0, or a positive errno: the bytes can't be had. */
+  readonly errno: number;
+  /** "" when the blob is whole, else the partial file in which the blocks asked for are present. */
+  readonly partialName: string;
+}
+
+/** Who learns of blocks that have come: cache/blocks.ts. */
+interface BlockListener {
+  learn(row: number, first: number, count: number, answer: Answer): number;
+}
+
+interface Ask {
+  readonly ticket: number;
+  readonly snapshot: number;
+  readonly row: number;
+  /** First block and count, or -1 and 0 for the whole blob. */
+  readonly first: number;
+  readonly count: number;
+  readonly listener: BlockListener | undefined;
+}
+
+/** How long to wait before the next try to reach a daemon that isn't there. */
+const RECONNECT_FIRST_MS = 10;
+const RECONNECT_MAX_MS = 500;
+
+export class Mailbox {
+  readonly #path: string;
+  readonly #mountId: string;
+  readonly #asks = new Map<number, Ask>();
+  readonly #in = Buffer.alloc(FRAME_MAX_BYTES + 4);
+  #received = 0;
+  #out: Buffer = Buffer.alloc(0);
+  #fd = -1;
+  #slot = -1;
+  #nextTicket = 1;
+  #retryMs = RECONNECT_FIRST_MS;
+  #retryAtMs = 0;
+  /** Ticket of the ask that the last MISS stands for. */
+  lastTicket = 0;
+  /** Called for each answer: the ticket, and 0 or a positive errno. */
+  onAnswer: (ticket: number, errno: number) => void = () => {};
+
+  constructor(socketPath: string, mountId: string) {
+    this.#path = socketPath;
+    this.#mountId = mountId;
+  }
+
+  /** The wait slot of the connected socket, or -1. */
+  get slot(): number {
+    return this.#slot;
+  }
+
+  /** Asks for a whole blob: MISS, or -EIO when too many asks are open. */
+  askBlob(snapshot: number, row: number): number {
+    for (const ask of this.#asks.values()) {
+      if (ask.row !== row || ask.snapshot !== snapshot || ask.count !== 0) continue;
+      this.lastTicket = ask.ticket;
+      return MISS;
+    }
+    return this.#ask(snapshot, row, -1, 0, undefined);
+  }
+
+  /** Asks for `count` blocks of a large blob; the listener learns of them before the request is run again. */
+  askBlocks(
+    snapshot: number,
+    row: number,
+    first: number,
+    count: number,
+    listener: BlockListener,
+  ): number {
+    return this.#ask(snapshot, row, first, count, listener);
+  }
+
+  #ask(
+    snapshot: number,
+    row: number,
+    first: number,
+    count: number,
+    listener?: BlockListener,
+  ): number {
+    if (this.#asks.size >= PARKED_MAX) return -Errno.EIO;
+    const ticket = this.#nextTicket++;
+    const ask: Ask = { ticket, snapshot, row, first, count, listener };
+    this.#asks.set(ticket, ask);
+    this.lastTicket = ticket;
+    if (this.#fd >= 0) this.#sendAsk(ask);
+    else this.connect(0);
+    return MISS;
+  }
+
+  /** Nobody waits for this ask any more (deadline, or its connection ended). */
+  forget(ticket: number): void {
+    if (this.#asks.delete(ticket) && this.#fd >= 0)
+      this.#send(this.#frame(Frame.cancel, ticket, 0));
+  }
+
+  /** Milliseconds from `nowMs` until tick() has something to do; -1: nothing. */
+  waitMs(nowMs: number): number {
+    if (this.#fd >= 0 || this.#asks.size === 0) return -1;
+    return Math.max(0, this.#retryAtMs - nowMs);
+  }
+
+  /** Tries again to reach the daemon when someone waits for it. */
+  tick(nowMs: number): void {
+    if (this.waitMs(nowMs) === 0) this.connect(nowMs);
+  }
+
+  /** Connects and asks again for all that is open. A daemon that isn't there is tried again by tick(). */
+  connect(nowMs: number): void {
+    if (this.#fd >= 0) return;
+    const fd = native.connectUnix(this.#path);
+    if (fd < 0) {
+      this.#retryAtMs = nowMs + this.#retryMs;
+      this.#retryMs = Math.min(2 * this.#retryMs, RECONNECT_MAX_MS);
+      return;
+    }
+    const slot = addSocket(fd);
+    if (slot < 0) {
+      native.closeFd(fd);
+      return;
+    }
+    this.#fd = fd;
+    this.#slot = slot;
+    this.#received = 0;
+    this.#out = Buffer.alloc(0);
+    const id = Buffer.from(this.#mountId, "latin1");
+    const hello = this.#frame(Frame.hello, 0, 6 + id.length);
+    hello.writeUInt32LE(MAILBOX_VERSION, FRAME_BYTES);
+    hello.writeUInt16LE(id.length, FRAME_BYTES + 4);
+    id.copy(hello, FRAME_BYTES + 6);
+    this.#send(hello);
+    for (const ask of this.#asks.values()) this.#sendAsk(ask);
+  }
+
+  #disconnect(): void {
+    if (this.#fd < 0) return;
+    dropSocket(this.#slot);
+    native.closeFd(this.#fd);
+    this.#fd = -1;
+    this.#slot = -1;
+    this.#retryAtMs = 0;
+  }
+
+  #frame(type: number, id: number, bodyBytes: number): Buffer {
+    const frame = Buffer.alloc(FRAME_BYTES + bodyBytes);
+    frame.writeUInt32LE(FRAME_BYTES - 4 + bodyBytes, 0);
+    frame.writeUInt16LE(type, 4);
+    frame.writeUInt32LE(id, 8);
+    return frame;
+  }
+
+  #sendAsk(ask: Ask): void {
+    const isWhole = ask.count === 0;
+    const frame = this.#frame(
+      isWhole ? Frame.askBlob : Frame.askBlocks,
+      ask.ticket,
+      isWhole ? 8 : 16,
+    );
+    frame.writeUInt32LE(ask.snapshot, FRAME_BYTES);
+    frame.writeUInt32LE(ask.row, FRAME_BYTES + 4);
+    if (!isWhole) {
+      frame.writeUInt32LE(ask.first, FRAME_BYTES + 8);
+      frame.writeUInt32LE(ask.count, FRAME_BYTES + 12);
+    }
+    this.#send(frame);
+  }
+
+  #send(frame: Buffer): void {
+    this.#out = this.#out.length === 0 ? frame : Buffer.concat([this.#out, frame]);
+    this.#flush();
+  }
+
+  #flush(): void {
+    while (this.#out.length > 0 && this.#fd >= 0) {
+      const sent = native.sendMessage(this.#fd, this.#out, noFds, 0);
+      if (sent === -Errno.EAGAIN) {
+        armSocket(this.#slot, true);
+        return;
+      }
+      if (sent < 0) {
+        this.#disconnect();
+        return;
+      }
+      this.#out = this.#out.subarray(sent);
+    }
+  }
+
+  /** The loop saw an event on the socket. */
+  advance(): void {
+    this.#flush();
+    while (this.#fd >= 0) {
+      const got = native.readFd(this.#fd, this.#in.subarray(this.#received));
+      if (got === -Errno.EAGAIN) {
+        armSocket(this.#slot, this.#out.length > 0);
+        return;
+      }
+      if (got === -Errno.EINTR) continue;
+      if (got <= 0 || !this.#take(got)) {
+        this.#disconnect();
+        this.tick(this.#retryAtMs);
+        return;
+      }
+    }
+  }
+
+  /** Takes `got` more bytes; false when the peer does not speak the protocol. */
+  #take(got: number): boolean {
+    this.#received += got;
+    let start = 0;
+    while (this.#received - start >= FRAME_BYTES) {
+      const bodyBytes = this.#in.readUInt32LE(start) - (FRAME_BYTES - 4);
+      if (bodyBytes < 0 || bodyBytes > FRAME_MAX_BYTES - FRAME_BYTES) return false;
+      if (this.#received - start < FRAME_BYTES + bodyBytes) break;
+      const body = start + FRAME_BYTES;
+      const type = this.#in.readUInt16LE(start + 4);
+      if (!this.#accept(type, this.#in.readUInt32LE(start + 8), body, bodyBytes)) return false;
+      start = body + bodyBytes;
+    }
+    this.#in.copyWithin(0, start, this.#received);
+    this.#received -= start;
+    return true;
+  }
+
+  #accept(type: number, id: number, body: number, bodyBytes: number): boolean {
+    if (type === Frame.welcome) {
+      if (bodyBytes < 4) return false;
+      this.#retryMs = RECONNECT_FIRST_MS;
+      const errno = this.#in.readUInt32LE(body);
+      // A daemon that doesn't know the view can answer nothing: all that wait fail now, not at their deadline.
+      if (errno !== 0) for (const ask of [...this.#asks.values()]) this.#finish(ask, errno, "");
+      return true;
+    }
+    if (type !== Frame.answer) return false;
+    if (bodyBytes < 10) return false;
+    const ask = this.#asks.get(id);
+    const nameBytes = this.#in.readUInt16LE(body + 8);
+    if (nameBytes > bodyBytes - 10) return false;
+    if (ask === undefined) return true;
+    const name = this.#in.toString("latin1", body + 10, body + 10 + nameBytes);
+    if (name.includes("/") || name.startsWith(".")) return false;
+    this.#finish(ask, this.#in.readUInt32LE(body), name);
+    return true;
+  }
+
+  #finish(ask: Ask, errno: number, partialName: string): void {
+    this.#asks.delete(ask.ticket);
+    let outcome = errno;
+    if (errno === 0 && ask.listener !== undefined) {
+      const learnt = ask.listener.learn(ask.row, ask.first, ask.count, { errno, partialName });
+      if (learnt < 0) outcome = Errno.EIO;
+    }
+    this.onAnswer(ask.ticket, outcome);
+  }
+
+  dispose(): void {
+    this.#disconnect();
+    this.#asks.clear();
+  }
+}
+
+const noFds = new Int32Array(1);

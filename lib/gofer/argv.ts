@@ -1,0 +1,38 @@
+// The arguments that runsc gives its gofer, read leniently: unknown flags are ignored, since every revision has its own and
+// global flags come in any order. reference: gofer launch contract of 2022, 2024 and 2026 revisions. Control plane.
+
+/** What a mount's lower and upper layers are. runsc: container.go GoferMountConf. */
+export interface MountConf {
+  readonly lower: string;
+  readonly upper: string;
+}
+
+export interface GoferArguments {
+  readonly bundle: string;
+  /** One per root and bind mount in spec order; undefined for revisions before 2023, which have none. */
+  readonly mountConfs: readonly MountConf[] | undefined;
+}
+
+/** Reads `--name=value` and `--name value` of the flags we know. */
+export function parseGoferArguments(argv: readonly string[]): GoferArguments {
+  const value = (name: string): string | undefined => {
+    for (const [i, word] of argv.entries()) {
+      const bare = word.replace(/^--?/, "");
+      if (bare === word) continue;
+      if (bare === name) return argv[i + 1];
+      if (bare.startsWith(`${name}=`)) return bare.slice(name.length + 1);
+    }
+    return undefined;
+  };
+  const confs = value("gofer-mount-confs");
+  return { bundle: value("bundle") ?? ".", mountConfs: parseMountConfs(confs) };
+}
+
+/** "lower:upper[:size=…],…": container.go GoferMountConfFlags. Bind entries only: no comma in a size. */
+function parseMountConfs(text: string | undefined): MountConf[] | undefined {
+  if (text === undefined || text === "") return undefined;
+  return text.split(",").map((entry) => {
+    const [lower = "none", upper = "none"] = entry.split(":");
+    return { lower, upper };
+  });
+}

@@ -1,0 +1,194 @@
+// Loop: the data plane's one thread: waits for channels, sockets and the daemon, and has each request run. It owns every
+// connection, and ends when the last one is gone. docs/design/0001-threads.md says why one thread. Data plane.
+
+import { Errno, MISS } from "../base/errno.ts";
+import { MISS_DEADLINE_MS } from "../base/limits.ts";
+import type { Mailbox } from "../cache/mailbox.ts";
+import { Count, counters } from "../serve/counters.ts";
+import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
+import { Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
+import { Park, type Parked } from "../serve/park.ts";
+import { createWait, nextEvent, requestBytes, WaitEvent } from "../sys/wait.ts";
+import type { Channel } from "../transport/channel.ts";
+import type { Communicator } from "../transport/communicator.ts";
+import type { Socket } from "../transport/socket.ts";
+import type { Tree } from "../tree/tree.ts";
+
+/** How the loop tells the stub what to keep and drop. */
+export interface Keeper {
+  keepChannel(connection: number, channel: number, memoryFd: number, socketFd: number): void;
+  drop(connection: number): void;
+}
+
+/** Times a request whose blob vanishes between answer and re-run is run again before it is EIO. */
+const RERUNS_MAX = 8;
+
+export class Loop implements ConnectionHost {
+  readonly #keeper: Keeper;
+  readonly #log: LogLine;
+  readonly #park = new Park();
+  readonly #connections = new Set<Connection>();
+  readonly #channels: ({ connection: Connection; channel: Channel } | undefined)[] = [];
+  readonly #sockets: (Socket | undefined)[] = [];
+  readonly #mailboxes: Mailbox[] = [];
+  /** The mailbox of each connection that may miss. */
+  readonly #mailboxOf = new Map<Connection, Mailbox>();
+  #reruns = 0;
+
+  constructor(keeper: Keeper, log: LogLine) {
+    this.#keeper = keeper;
+    this.#log = log;
+    createWait();
+  }
+
+  /** Serves a tree on a connected socket, which it takes: 0 or -errno. */
+  add(index: number, socketFd: number, tree: Tree, isReadOnly: boolean, mailbox?: Mailbox): number {
+    const connection = new Connection(index, tree, isReadOnly, this);
+    const socket = connection.listen(socketFd);
+    if (typeof socket === "number") return socket;
+    this.#connections.add(connection);
+    this.#sockets[socket.slot] = socket;
+    counters[Count.connections]!++;
+    if (mailbox !== undefined) {
+      this.#mailboxOf.set(connection, mailbox);
+      this.#mailboxes.push(mailbox);
+      mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno, mailbox);
+    }
+    return 0;
+  }
+
+  /** Runs until every connection has ended. Blocks the thread. */
+  run(): void {
+    let channel: Channel | undefined;
+    while (this.#connections.size > 0) {
+      // The reply of the channel just served goes out in the same native call that waits for the next request.
+      const replySlot = channel === undefined || channel.replyBytes < 0 ? -1 : channel.slot;
+      const replyBytes = replySlot < 0 ? 0 : channel!.replyBytes;
+      if (replySlot >= 0) channel!.replyBytes = -1;
+      channel = undefined;
+      const event = nextEvent(replySlot, replyBytes, this.#timeoutMs());
+      if (event >= 0 && event < WaitEvent.socket) {
+        const served = this.#channels[event]!;
+        served.channel.receive(requestBytes());
+        if (served.connection.isOpen) channel = served.channel;
+      } else if (event >= WaitEvent.closed && event < WaitEvent.ring) {
+        this.#closeChannel(event - WaitEvent.closed);
+      } else if (event >= WaitEvent.socket && event < WaitEvent.closed) {
+        this.#advance(event - WaitEvent.socket);
+      }
+      if (this.#park.size > 0) this.#tick();
+    }
+    for (const mailbox of this.#mailboxes) mailbox.dispose();
+  }
+
+  #advance(slot: number): void {
+    const socket = this.#sockets[slot];
+    if (socket !== undefined) {
+      socket.advance();
+      return;
+    }
+    for (const mailbox of this.#mailboxes) if (mailbox.slot === slot) mailbox.advance();
+  }
+
+  #closeChannel(slot: number): void {
+    const served = this.#channels[slot];
+    this.#channels[slot] = undefined;
+    served?.connection.dropChannel(served.channel);
+  }
+
+  // ConnectionHost.
+
+  dispatch(connection: Connection, from: Communicator, mid: number, payloadBytes: number): void {
+    if (dispatch(connection, from, mid, payloadBytes, this.#log) !== MISS) return;
+    const start = from.payloadStart;
+    const mailbox = this.#mailboxOf.get(connection)!;
+    this.#park.add(mailbox.lastTicket, {
+      connection,
+      from,
+      mid,
+      payload: from.bytes.slice(start, start + payloadBytes),
+      deadlineMs: performance.now() + MISS_DEADLINE_MS,
+    });
+  }
+
+  addChannel(connection: Connection, channel: Channel): void {
+    this.#channels[channel.slot] = { connection, channel };
+  }
+
+  keepChannel(connection: Connection, channel: number, memoryFd: number, socketFd: number): void {
+    this.#keeper.keepChannel(connection.index, channel, memoryFd, socketFd);
+  }
+
+  ended(connection: Connection): void {
+    this.#connections.delete(connection);
+    if (connection.socket !== undefined) this.#sockets[connection.socket.slot] = undefined;
+    const mailbox = this.#mailboxOf.get(connection);
+    this.#park.drop(connection, (ticket) => mailbox?.forget(ticket));
+    this.#mailboxOf.delete(connection);
+    if (mailbox !== undefined) {
+      this.#mailboxes.splice(this.#mailboxes.indexOf(mailbox), 1);
+      mailbox.dispose();
+    }
+    this.#keeper.drop(connection.index);
+  }
+
+  // Parked requests.
+
+  #timeoutMs(): number {
+    if (this.#park.size === 0) return -1;
+    const now = performance.now();
+    let wait = Math.max(0, this.#park.nextDeadlineMs - now);
+    for (const mailbox of this.#mailboxes) {
+      const next = mailbox.waitMs(now);
+      if (next >= 0 && next < wait) wait = next;
+    }
+    return Math.ceil(wait);
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    for (const mailbox of this.#mailboxes) mailbox.tick(now);
+    const late = this.#park.takeLate(now, (ticket) => {
+      for (const mailbox of this.#mailboxes) mailbox.forget(ticket);
+    });
+    for (const parked of late) {
+      counters[Count.parkedTimeouts]!++;
+      this.#fail(parked, Errno.EIO);
+    }
+  }
+
+  /** The daemon answered: runs what waited for it again, from the start. */
+  #wake(ticket: number, errno: number, mailbox: Mailbox): void {
+    for (const parked of this.#park.take(ticket)) {
+      if (errno !== 0) {
+        counters[Count.failedFetches]!++;
+        this.#fail(parked, Errno.EIO);
+        continue;
+      }
+      this.#rerun(parked, mailbox);
+    }
+  }
+
+  #rerun(parked: Parked, mailbox: Mailbox): void {
+    const { connection, from, mid, payload } = parked;
+    from.bytes.set(payload, from.payloadStart);
+    if (dispatch(connection, from, mid, payload.length, this.#log) === MISS) {
+      const isEndless = ++this.#reruns > RERUNS_MAX * (1 + this.#park.size);
+      if (isEndless) this.#fail(parked, Errno.EIO);
+      else this.#park.add(mailbox.lastTicket, parked);
+      return;
+    }
+    this.#reruns = 0;
+    this.#flush(parked);
+  }
+
+  #fail(parked: Parked, errno: number): void {
+    answerError(parked.from, errno);
+    this.#flush(parked);
+  }
+
+  /** A channel's late reply goes out at once: the loop's next wait answers another. */
+  #flush({ from }: Parked): void {
+    for (const served of this.#channels) if (served?.channel === from) served.channel.flush();
+  }
+}

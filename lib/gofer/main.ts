@@ -1,0 +1,138 @@
+// burrow gofer: the server process that the stub starts. Receives the sandbox's FDs, does the launch duties in their order
+// (docs/protocol/launch.md), then serves until every connection is gone, and exits 0. Never writes to FDs 0 to 2.
+
+import { errnoName } from "../base/errno.ts";
+import { explain } from "../base/error.ts";
+import { type Name, nameOf, showName } from "../base/name.ts";
+import { COUNTER_BYTES, COUNTER_COUNT, useCounters } from "../serve/counters.ts";
+import { native } from "../sys/native.ts";
+import { Attr, type Ino, type Tree } from "../tree/tree.ts";
+import { type AdoptedFd, dropConnection, keepFds, Role, receiveAdopted } from "./adopt.ts";
+import { parseGoferArguments } from "./argv.ts";
+import { mountsJson, parseSpec, servedMounts } from "./bundle.ts";
+import { log, logTo, logToFile } from "./log.ts";
+import { Loop } from "./loop.ts";
+import { DEFAULT_STATE } from "./mount.ts";
+import { openTree } from "./trees.ts";
+
+/** As many FDs as the hard limit allows: each inode of a host directory or upper that the sandbox knows is one. */
+const OPEN_FILES = 1_048_576;
+const SPEC_MAX_BYTES = 16 * 1024 * 1024;
+const O_RDWR = 2;
+
+/** Reads config.json from its start; the FD's offset is shared with runsc. */
+function readSpec(fd: number): string {
+  const parts: Buffer[] = [];
+  let offset = 0;
+  while (offset < SPEC_MAX_BYTES) {
+    const part = Buffer.alloc(64 * 1024);
+    const got = native.preadFd(fd, part, offset);
+    if (got < 0) throw new Error(`can't read config.json: ${errnoName(got)}`);
+    if (got === 0) break;
+    parts.push(part.subarray(0, got));
+    offset += got;
+  }
+  return Buffer.concat(parts).toString("utf8");
+}
+
+/** runsc holds these open while it works in our mount namespace: wait until it closed its end. */
+function waitForEof(fds: readonly AdoptedFd[], role: number): void {
+  for (const adopted of fds) {
+    if (adopted.role !== role) continue;
+    const byte = new Uint8Array(1);
+    while (native.readFd(adopted.fd, byte) > 0);
+    native.closeFd(adopted.fd);
+  }
+}
+
+function writeMounts(fd: number, json: string): void {
+  let rest = Buffer.from(json);
+  while (rest.length > 0) {
+    const written = native.writeFd(fd, rest);
+    if (written < 0) throw new Error(`can't write the mounts: ${errnoName(written)}`);
+    rest = rest.subarray(written);
+  }
+  native.closeFd(fd);
+}
+
+const scratch = new Attr();
+const target = new Uint8Array(4096);
+
+/** The target of a symlink in the root tree by its absolute path, or undefined. */
+function readlinkIn(tree: Tree, path: string): string | undefined {
+  let ino: number = tree.rootIno;
+  const names = path.split("/").filter((name) => name !== "");
+  for (const name of names) {
+    const found = tree.lookup(ino as Ino, nameOf(name) as Name);
+    if (found < 0) return undefined;
+    ino = found;
+  }
+  if (tree.getattr(ino as Ino, scratch) < 0) return undefined;
+  const length = tree.readlink(ino as Ino, target);
+  return length < 0
+    ? undefined
+    : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));
+}
+
+/** Counters in a file that others may map, when $BURROW_COUNTERS names one. */
+function mapCounters(path: string | undefined): void {
+  if (path === undefined) return;
+  const fd = native.openAt(-1, path, O_RDWR, 0);
+  if (fd < 0) return;
+  const mapped = native.map(fd, 0, COUNTER_BYTES, true);
+  native.closeFd(fd);
+  if (typeof mapped !== "number") useCounters(new Float64Array(mapped, 0, COUNTER_COUNT));
+}
+
+function serve(stubFd: number): void {
+  const adopted = receiveAdopted(stubFd);
+  const first = (role: number) => adopted.find((each) => each.role === role)?.fd;
+  const logFd = first(Role.debugLog) ?? first(Role.log);
+  if (process.env["BURROW_LOG"] !== undefined) logToFile(process.env["BURROW_LOG"]);
+  else if (logFd !== undefined) logTo(logFd);
+  const args = parseGoferArguments(process.argv.slice(2));
+  waitForEof(adopted, Role.syncChroot);
+  waitForEof(adopted, Role.syncNvproxy);
+  const spec = parseSpec(readSpec(first(Role.spec)!));
+  const mounts = servedMounts(spec, args);
+  const sockets = adopted.filter(({ role }) => role === Role.io).sort((a, b) => a.index - b.index);
+  if (sockets.length !== mounts.length) {
+    throw new Error(`${sockets.length} io-fds for ${mounts.length} mounts`);
+  }
+  const state = process.env["BURROW_STATE"] ?? DEFAULT_STATE;
+  const opened = mounts.map((mount) => openTree(mount, state));
+  writeMounts(
+    first(Role.mounts)!,
+    mountsJson(spec, (path) => readlinkIn(opened[0]!.tree, path)),
+  );
+  native.setNoFile(OPEN_FILES);
+  native.setNoNewPrivs();
+  mapCounters(process.env["BURROW_COUNTERS"]);
+
+  const loop = new Loop(
+    {
+      keepChannel: (index, channel, memoryFd, socketFd) => {
+        keepFds(stubFd, [
+          { role: Role.memory, index, sub: 0, fd: memoryFd },
+          { role: Role.fdSocket, index, sub: channel, fd: socketFd },
+        ]);
+      },
+      drop: (index) => dropConnection(stubFd, index),
+    },
+    log,
+  );
+  for (const [i, { tree, isReadOnly, mailbox }] of opened.entries()) {
+    const failed = loop.add(i, sockets[i]!.fd, tree, isReadOnly, mailbox);
+    if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
+  }
+  loop.run();
+}
+
+try {
+  process.umask(0);
+  serve(Number(process.env["BURROW_ADOPT_FD"] ?? 3));
+  native.exitNow(0);
+} catch (error) {
+  log(`failed to start: ${explain(error)}`);
+  native.exitNow(1);
+}

@@ -1,0 +1,130 @@
+// mount.json: what Burrow serves for a mount whose source is <state>/mounts/<id>. Written by the CLI, read by the gofer (trees)
+// and the daemon (origins). docs/format/mount.md. Control plane.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Digest, parseDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { GRAFTS_MAX } from "../base/limits.ts";
+
+export const DEFAULT_STATE = "/var/lib/burrow";
+export const DEFAULT_CACHE = "/var/cache/burrow";
+export const MOUNT_FORMAT = 1;
+
+/** A snapshot and the store that it is fetched from: a directory's path or an http(s) URL. */
+export interface SnapshotSource {
+  readonly snapshot: Digest;
+  readonly origin: string;
+}
+
+export interface GraftSource extends SnapshotSource {
+  /** Absolute path in the view, as people write it (UTF-8). */
+  readonly at: string;
+}
+
+export interface ViewMount {
+  readonly kind: "view";
+  readonly cache: string;
+  readonly base: SnapshotSource;
+  readonly grafts: readonly GraftSource[];
+}
+
+export interface UpperMount {
+  readonly kind: "upper";
+  readonly sizeBytes: number;
+  readonly inodes: number;
+  /** Permissions of its root, e.g. 0o1777. */
+  readonly mode: number;
+}
+
+export type Mount = ViewMount | UpperMount;
+
+const ID = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
+
+/** Whether a string may be a mount id: a file name without surprises. */
+export function isMountId(id: string): boolean {
+  return ID.test(id) && !id.includes("..");
+}
+
+/** <state>/mounts/<id>: the source to put into a bundle. */
+export function mountDirectory(state: string, id: string): string {
+  return join(state, "mounts", id);
+}
+
+/** The id in a mount's source when it lies under <state>/mounts, else undefined: then it is a host path. */
+export function mountIdOf(state: string, source: string): string | undefined {
+  const folder = join(state, "mounts");
+  if (!source.startsWith(`${folder}/`)) return undefined;
+  const id = source.slice(folder.length + 1).replace(/\/+$/, "");
+  return isMountId(id) ? id : undefined;
+}
+
+/** Reads and checks <state>/mounts/<id>/mount.json. BURROW_NOT_FOUND, BURROW_USAGE. */
+export function readMount(state: string, id: string): Mount {
+  const path = join(mountDirectory(state, id), "mount.json");
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new BurrowError("BURROW_NOT_FOUND", `no mount ${id}: can't read ${path}`, { cause });
+  }
+  try {
+    return checkMount(JSON.parse(text) as unknown);
+  } catch (cause) {
+    throw new BurrowError("BURROW_USAGE", `${path} is no valid mount description`, { cause });
+  }
+}
+
+/** The Mount in parsed JSON. Throws Error saying which field is wrong. */
+export function checkMount(value: unknown): Mount {
+  const fields = record(value, "the file");
+  if (fields["format"] !== MOUNT_FORMAT) {
+    throw new Error(`format is ${String(fields["format"])}; this program reads ${MOUNT_FORMAT}`);
+  }
+  if (fields["kind"] === "upper") {
+    return {
+      kind: "upper",
+      sizeBytes: count(fields["sizeBytes"], "sizeBytes"),
+      inodes: count(fields["inodes"], "inodes"),
+      mode: count(fields["mode"], "mode") & 0o7777,
+    };
+  }
+  if (fields["kind"] !== "view") throw new Error(`unknown kind ${String(fields["kind"])}`);
+  const grafts = fields["grafts"] ?? [];
+  if (!Array.isArray(grafts) || grafts.length > GRAFTS_MAX) throw new Error("grafts is no list");
+  return {
+    kind: "view",
+    cache: text(fields["cache"], "cache"),
+    base: source(fields["base"], "base"),
+    grafts: grafts.map((graft: unknown, i) => {
+      const at = text(record(graft, `grafts[${i}]`)["at"], `grafts[${i}].at`);
+      if (!at.startsWith("/")) throw new Error(`grafts[${i}].at is no absolute path: ${at}`);
+      return { ...source(graft, `grafts[${i}]`), at };
+    }),
+  };
+}
+
+function source(value: unknown, where: string): SnapshotSource {
+  const fields = record(value, where);
+  const snapshot = parseDigest(text(fields["snapshot"], `${where}.snapshot`));
+  if (snapshot === undefined) throw new Error(`${where}.snapshot is no digest`);
+  return { snapshot, origin: text(fields["origin"], `${where}.origin`) };
+}
+
+function record(value: unknown, where: string): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new Error(`${where} is no object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function text(value: unknown, where: string): string {
+  if (typeof value !== "string" || value === "") throw new Error(`${where} is no text`);
+  return value;
+}
+
+function count(value: unknown, where: string): number {
+  if (!Number.isSafeInteger(value) || (value as number) < 0)
+    throw new Error(`${where} is no count`);
+  return value as number;
+}

@@ -1,0 +1,131 @@
+// Everything that changes names: MkdirAt, MknodAt, SymlinkAt, LinkAt, UnlinkAt, RenameAt(2); and the socket messages,
+// which are refused. lisafs-wire section 4.3. Data plane.
+
+import { Errno } from "../../base/errno.ts";
+import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
+import { checkName, type Name } from "../../base/name.ts";
+import { CreateRequest, type Ino, isWritable, type WritableTree } from "../../tree/tree.ts";
+import type { Cursor } from "../../wire/cursor.ts";
+import type { Request } from "../../wire/lisafs/message.ts";
+import { putInode } from "../../wire/lisafs/statx.ts";
+import type { Connection } from "./connection.ts";
+import { attr, type Handler } from "./handler.ts";
+
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+const AT_REMOVEDIR = 0x200;
+/** RENAME_NOREPLACE | RENAME_EXCHANGE. RENAME_WHITEOUT makes a device node: refused. man renameat2(2). */
+const RENAME_FLAGS = 3;
+
+const created = new CreateRequest();
+/** The directory that checkTarget found. */
+let directory = 0 as Ino;
+
+/** The writable tree and `directory`, when the request may change a name there; else undefined and `refusal`. */
+let refusal = 0;
+function target(connection: Connection, request: Request): WritableTree | undefined {
+  const { tree } = connection;
+  if (connection.isReadOnly || !isWritable(tree)) {
+    refusal = -Errno.EROFS;
+    return undefined;
+  }
+  const ino = connection.fds.control(request.fd);
+  refusal = ino < 0 ? ino : checkName(request.name);
+  if (refusal < 0) return undefined;
+  directory = ino as Ino;
+  created.mode = request.mode & 0o7777;
+  created.uid = request.uid;
+  created.gid = request.gid;
+  return tree;
+}
+
+/** Answers with the Inode of a new name: `ino` comes with one reference, or is -errno. */
+function putCreated(connection: Connection, ino: number, reply: Cursor): number {
+  if (ino < 0) return ino;
+  const failed = connection.tree.getattr(ino as Ino, attr);
+  if (failed < 0) {
+    connection.tree.release(ino as Ino);
+    return failed;
+  }
+  const fdid = connection.fds.mintControl(ino as Ino);
+  return fdid < 0 ? fdid : putInode(reply, fdid, attr);
+}
+
+export const mkdirAt: Handler = (connection, request, reply) => {
+  const tree = target(connection, request);
+  if (tree === undefined) return refusal;
+  return putCreated(connection, tree.mkdir(directory, request.name as Name, created), reply);
+};
+
+/** Regular files only: for others EPERM makes the sentry keep a synthetic node of its own. */
+export const mknodAt: Handler = (connection, request, reply) => {
+  const tree = target(connection, request);
+  if (tree === undefined) return refusal;
+  const type = request.mode & S_IFMT;
+  if (type !== S_IFREG && type !== 0) return -Errno.EPERM;
+  created.mode = S_IFREG | (request.mode & 0o7777);
+  return putCreated(connection, tree.mknod(directory, request.name as Name, created), reply);
+};
+
+export const symlinkAt: Handler = (connection, request, reply) => {
+  const tree = target(connection, request);
+  if (tree === undefined) return refusal;
+  const text = request.otherName;
+  if (text.length === 0) return -Errno.ENOENT;
+  if (text.length > SYMLINK_MAX_BYTES) return -Errno.ENAMETOOLONG;
+  if (text.includes("\0")) return -Errno.EINVAL;
+  return putCreated(
+    connection,
+    tree.symlink(directory, request.name as Name, text, created),
+    reply,
+  );
+};
+
+export const linkAt: Handler = (connection, request, reply) => {
+  const tree = target(connection, request);
+  if (tree === undefined) return refusal;
+  const linked = connection.fds.control(request.otherFd);
+  if (linked < 0) return linked;
+  const ino = tree.link(directory, request.name as Name, linked as Ino);
+  return putCreated(connection, ino, reply);
+};
+
+export const unlinkAt: Handler = (connection, request) => {
+  const tree = target(connection, request);
+  if (tree === undefined) return refusal;
+  if ((request.flags & ~AT_REMOVEDIR) !== 0) return -Errno.EINVAL;
+  return tree.unlink(directory, request.name as Name, request.flags === AT_REMOVEDIR);
+};
+
+export const renameAt: Handler = (connection, request) => {
+  const tree = target(connection, request);
+  if (tree === undefined) return refusal;
+  const newDirectory = connection.fds.control(request.otherFd);
+  if (newDirectory < 0) return newDirectory;
+  const bad = checkName(request.otherName);
+  if (bad < 0) return bad;
+  if ((request.flags & ~RENAME_FLAGS) !== 0) return -Errno.EINVAL;
+  const from = request.name as Name;
+  const to = request.otherName as Name;
+  return tree.rename(directory, from, newDirectory as Ino, to, request.flags);
+};
+
+/** No host sockets: EPERM makes the sentry bind a synthetic socket. A read-only mount says EROFS first. */
+export const bindAt: Handler = (connection, request) => {
+  if (connection.isReadOnly) return -Errno.EROFS;
+  const ino = connection.fds.control(request.fd);
+  if (ino < 0) return ino;
+  const bad = checkName(request.name);
+  return bad < 0 ? bad : -Errno.EPERM;
+};
+
+export const connect: Handler = (connection, request) => {
+  const ino = connection.fds.control(request.fd);
+  return ino < 0 ? ino : -Errno.EPERM;
+};
+
+/** There are no bound sockets, so no FDID is one. */
+export const onBoundSocket: Handler = (connection, request) =>
+  connection.fds.open(request.fd) !== undefined || connection.fds.control(request.fd) > 0
+    ? -Errno.EINVAL
+    : -Errno.EBADF;

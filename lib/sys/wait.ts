@@ -1,0 +1,46 @@
+// The one wait of a gofer: every channel's futex word and every socket, in one native call on the data-plane thread.
+// Once a process. Any thread can end the wait by ring(). native/addon/channel.c does the work; its header says how.
+
+import { assert } from "../base/assert.ts";
+import { native } from "./native.ts";
+
+/** What next() returns besides a channel's slot (0 to 126): add the slot to SOCKET and CLOSED. -ETIMEDOUT is < 0. */
+export const WaitEvent = { socket: 1000, closed: 2000, ring: 3000 } as const;
+
+const events = new Int32Array(1);
+let isCreated = false;
+
+/** Starts the wait; later calls do nothing. */
+export function createWait(): void {
+  if (isCreated) return;
+  const result = native.waitCreate(events);
+  assert(result === 0, "the wait starts");
+  isCreated = true;
+}
+
+/**
+ * Answers the channel `replySlot` with `replyBytes` of datagram (-1: none), then blocks until there is work: a
+ * channel's slot, WaitEvent + slot, or -ETIMEDOUT after timeoutMs (-1: no limit).
+ */
+export const nextEvent: (replySlot: number, replyBytes: number, timeoutMs: number) => number =
+  native.waitNext;
+
+/** Datagram bytes of the channel that nextEvent just returned; -1 when the client's count was out of bounds. */
+export function requestBytes(): number {
+  return events[0]!;
+}
+
+/** Answers a channel outside nextEvent: 0, or -EPIPE when the client shut it down. */
+export const replyTo: (slot: number, bytes: number) => number = native.waitReply;
+/** Watches a window (the caller keeps it mapped until dropChannel): a slot or -ENOMEM. */
+export const addChannel: (window: Uint8Array) => number = native.waitAddChannel;
+/** Shuts a channel down and forgets its window. */
+export const dropChannel: (slot: number) => number = native.waitDropChannel;
+/** Watches a socket, armed for one input event: a slot or -errno. The caller owns the FD. */
+export const addSocket: (fd: number) => number = native.waitAddSocket;
+/** Arms one more event, input or output. */
+export const armSocket: (slot: number, forOutput: boolean) => number = native.waitArmSocket;
+/** Forgets a socket; call it before closing the FD. */
+export const dropSocket: (slot: number) => number = native.waitDropSocket;
+/** Ends the wait from any thread. */
+export const ring: () => number = native.waitRing;

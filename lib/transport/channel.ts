@@ -1,0 +1,98 @@
+// Channel: the flipcall kind of communicator: a window of memory shared with the client and a socket for FDs.
+// LISAFS: channel.go, flipcall, fdchannel; lisafs-wire section 2. The client owns the memory as much as we do. Data plane.
+
+import { Errno } from "../base/errno.ts";
+import { CHANNEL_WINDOW_BYTES, LISAFS_MESSAGE_MAX_BYTES } from "../base/limits.ts";
+import { native } from "../sys/native.ts";
+import { addChannel, dropChannel, replyTo } from "../sys/wait.ts";
+import type { Communicator, RequestSink } from "./communicator.ts";
+
+/** Window header (connState, dataLen, reserved) and channel header (u16 MID, u8 FD count, u8 pad). */
+const WINDOW_HEADER_BYTES = 16;
+const CHANNEL_HEADER_BYTES = 4;
+const PAYLOAD_START = WINDOW_HEADER_BYTES + CHANNEL_HEADER_BYTES;
+const SOCK_SEQPACKET = 5;
+
+export class Channel implements Communicator {
+  readonly bytes: Uint8Array;
+  readonly payloadStart = PAYLOAD_START;
+  readonly payloadCapacity = LISAFS_MESSAGE_MAX_BYTES;
+  readonly slot: number;
+  readonly sink: RequestSink;
+  /** Datagram bytes of the reply to be given back by the loop's next wait; -1 when there is none. */
+  replyBytes = -1;
+  readonly #view: DataView;
+  readonly #socketFd: number;
+  #donatedCount = 0;
+
+  private constructor(bytes: Uint8Array, slot: number, socketFd: number, sink: RequestSink) {
+    this.bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.slot = slot;
+    this.#socketFd = socketFd;
+    this.sink = sink;
+  }
+
+  /** Maps the window at `offset` of a memfd and starts to watch it. Takes socketFd on success. */
+  static open(
+    memoryFd: number,
+    offset: number,
+    socketFd: number,
+    sink: RequestSink,
+  ): Channel | number {
+    const window = native.map(memoryFd, offset, CHANNEL_WINDOW_BYTES, true);
+    if (typeof window === "number") return window;
+    const bytes = new Uint8Array(window);
+    const slot = addChannel(bytes);
+    return slot < 0 ? slot : new Channel(bytes, slot, socketFd, sink);
+  }
+
+  /** The loop saw a request of `datagramBytes` (-1: out of bounds). LISAFS: channel.go rcvMsg. */
+  receive(datagramBytes: number): void {
+    this.#donatedCount = 0;
+    if (datagramBytes < CHANNEL_HEADER_BYTES) {
+      this.replyError(Errno.EIO);
+      return;
+    }
+    const mid = this.#view.getUint16(WINDOW_HEADER_BYTES, true);
+    this.sink.handle(this, mid, datagramBytes - CHANNEL_HEADER_BYTES);
+  }
+
+  donate(hostFd: number, isOwned: boolean): number {
+    const result = native.channelDonate(this.#socketFd, hostFd);
+    if (isOwned) native.closeFd(hostFd);
+    if (result < 0) return result;
+    this.#donatedCount++;
+    return 0;
+  }
+
+  reply(mid: number, payloadBytes: number): void {
+    this.#view.setUint16(WINDOW_HEADER_BYTES, mid, true);
+    this.#view.setUint8(WINDOW_HEADER_BYTES + 2, this.#donatedCount);
+    this.#view.setUint8(WINDOW_HEADER_BYTES + 3, 0);
+    this.replyBytes = CHANNEL_HEADER_BYTES + payloadBytes;
+  }
+
+  replyError(errno: number): void {
+    this.#view.setUint32(PAYLOAD_START, errno, true);
+    this.reply(0, 4);
+  }
+
+  /** Gives a reply back now, outside the loop's wait. */
+  flush(): void {
+    if (this.replyBytes < 0) return;
+    replyTo(this.slot, this.replyBytes);
+    this.replyBytes = -1;
+  }
+
+  /** Shuts the channel down and gives its FDs back. Idempotence is the owner's: called once. */
+  close(): void {
+    dropChannel(this.slot);
+    native.closeFd(this.#socketFd);
+  }
+}
+
+/** The two ends of a channel's FD socket (server's, client's) into `out`: 0 or -errno. Blocking, as the client needs. */
+export function makeFdSocket(out: Int32Array): number {
+  return native.socketPair(SOCK_SEQPACKET, out);
+}

@@ -1,0 +1,258 @@
+// SnapshotTree: one immutable snapshot as a tree. Walk, stat, readdir and readlink are answered from the mapped index:
+// no I/O and nothing allocated. Inode numbers are rows of the index, so the tree is stateless. Data plane.
+
+import { Errno } from "../base/errno.ts";
+import type { Name } from "../base/name.ts";
+import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
+import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
+import type { Index } from "../layer/index.ts";
+import { native } from "../sys/native.ts";
+import {
+  type Attr,
+  type DirentSink,
+  type Ino,
+  O_RDONLY,
+  type OpenResult,
+  type StatFs,
+  type Tree,
+} from "./tree.ts";
+
+/** Inode numbers of the snapshots of one view: number * 2^32 + row. */
+export const SNAPSHOT_INO_STEP = 2 ** 32;
+const BLOCK_SIZE = 4096;
+/** Handle of an open file that was donated (or is empty): nothing to give back. */
+const DONATED = 0;
+/** Handle of an open file that is read by block: the reader counts it. */
+const BY_BLOCK = 1;
+
+interface MutablePlace {
+  row: number;
+  bytes: Uint8Array;
+  digestOffset: number;
+  size: number;
+}
+
+export class SnapshotTree implements Tree {
+  readonly isReadOnly = true;
+  readonly isStateless = true;
+  readonly rootIno: Ino;
+  /** Device number: grafts differ by it, so (ino, dev) is unique in a view. */
+  readonly devMinor: number;
+  readonly #index: Index;
+  readonly #blobs: BlobReader;
+  readonly #inoBase: number;
+  readonly #place: MutablePlace;
+  #emptyFd = -1;
+  #bytesInAll = -1;
+
+  /** `number`: its place among the snapshots of a view, 0 for the base. */
+  constructor(number: number, index: Index, blobs: BlobReader) {
+    this.#index = index;
+    this.#blobs = blobs;
+    this.#inoBase = number * SNAPSHOT_INO_STEP;
+    this.devMinor = number + 1;
+    this.rootIno = (this.#inoBase + 1) as Ino;
+    this.#place = { row: 0, bytes: index.bytes, digestOffset: 0, size: 0 };
+  }
+
+  #row(ino: Ino): number {
+    return this.#index.row(ino - this.#inoBase);
+  }
+
+  lookup(dir: Ino, name: Name): number {
+    const row = this.#row(dir);
+    if (row < 0) return row;
+    const found = this.#index.lookup(row, name);
+    return found < 0 ? found : this.#inoBase + found;
+  }
+
+  acquire(ino: Ino): number {
+    const row = this.#row(ino);
+    return row < 0 ? row : 0;
+  }
+
+  release(): void {}
+
+  getattr(ino: Ino, out: Attr): number {
+    const index = this.#index;
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    const mode = index.field(row, Inode.mode);
+    out.ino = ino;
+    out.devMajor = 0;
+    out.devMinor = this.devMinor;
+    out.mode = mode;
+    out.nlink = index.field(row, Inode.nlink);
+    out.uid = index.field(row, Inode.uid);
+    out.gid = index.field(row, Inode.gid);
+    out.rdevMajor = 0;
+    out.rdevMinor = 0;
+    out.size = (mode & S_IFMT) === S_IFDIR ? BLOCK_SIZE : index.sizeAt(row);
+    out.blocks = Math.ceil(out.size / 512);
+    out.blockSize = BLOCK_SIZE;
+    out.mtimeSec = index.mtimeAt(row);
+    out.mtimeNs = index.field(row, Inode.mtimeNs);
+    out.atimeSec = out.mtimeSec;
+    out.atimeNs = out.mtimeNs;
+    out.ctimeSec = out.mtimeSec;
+    out.ctimeNs = out.mtimeNs;
+    return 0;
+  }
+
+  fgetattr(ino: Ino, _handle: number, out: Attr): number {
+    return this.getattr(ino, out);
+  }
+
+  readlink(ino: Ino, out: Uint8Array): number {
+    const row = this.#row(ino);
+    return row < 0 ? row : this.#index.readlink(row, out);
+  }
+
+  opendir(ino: Ino): number {
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    const first = this.#index.firstDirent(row);
+    return first < 0 ? first : 0;
+  }
+
+  readdir(ino: Ino, _handle: number, cookie: number, sink: DirentSink): number {
+    const index = this.#index;
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    const first = index.firstDirent(row);
+    if (first < 0) return first;
+    const count = index.field(row, Inode.b);
+    let at = cookie;
+    while (at < count) {
+      const child = index.direntIno(first + at);
+      const name = index.direntName(first + at);
+      if (child < 0 || name === "") return -Errno.EIO;
+      const type = index.direntType(first + at);
+      if (!sink(this.#inoBase + child, this.devMinor, type, name)) break;
+      at++;
+    }
+    return at;
+  }
+
+  closedir(): void {}
+
+  /** The blob of a regular file's row into the one place record; -EIO when the index contradicts itself. */
+  #locate(row: number): BlobPlace | number {
+    const index = this.#index;
+    const mode = index.field(row, Inode.mode);
+    if ((mode & S_IFMT) === S_IFDIR) return -Errno.EISDIR;
+    if ((mode & S_IFMT) !== S_IFREG) return -Errno.ENXIO;
+    const place = this.#place;
+    place.row = index.field(row, Inode.a);
+    place.digestOffset = index.blobRow(place.row);
+    if (place.digestOffset < 0) return place.digestOffset;
+    place.size = index.sizeAt(row);
+    return index.blobSize(place.row) === place.size ? place : -Errno.EIO;
+  }
+
+  open(ino: Ino, flags: number, out: OpenResult): number {
+    if (flags !== O_RDONLY) return -Errno.EROFS;
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    const place = this.#locate(row);
+    if (typeof place === "number") return place;
+    if (place.size === 0) return this.#openEmpty(out);
+    const fd = this.#blobs.open(place);
+    out.handle = DONATED;
+    out.hostFd = fd;
+    out.ownsFd = true;
+    if (fd >= 0) return 0;
+    if (fd !== -Errno.EAGAIN) return fd;
+    out.handle = BY_BLOCK;
+    out.hostFd = -1;
+    return this.#blobs.acquire(place);
+  }
+
+  /** Empty files need no blob: one empty, sealed memfd serves them all, O_RDONLY as any other donated file. */
+  #openEmpty(out: OpenResult): number {
+    if (this.#emptyFd < 0) {
+      const memory = native.memfd("burrow-empty", 0);
+      if (memory < 0) return memory;
+      this.#emptyFd = native.openAt(-1, `/proc/self/fd/${memory}`, O_RDONLY, 0);
+      native.closeFd(memory);
+      if (this.#emptyFd < 0) return this.#emptyFd;
+    }
+    out.handle = DONATED;
+    out.hostFd = this.#emptyFd;
+    out.ownsFd = false;
+    return 0;
+  }
+
+  read(ino: Ino, handle: number, offset: number, out: Uint8Array): number {
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    const place = this.#locate(row);
+    if (typeof place === "number") return place;
+    if (offset >= place.size || out.length === 0) return 0;
+    const rest = place.size - offset;
+    const wanted = rest < out.length ? out.subarray(0, rest) : out;
+    return handle === BY_BLOCK
+      ? this.#blobs.read(place, offset, wanted)
+      : this.#readWhole(place, offset, wanted);
+  }
+
+  /** PRead of a file that was donated: a client that did not take the FD, or lost it. */
+  #readWhole(place: BlobPlace, offset: number, out: Uint8Array): number {
+    const fd = this.#blobs.open(place);
+    if (fd < 0) return fd === -Errno.EAGAIN ? -Errno.EIO : fd;
+    const got = native.preadFd(fd, out, offset);
+    native.closeFd(fd);
+    return got;
+  }
+
+  close(ino: Ino, handle: number): void {
+    if (handle !== BY_BLOCK) return;
+    const row = this.#row(ino);
+    if (row > 0) this.#blobs.release(this.#index.field(row, Inode.a));
+  }
+
+  statfs(_ino: Ino, out: StatFs): number {
+    if (this.#bytesInAll < 0) {
+      this.#bytesInAll = 0;
+      for (let row = 0; row < this.#index.blobCount; row++) {
+        this.#bytesInAll += this.#index.blobSize(row);
+      }
+    }
+    out.blockSize = BLOCK_SIZE;
+    out.blocks = Math.ceil(this.#bytesInAll / BLOCK_SIZE);
+    out.blocksFree = 0;
+    out.blocksAvailable = 0;
+    out.files = this.#index.inodeCount;
+    out.filesFree = 0;
+    out.nameLength = 255;
+    return 0;
+  }
+
+  getxattr(ino: Ino, name: string, out: Uint8Array): number {
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    for (let at = this.#index.nextXattr(row, -1); at >= 0; at = this.#index.nextXattr(row, at)) {
+      if (this.#index.xattrName(at) === name) return this.#index.xattrValue(at, out);
+    }
+    return -Errno.ENODATA;
+  }
+
+  listxattr(ino: Ino, out: Uint8Array): number {
+    const row = this.#row(ino);
+    if (row < 0) return row;
+    let length = 0;
+    for (let at = this.#index.nextXattr(row, -1); at >= 0; at = this.#index.nextXattr(row, at)) {
+      const name = this.#index.xattrName(at);
+      if (length + name.length + 1 > out.length) return -Errno.ERANGE;
+      for (let i = 0; i < name.length; i++) out[length++] = name.charCodeAt(i);
+      out[length++] = 0;
+    }
+    return length;
+  }
+
+  dispose(): void {
+    this.#blobs.dispose();
+    if (this.#emptyFd >= 0) native.closeFd(this.#emptyFd);
+    this.#emptyFd = -1;
+  }
+}

@@ -1,0 +1,200 @@
+// View: what one sandbox sees: a base snapshot and the snapshots grafted into it, one tree. Mount points that the base lacks
+// are synthetic directories, made when the view is built; after that nothing changes. Data plane.
+
+import { Errno } from "../base/errno.ts";
+import { GRAFTS_MAX } from "../base/limits.ts";
+import { checkName, type Name } from "../base/name.ts";
+import { SNAPSHOT_INO_STEP, type SnapshotTree } from "./snapshot.ts";
+import type { Attr, DirentSink, Ino, OpenResult, StatFs, Tree } from "./tree.ts";
+
+/** Synthetic directories live behind the last graft, on a device of their own. */
+const SYNTHETIC_NUMBER = GRAFTS_MAX + 1;
+const SYNTHETIC_DEV_MINOR = SYNTHETIC_NUMBER + 1;
+const S_IFMT = 0o170000;
+const S_IFDIR = 0o040000;
+const DT_DIR = 4;
+
+export interface Graft {
+  /** Absolute path in latin1, without "." and "..". */
+  readonly at: string;
+  readonly tree: SnapshotTree;
+}
+
+export class View implements Tree {
+  readonly isReadOnly = true;
+  readonly isStateless = true;
+  readonly rootIno: Ino;
+  readonly #base: SnapshotTree;
+  /** By snapshot number; 0 is the base. */
+  readonly #snapshots: SnapshotTree[];
+  /** directory Ino -> names attached there -> Ino of a graft's root or of a synthetic directory. */
+  readonly #attached = new Map<number, Map<Name, Ino>>();
+  #syntheticCount = 0;
+  readonly #attr: Attr;
+
+  private constructor(base: SnapshotTree, grafts: readonly Graft[], attr: Attr) {
+    this.#base = base;
+    this.rootIno = base.rootIno;
+    this.#snapshots = [base, ...grafts.map((graft) => graft.tree)];
+    this.#attr = attr;
+  }
+
+  /**
+   * A view over a base (number 0) and grafts (numbers 1…, in order): the View, or -errno: -EINVAL for a bad path or one that
+   * is attached twice, -ENOTDIR when the path goes through a file or symlink. `attr` is scratch.
+   */
+  static build(base: SnapshotTree, grafts: readonly Graft[], attr: Attr): View | number {
+    if (grafts.length > GRAFTS_MAX) return -Errno.EINVAL;
+    const view = new View(base, grafts, attr);
+    for (const graft of grafts) {
+      const failed = view.#attach(graft);
+      if (failed < 0) return failed;
+    }
+    return view;
+  }
+
+  #attach(graft: Graft): number {
+    const names = graft.at.split("/").filter((name) => name !== "");
+    const last = names.pop();
+    if (last === undefined) return -Errno.EINVAL;
+    let directory = this.rootIno;
+    for (const name of [...names, last]) {
+      const bad = checkName(name);
+      if (bad < 0) return bad;
+    }
+    for (const name of names as Name[]) {
+      const found = this.lookup(directory, name);
+      if (found === -Errno.ENOENT) directory = this.#addSynthetic(directory, name);
+      else if (found < 0) return found;
+      else directory = found as Ino;
+      this.getattr(directory, this.#attr);
+      if ((this.#attr.mode & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
+    }
+    if (this.#attached.get(directory)?.has(last as Name)) return -Errno.EINVAL;
+    this.#put(directory, last as Name, graft.tree.rootIno);
+    return 0;
+  }
+
+  #put(directory: Ino, name: Name, ino: Ino): void {
+    const names = this.#attached.get(directory) ?? new Map<Name, Ino>();
+    names.set(name, ino);
+    this.#attached.set(directory, names);
+  }
+
+  #addSynthetic(directory: Ino, name: Name): Ino {
+    const ino = (SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP + ++this.#syntheticCount) as Ino;
+    this.#put(directory, name, ino);
+    return ino;
+  }
+
+  /** Whether an Ino is a synthetic directory of this view. */
+  #isSynthetic(ino: Ino): boolean {
+    const row = ino - SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP;
+    return row >= 1 && row <= this.#syntheticCount;
+  }
+
+  /** The snapshot that an Ino belongs to: the base for numbers of none, which knows no such row and says EBADF. */
+  #snapshotOf(ino: Ino): SnapshotTree {
+    return this.#snapshots[Math.floor(ino / SNAPSHOT_INO_STEP)] ?? this.#base;
+  }
+
+  lookup(dir: Ino, name: Name): number {
+    const attached = this.#attached.get(dir)?.get(name);
+    if (attached !== undefined) return attached;
+    return this.#isSynthetic(dir) ? -Errno.ENOENT : this.#snapshotOf(dir).lookup(dir, name);
+  }
+
+  acquire(ino: Ino): number {
+    return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).acquire(ino);
+  }
+
+  release(): void {}
+
+  getattr(ino: Ino, out: Attr): number {
+    if (!this.#isSynthetic(ino)) return this.#snapshotOf(ino).getattr(ino, out);
+    // The base root's owner and times, plain directory permissions.
+    const failed = this.#base.getattr(this.rootIno, out);
+    if (failed < 0) return failed;
+    out.ino = ino;
+    out.devMinor = SYNTHETIC_DEV_MINOR;
+    out.mode = S_IFDIR | 0o755;
+    out.nlink = 2;
+    return 0;
+  }
+
+  fgetattr(ino: Ino, _handle: number, out: Attr): number {
+    return this.getattr(ino, out);
+  }
+
+  readlink(ino: Ino, out: Uint8Array): number {
+    return this.#isSynthetic(ino) ? -Errno.EINVAL : this.#snapshotOf(ino).readlink(ino, out);
+  }
+
+  opendir(ino: Ino): number {
+    return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).opendir(ino);
+  }
+
+  /** Attached names come first; the snapshot's own dentries follow, without those that an attached name hides. */
+  readdir(ino: Ino, handle: number, cookie: number, sink: DirentSink): number {
+    const attached = this.#attached.get(ino);
+    if (attached === undefined) {
+      return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).readdir(ino, handle, cookie, sink);
+    }
+    let at = 0;
+    for (const [name, child] of attached) {
+      if (at++ < cookie) continue;
+      const devMinor = this.#isSynthetic(child)
+        ? SYNTHETIC_DEV_MINOR
+        : this.#snapshotOf(child).devMinor;
+      if (!sink(child, devMinor, DT_DIR, name)) return at - 1;
+    }
+    if (this.#isSynthetic(ino)) return attached.size;
+    const start = Math.max(0, cookie - attached.size);
+    const next = this.#snapshotOf(ino).readdir(ino, handle, start, (childIno, dev, type, name) =>
+      attached.has(name as Name) ? true : sink(childIno, dev, type, name),
+    );
+    return next < 0 ? next : attached.size + next;
+  }
+
+  closedir(): void {}
+
+  open(ino: Ino, flags: number, out: OpenResult): number {
+    return this.#isSynthetic(ino) ? -Errno.EISDIR : this.#snapshotOf(ino).open(ino, flags, out);
+  }
+
+  read(ino: Ino, handle: number, offset: number, out: Uint8Array): number {
+    return this.#isSynthetic(ino)
+      ? -Errno.EISDIR
+      : this.#snapshotOf(ino).read(ino, handle, offset, out);
+  }
+
+  close(ino: Ino, handle: number): void {
+    if (!this.#isSynthetic(ino)) this.#snapshotOf(ino).close(ino, handle);
+  }
+
+  statfs(_ino: Ino, out: StatFs): number {
+    let blocks = 0;
+    let files = 0;
+    for (const snapshot of this.#snapshots) {
+      const failed = snapshot.statfs(snapshot.rootIno, out);
+      if (failed < 0) return failed;
+      blocks += out.blocks;
+      files += out.files;
+    }
+    out.blocks = blocks;
+    out.files = files;
+    return 0;
+  }
+
+  getxattr(ino: Ino, name: string, out: Uint8Array): number {
+    return this.#isSynthetic(ino) ? -Errno.ENODATA : this.#snapshotOf(ino).getxattr(ino, name, out);
+  }
+
+  listxattr(ino: Ino, out: Uint8Array): number {
+    return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).listxattr(ino, out);
+  }
+
+  dispose(): void {
+    for (const snapshot of this.#snapshots) snapshot.dispose();
+  }
+}
