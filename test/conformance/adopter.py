@@ -2,7 +2,7 @@
 # A server for burrow-stub's tests, in place of node (BURROW_NODE): Node itself can't receive FDs.
 # Adopts as docs/protocol/adopt.md says, writes what it saw as JSON to $ADOPTER_REPORT, then does what
 # the words of $ADOPTER_DO say, one after the other. Assumes nothing of Burrow but that document.
-import array, json, os, signal, socket, struct, sys, time
+import array, json, os, resource, signal, socket, struct, sys, time
 
 MAGIC, ADOPT, KEEP, DROP = 0x31575242, 1, 2, 3
 control = socket.socket(fileno=int(os.environ["BURROW_ADOPT_FD"]))
@@ -35,31 +35,53 @@ def send(kind, keys, fds, body=b""):
     control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
 
 
+def status_of(pid):
+    lines = open(f"/proc/{pid}/status").read().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+# Not getppid(): that is 1 in the stub's pid namespace, and /proc is still the host's.
+stub = int(status_of("self")["PPid"])
+
+
 def stub_fds():
     out = {}
-    for name in os.listdir(f"/proc/{os.getppid()}/fd"):
+    for name in os.listdir(f"/proc/{stub}/fd"):
         try:
-            out[name] = os.readlink(f"/proc/{os.getppid()}/fd/{name}")
+            out[name] = os.readlink(f"/proc/{stub}/fd/{name}")
         except OSError:
             pass
     return out
 
 
+def stub_zombies():
+    out = []
+    for name in os.listdir("/proc"):
+        try:
+            one = status_of(name) if name.isdigit() else {}
+        except OSError:
+            continue
+        if one.get("PPid") == str(stub) and one["State"].startswith("Z"):
+            out.append(name)
+    return out
+
+
 records, fds, messages = adopt()
 byKey = dict(zip(records, fds))
-status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+status = status_of("self")
 report = {
     "argv": sys.argv,
     "records": records,
     "messages": messages,
     "links": [os.readlink(f"/proc/self/fd/{fd}") for fd in fds],
     "ownFds": sorted(int(n) for n in os.listdir("/proc/self/fd")),
-    "stubFds": stub_fds(),
+    "stubFds": [] if os.getuid() else stub_fds(),
     "umask": status["Umask"].strip(),
     "noNewPrivs": status["NoNewPrivs"].strip(),
     "blocked": status["SigBlk"].strip(),
-    "fileLimit": status and __import__("resource").getrlimit(__import__("resource").RLIMIT_NOFILE)[0],
-    "pid": os.getpid(),
+    "fileLimit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    "ids": [os.getuid(), os.getgid()],
+    "stubPid": stub,
 }
 code = 0
 
@@ -89,7 +111,7 @@ for word in os.environ.get("ADOPTER_DO", "").split():
     elif verb == "drop":
         send(DROP, [], [], struct.pack("<I", int(value)))
     elif verb == "junk":  # every one of these is to be refused, and none to be the stub's end
-        control.send(b"")if False else control.send(b"x")
+        control.send(b"x")
         control.send(struct.pack("<IHHII", MAGIC, 9, 0, 0, 0))
         control.send(struct.pack("<IHHII", MAGIC, KEEP, 3, 0, 0))
         control.send(struct.pack("<IHHII", 1, DROP, 0, 0, 4) + b"\0\0\0\0")
@@ -100,7 +122,7 @@ for word in os.environ.get("ADOPTER_DO", "").split():
         control.send(b"y" * 9000)
         os.close(extra)
     elif verb == "look":  # look=NAME: what the stub holds now
-        time.sleep(0.1)
+        time.sleep(0.1)  # nothing is answered, so give it the time
         report[value] = stub_fds()
     elif verb == "orphan":  # a grandchild that ends as an orphan: pid 1 (or a subreaper) has it to reap
         if os.fork() == 0:
@@ -109,6 +131,8 @@ for word in os.environ.get("ADOPTER_DO", "").split():
                 os._exit(0)
             os._exit(0)
         os.wait()
+        time.sleep(0.2)
+        report["zombies"] = stub_zombies()
     elif verb == "wait":  # until SIGTERM or SIGINT, which is reported
         got = []
         for number in (signal.SIGTERM, signal.SIGINT):
