@@ -1,14 +1,7 @@
 // LayerEntry: what a source of files (directory, tar, conda package, stage) says of one path, and what
 // the writer and the merge work on. Control plane.
 
-import type { Digest } from "../base/digest.ts";
-
-/** Immutable content of a regular file. blocks: one digest per BLOCK_BYTES when size > BLOCK_DIGESTS_OVER_BYTES. */
-export interface BlobRef {
-  readonly digest: Digest;
-  readonly size: number;
-  readonly blocks: readonly Digest[];
-}
+import type { BlobRef } from "../base/blob.ts";
 
 interface Common {
   /** Path below the layer's root: latin1 Names joined by "/", no leading slash; "" is the root directory. */

@@ -1,0 +1,48 @@
+// Context: where this node keeps things, from options and environment, shared by all commands. Control plane.
+
+import { mkdirSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { DEFAULT_CACHE, DEFAULT_STATE } from "../gofer/mount.ts";
+
+export interface Context {
+  /** Mounts and runs of this node. $BURROW_STATE. */
+  readonly state: string;
+  /** The cache directory of one daemon. $BURROW_CACHE. */
+  readonly cache: string;
+  /** Origin of layers and snapshots: a directory or an http(s) URL. $BURROW_STORE. */
+  readonly store: string;
+  readonly isJson: boolean;
+}
+
+/** Options that every command takes. */
+export function addCommonOptions(command: Command): Command {
+  return command
+    .option("--state DIR", `mounts and runs of this node ($BURROW_STATE; default ${DEFAULT_STATE})`)
+    .option("--cache DIR", `the node's cache ($BURROW_CACHE; default ${DEFAULT_CACHE})`)
+    .option("--store STORE", "a directory or http(s) URL of layers ($BURROW_STORE; default STATE/store)")
+    .option("--json", "machine-readable output on stdout");
+}
+
+interface CommonOptions {
+  state?: string;
+  cache?: string;
+  store?: string;
+  json?: boolean;
+}
+
+export function contextOf(options: CommonOptions): Context {
+  const state = resolve(options.state ?? process.env["BURROW_STATE"] ?? DEFAULT_STATE);
+  const cache = resolve(options.cache ?? process.env["BURROW_CACHE"] ?? DEFAULT_CACHE);
+  const store = options.store ?? process.env["BURROW_STORE"] ?? `${state}/store`;
+  return { state, cache, store: asOrigin(store), isJson: options.json === true };
+}
+
+/** An origin as mounts record it: URLs as they are, directories absolute. */
+export function asOrigin(text: string): string {
+  return /^https?:\/\//.test(text) ? text : resolve(text);
+}
+
+export function makeFolders(...folders: readonly string[]): void {
+  for (const folder of folders) mkdirSync(folder, { recursive: true, mode: 0o755 });
+}

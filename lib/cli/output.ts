@@ -1,0 +1,82 @@
+// Output: what commands print: results on stdout, everything else on stderr, progress only to a terminal. Control plane.
+
+import { BurrowError, explain } from "../base/error.ts";
+
+/** Exit codes of burrow itself; `run` passes its command's code through. */
+export const ExitCode = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+
+/** Prints a result: JSON on one line, or the text for people. */
+export function print(isJson: boolean, value: unknown, text: string): void {
+  process.stdout.write(isJson ? `${JSON.stringify(value)}\n` : `${text}\n`);
+}
+
+/** A line of progress on stderr; replaced in place on a terminal, silent with `isQuiet`. */
+export class Progress {
+  readonly #isTerminal = process.stderr.isTTY === true;
+  readonly #isQuiet: boolean;
+  #lastAtMs = 0;
+  #isOpen = false;
+
+  constructor(isQuiet: boolean) {
+    this.#isQuiet = isQuiet;
+  }
+
+  /** Says where long work is: at most ten times a second. */
+  update(text: string): void {
+    const now = Date.now();
+    if (this.#isQuiet || !this.#isTerminal || now - this.#lastAtMs < 100) return;
+    this.#lastAtMs = now;
+    this.#isOpen = true;
+    process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+  }
+
+  /** A line that stays. */
+  line(text: string): void {
+    if (this.#isQuiet) return;
+    this.end();
+    process.stderr.write(`${text}\n`);
+  }
+
+  end(): void {
+    if (this.#isOpen) process.stderr.write("\r\x1b[K");
+    this.#isOpen = false;
+  }
+}
+
+/** "36.5 MB": powers of 1000, as disks and networks count. */
+export function showBytes(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return unit === 0 ? `${value} B` : `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+/** Columns padded to their widest cell; numbers are the caller's to format. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  }
+  return rows
+    .map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd())
+    .join("\n");
+}
+
+/** Prints an error for people (or as JSON on stderr) and gives the exit code for it. */
+export function report(error: unknown, isJson: boolean): number {
+  const code = error instanceof BurrowError ? error.code : "BURROW_INTERNAL";
+  if (isJson) {
+    const context = error instanceof BurrowError ? error.context : {};
+    process.stderr.write(`${JSON.stringify({ error: { code, message: explain(error), context } })}\n`);
+  } else {
+    process.stderr.write(`burrow: ${explain(error)} (${code})\n`);
+    if (!(error instanceof BurrowError) && error instanceof Error && process.env["BURROW_DEBUG"]) {
+      process.stderr.write(`${error.stack}\n`);
+    }
+  }
+  return code === "BURROW_USAGE" ? ExitCode.usage : ExitCode.failed;
+}
