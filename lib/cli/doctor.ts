@@ -1,0 +1,147 @@
+// burrow doctor: what this machine lacks to run sandboxes, and how to get it. Control plane.
+
+import { execFileSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import type { Command } from "commander";
+import { NATIVE_DIRECTORY } from "../sys/native.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { ExitCode, print, table } from "./output.ts";
+
+interface Finding {
+  readonly name: string;
+  /** ok: there; missing: sandboxes don't run without it; limited: something works less well. */
+  readonly state: "ok" | "missing" | "limited";
+  readonly detail: string;
+  readonly advice?: string;
+}
+
+export function addDoctor(program: Command): void {
+  addCommonOptions(program.command("doctor"))
+    .description("say what this machine lacks and how to get it")
+    .addHelpText("after", "\nExits 0 when sandboxes can run, 1 otherwise.\n\nExample:\n  burrow doctor --json")
+    .action((options: Record<string, never>) => {
+      const context = contextOf(options);
+      const findings = diagnose(context);
+      print(context.isJson, findings, show(findings));
+      const isFit = findings.every((finding) => finding.state !== "missing");
+      process.exitCode = isFit ? ExitCode.ok : ExitCode.failed;
+    });
+}
+
+function show(findings: readonly Finding[]): string {
+  const rows = findings.map(({ name, state, detail }) => [state, name, detail]);
+  const advice = findings.filter((finding) => finding.advice !== undefined && finding.state !== "ok");
+  const lines = advice.map(({ name, advice: text }) => `  ${name}: ${text}`);
+  return lines.length === 0 ? table(rows) : `${table(rows)}\n\nWhat to do:\n${lines.join("\n")}`;
+}
+
+export function diagnose(context: Context): Finding[] {
+  return [
+    node(),
+    platform(),
+    built(),
+    program("runsc", process.env["BURROW_RUNSC"], "apt-get install runsc", "missing"),
+    root(),
+    ptrace(),
+    futexWaitv(),
+    program("zstd", undefined, "apt-get install zstd (to import .conda packages)", "limited"),
+    program("bzip2", undefined, "apt-get install bzip2 (to import .tar.bz2 packages)", "limited"),
+    folder("state", context.state),
+    folder("cache", context.cache),
+    fuse(),
+  ];
+}
+
+function node(): Finding {
+  const isFit = Number(process.versions.node.split(".")[0]) >= 20;
+  const detail = `Node.js ${process.versions.node}`;
+  return { name: "node", state: isFit ? "ok" : "missing", detail, advice: "install Node.js 20 or later" };
+}
+
+function platform(): Finding {
+  const isFit = process.platform === "linux" && process.arch === "x64";
+  const detail = `${process.platform} ${process.arch}`;
+  return { name: "platform", state: isFit ? "ok" : "missing", detail, advice: "use Linux on x86-64" };
+}
+
+function built(): Finding {
+  const missing = ["burrow.node", "burrow-runsc", "burrow-stub"].filter(
+    (name) => !existsSync(join(NATIVE_DIRECTORY, name)),
+  );
+  const isBuilt = missing.length === 0;
+  const detail = isBuilt ? "addon, launcher and stub are built" : `not built: ${missing.join(", ")}`;
+  return { name: "native", state: isBuilt ? "ok" : "missing", detail, advice: "npm run build" };
+}
+
+function program(name: string, path: string | undefined, advice: string, worst: Finding["state"]): Finding {
+  const candidates = path ? [path] : (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name));
+  const found = candidates.find((candidate) => {
+    try {
+      accessSync(candidate, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (found === undefined) return { name, state: worst, detail: "not found", advice };
+  return { name, state: "ok", detail: `${found}${name === "runsc" ? versionOf(found) : ""}` };
+}
+
+function versionOf(runsc: string): string {
+  try {
+    const output = execFileSync(runsc, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    return ` (${output.split("\n")[0]?.replace("runsc version ", "") ?? ""})`;
+  } catch {
+    return " (does not answer --version)";
+  }
+}
+
+function root(): Finding {
+  const isRoot = process.getuid?.() === 0;
+  const detail = isRoot ? "root" : `uid ${process.getuid?.()}`;
+  const advice = "run as root: runsc makes namespaces that an ordinary user may not";
+  return { name: "user", state: isRoot ? "ok" : "missing", detail, advice };
+}
+
+function ptrace(): Finding {
+  let scope = "0";
+  try {
+    scope = readFileSync("/proc/sys/kernel/yama/ptrace_scope", "utf8").trim();
+  } catch {
+    // No Yama: nothing restricts ptrace of one's own children.
+  }
+  const isFit = scope !== "3";
+  const advice = "sysctl kernel.yama.ptrace_scope=1 (3 can only be undone by a restart)";
+  return { name: "ptrace", state: isFit ? "ok" : "missing", detail: `ptrace_scope ${scope}`, advice };
+}
+
+/** futex_waitv came with Linux 5.16. */
+function futexWaitv(): Finding {
+  const release = readFileSync("/proc/sys/kernel/osrelease", "utf8").trim();
+  const [major = 0, minor = 0] = release.split(".").map(Number);
+  const isFit = major > 5 || (major === 5 && minor >= 16);
+  const advice = "use Linux 5.16 or later";
+  return { name: "kernel", state: isFit ? "ok" : "missing", detail: `Linux ${release}`, advice };
+}
+
+function folder(name: string, path: string): Finding {
+  try {
+    mkdirSync(path, { recursive: true });
+    accessSync(path, constants.W_OK);
+    const space = statfsSync(path);
+    const free = (space.bavail * space.bsize) / 1e9;
+    const detail = `${path}, ${free.toFixed(1)} GB free`;
+    const advice = "free some space, or name another folder";
+    return { name, state: free < 1 ? "limited" : "ok", detail, advice };
+  } catch {
+    const advice = `name a writable folder: --${name} DIR or $BURROW_${name.toUpperCase()}`;
+    return { name, state: "missing", detail: `${path} is not writable`, advice };
+  }
+}
+
+function fuse(): Finding {
+  const isThere = existsSync("/dev/fuse");
+  const advice = "modprobe fuse; nothing needs it yet, the debugging mount will";
+  return { name: "fuse", state: isThere ? "ok" : "limited", detail: isThere ? "/dev/fuse" : "no /dev/fuse", advice };
+}
