@@ -1,0 +1,93 @@
+// Query: from what a user names (environment, base, stages) to mounts of this node: their snapshots' indexes in the cache, a view
+// and an upper in the state directory. Shared by run and bundle. Control plane.
+
+import { randomBytes } from "node:crypto";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { MOUNT_FORMAT, mountDirectory } from "../gofer/mount.ts";
+import type { Context } from "./context.ts";
+
+/** A snapshot and where it is fetched from. */
+export interface Source {
+  readonly snapshot: Digest;
+  readonly origin: string;
+}
+
+export interface QueryMounts {
+  readonly id: string;
+  /** Sources for a bundle: the view for "/", the upper for "/tmp". */
+  readonly root: string;
+  readonly tmp: string;
+}
+
+export interface UpperSize {
+  readonly sizeBytes: number;
+  readonly inodes: number;
+}
+
+/** An id that nobody else has: sortable by time, so that leftovers can be told. */
+export function newRunId(): string {
+  return `q${Date.now().toString(36)}-${randomBytes(4).toString("hex")}`;
+}
+
+/** Writes the mounts of a query: each appears whole or not at all. */
+export function writeMounts(
+  context: Context,
+  id: string,
+  base: Source,
+  grafts: readonly (Source & { at: string })[],
+  upper: UpperSize,
+): QueryMounts {
+  const described = (source: Source) => ({
+    snapshot: showDigest(source.snapshot),
+    origin: source.origin,
+  });
+  const root = writeMount(context.state, id, {
+    format: MOUNT_FORMAT,
+    kind: "view",
+    cache: context.cache,
+    base: described(base),
+    grafts: grafts.map((graft) => ({ at: graft.at, ...described(graft) })),
+  });
+  const tmp = writeMount(context.state, `${id}-tmp`, {
+    format: MOUNT_FORMAT,
+    kind: "upper",
+    sizeBytes: upper.sizeBytes,
+    inodes: upper.inodes,
+    mode: 0o1777,
+  });
+  return { id, root, tmp };
+}
+
+function writeMount(state: string, id: string, description: unknown): string {
+  const folder = mountDirectory(state, id);
+  const aside = join(state, "mounts", `.${id}.new`);
+  mkdirSync(aside, { recursive: true, mode: 0o755 });
+  writeFileSync(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`, { mode: 0o644 });
+  renameSync(aside, folder);
+  return folder;
+}
+
+export function removeMounts(context: Context, id: string): void {
+  for (const each of [id, `${id}-tmp`]) rmSync(mountDirectory(context.state, each), { recursive: true, force: true });
+}
+
+const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i;
+
+/** "64M" in bytes: powers of 1024, as tmpfs takes them. BURROW_USAGE. */
+export function parseSize(text: string, option: string): number {
+  const match = SIZE.exec(text);
+  const bytes = match ? Number(match[1]) * 1024 ** " KMGT".indexOf((match[2] || " ").toUpperCase()) : 0;
+  if (!match || !Number.isSafeInteger(Math.floor(bytes)) || bytes < 4096) {
+    throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no size; say e.g. 64M, at least 4K`);
+  }
+  return Math.floor(bytes);
+}
+
+/** Inodes that go with a size: one per 16 KiB, as Linux's tmpfs reckons about one per page; at least 1,024. */
+export function inodesFor(sizeBytes: number): number {
+  return Math.max(1024, Math.floor(sizeBytes / (16 * 1024)));
+}
+
