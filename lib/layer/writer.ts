@@ -1,0 +1,334 @@
+// Writer: entries to the bytes of an index. The same tree gives the same bytes, in whatever order its entries come.
+// Control plane; docs/format/layer-index.md is the format.
+
+import { createHash } from "node:crypto";
+import type { BlobRef } from "../base/blob.ts";
+import { roundUp, viewOf } from "../base/bytes.ts";
+import { DIGEST_BYTES, type Digest } from "../base/digest.ts";
+import { errnoName } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { INDEX_INODES_MAX, INDEX_MAX_BYTES, SYMLINK_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
+import { checkName, compareNames, showName } from "../base/name.ts";
+import type { LayerEntry } from "./entry.ts";
+import {
+  BLOB_BYTES,
+  Blob,
+  BLOCK_DIGEST_BYTES,
+  DIRENT_BYTES,
+  Dirent,
+  direntType,
+  HEADER_BYTES,
+  Header,
+  INODE_BYTES,
+  IndexKind,
+  Inode,
+  MAGIC_HIGH,
+  MAGIC_LOW,
+  OPAQUE_XATTR,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFREG,
+  Table,
+  VERSION,
+  XATTR_BYTES,
+  Xattr,
+} from "./format.ts";
+
+const TWO_32 = 0x1_0000_0000;
+const TABLE_ALIGN = 8;
+
+/** A node of the tree under construction; children sorted when it is laid out. */
+interface Node {
+  entry: LayerEntry;
+  children: Map<string, Node> | undefined;
+  ino: number;
+}
+
+/** The digest that names an index. */
+export function indexDigest(bytes: Uint8Array): Digest {
+  return createHash("sha256").update(bytes).digest("hex") as Digest;
+}
+
+/**
+ * The index of a tree. Missing parent directories are made (0755, root's, time 0). Throws BURROW_BAD_INDEX, naming the path, for
+ * a bad name, a path twice, a file as a parent, a whiteout in a snapshot, and past the limits.
+ */
+export function writeIndex(kind: IndexKind, entries: Iterable<LayerEntry>): Uint8Array {
+  const root = buildTree(entries, kind);
+  const nodes = numberNodes(root);
+  return layOut(kind, nodes);
+}
+
+function refuse(path: string, why: string): never {
+  throw new BurrowError("BURROW_BAD_INDEX", `${why}: ${showName(path) || "/"}`);
+}
+
+function emptyDirectory(path: string): LayerEntry {
+  return { type: "directory", path, mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
+}
+
+function newNode(entry: LayerEntry): Node {
+  return { entry, children: entry.type === "directory" ? new Map() : undefined, ino: 0 };
+}
+
+function buildTree(entries: Iterable<LayerEntry>, kind: IndexKind): Node {
+  const root = newNode(emptyDirectory(""));
+  const implied = new Set<Node>([root]);
+  for (const entry of entries) {
+    checkEntry(entry, kind);
+    if (entry.path === "") {
+      if (entry.type !== "directory") refuse("", "the root is no directory");
+      if (!implied.delete(root)) refuse("", "the same path twice");
+      root.entry = entry;
+      continue;
+    }
+    const names = entry.path.split("/");
+    if (names.length > TREE_DEPTH_MAX) refuse(entry.path, "too deep");
+    let parent = root;
+    let path = "";
+    for (const [i, name] of names.entries()) {
+      const bad = checkName(name);
+      if (bad < 0) refuse(entry.path, `a name is not allowed (${errnoName(bad)})`);
+      path = i === 0 ? name : `${path}/${name}`;
+      const siblings: Map<string, Node> = parent.children ?? refuse(entry.path, "a file is its parent");
+      const known = siblings.get(name);
+      if (i < names.length - 1) {
+        const next = known ?? newNode(emptyDirectory(path));
+        if (known === undefined) {
+          implied.add(next);
+          siblings.set(name, next);
+        }
+        parent = next;
+      } else if (known === undefined) {
+        siblings.set(name, newNode(entry));
+      } else if (implied.delete(known) && entry.type === "directory") {
+        known.entry = entry;
+      } else {
+        refuse(entry.path, "the same path twice");
+      }
+    }
+  }
+  return root;
+}
+
+function checkEntry(entry: LayerEntry, kind: IndexKind): void {
+  if (kind === IndexKind.snapshot) {
+    const isOpaque = entry.type === "directory" && entry.opaque === true;
+    if (entry.type === "whiteout" || isOpaque) refuse(entry.path, "a whiteout in a snapshot");
+  }
+  if (entry.type !== "symlink") return;
+  const { length } = entry.target;
+  if (length === 0 || length > SYMLINK_MAX_BYTES) refuse(entry.path, `a symlink target of ${length} bytes`);
+}
+
+interface Numbered {
+  /** One per inode, ino - 1; the first name of hard links stands for all. */
+  readonly nodes: Node[];
+  readonly linkCounts: number[];
+  /** Directories with their sorted children, in the order of their inode numbers. */
+  readonly directories: { node: Node; children: [string, Node][] }[];
+}
+
+/** Breadth first; hard links share the number of their first name. */
+function numberNodes(root: Node): Numbered {
+  const nodes: Node[] = [root];
+  const linkCounts: number[] = [2];
+  const groups = new Map<string, Node>();
+  const directories: Numbered["directories"] = [];
+  root.ino = 1;
+  for (const [at, node] of nodes.entries()) {
+    if (node.children === undefined) continue;
+    const children = [...node.children].sort(([left], [right]) => compareNames(left, right));
+    directories.push({ node, children });
+    for (const [, child] of children) {
+      const group = child.entry.type === "file" ? child.entry.linkGroup : undefined;
+      const first = group === undefined || group === "" ? undefined : groups.get(group);
+      if (first !== undefined) {
+        checkSameFile(first.entry, child.entry);
+        child.ino = first.ino;
+        linkCounts[first.ino - 1]!++;
+        continue;
+      }
+      child.ino = nodes.push(child);
+      linkCounts.push(child.children === undefined ? 1 : 2);
+      if (child.children !== undefined) linkCounts[at]!++;
+      if (group !== undefined && group !== "") groups.set(group, child);
+      if (nodes.length > INDEX_INODES_MAX) refuse(child.entry.path, `over ${INDEX_INODES_MAX} inodes`);
+    }
+  }
+  return { nodes, linkCounts, directories };
+}
+
+function checkSameFile(first: LayerEntry, other: LayerEntry): void {
+  const isSame = first.type === "file" && other.type === "file" && first.blob.digest === other.blob.digest;
+  if (!isSame) refuse(other.path, `a hard link to ${showName(first.path)} with other content`);
+}
+
+/** Distinct strings one after the other. */
+class Strings {
+  readonly #parts: string[] = [];
+  readonly #offsets = new Map<string, number>();
+  length = 0;
+
+  add(text: string): number {
+    const known = this.#offsets.get(text);
+    if (known !== undefined) return known;
+    const offset = this.length;
+    this.#offsets.set(text, offset);
+    this.#parts.push(text);
+    this.length += text.length;
+    return offset;
+  }
+
+  get bytes(): Buffer {
+    return Buffer.from(this.#parts.join(""), "latin1");
+  }
+}
+
+function sortedBlobs(nodes: readonly Node[]): BlobRef[] {
+  const blobs = new Map<Digest, BlobRef>();
+  for (const { entry } of nodes) if (entry.type === "file") blobs.set(entry.blob.digest, entry.blob);
+  return [...blobs.values()].sort((left, right) => compareNames(left.digest, right.digest));
+}
+
+/** Extended attributes of an entry as the index has them: the opaque mark is one of them. */
+function xattrsOf(entry: LayerEntry): [string, string][] {
+  const xattrs = [...(entry.xattrs ?? [])].filter(([name]) => name !== OPAQUE_XATTR);
+  if (entry.type === "directory" && entry.opaque === true) xattrs.push([OPAQUE_XATTR, "y"]);
+  return xattrs.sort(([left], [right]) => compareNames(left, right));
+}
+
+function layOut(kind: IndexKind, { nodes, linkCounts, directories }: Numbered): Uint8Array {
+  const blobs = sortedBlobs(nodes);
+  const blobRow = new Map(blobs.map((blob, row) => [blob.digest, row]));
+  const strings = new Strings();
+  const direntCount = directories.reduce((sum, { children }) => sum + children.length, 0);
+  const xattrCount = nodes.reduce((sum, { entry }) => sum + xattrsOf(entry).length, 0);
+  const blockCount = blobs.reduce((sum, { blocks }) => sum + blocks.length, 0);
+  for (const { children } of directories) for (const [name] of children) strings.add(name);
+  for (const { entry } of nodes) {
+    if (entry.type === "symlink") strings.add(entry.target);
+    for (const [name, value] of xattrsOf(entry)) (strings.add(name), strings.add(value));
+  }
+  const counts = [nodes.length, direntCount, blobs.length, blockCount, xattrCount, strings.length];
+  const widths = [INODE_BYTES, DIRENT_BYTES, BLOB_BYTES, BLOCK_DIGEST_BYTES, XATTR_BYTES, 1];
+  const offsets: number[] = [];
+  let end = HEADER_BYTES;
+  for (const [table, count] of counts.entries()) {
+    offsets.push(end);
+    end = roundUp(end + count * widths[table]!, TABLE_ALIGN);
+  }
+  if (end > INDEX_MAX_BYTES) refuse("", `an index of ${end} bytes`);
+  const bytes = Buffer.alloc(end);
+  const view = viewOf(bytes);
+  view.setUint32(Header.magicLow, MAGIC_LOW, true);
+  view.setUint32(Header.magicHigh, MAGIC_HIGH, true);
+  view.setUint32(Header.version, VERSION, true);
+  view.setUint32(Header.kind, kind, true);
+  view.setUint32(Header.fileBytes, end, true);
+  for (const [table, count] of counts.entries()) {
+    view.setUint32(Header.tables + 8 * table, count, true);
+    view.setUint32(Header.tables + 8 * table + 4, offsets[table]!, true);
+  }
+  const firstDirent = writeDirents(view, offsets[Table.dirents]!, directories, strings);
+  writeInodes(view, offsets, nodes, linkCounts, firstDirent, blobRow, strings);
+  writeBlobs(bytes, view, offsets, blobs);
+  strings.bytes.copy(bytes, offsets[Table.strings]!);
+  return bytes;
+}
+
+/** First dirent row of each directory, by ino. */
+function writeDirents(
+  view: DataView,
+  start: number,
+  directories: Numbered["directories"],
+  strings: Strings,
+): Map<number, number> {
+  const first = new Map<number, number>();
+  let row = 0;
+  for (const { node, children } of directories) {
+    first.set(node.ino, row);
+    for (const [name, child] of children) {
+      const at = start + row++ * DIRENT_BYTES;
+      view.setUint32(at + Dirent.ino, child.ino, true);
+      view.setUint32(at + Dirent.name, strings.add(name), true);
+      view.setUint16(at + Dirent.nameBytes, name.length, true);
+      view.setUint8(at + Dirent.type, direntType(modeOf(child.entry)));
+    }
+  }
+  return first;
+}
+
+function modeOf(entry: LayerEntry): number {
+  const types = { file: S_IFREG, directory: S_IFDIR, symlink: S_IFLNK, fifo: S_IFIFO, whiteout: S_IFCHR };
+  return types[entry.type] | (entry.mode & 0o7777);
+}
+
+function writeInodes(
+  view: DataView,
+  offsets: readonly number[],
+  nodes: readonly Node[],
+  linkCounts: readonly number[],
+  firstDirent: ReadonlyMap<number, number>,
+  blobRow: ReadonlyMap<Digest, number>,
+  strings: Strings,
+): void {
+  let xattrRow = 0;
+  for (const [i, { entry, children }] of nodes.entries()) {
+    const at = offsets[Table.inodes]! + i * INODE_BYTES;
+    let size = 0;
+    let a = 0;
+    let b = 0;
+    if (entry.type === "file") {
+      size = entry.blob.size;
+      a = blobRow.get(entry.blob.digest)!;
+    } else if (entry.type === "symlink") {
+      size = entry.target.length;
+      a = strings.add(entry.target);
+      b = size;
+    } else if (entry.type === "directory") {
+      size = children!.size;
+      a = firstDirent.get(i + 1)!;
+      b = size;
+    }
+    view.setUint32(at + Inode.mode, modeOf(entry), true);
+    view.setUint32(at + Inode.nlink, linkCounts[i]!, true);
+    view.setUint32(at + Inode.uid, entry.uid, true);
+    view.setUint32(at + Inode.gid, entry.gid, true);
+    view.setUint32(at + Inode.size, size % TWO_32, true);
+    view.setUint32(at + Inode.size + 4, Math.floor(size / TWO_32), true);
+    view.setUint32(at + Inode.mtimeSec, entry.mtimeSec >>> 0, true);
+    view.setInt32(at + Inode.mtimeSec + 4, Math.floor(entry.mtimeSec / TWO_32), true);
+    view.setUint32(at + Inode.mtimeNs, entry.mtimeNs, true);
+    view.setUint32(at + Inode.a, a, true);
+    view.setUint32(at + Inode.b, b, true);
+    const xattrs = xattrsOf(entry);
+    view.setUint32(at + Inode.xattr, xattrs.length === 0 ? 0 : xattrRow + 1, true);
+    for (const [k, [name, value]] of xattrs.entries()) {
+      const row = offsets[Table.xattrs]! + xattrRow++ * XATTR_BYTES;
+      view.setUint32(row + Xattr.name, strings.add(name), true);
+      view.setUint32(row + Xattr.nameBytes, name.length, true);
+      view.setUint32(row + Xattr.value, strings.add(value), true);
+      view.setUint32(row + Xattr.valueBytes, value.length, true);
+      view.setUint32(row + Xattr.last, k === xattrs.length - 1 ? 1 : 0, true);
+    }
+  }
+}
+
+function writeBlobs(bytes: Buffer, view: DataView, offsets: readonly number[], blobs: readonly BlobRef[]): void {
+  let block = 0;
+  for (const [row, blob] of blobs.entries()) {
+    const at = offsets[Table.blobs]! + row * BLOB_BYTES;
+    bytes.write(blob.digest, at + Blob.digest, DIGEST_BYTES, "hex");
+    view.setUint32(at + Blob.size, blob.size % TWO_32, true);
+    view.setUint32(at + Blob.size + 4, Math.floor(blob.size / TWO_32), true);
+    view.setUint32(at + Blob.firstBlock, block, true);
+    view.setUint32(at + Blob.blockCount, blob.blocks.length, true);
+    for (const digest of blob.blocks) {
+      const place = offsets[Table.blocks]! + block++ * BLOCK_DIGEST_BYTES;
+      bytes.write(digest, place, DIGEST_BYTES, "hex");
+    }
+  }
+}
