@@ -119,26 +119,13 @@ static void findSelf(void) {
 
 /* The output of `runsc flags`; Go's flag package prints "  -name [type]\n    \tusage" each. */
 static char *askFlags(const char *runsc) {
-    int out[2];
-    if (pipe2(out, O_CLOEXEC) != 0)
-        return NULL;
-    pid_t pid = fork();
-    if (pid == 0) {
-        int null = open("/dev/null", O_RDONLY);
-        dup2(null, 0);
-        dup2(out[1], 1);
-        dup2(out[1], 2); /* both revisions print to standard error */
-        execl(runsc, "runsc", "flags", (char *)NULL);
-        _exit(127);
-    }
-    close(out[1]);
     char *listing = calloc(1, FLAGS_MAX);
-    size_t used = 0;
-    for (ssize_t n = 1; listing && n > 0 && used < FLAGS_MAX - 1; used += n > 0 ? (size_t)n : 0)
-        n = TEMP_FAILURE_RETRY(read(out[0], listing + used, FLAGS_MAX - 1 - used));
-    close(out[0]);
-    if (pid > 0)
-        TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
+    setenv("BURROW_RUNSC", runsc, 1); /* its path may hold anything: not for a shell to parse */
+    FILE *out = popen("exec \"$BURROW_RUNSC\" flags 2>&1 </dev/null", "re"); /* both print to stderr */
+    if (listing && out)
+        listing[fread(listing, 1, FLAGS_MAX - 1, out)] = 0;
+    if (out)
+        pclose(out);
     return listing;
 }
 
@@ -536,7 +523,8 @@ int main(int argc, char **argv) {
         char *gofer = realpath(named, NULL);
         if (!gofer || access(gofer, R_OK) != 0)
             fail("the server program isn't at %s: %s.\n  %sGOFER to its path.", named, strerror(errno), build);
-        if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0)
+        if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0 ||
+            setenv("BURROW_STDERR", text("/proc/%d/fd/2", getpid()), 1) != 0)
             abort();
         startHelper(stub, node);
         argv = added;

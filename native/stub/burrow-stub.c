@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* docs/protocol/adopt.md. Little-endian on the wire, as is the only machine this is built for. */
@@ -52,19 +53,24 @@ static int serverStatus = -1; /* as from waitpid, once it ended */
 static int signalFd = -1;
 static sigset_t callersMask;
 static char **stubArgv;
+static bool isJson; /* --log-format=json: containerd reads the log for the last error */
+static time_t startedAt;
 
-static void complain(const char *what) {
-    int error = errno;
-    dprintf(2, "burrow-stub: %s: %s\n", what, strerror(error));
+/* Our standard error is /dev/null by default, so tell runsc's logs too, and its standard error while it
+ * still waits for us: it would say "EOF" alone. Later that pid may be another's. */
+static void complain(const char *what, const char *why) {
+    const char *caller = time(NULL) - startedAt < 10 ? getenv("BURROW_STDERR") : NULL;
+    int fd = caller ? open(caller, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) : -1;
+    dprintf(2, "burrow-stub: %s: %s\n", what, why);
+    if (fd >= 0)
+        dprintf(fd, "burrow-stub: %s: %s\n", what, why);
+    close(fd);
     for (int i = 0; i < heldCount; i++)
         if (held[i].key.role == LOG || held[i].key.role == DEBUG_LOG)
-            dprintf(held[i].fd, "burrow-stub: %s: %s\n", what, strerror(error));
+            dprintf(held[i].fd, isJson ? "{\"level\":\"error\",\"msg\":\"burrow-stub: %s: %s\"}\n"
+                                       : "burrow-stub: %s: %s\n", what, why);
 }
-
-static void die(const char *what) {
-    complain(what);
-    exit(127);
-}
+#define die(what) (complain(what, strerror(errno)), exit(127))
 
 /* ---- what we hold ---------------------------------------------------------------------------- */
 
@@ -78,8 +84,7 @@ static void hold(struct record key, int fd) {
         }
     if (heldCount == HELD_MAX) {
         close(fd);
-        errno = EMFILE;
-        complain("too many FDs to keep");
+        complain("an FD of the server's is closed", "too many are kept");
     } else
         held[heldCount++] = (struct held){key, fd};
 }
@@ -113,6 +118,9 @@ static const struct { const char *name; uint32_t role; } fdFlags[] = {
     {"sync-userns-fd", SYNC_USERNS}, {"pin-ring-fd", PIN_RING},
 };
 static long setUid, setGid, fdLimit = -1;
+static const struct { const char *name; long *to; } numbers[] = {
+    {"uid", &setUid}, {"gid", &setGid}, {"fdlimit", &fdLimit},
+};
 
 /* The number after "--name=" (one dash or two) of arg, or -1. */
 static long numberOf(const char *arg, const char *name) {
@@ -135,12 +143,10 @@ static void readArgv(char **argv) {
             i++; /* the one flag whose value is a word of its own */
             continue;
         }
-        if ((value = numberOf(argv[i], "uid")) >= 0)
-            setUid = value;
-        if ((value = numberOf(argv[i], "gid")) >= 0)
-            setGid = value;
-        if ((value = numberOf(argv[i], "fdlimit")) >= 0)
-            fdLimit = value;
+        isJson = isJson || strcmp(argv[i], "--log-format=json") == 0;
+        for (size_t n = 0; n < sizeof numbers / sizeof *numbers; n++)
+            if ((value = numberOf(argv[i], numbers[n].name)) >= 0)
+                *numbers[n].to = value;
         for (size_t f = 0; f < sizeof fdFlags / sizeof *fdFlags; f++) {
             value = numberOf(argv[i], fdFlags[f].name);
             if (value < 3 || fcntl((int)value, F_SETFD, FD_CLOEXEC) != 0)
@@ -236,7 +242,7 @@ static void becomeServer(int talk) {
     sigprocmask(SIG_SETMASK, &callersMask, NULL);
     setenv("BURROW_ADOPT_FD", "3", 1);
     execv(argv[0], argv);
-    complain("the server can't be run (BURROW_NODE)");
+    complain("the server can't be run (BURROW_NODE)", strerror(errno));
     _exit(127);
 }
 
@@ -253,7 +259,7 @@ static void startServer(void) {
     close(pair[1]);
     controlFd = pair[0];
     if (!sendAdopt())
-        complain("the server ended before it adopted anything"); /* SIGCHLD follows */
+        complain("the server adopts nothing", strerror(errno)); /* SIGCHLD follows */
     letGo(isForStart, 0);
 }
 
@@ -291,10 +297,8 @@ static void handleMessage(void) {
         else
             close(fds[i]);
     }
-    if (!isSound) {
-        errno = EPROTO;
-        complain("a message of the server is refused");
-    }
+    if (!isSound)
+        complain("a message of the server is refused", "malformed");
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */
@@ -313,9 +317,13 @@ static void handleSignals(void) {
 int main(int argc __attribute__((unused)), char **argv) {
     sigset_t mine;
     stubArgv = argv;
+    startedAt = time(NULL);
     const char *log = getenv("BURROW_LOG");
     int logFd = log && *log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
     readArgv(argv);
+    for (int i = 0; i < heldCount && logFd < 0; i++)
+        if (held[i].key.role == DEBUG_LOG)
+            logFd = held[i].fd;
     if (logFd >= 0)
         dup2(logFd, 2);
     closeOthers();
@@ -331,9 +339,8 @@ int main(int argc __attribute__((unused)), char **argv) {
     }
     signal(SIGCHLD, SIG_DFL); /* an inherited "ignore" would reap the server unseen */
     sigemptyset(&mine);
-    sigaddset(&mine, SIGCHLD);
-    sigaddset(&mine, SIGTERM);
-    sigaddset(&mine, SIGINT);
+    for (const int *number = (const int[]){SIGCHLD, SIGTERM, SIGINT, 0}; *number; number++)
+        sigaddset(&mine, *number);
     sigprocmask(SIG_BLOCK, &mine, &callersMask);
     signalFd = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signalFd < 0)
@@ -348,5 +355,7 @@ int main(int argc __attribute__((unused)), char **argv) {
         if (wait[0].revents)
             handleSignals();
     }
+    if (serverStatus != 0)
+        complain("the server failed", "set BURROW_LOG=FILE to have what it says");
     return WIFSIGNALED(serverStatus) ? 128 + WTERMSIG(serverStatus) : WEXITSTATUS(serverStatus);
 }
