@@ -84,12 +84,15 @@ function mapCounters(path: string | undefined): void {
   if (typeof mapped !== "number") useCounters(new Float64Array(mapped, 0, COUNTER_COUNT));
 }
 
+function showCpu({ user, system }: NodeJS.CpuUsage): string {
+  return `${Math.round(user / 1000)} ms of CPU and ${Math.round(system / 1000)} in the kernel`;
+}
+
 function serve(stubFd: number): void {
   const adopted = receiveAdopted(stubFd);
   const first = (role: number) => adopted.find((each) => each.role === role)?.fd;
   const logFd = first(Role.debugLog) ?? first(Role.log);
-  if (process.env["BURROW_LOG"] !== undefined) logToFile(process.env["BURROW_LOG"]);
-  else if (logFd !== undefined) logTo(logFd);
+  if (process.env["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
   const args = parseGoferArguments(process.argv.slice(2));
   waitForEof(adopted, Role.syncChroot);
   waitForEof(adopted, Role.syncNvproxy);
@@ -125,9 +128,13 @@ function serve(stubFd: number): void {
     const failed = loop.add(i, sockets[i]!.fd, tree, isReadOnly, mailbox);
     if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
   }
+  const atStart = process.cpuUsage();
+  log(`serving ${mounts.length} mounts after ${showCpu(atStart)}`);
   loop.run();
+  log(`done after ${showCpu(process.cpuUsage(atStart))}`);
 }
 
+if (process.env["BURROW_LOG"] !== undefined) logToFile(process.env["BURROW_LOG"]);
 try {
   process.umask(0);
   serve(Number(process.env["BURROW_ADOPT_FD"] ?? 3));
