@@ -4,6 +4,7 @@ import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:chi
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { serveAsView } from "./view.ts";
 
 export const ROOT = path.resolve(import.meta.dirname, "../../..");
 export const LAUNCHER = path.join(ROOT, "build/native/burrow-runsc");
@@ -62,21 +63,23 @@ export const stockGofer: Gofer = {
   serve: (_state, _id, dir) => dir,
 };
 
-/** Our stub and server. */
-export const burrowGofer: Gofer = {
-  name: "burrow",
+/** Our stub and server over a directory of the host. */
+export const hostGofer: Gofer = {
+  name: "burrow, host directory",
   env: () => ({ BURROW_STUB: STUB, BURROW_GOFER: SERVER }),
-  serve: (state, id, dir) => {
-    const mount = path.join(state, "mounts", id);
-    fs.mkdirSync(mount, { recursive: true });
-    fs.writeFileSync(path.join(mount, "mount.json"), JSON.stringify({ host: dir }));
-    return mount;
-  },
+  serve: (_state, _id, dir) => dir,
+};
+
+/** Our stub and server over a view: what sandboxes really have. */
+export const viewGofer: Gofer = {
+  ...hostGofer,
+  name: "burrow, view",
+  serve: (state, id, dir) => serveAsView(state, path.join(state, "../cache"), id, dir),
 };
 
 /** The gofers to test with here: the stand-in always, ours when it is built. */
 export function gofers(): Gofer[] {
-  return fs.existsSync(SERVER) ? [stockGofer, burrowGofer] : [stockGofer];
+  return fs.existsSync(SERVER) ? [stockGofer, hostGofer, viewGofer] : [stockGofer];
 }
 
 export interface Result {
