@@ -9,6 +9,7 @@ import {
   findRevisions,
   type Gofer,
   gofers,
+  LAUNCHER,
   type Revision,
   stockGofer,
   until,
@@ -180,11 +181,56 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     t.same([result.code, result.stdout], [6, "0\n"], result.stderr);
   },
 
-  ["`do`"]: async (t, bench) => {
-    if (bench.gofer !== stockGofer)
-      return t.comment("`do` serves the host's root: not ours to answer");
-    const result = bench.run("do", "/bin/busybox", "sh", "-c", "echo done; exit 9");
+  ["`do`, as root and rootless"]: async (t, bench) => {
+    const words = ["do", "/bin/busybox", "sh", "-c", "echo done; exit 9"];
+    const result = bench.run(...words);
     t.same([result.code, result.stdout], [9, "done\n"], result.stderr);
+    // The gofer starts in a user namespace without ids; they come while it waits on sync-userns-fd.
+    const mine = path.join(bench.dir, "nobody");
+    fs.mkdirSync(mine);
+    fs.chownSync(mine, 65_534, 65_534);
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const flags = ["--rootless", "--platform=ptrace", "--network=host", "--ignore-cgroups"];
+    const argv = [...nobody, LAUNCHER, ...flags, "--root", path.join(mine, "run"), ...words];
+    const log = path.join(mine, "log");
+    const rootless = bench.exec(argv, { BURROW_STATE: mine, BURROW_LOG: log, HOME: mine });
+    t.same([rootless.code, rootless.stdout], [9, "done\n"], rootless.stderr);
+  },
+
+  ["checkpoint and restore"]: async (t, bench) => {
+    const bundle = bench.bundle('i=0; while :; do echo "n$((i += 1))"; sleep 0.05; done');
+    const image = path.join(bench.dir, "image");
+    const { child, out } = bench.start(bench.argv("run", "-bundle", bundle, "before"));
+    const numbers = (file: string) =>
+      fs.readFileSync(file, "utf8").match(/\d+/g)?.map(Number) ?? [];
+    t.ok(await until(() => numbers(out).length > 3), "it counts");
+    const saved = bench.run("checkpoint", "-image-path", image, "before");
+    t.equal(saved.code, 0, saved.stderr);
+    await exitOf(child);
+    const words = ["restore", "-bundle", bundle, "-image-path", image, "after"];
+    const restored = bench.start(bench.argv(...words));
+    t.ok(
+      await until(() => numbers(restored.out).length > 3),
+      fs.readFileSync(restored.out, "utf8"),
+    );
+    t.equal(numbers(restored.out)[0], numbers(out).at(-1)! + 1, "it counts on");
+    t.equal(bench.run("kill", "after", "KILL").code, 0);
+    await exitOf(restored.child);
+    for (const id of ["before", "after"]) bench.run("delete", "-force", id);
+  },
+
+  ["a gofer that dies ends its container, and delete still works"]: async (t, bench) => {
+    const bundle = bench.bundle("sleep 1000");
+    for (const words of [
+      ["create", "-bundle", bundle, "a"],
+      ["start", "a"],
+    ]) {
+      t.equal(bench.run(...words).code, 0);
+    }
+    const saved = fs.readFileSync(path.join(bench.dir, "run/a_sandbox:a.state"), "utf8");
+    process.kill(Number(/"goferPid":(\d+)/.exec(saved)?.[1]), "SIGKILL");
+    t.ok(await until(() => bench.run("state", "a").stdout.includes('"stopped"')), "it stops");
+    t.equal(bench.run("delete", "a").code, 0);
   },
 
   ["a stub that doesn't start a server is runsc's error"]: async (t, bench) => {
