@@ -1,0 +1,165 @@
+// HostNodes: the live inodes of a host tree, each an O_PATH FD with a count of references. One file is one node while
+// it lives: nodes are keyed by the host's (device, inode number), which the FD pins. Data plane.
+//
+// Two mounts of one directory beneath the root are one node, reached through the mount that was walked first.
+
+import { assert } from "../base/assert.ts";
+import { Errno } from "../base/errno.ts";
+import { CONTROL_FDS_MAX } from "../base/limits.ts";
+import { StatField } from "../sys/hostfs.ts";
+import { native } from "../sys/native.ts";
+import type { HostHandles } from "./host-handles.ts";
+import type { Ino } from "./tree.ts";
+
+export const S_IFMT = 0o170000;
+export const S_IFREG = 0o100000;
+export const S_IFDIR = 0o040000;
+export const S_IFLNK = 0o120000;
+export const S_IFCHR = 0o020000;
+export const S_IFBLK = 0o060000;
+
+/**
+ * Slots of nodes. An Ino is a generation times this, plus the slot: found without a map, and never used again for
+ * another file, since each use of a slot is a new generation (2^37 of them). A power of two: see SLOT_MASK.
+ */
+const SLOTS = CONTROL_FDS_MAX;
+const SLOT_MASK = SLOTS - 1;
+/**
+ * Device numbers we mint. One stands for a device of the host and the 11 upper bits of an inode number, so that
+ * (ino, devMinor) is exact where inode numbers pass 2^53 (overlayfs with xino, some network file systems).
+ */
+const DEVICES_MAX = 4096;
+
+/** A live inode. Borrow it within one call: the object is used again for another file after release. */
+export interface HostNode {
+  ino: Ino;
+  /** O_PATH; -1 in a free slot. */
+  fd: number;
+  references: number;
+  /** S_IFMT of its mode: never changes while the FD pins the inode. */
+  type: number;
+  /** Low 53 bits of the host's inode number, and the number of our device: Attr's ino and devMinor. */
+  hostIno: number;
+  devMinor: number;
+}
+
+interface Device {
+  readonly major: number;
+  readonly minor: number;
+  readonly inoHigh: number;
+  readonly nodes: Map<number, HostNode>;
+}
+
+/** What the functions that work on a host tree share. */
+export interface HostParts {
+  readonly nodes: HostNodes;
+  /** Open files. */
+  readonly files: HostHandles;
+  /** FD of /proc/self/fd, kept from before a chroot: O_PATH FDs are reopened through it. */
+  readonly procFd: number;
+  /** Scratch, filled and used within one call. */
+  readonly stat: Float64Array;
+}
+
+export class HostNodes {
+  readonly #slots: HostNode[] = [];
+  readonly #free: number[] = [];
+  /** By devMinor; 0 is never used. */
+  readonly #devices: (Device | undefined)[] = [undefined];
+  #count = 0;
+
+  constructor() {
+    assert((SLOTS & SLOT_MASK) === 0, "CONTROL_FDS_MAX is a power of two");
+  }
+
+  /** Live nodes, each one FD. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Whether one more node has room. Ask before a side effect that ends in one. */
+  get hasRoom(): boolean {
+    return this.#count < SLOTS;
+  }
+
+  get(ino: Ino): HostNode | undefined {
+    const node = this.#slots[ino & SLOT_MASK];
+    return node !== undefined && node.ino === ino && node.references > 0 ? node : undefined;
+  }
+
+  /**
+   * The Ino of the inode behind an O_PATH FD with these attributes, with one more reference. Takes the FD, whatever
+   * comes of it. -EMFILE when there is no room, -EOVERFLOW past DEVICES_MAX.
+   */
+  take(fd: number, stat: Float64Array): number {
+    const devMinor = this.deviceOf(
+      stat[StatField.devMajor]!,
+      stat[StatField.devMinor]!,
+      stat[StatField.inoHigh]!,
+    );
+    const hostIno = stat[StatField.ino]!;
+    const nodes = this.#devices[devMinor < 0 ? 0 : devMinor]?.nodes;
+    const known = nodes?.get(hostIno);
+    if (nodes === undefined || known !== undefined || !this.hasRoom) {
+      native.closeFd(fd);
+      if (nodes === undefined) return devMinor;
+      if (known === undefined) return -Errno.EMFILE;
+      known.references++;
+      return known.ino;
+    }
+    const node = this.#slots[this.#free.pop() ?? -1] ?? this.#addSlot();
+    node.ino = (node.ino + SLOTS) as Ino;
+    node.fd = fd;
+    node.references = 1;
+    node.type = stat[StatField.mode]! & S_IFMT;
+    node.hostIno = hostIno;
+    node.devMinor = devMinor;
+    nodes.set(hostIno, node);
+    this.#count++;
+    return node.ino;
+  }
+
+  #addSlot(): HostNode {
+    const ino = this.#slots.length as Ino;
+    const node = { ino, fd: -1, references: 0, type: 0, hostIno: 0, devMinor: 0 };
+    this.#slots.push(node);
+    return node;
+  }
+
+  /** Our number of a host device and the upper bits of an inode number on it: stable while the tree lives. */
+  deviceOf(major: number, minor: number, inoHigh: number): number {
+    const devices = this.#devices;
+    for (let i = 1; i < devices.length; i++) {
+      const device = devices[i]!;
+      if (device.minor === minor && device.inoHigh === inoHigh && device.major === major) return i;
+    }
+    if (devices.length > DEVICES_MAX) return -Errno.EOVERFLOW;
+    return devices.push({ major, minor, inoHigh, nodes: new Map() }) - 1;
+  }
+
+  /** Our number of the device of `node` for an inode number with other upper bits (a dentry's). */
+  siblingDevice(node: HostNode, inoHigh: number): number {
+    const device = this.#devices[node.devMinor]!;
+    if (device.inoHigh === inoHigh) return node.devMinor;
+    return this.deviceOf(device.major, device.minor, inoHigh);
+  }
+
+  release(node: HostNode): void {
+    node.references--;
+    if (node.references > 0) return;
+    native.closeFd(node.fd);
+    node.fd = -1;
+    this.#devices[node.devMinor]!.nodes.delete(node.hostIno);
+    this.#free.push(node.ino & SLOT_MASK);
+    this.#count--;
+  }
+
+  /** Closes all nodes, referenced or not. Idempotent. */
+  dispose(): void {
+    for (const node of this.#slots) {
+      if (node.references === 0) continue;
+      node.references = 1;
+      this.release(node);
+    }
+  }
+}

@@ -1,0 +1,334 @@
+// HostTree: a directory, or a single file, of the host served beneath its FD: every walk is one component from an
+// O_PATH FD, symlinks are never followed, ".." never asked for. Data plane, but for open and take (control).
+//
+// Read-only, each mutation is EROFS here, and where the process may make mounts the kernel refuses writes as well.
+// Writable, what donated FDs do is bounded by the file system alone, so give it one with a quota (upper.ts).
+
+import { Errno } from "../base/errno.ts";
+import { OPEN_FDS_MAX } from "../base/limits.ts";
+import { type Name, nameOf } from "../base/name.ts";
+import { HostFd } from "../sys/host-fd.ts";
+import {
+  hostFs,
+  O_DIRECTORY,
+  O_PATH,
+  STAT_FIELDS,
+  STATFS_FIELDS,
+  StatField,
+  StatFsField,
+} from "../sys/hostfs.ts";
+import { native } from "../sys/native.ts";
+import { HostDirectories } from "./host-directory.ts";
+import { HostHandles } from "./host-handles.ts";
+import {
+  type HostNode,
+  HostNodes,
+  type HostParts,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from "./host-nodes.ts";
+import * as write from "./host-write.ts";
+import * as xattr from "./host-xattr.ts";
+import {
+  type Attr,
+  type CreateRequest,
+  type DirentSink,
+  type Ino,
+  O_RDONLY,
+  type OpenResult,
+  type SetAttrRequest,
+  type StatFs,
+  type Tree,
+} from "./tree.ts";
+
+export interface HostOptions {
+  readonly isReadOnly: boolean;
+}
+
+export class HostTree implements Tree {
+  readonly isReadOnly: boolean;
+  readonly isStateless = false;
+  readonly rootIno: Ino;
+  readonly #parts: HostParts;
+  readonly #directories: HostDirectories;
+  readonly #space = new Float64Array(STATFS_FIELDS);
+  #isDisposed = false;
+
+  private constructor(parts: HostParts, rootIno: Ino, isReadOnly: boolean) {
+    this.#parts = parts;
+    this.#directories = new HostDirectories(parts.nodes, parts.stat);
+    this.rootIno = rootIno;
+    this.isReadOnly = isReadOnly;
+  }
+
+  /**
+   * The tree at a path of the host, as people write it; symlinks in it are followed, as a bind mount does. -errno of
+   * open(2), -EPERM for a block device. Control plane, before the process gives up /proc.
+   */
+  static open(path: string, options: HostOptions): HostTree | number {
+    const fd = native.openAt(-1, nameOf(path), O_PATH, 0);
+    if (fd < 0) return fd;
+    const clone = options.isReadOnly ? hostFs.readOnlyClone(fd) : -Errno.EPERM;
+    if (clone >= 0) native.closeFd(fd);
+    return HostTree.take(new HostFd(clone >= 0 ? clone : fd), options);
+  }
+
+  /** The tree beneath an O_PATH or mount FD, which it takes, whatever comes of it. -errno. Control plane. */
+  static take(root: HostFd, options: HostOptions): HostTree | number {
+    const stat = new Float64Array(STAT_FIELDS);
+    const failed = hostFs.statNode(root.borrow(), stat);
+    const procFd = native.openAt(-1, "/proc/self/fd", O_PATH | O_DIRECTORY, 0);
+    const isServed = (stat[StatField.mode]! & S_IFMT) !== S_IFBLK;
+    if (failed < 0 || procFd < 0 || !isServed) {
+      root[Symbol.dispose]();
+      if (procFd >= 0) native.closeFd(procFd);
+      return failed < 0 ? failed : procFd < 0 ? procFd : -Errno.EPERM;
+    }
+    const nodes = new HostNodes();
+    const parts = { nodes, files: new HostHandles(OPEN_FDS_MAX), procFd, stat };
+    const rootIno = nodes.take(root.take(), stat) as Ino;
+    return new HostTree(parts, rootIno, options.isReadOnly);
+  }
+
+  /** The FD of the root, for a stub that keeps it for a successor. Borrowed; the tree closes it. */
+  get rootFd(): number {
+    return this.#parts.nodes.get(this.rootIno)?.fd ?? -Errno.EBADF;
+  }
+
+  /** Live inodes and open files: each holds one FD. */
+  get inodeCount(): number {
+    return this.#parts.nodes.count;
+  }
+
+  get fileCount(): number {
+    return this.#parts.files.count;
+  }
+
+  /** -ENOENT, -ENOTDIR; -EPERM for a block device (lisafs-wire section 5); -EMFILE. */
+  lookup(dir: Ino, name: Name): number {
+    const { nodes, stat } = this.#parts;
+    const parent = nodes.get(dir);
+    if (parent === undefined) return -Errno.EBADF;
+    const fd = hostFs.lookupAt(parent.fd, name, stat);
+    if (fd < 0) return fd;
+    if ((stat[StatField.mode]! & S_IFMT) === S_IFBLK) {
+      native.closeFd(fd);
+      return -Errno.EPERM;
+    }
+    return nodes.take(fd, stat);
+  }
+
+  acquire(ino: Ino): number {
+    const node = this.#parts.nodes.get(ino);
+    if (node === undefined) return -Errno.EBADF;
+    node.references++;
+    return 0;
+  }
+
+  /** The root outlives its references: it goes with the tree. */
+  release(ino: Ino): void {
+    const node = this.#parts.nodes.get(ino);
+    if (node === undefined) return;
+    if (ino === this.rootIno && node.references === 1) return;
+    this.#parts.nodes.release(node);
+  }
+
+  getattr(ino: Ino, out: Attr): number {
+    const { nodes, stat } = this.#parts;
+    const node = nodes.get(ino);
+    if (node === undefined) return -Errno.EBADF;
+    const failed = hostFs.statNode(node.fd, stat);
+    if (failed < 0) return failed;
+    out.ino = node.hostIno;
+    out.devMajor = 0;
+    out.devMinor = node.devMinor;
+    out.mode = stat[StatField.mode]!;
+    out.nlink = stat[StatField.nlink]!;
+    out.uid = stat[StatField.uid]!;
+    out.gid = stat[StatField.gid]!;
+    out.rdevMajor = stat[StatField.rdevMajor]!;
+    out.rdevMinor = stat[StatField.rdevMinor]!;
+    out.size = stat[StatField.size]!;
+    out.blocks = stat[StatField.blocks]!;
+    out.blockSize = stat[StatField.blockSize]!;
+    out.atimeSec = stat[StatField.atimeSec]!;
+    out.atimeNs = stat[StatField.atimeNs]!;
+    out.mtimeSec = stat[StatField.mtimeSec]!;
+    out.mtimeNs = stat[StatField.mtimeNs]!;
+    out.ctimeSec = stat[StatField.ctimeSec]!;
+    out.ctimeNs = stat[StatField.ctimeNs]!;
+    return 0;
+  }
+
+  fgetattr(ino: Ino, _handle: number, out: Attr): number {
+    return this.getattr(ino, out);
+  }
+
+  readlink(ino: Ino, out: Uint8Array): number {
+    const node = this.#parts.nodes.get(ino);
+    if (node === undefined) return -Errno.EBADF;
+    return node.type === S_IFLNK ? hostFs.readlinkFd(node.fd, out) : -Errno.EINVAL;
+  }
+
+  opendir(ino: Ino): number {
+    const { nodes, procFd } = this.#parts;
+    const node = nodes.get(ino);
+    if (node === undefined) return -Errno.EBADF;
+    if (node.type !== S_IFDIR) return -Errno.ENOTDIR;
+    if (!this.#directories.hasRoom) return -Errno.EMFILE;
+    return this.#directories.take(hostFs.reopenFd(procFd, node.fd, O_RDONLY | O_DIRECTORY));
+  }
+
+  readdir(ino: Ino, handle: number, cookie: number, sink: DirentSink): number {
+    const node = this.#parts.nodes.get(ino);
+    return node === undefined ? -Errno.EBADF : this.#directories.read(node, handle, cookie, sink);
+  }
+
+  closedir(_ino: Ino, handle: number): void {
+    this.#directories.close(handle);
+  }
+
+  /**
+   * Tree.open. The FD offered is the handle's own, with the access asked for. -EPERM for a device, -ENXIO for a FIFO
+   * or socket: the host's are not the sandbox's to open. -EAGAIN while a client holds a lease on the file.
+   */
+  open(ino: Ino, flags: number, out: OpenResult): number {
+    const { nodes, files, procFd } = this.#parts;
+    if (this.isReadOnly && flags !== O_RDONLY) return -Errno.EROFS;
+    const node = nodes.get(ino);
+    if (node === undefined) return -Errno.EBADF;
+    if (node.type !== S_IFREG) return -errnoOfOpening(node);
+    if (!files.hasRoom) return -Errno.EMFILE;
+    const fd = hostFs.reopenFd(procFd, node.fd, flags);
+    if (fd < 0) return fd;
+    out.handle = files.take(fd);
+    out.hostFd = fd;
+    out.ownsFd = false;
+    return 0;
+  }
+
+  read(_ino: Ino, handle: number, offset: number, out: Uint8Array): number {
+    const fd = this.#parts.files.get(handle);
+    if (fd < 0) return fd;
+    let done = native.preadFd(fd, out, offset);
+    while (done > 0 && done < out.length) {
+      const more = native.preadFd(fd, out.subarray(done), offset + done);
+      if (more < 0) return more;
+      if (more === 0) break;
+      done += more;
+    }
+    return done;
+  }
+
+  close(_ino: Ino, handle: number): void {
+    this.#parts.files.close(handle);
+  }
+
+  statfs(ino: Ino, out: StatFs): number {
+    const node = this.#parts.nodes.get(ino);
+    if (node === undefined) return -Errno.EBADF;
+    const space = this.#space;
+    const failed = hostFs.statfsFd(node.fd, space);
+    if (failed < 0) return failed;
+    out.blockSize = space[StatFsField.blockSize]!;
+    out.blocks = space[StatFsField.blocks]!;
+    out.blocksFree = space[StatFsField.blocksFree]!;
+    out.blocksAvailable = space[StatFsField.blocksAvailable]!;
+    out.files = space[StatFsField.files]!;
+    out.filesFree = space[StatFsField.filesFree]!;
+    out.nameLength = space[StatFsField.nameLength]!;
+    return 0;
+  }
+
+  getxattr(ino: Ino, name: string, out: Uint8Array): number {
+    return xattr.get(this.#parts, ino, name, out);
+  }
+
+  listxattr(ino: Ino, out: Uint8Array): number {
+    return xattr.list(this.#parts, ino, out);
+  }
+
+  /** Closes every FD the tree holds, in reverse order of birth. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#directories.dispose();
+    this.#parts.files.dispose();
+    this.#parts.nodes.dispose();
+    native.closeFd(this.#parts.procFd);
+  }
+
+  // What a WritableTree adds: EROFS when read-only. pitfalls.md E7.
+
+  setattr(ino: Ino, handle: number, request: SetAttrRequest): number {
+    return this.isReadOnly ? -Errno.EROFS : write.setattr(this.#parts, ino, handle, request);
+  }
+
+  write(_ino: Ino, handle: number, offset: number, bytes: Uint8Array): number {
+    if (this.isReadOnly) return -Errno.EROFS;
+    const fd = this.#parts.files.get(handle);
+    return fd < 0 ? fd : native.pwriteFd(fd, bytes, offset);
+  }
+
+  fsync(_ino: Ino, handle: number): number {
+    const fd = this.#parts.files.get(handle);
+    return fd < 0 ? fd : hostFs.syncFd(fd);
+  }
+
+  /** Mode 0 alone, as the sentry sends: others -EOPNOTSUPP. */
+  allocate(_ino: Ino, handle: number, mode: number, offset: number, length: number): number {
+    if (this.isReadOnly) return -Errno.EROFS;
+    if (mode !== 0) return -Errno.EOPNOTSUPP;
+    const fd = this.#parts.files.get(handle);
+    return fd < 0 ? fd : hostFs.allocateFd(fd, offset, length);
+  }
+
+  create(dir: Ino, name: Name, request: CreateRequest, flags: number, out: OpenResult): number {
+    return this.isReadOnly
+      ? -Errno.EROFS
+      : write.create(this.#parts, dir, name, request, flags, out);
+  }
+
+  mkdir(dir: Ino, name: Name, request: CreateRequest): number {
+    return this.isReadOnly ? -Errno.EROFS : write.mkdir(this.#parts, dir, name, request);
+  }
+
+  symlink(dir: Ino, name: Name, target: string, request: CreateRequest): number {
+    return this.isReadOnly ? -Errno.EROFS : write.symlink(this.#parts, dir, name, target, request);
+  }
+
+  mknod(dir: Ino, name: Name, request: CreateRequest): number {
+    return this.isReadOnly ? -Errno.EROFS : write.mknod(this.#parts, dir, name, request);
+  }
+
+  link(dir: Ino, name: Name, target: Ino): number {
+    return this.isReadOnly ? -Errno.EROFS : write.link(this.#parts, dir, name, target);
+  }
+
+  unlink(dir: Ino, name: Name, isDirectory: boolean): number {
+    return this.isReadOnly ? -Errno.EROFS : write.unlink(this.#parts, dir, name, isDirectory);
+  }
+
+  rename(oldDir: Ino, oldName: Name, newDir: Ino, newName: Name, flags: number): number {
+    if (this.isReadOnly) return -Errno.EROFS;
+    return write.rename(this.#parts, oldDir, oldName, newDir, newName, flags);
+  }
+
+  setxattr(ino: Ino, name: string, value: Uint8Array, flags: number): number {
+    return this.isReadOnly ? -Errno.EROFS : xattr.set(this.#parts, ino, name, value, flags);
+  }
+
+  removexattr(ino: Ino, name: string): number {
+    return this.isReadOnly ? -Errno.EROFS : xattr.remove(this.#parts, ino, name);
+  }
+}
+
+function errnoOfOpening(node: HostNode): number {
+  if (node.type === S_IFDIR) return Errno.EISDIR;
+  if (node.type === S_IFLNK) return Errno.EINVAL;
+  return node.type === S_IFCHR || node.type === S_IFBLK ? Errno.EPERM : Errno.ENXIO;
+}
