@@ -7,8 +7,10 @@ import * as path from "node:path";
 import { serveAsView } from "./view.ts";
 
 export const ROOT = path.resolve(import.meta.dirname, "../../..");
-export const LAUNCHER = path.join(ROOT, "build/native/burrow-runsc");
-export const STUB = path.join(ROOT, "build/native/burrow-stub");
+/** Another build of the programs, say one with sanitizers, by $BURROW_TEST_NATIVE. */
+const NATIVE = process.env["BURROW_TEST_NATIVE"] ?? path.join(ROOT, "build/native");
+export const LAUNCHER = path.join(NATIVE, "burrow-runsc");
+export const STUB = path.join(NATIVE, "burrow-stub");
 export const ADOPTER = path.join(ROOT, "test/conformance/adopter.py");
 const SERVER = path.join(ROOT, "dist/lib/gofer/main.js");
 
