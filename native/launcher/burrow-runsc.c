@@ -242,12 +242,12 @@ static char **withFlags(char **argv, int argc, const char *table) {
     const char *directfs = wanted[DIRECTFS].given, *overlay = wanted[OVERLAY].given;
     bool hasDirectfs = tableHas(table, "directfs", NULL); /* 2024 or later */
     if (directfs && *directfs && strchr("1tT", *directfs))
-        refuse(1, "--directfs=%s can't work. With it the sandbox asks for host directories and does its\n"
-               "  file operations itself; Burrow's tree has no host directory, so its mount would be refused\n"
+        refuse(1, "--directfs=%s can't work. With it the sandbox asks for host directories\n"
+               "  and works on these; what Burrow serves has none, so the mount will be refused\n"
                "  (\"creating root file system\"). Leave it out or say --directfs=false.", directfs);
     if (overlay && (!strncmp(overlay, "root:self", 9) || !strncmp(overlay, "all:self", 8)))
-        refuse(1, "--overlay2=%s can't work. Its filestore is a file inside the mount's source, and what\n"
-               "  Burrow serves has no host directory to put it in, so its mount would be refused.\n"
+        refuse(1, "--overlay2=%s can't work. Its filestore is a file in the mount's source, and\n"
+               "  what Burrow serves has no directory to put it in, so its mount would be refused.\n"
                "  Leave it out, or say --overlay2=root:memory, root:dir=/PATH or none.", overlay);
     char **out = calloc((size_t)argc + WANTED + 1, sizeof *out);
     if (!out)
@@ -436,8 +436,8 @@ static void explainRefusal(int error) {
         next = "Start it without that tracer.";
     } else if (*fact("/proc/self/status", "Seccomp:\t") == '2') {
         cause = *fact("/proc/self/status", "NoNewPrivs:\t") == '1'
-                    ? "a seccomp filter is on this process (and no_new_privs), as container runtimes set it"
-                    : "a seccomp filter is on this process, as container runtimes set it";
+                    ? "a seccomp filter is on this process (and no_new_privs), as in containers"
+                    : "a seccomp filter is on this process, as in containers";
         next = "Run it outside that container, or allow ptrace there (docker: --cap-add SYS_PTRACE).";
     } else if (*scope >= '2') {
         cause = text("kernel.yama.ptrace_scope is %s", scope);
@@ -502,7 +502,7 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--burrow-version") == 0)
         return puts("burrow-runsc " VERSION) < 0;
     char *runsc = findProgram("BURROW_RUNSC", "runsc", NULL,
-                              "Install gVisor's runsc (Debian: apt install runsc), or set BURROW_RUNSC.");
+                              "Install gVisor's runsc (apt install runsc), or set BURROW_RUNSC.");
     argv[0] = runsc;
 
     /* Only a command line with such a word in it can be for us; the flag table tells if it is. */
@@ -522,7 +522,8 @@ int main(int argc, char **argv) {
         const char *named = setting("BURROW_GOFER", text("%s/dist/lib/gofer/main.js", rootDir));
         char *gofer = realpath(named, NULL);
         if (!gofer || access(gofer, R_OK) != 0)
-            fail("the server program isn't at %s: %s.\n  %sGOFER to its path.", named, strerror(errno), build);
+            fail("the server program isn't at %s: %s.\n  %sGOFER to its path.", named,
+                 strerror(errno), build);
         if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0 ||
             setenv("BURROW_STDERR", text("/proc/%d/fd/2", getpid()), 1) != 0)
             abort();

@@ -156,7 +156,7 @@ static void readArgv(char **argv) {
         }
     }
     if (ioCount == 0)
-        die("no open --io-fds in the arguments: this is started by runsc, see burrow-runsc --burrow-help");
+        die("no open --io-fds: this is started by runsc, see burrow-runsc --burrow-help");
 }
 
 static int byFd(const void *a, const void *b) {
@@ -319,7 +319,8 @@ int main(int argc __attribute__((unused)), char **argv) {
     stubArgv = argv;
     startedAt = time(NULL);
     const char *log = getenv("BURROW_LOG");
-    int logFd = log && *log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+    int logFd = log && *log ? open(log, flags, 0600) : -1;
     readArgv(argv);
     for (int i = 0; i < heldCount && logFd < 0; i++)
         if (held[i].key.role == DEBUG_LOG)
