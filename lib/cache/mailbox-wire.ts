@@ -1,10 +1,14 @@
-// The frames between a gofer and its daemon: numbers that both ends share. docs/protocol/mailbox.md. Any plane.
+// The frames of the mailbox between gofer and daemon: docs/protocol/mailbox.md is the normative text. Encoders write into a
+// buffer of the caller, decoders read from one; neither keeps it. Little-endian. Pure; data-plane rules.
+
+import { latin1At, viewOf } from "../base/bytes.ts";
+import { Errno } from "../base/errno.ts";
 
 export const MAILBOX_VERSION = 1;
-
-/** u32 bytes that follow it, u16 type, u16 flags, u32 id. */
+/** u32 length of what follows it, u16 type, u16 flags (zero), u32 id. */
 export const FRAME_BYTES = 12;
-export const FRAME_MAX_BYTES = 64 * 1024;
+/** A whole frame, its length field included. */
+export const FRAME_MAX_BYTES = 65_536;
 
 export const Frame = {
   hello: 1,
@@ -17,3 +21,193 @@ export const Frame = {
   statusReply: 8,
   stop: 9,
 } as const;
+
+/** State in an ANSWER with errno 0. */
+export const AnswerState = { complete: 1, partial: 2 } as const;
+
+const LENGTH_BYTES = 4;
+const MOUNT_ID_MAX_BYTES = 128;
+
+/** Scratch for decodeAsk: reused by its owner. */
+export interface AskFields {
+  snapshot: number;
+  row: number;
+  /** First block and count; count 0 asks for the whole blob. */
+  first: number;
+  count: number;
+}
+
+/** Scratch for decodeAnswer. */
+export interface AnswerFields {
+  errno: number;
+  state: number;
+  /** File below partial/, or "". */
+  name: string;
+}
+
+/** Writes a frame's head over `bodyBytes` that stand behind it: bytes of the frame, or -ENOBUFS. */
+function head(out: Uint8Array, type: number, id: number, bodyBytes: number): number {
+  const bytes = FRAME_BYTES + bodyBytes;
+  if (bytes > out.length || bytes > FRAME_MAX_BYTES) return -Errno.ENOBUFS;
+  const view = viewOf(out);
+  view.setUint32(0, bytes - LENGTH_BYTES, true);
+  view.setUint16(4, type, true);
+  view.setUint16(6, 0, true);
+  view.setUint32(8, id, true);
+  return bytes;
+}
+
+function writeLatin1(out: Uint8Array, at: number, text: string): void {
+  for (let i = 0; i < text.length; i++) out[at + i] = text.charCodeAt(i);
+}
+
+/**
+ * Bytes of the frame that starts at `start`, 0 while `end` cuts it off, or -EIO when its length can't be: then the
+ * connection is closed.
+ */
+export function frameBytes(bytes: Uint8Array, start: number, end: number): number {
+  if (end - start < LENGTH_BYTES) return 0;
+  const length = viewOf(bytes).getUint32(start, true) + LENGTH_BYTES;
+  if (length < FRAME_BYTES || length > FRAME_MAX_BYTES) return -Errno.EIO;
+  return end - start < length ? 0 : length;
+}
+
+/** Type of a whole frame at `start`. */
+export function frameType(bytes: Uint8Array, start: number): number {
+  return viewOf(bytes).getUint16(start + 4, true);
+}
+
+/** Id of a whole frame at `start`. */
+export function frameId(bytes: Uint8Array, start: number): number {
+  return viewOf(bytes).getUint32(start + 8, true);
+}
+
+export function encodeHello(out: Uint8Array, id: number, mountId: string): number {
+  const bytes = head(out, Frame.hello, id, 6 + mountId.length);
+  if (bytes < 0) return bytes;
+  const view = viewOf(out);
+  view.setUint32(FRAME_BYTES, MAILBOX_VERSION, true);
+  view.setUint16(FRAME_BYTES + 4, mountId.length, true);
+  writeLatin1(out, FRAME_BYTES + 6, mountId);
+  return bytes;
+}
+
+/** The mount id of a whole HELLO: "" when the frame is short or its id too long or empty. */
+export function helloMountId(bytes: Uint8Array, start: number, length: number): string {
+  if (length < FRAME_BYTES + 6) return "";
+  const count = viewOf(bytes).getUint16(start + FRAME_BYTES + 4, true);
+  if (count > MOUNT_ID_MAX_BYTES || count !== length - FRAME_BYTES - 6) return "";
+  const at = start + FRAME_BYTES + 6;
+  return latin1At(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), at, at + count);
+}
+
+/** The version of a whole HELLO, or -EIO. */
+export function helloVersion(bytes: Uint8Array, start: number, length: number): number {
+  if (length < FRAME_BYTES + 4) return -Errno.EIO;
+  return viewOf(bytes).getUint32(start + FRAME_BYTES, true);
+}
+
+export function encodeWelcome(
+  out: Uint8Array,
+  id: number,
+  errno: number,
+  snapshots: number,
+): number {
+  const bytes = head(out, Frame.welcome, id, 8);
+  if (bytes < 0) return bytes;
+  const view = viewOf(out);
+  view.setUint32(FRAME_BYTES, errno, true);
+  view.setUint32(FRAME_BYTES + 4, snapshots, true);
+  return bytes;
+}
+
+/** 0 or a positive errno of a whole WELCOME, or -EIO. */
+export function welcomeErrno(bytes: Uint8Array, start: number, length: number): number {
+  if (length !== FRAME_BYTES + 8) return -Errno.EIO;
+  return viewOf(bytes).getUint32(start + FRAME_BYTES, true);
+}
+
+export function encodeAskBlob(out: Uint8Array, id: number, snapshot: number, row: number): number {
+  const bytes = head(out, Frame.askBlob, id, 8);
+  if (bytes < 0) return bytes;
+  const view = viewOf(out);
+  view.setUint32(FRAME_BYTES, snapshot, true);
+  view.setUint32(FRAME_BYTES + 4, row, true);
+  return bytes;
+}
+
+/** `ask.count` > 0 blocks from `ask.first`. */
+export function encodeAskBlocks(out: Uint8Array, id: number, ask: AskFields): number {
+  const bytes = head(out, Frame.askBlocks, id, 16);
+  if (bytes < 0) return bytes;
+  const view = viewOf(out);
+  view.setUint32(FRAME_BYTES, ask.snapshot, true);
+  view.setUint32(FRAME_BYTES + 4, ask.row, true);
+  view.setUint32(FRAME_BYTES + 8, ask.first, true);
+  view.setUint32(FRAME_BYTES + 12, ask.count, true);
+  return bytes;
+}
+
+/** Reads a whole ASK_BLOB or ASK_BLOCKS into `ask`: 0 or -EIO. */
+export function decodeAsk(
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+  ask: AskFields,
+): number {
+  const isBlob = frameType(bytes, start) === Frame.askBlob;
+  if (length !== FRAME_BYTES + (isBlob ? 8 : 16)) return -Errno.EIO;
+  const view = viewOf(bytes);
+  ask.snapshot = view.getUint32(start + FRAME_BYTES, true);
+  ask.row = view.getUint32(start + FRAME_BYTES + 4, true);
+  ask.first = isBlob ? 0 : view.getUint32(start + FRAME_BYTES + 8, true);
+  ask.count = isBlob ? 0 : view.getUint32(start + FRAME_BYTES + 12, true);
+  return isBlob || ask.count > 0 ? 0 : -Errno.EIO;
+}
+
+export function encodeAnswer(out: Uint8Array, id: number, answer: AnswerFields): number {
+  const bytes = head(out, Frame.answer, id, 10 + answer.name.length);
+  if (bytes < 0) return bytes;
+  const view = viewOf(out);
+  view.setUint32(FRAME_BYTES, answer.errno, true);
+  view.setUint32(FRAME_BYTES + 4, answer.state, true);
+  view.setUint16(FRAME_BYTES + 8, answer.name.length, true);
+  writeLatin1(out, FRAME_BYTES + 10, answer.name);
+  return bytes;
+}
+
+/** Reads a whole ANSWER into `answer`: 0 or -EIO. The name is checked to be one file name. */
+export function decodeAnswer(
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+  answer: AnswerFields,
+): number {
+  if (length < FRAME_BYTES + 10) return -Errno.EIO;
+  const view = viewOf(bytes);
+  const count = view.getUint16(start + FRAME_BYTES + 8, true);
+  if (count !== length - FRAME_BYTES - 10) return -Errno.EIO;
+  const at = start + FRAME_BYTES + 10;
+  const name = latin1At(
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    at,
+    at + count,
+  );
+  if (name.includes("/") || name.includes("\0") || name.startsWith(".")) return -Errno.EIO;
+  answer.errno = view.getUint32(start + FRAME_BYTES, true);
+  answer.state = view.getUint32(start + FRAME_BYTES + 4, true);
+  answer.name = name;
+  return 0;
+}
+
+/** CANCEL, STATUS and STOP have no body. */
+export function encodeBare(out: Uint8Array, type: number, id: number): number {
+  return head(out, type, id, 0);
+}
+
+/** STATUS_REPLY around a JSON body. */
+export function encodeStatusReply(out: Uint8Array, id: number, json: Uint8Array): number {
+  const bytes = head(out, Frame.statusReply, id, json.length);
+  if (bytes >= 0) out.set(json, FRAME_BYTES);
+  return bytes;
+}

@@ -1,0 +1,168 @@
+// What the CLI does with a cache: bring an index in, list, verify, evict. Blobs are the daemon's business.
+// Control plane.
+
+import fs from "node:fs";
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { digestOf } from "../store/hash.ts";
+import { objectPath } from "../store/layout.ts";
+import { Locator } from "../store/locator.ts";
+import { type OpenOptions, openOrigin } from "../store/open.ts";
+import { CacheDirectory, dropFile, hashFile } from "./directory.ts";
+
+/** Opens a cache directory, making it when it is missing. */
+export function openCache(root: string): CacheDirectory {
+  return CacheDirectory.open(root, true);
+}
+
+/**
+ * Has a snapshot's index, verified and sealed, and its locator in the cache; fetches what is missing. An index that is here
+ * is hashed again: it is what everything else is trusted by, and takes a millisecond. Returns the index's bytes.
+ */
+export async function ensureIndex(
+  cache: CacheDirectory,
+  origin: string,
+  digest: Digest,
+  options: OpenOptions & { signal?: AbortSignal } = {},
+): Promise<Buffer> {
+  const held = await heldIndex(cache, digest);
+  const hasLocator = fs.existsSync(cache.path("locators", digest));
+  if (held !== undefined && hasLocator) return held;
+  const backend = openOrigin(origin, options);
+  try {
+    const got = options.signal ? { signal: options.signal } : {};
+    const bytes = held ?? (await backend.get(objectPath("indexes", digest), got));
+    if (!hasLocator) {
+      const locator = await backend.get(objectPath("locators", digest), got);
+      new Locator(locator);
+      cache.writeHint("locators", digest, locator);
+    }
+    if (held === undefined) await cache.writeSealed("indexes", digest, bytes);
+    return bytes;
+  } finally {
+    backend.close();
+  }
+}
+
+/** Puts an index made on this node (of a stage) and its locator into the cache: its digest. */
+export async function keepIndex(
+  cache: CacheDirectory,
+  index: Uint8Array,
+  locator: Uint8Array,
+): Promise<Digest> {
+  const digest = digestOf(index);
+  new Locator(locator);
+  cache.writeHint("locators", digest, locator);
+  if ((await heldIndex(cache, digest)) === undefined) {
+    await cache.writeSealed("indexes", digest, index);
+  }
+  return digest;
+}
+
+/** The bytes of an index in the cache when they are right; a wrong file is dropped. */
+export async function heldIndex(
+  cache: CacheDirectory,
+  digest: Digest,
+): Promise<Buffer | undefined> {
+  const state = cache.check("indexes", digest, -1);
+  if (state === "missing") return undefined;
+  if (state === "broken" && !(await cache.revive("indexes", digest, -1))) return undefined;
+  const bytes = fs.readFileSync(cache.path("indexes", digest));
+  if (digestOf(bytes) === digest) return bytes;
+  cache.drop("indexes", digest);
+  return undefined;
+}
+
+export interface CacheFacts {
+  readonly blobs: number;
+  readonly blobBytes: number;
+  readonly suspects: number;
+  readonly indexes: number;
+  readonly partials: number;
+}
+
+/** Counts what is in a cache. */
+export function statCache(cache: CacheDirectory): CacheFacts {
+  let blobBytes = 0;
+  let blobs = 0;
+  for (const { size } of listBlobs(cache)) {
+    blobs++;
+    blobBytes += size;
+  }
+  return {
+    blobs,
+    blobBytes,
+    suspects: [...cache.digests("suspect")].length,
+    indexes: [...cache.digests("indexes")].length,
+    partials: fs.readdirSync(`${cache.root}/partial`).length,
+  };
+}
+
+export interface CachedBlob {
+  readonly digest: Digest;
+  readonly size: number;
+  /** When it was last read, as far as the file system says (relatime: to the day). */
+  readonly usedMs: number;
+}
+
+/** Whole blobs in a cache, by digest. */
+export function* listBlobs(cache: CacheDirectory): Iterable<CachedBlob> {
+  for (const digest of cache.digests("blobs")) {
+    const stat = fs.statSync(cache.path("blobs", digest), { throwIfNoEntry: false });
+    if (stat === undefined) continue;
+    // mtime is the seal; a file that was never read was last used when it was made.
+    yield { digest, size: stat.size, usedMs: Math.max(stat.atimeMs, stat.ctimeMs) };
+  }
+}
+
+/** Hashes every blob and index: those found wrong, which are dropped. */
+export async function verifyCache(
+  cache: CacheDirectory,
+): Promise<{ checked: number; wrong: Digest[] }> {
+  const wrong: Digest[] = [];
+  let checked = 0;
+  for (const folder of ["blobs", "indexes"] as const) {
+    for (const digest of cache.digests(folder)) {
+      const path = cache.path(folder, digest);
+      checked++;
+      if (await isRight(path, digest)) continue;
+      dropFile(path);
+      wrong.push(digest);
+    }
+  }
+  return { checked, wrong };
+}
+
+/** Unlinks the blobs used longest ago until at most maxBytes are left: what was removed. */
+export function evict(cache: CacheDirectory, maxBytes: number): { blobs: number; bytes: number } {
+  const blobs = [...listBlobs(cache)].sort((a, b) => a.usedMs - b.usedMs);
+  let left = blobs.reduce((sum, blob) => sum + blob.size, 0);
+  const removed = { blobs: 0, bytes: 0 };
+  for (const { digest, size } of blobs) {
+    if (left <= maxBytes) break;
+    cache.drop("blobs", digest);
+    left -= size;
+    removed.blobs++;
+    removed.bytes += size;
+  }
+  return removed;
+}
+
+async function isRight(path: string, digest: Digest): Promise<boolean> {
+  let fd: number;
+  try {
+    fd = fs.openSync(path, "r");
+  } catch (cause) {
+    // Evicted meanwhile is not wrong; unreadable is.
+    if (!fs.existsSync(path)) return true;
+    throw new BurrowError("BURROW_IO", "can't read a cached file", {
+      cause,
+      context: { blob: showDigest(digest) },
+    });
+  }
+  try {
+    return (await hashFile(fd)) === digest;
+  } finally {
+    fs.closeSync(fd);
+  }
+}

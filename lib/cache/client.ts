@@ -1,0 +1,159 @@
+// The CLI's end of the daemon's socket: is one there, what does it say, end it, start one. Control plane.
+
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { BurrowError } from "../base/error.ts";
+import { errnoOf } from "../store/node-error.ts";
+import { socketPath } from "./layout.ts";
+import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
+
+export interface EnsureOptions {
+  readonly cache: string;
+  readonly state: string;
+  /** Program and arguments before the daemon's own; this program's CLI when missing. */
+  readonly command?: readonly string[];
+  /** How long a new daemon may take until it accepts. */
+  readonly startMs?: number;
+  /** Where its output goes; nowhere when missing. */
+  readonly logFile?: string;
+}
+
+/** The STATUS of a daemon. Only what the CLI leans on is named. */
+export interface DaemonStatus {
+  readonly version: number;
+  readonly pid: number;
+  readonly [key: string]: unknown;
+}
+
+const START_MS = 10_000;
+const POLL_MS = 20;
+const REPLY_MS = 5_000;
+const OUTPUT_MAX_CHARS = 2_000;
+
+/** Whether a daemon accepts connections for a cache. */
+export async function isDaemonUp(cache: string): Promise<boolean> {
+  const socket = await connect(cache);
+  socket?.destroy();
+  return socket !== undefined;
+}
+
+/** What the daemon of a cache says of itself; undefined when none runs. */
+export async function daemonStatus(cache: string): Promise<DaemonStatus | undefined> {
+  const socket = await connect(cache);
+  if (socket === undefined) return undefined;
+  try {
+    const out = Buffer.alloc(FRAME_BYTES);
+    encodeBare(out, Frame.status, 1);
+    socket.write(out);
+    const frame = await receiveFrame(socket, cache);
+    if (frameType(frame, 0) !== Frame.statusReply) throw daemonError("sent no status", cache);
+    return JSON.parse(frame.toString("utf8", FRAME_BYTES)) as DaemonStatus;
+  } finally {
+    socket.destroy();
+  }
+}
+
+/**
+ * Ends the daemon of a cache by SIGTERM, so that the kernel decides who may: false when none runs. Resolves when it is gone.
+ */
+export async function stopDaemon(cache: string, waitMs: number = START_MS): Promise<boolean> {
+  const status = await daemonStatus(cache);
+  if (status === undefined) return false;
+  process.kill(status.pid, "SIGTERM");
+  for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
+    if (!(await isDaemonUp(cache))) return true;
+  }
+  throw daemonError(`did not end within ${waitMs} ms`, cache);
+}
+
+/** Has a daemon accept connections for a cache: the one there is, or a new one, detached. */
+export async function ensureDaemon(options: EnsureOptions): Promise<void> {
+  const { cache, state } = options;
+  if (await isDaemonUp(cache)) return;
+  const cli = fileURLToPath(new URL("../cli/main.js", import.meta.url));
+  const command = options.command ?? [process.execPath, cli];
+  const args = [...command.slice(1), "daemon", "start", "--cache", cache, "--state", state];
+  // A file and not a pipe: the daemon outlives us and must not die of writing to nobody.
+  const scratch = options.logFile === undefined ? fs.mkdtempSync(`${tmpdir()}/burrow-start-`) : "";
+  const output = fs.openSync(options.logFile ?? `${scratch}/output`, "a+", 0o644);
+  try {
+    const stdio: ["ignore", number, number] = ["ignore", output, output];
+    const child = spawn(command[0] ?? process.execPath, args, { detached: true, stdio, cwd: "/" });
+    await waitUntilUp(child, cache, options.startMs ?? START_MS, output);
+    child.unref();
+  } finally {
+    fs.closeSync(output);
+    if (scratch !== "") fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+async function waitUntilUp(
+  child: ReturnType<typeof spawn>,
+  cache: string,
+  startMs: number,
+  output: number,
+): Promise<void> {
+  let failure: string | undefined;
+  child.once("error", (error) => {
+    failure = `can't be started: ${error.message}`;
+  });
+  child.once("exit", (code, signal) => {
+    // 0: another daemon was faster.
+    if (code !== 0) failure = `ended at once with ${signal ?? `status ${code}`}`;
+  });
+  for (const untilMs = Date.now() + startMs; Date.now() < untilMs; await sleep(POLL_MS)) {
+    if (await isDaemonUp(cache)) return;
+    if (failure !== undefined) throw daemonError(`${failure}: ${tailOf(output)}`, cache);
+  }
+  throw daemonError(`did not accept within ${startMs} ms: ${tailOf(output)}`, cache);
+}
+
+function tailOf(fd: number): string {
+  try {
+    return fs.readFileSync(`/proc/self/fd/${fd}`, "utf8").slice(-OUTPUT_MAX_CHARS).trim();
+  } catch {
+    return "";
+  }
+}
+
+/** A connected socket; undefined when nobody listens. */
+function connect(cache: string): Promise<net.Socket | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(socketPath(cache));
+    socket.once("connect", () => resolve(socket));
+    socket.on("error", (error) => {
+      const { code } = errnoOf(error);
+      if (code === "ENOENT" || code === "ECONNREFUSED" || code === "ENOTDIR") resolve(undefined);
+      else reject(daemonError("can't be connected to", cache, error));
+    });
+  });
+}
+
+function receiveFrame(socket: net.Socket, cache: string): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    let got: Buffer = Buffer.alloc(0);
+    const timer = setTimeout(() => reject(daemonError("does not answer", cache)), REPLY_MS);
+    const fail = () => {
+      clearTimeout(timer);
+      reject(daemonError("closed the connection", cache));
+    };
+    socket.once("close", fail);
+    socket.on("data", (bytes) => {
+      got = Buffer.concat([got, bytes]);
+      const length = frameBytes(got, 0, got.length);
+      if (length === 0) return;
+      clearTimeout(timer);
+      socket.removeListener("close", fail);
+      if (length < 0) reject(daemonError("sent a frame that can't be", cache));
+      else resolve(got.subarray(0, length));
+    });
+  });
+}
+
+function daemonError(what: string, cache: string, cause?: unknown): BurrowError {
+  return new BurrowError("BURROW_DAEMON", `the daemon ${what}`, { cause, context: { cache } });
+}

@@ -1,0 +1,305 @@
+// CacheDirectory: the files of a cache: made, written, sealed, checked and dropped. A file gets its name only when it is
+// whole, verified by the caller, fsynced and sealed. Removal is by unlink alone: a file may be mapped in a sandbox, and
+// truncating it would be a SIGBUS there. docs/format/cache.md. Control plane.
+
+import { createHash, randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { promisify } from "node:util";
+import type { Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { errnoOf } from "../store/node-error.ts";
+import {
+  BOOT_FILE,
+  CACHE_FOLDERS,
+  CACHE_FORMAT,
+  CACHE_MARKER,
+  type CacheFolder,
+  cachePath,
+  shardOf,
+} from "./layout.ts";
+import { isSealed, setSeal } from "./seal.ts";
+
+const fsyncAsync = promisify(fs.fsync);
+const readAsync = promisify(fs.read);
+
+/** A gofer in a user namespace must be able to look things up. */
+const FOLDER_MODE = 0o755;
+const SEALED_MODE = 0o444;
+const HASH_PIECE_BYTES = 1024 * 1024;
+const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+
+/** What a look at a file of the cache says. */
+export type FileState = "sealed" | "broken" | "missing";
+
+export class CacheDirectory {
+  readonly root: string;
+  readonly #unsynced = new Set<string>();
+  #isSyncing = false;
+
+  private constructor(root: string) {
+    this.root = root;
+  }
+
+  /** Opens a cache, making it when `create` and it is missing. Throws for one of another format. */
+  static open(root: string, create: boolean): CacheDirectory {
+    const cache = new CacheDirectory(root);
+    try {
+      if (create) cache.#create();
+      cache.#checkMarker();
+    } catch (error) {
+      if (error instanceof BurrowError) throw error;
+      throw ioError("can't open the cache directory", root, error);
+    }
+    return cache;
+  }
+
+  path(folder: CacheFolder, digest: Digest): string {
+    return cachePath(this.root, folder, digest);
+  }
+
+  /** Looks at a file by one open and fstat. size -1: any. */
+  check(folder: CacheFolder, digest: Digest, size: number): FileState {
+    let fd: number;
+    try {
+      fd = fs.openSync(this.path(folder, digest), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+    } catch (error) {
+      return errnoOf(error).code === "ENOENT" ? "missing" : "broken";
+    }
+    try {
+      return isSealed(fd, digest, size) ? "sealed" : "broken";
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Writes verified bytes as a sealed file. Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO). */
+  async writeSealed(folder: CacheFolder, digest: Digest, bytes: Uint8Array): Promise<void> {
+    const aside = this.temporary(digest);
+    let fd = -1;
+    try {
+      fd = fs.openSync(aside, "wx", 0o600);
+      writeFully(fd, bytes);
+      await this.publish(fd, aside, folder, digest);
+    } catch (error) {
+      dropFile(aside);
+      throw error instanceof BurrowError
+        ? error
+        : ioError("can't write to the cache", aside, error);
+    } finally {
+      if (fd >= 0) fs.closeSync(fd);
+    }
+  }
+
+  /** Writes an unsealed hint (a locator): whole or not at all, verified by its user. */
+  writeHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): void {
+    const aside = this.temporary(digest);
+    try {
+      fs.writeFileSync(aside, bytes, { mode: 0o644, flag: "wx" });
+      fs.chmodSync(aside, 0o644);
+      this.#rename(aside, folder, digest);
+    } catch (error) {
+      dropFile(aside);
+      throw ioError("can't write to the cache", aside, error);
+    }
+  }
+
+  /** Fsyncs, seals and names an open, verified file. The FD stays the caller's. */
+  async publish(fd: number, aside: string, folder: CacheFolder, digest: Digest): Promise<void> {
+    try {
+      // Before the seal: after a power cut a sealed name must not stand before its data.
+      await fsyncAsync(fd);
+      fs.fchmodSync(fd, SEALED_MODE);
+      setSeal(fd, digest);
+      this.#rename(aside, folder, digest);
+    } catch (error) {
+      throw error instanceof BurrowError ? error : ioError("can't keep a file", aside, error);
+    }
+  }
+
+  /** Hashes a file that is broken or suspect; right ones are sealed and end in blobs/, wrong ones are dropped. */
+  async revive(folder: CacheFolder, digest: Digest, size: number): Promise<boolean> {
+    const path = this.path(folder, digest);
+    let fd = -1;
+    try {
+      fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+      const stat = fs.fstatSync(fd);
+      const isRight =
+        stat.isFile() && (size < 0 || stat.size === size) && (await hashFile(fd)) === digest;
+      if (isRight) {
+        await this.publish(fd, path, folder === "suspect" ? "blobs" : folder, digest);
+        return true;
+      }
+    } catch {
+      // A file that can't be read is as good as a wrong one.
+    } finally {
+      if (fd >= 0) fs.closeSync(fd);
+    }
+    dropFile(path);
+    return false;
+  }
+
+  drop(folder: CacheFolder, digest: Digest): void {
+    dropFile(this.path(folder, digest));
+  }
+
+  /** A path in tmp/ that nothing had before. */
+  temporary(digest: Digest): string {
+    return `${this.root}/tmp/${digest}.${randomBytes(8).toString("hex")}`;
+  }
+
+  /**
+   * What the daemon does first, alone in the cache: clears what a killed one left, and, when the kernel was booted
+   * since blobs/ was verified (or isSuspect), moves every blob to suspect/. blobs/ itself keeps its inode. Returns
+   * whether blobs became suspect.
+   */
+  startUp(isSuspect: boolean): boolean {
+    for (const folder of ["partial", "tmp"] as const) {
+      for (const name of fs.readdirSync(`${this.root}/${folder}`)) {
+        fs.rmSync(`${this.root}/${folder}/${name}`, { force: true, recursive: true });
+      }
+    }
+    const boot = fs.readFileSync(BOOT_ID, "utf8").trim();
+    const bootPath = `${this.root}/${BOOT_FILE}`;
+    const isSameBoot = fs.existsSync(bootPath) && fs.readFileSync(bootPath, "utf8").trim() === boot;
+    if (isSameBoot && !isSuspect) return false;
+    for (const shard of shardNames(`${this.root}/blobs`)) this.#suspectShard(shard);
+    // Last: killed before this, the next daemon starts over.
+    const aside = `${this.root}/tmp/boot`;
+    fs.writeFileSync(aside, `${boot}\n`, { mode: 0o644 });
+    fs.renameSync(aside, bootPath);
+    return true;
+  }
+
+  /** Digests in a sharded folder, in order. */
+  *digests(folder: CacheFolder): Iterable<Digest> {
+    for (const shard of shardNames(`${this.root}/${folder}`)) {
+      for (const name of fs.readdirSync(`${this.root}/${folder}/${shard}`).sort()) {
+        if (/^[0-9a-f]{64}$/.test(name)) yield name as Digest;
+      }
+    }
+  }
+
+  #create(): void {
+    for (const folder of ["", ...CACHE_FOLDERS]) makeFolder(`${this.root}/${folder}`);
+    const marker = `${this.root}/${CACHE_MARKER}`;
+    if (fs.existsSync(marker)) return;
+    const aside = `${this.root}/tmp/marker.${randomBytes(8).toString("hex")}`;
+    fs.writeFileSync(aside, `${JSON.stringify({ format: CACHE_FORMAT })}\n`, { mode: 0o644 });
+    fs.renameSync(aside, marker);
+  }
+
+  #checkMarker(): void {
+    const text = fs.readFileSync(`${this.root}/${CACHE_MARKER}`, "utf8");
+    if (text.includes(`"format":${CACHE_FORMAT}}`)) return;
+    throw new BurrowError("BURROW_UNSUPPORTED", "the cache has a format this program can't use", {
+      context: { cache: this.root, marker: text.slice(0, 80) },
+    });
+  }
+
+  /** One rename where it can be; file by file into a shard that still holds older suspects. */
+  #suspectShard(shard: string): void {
+    const source = `${this.root}/blobs/${shard}`;
+    const target = `${this.root}/suspect/${shard}`;
+    try {
+      fs.renameSync(source, target);
+      return;
+    } catch (error) {
+      const { code } = errnoOf(error);
+      if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
+    }
+    for (const name of fs.readdirSync(source))
+      fs.renameSync(`${source}/${name}`, `${target}/${name}`);
+    fs.rmdirSync(source);
+  }
+
+  #rename(aside: string, folder: CacheFolder, digest: Digest): void {
+    const path = this.path(folder, digest);
+    const shard = `${this.root}/${folder}/${shardOf(digest)}`;
+    if (aside !== path) {
+      try {
+        fs.renameSync(aside, path);
+      } catch (error) {
+        if (errnoOf(error).code !== "ENOENT") throw error;
+        makeFolder(shard);
+        fs.renameSync(aside, path);
+      }
+    }
+    this.#unsynced.add(shard);
+    void this.#syncFolders();
+  }
+
+  /** Folders are fsynced behind the answers: a name that a power cut takes costs a fetch, not a wrong byte. */
+  async #syncFolders(): Promise<void> {
+    if (this.#isSyncing) return;
+    this.#isSyncing = true;
+    while (this.#unsynced.size > 0) {
+      const shards = [...this.#unsynced];
+      this.#unsynced.clear();
+      await Promise.all(shards.map(syncFolder));
+    }
+    this.#isSyncing = false;
+  }
+}
+
+/** sha256 of an open file, read by position in pieces. */
+export async function hashFile(fd: number): Promise<Digest> {
+  const hash = createHash("sha256");
+  const piece = Buffer.allocUnsafe(HASH_PIECE_BYTES);
+  for (let offset = 0; ; ) {
+    const { bytesRead } = await readAsync(fd, piece, 0, piece.length, offset);
+    if (bytesRead === 0) return hash.digest("hex") as Digest;
+    hash.update(piece.subarray(0, bytesRead));
+    offset += bytesRead;
+  }
+}
+
+/** A failed system call as a BurrowError that keeps its errno: BURROW_NO_SPACE when the disk is full. */
+export function ioError(message: string, path: string, cause: unknown): BurrowError {
+  const { errno, code } = errnoOf(cause);
+  const isFull = code === "ENOSPC" || code === "EDQUOT";
+  return new BurrowError(isFull ? "BURROW_NO_SPACE" : "BURROW_IO", message, {
+    errno,
+    cause,
+    context: { path },
+  });
+}
+
+/** Unlinks a file that may be gone. */
+export function dropFile(path: string): void {
+  fs.rmSync(path, { force: true });
+}
+
+export function writeFully(fd: number, bytes: Uint8Array, position?: number): void {
+  let done = 0;
+  while (done < bytes.length) {
+    const at = position === undefined ? null : position + done;
+    done += fs.writeSync(fd, bytes, done, bytes.length - done, at);
+  }
+}
+
+/** The mode is set apart from mkdir, whose mode the umask cuts. */
+function makeFolder(path: string): void {
+  if (fs.mkdirSync(path, { recursive: true, mode: FOLDER_MODE }) !== undefined) {
+    fs.chmodSync(path, FOLDER_MODE);
+  }
+}
+
+function shardNames(folder: string): string[] {
+  return fs
+    .readdirSync(folder)
+    .filter((name) => /^[0-9a-f]{2}$/.test(name))
+    .sort();
+}
+
+async function syncFolder(path: string): Promise<void> {
+  try {
+    const fd = fs.openSync(path, "r");
+    try {
+      await fsyncAsync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch {
+    // Evicted or made suspect meanwhile; there is nothing to make durable.
+  }
+}

@@ -1,0 +1,89 @@
+// FetchContext: what small and large fetches share: where pieces lie, counters, log, deadlines. Control plane.
+
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError, explain } from "../base/error.ts";
+import type { Locator } from "../store/locator.ts";
+import { classOf } from "../store/store.ts";
+import type { FetchCounters, Log } from "./counters.ts";
+import type { Origin, Origins } from "./origins.ts";
+import { type Piece, pieceAt, type Source } from "./pieces.ts";
+
+export class FetchContext {
+  readonly counters: FetchCounters;
+  readonly #origins: Origins;
+  readonly #log: Log;
+  readonly #deadlineMs: number;
+  readonly #stop = new AbortController();
+
+  constructor(origins: Origins, counters: FetchCounters, log: Log, deadlineMs: number) {
+    this.#origins = origins;
+    this.counters = counters;
+    this.#log = log;
+    this.#deadlineMs = deadlineMs;
+  }
+
+  /** A signal for one piece of work: fires at the deadline or when the fetcher stops. */
+  deadline(): AbortSignal {
+    return AbortSignal.any([this.#stop.signal, AbortSignal.timeout(this.#deadlineMs)]);
+  }
+
+  stop(): void {
+    this.#stop.abort();
+  }
+
+  origin(source: Source): Origin {
+    return this.#origins.get(source.origin);
+  }
+
+  locator(source: Source, signal: AbortSignal): Promise<Locator> {
+    return this.#origins.locator(source.origin, source.snapshot, signal);
+  }
+
+  /**
+   * Where pieces of a blob lie. A locator that contradicts the index is read once more from the origin: packs may have been
+   * rewritten since it was kept.
+   */
+  async locate(
+    source: Source,
+    digest: Digest,
+    size: number,
+    pieces: readonly number[],
+    signal: AbortSignal,
+  ): Promise<{ origin: Origin; pieces: Piece[]; locator: Locator }> {
+    const find = (locator: Locator) => ({
+      origin: this.origin(source),
+      pieces: pieces.map((k) => pieceAt(locator, digest, size, k)),
+      locator,
+    });
+    const locator = await this.locator(source, signal);
+    try {
+      return find(locator);
+    } catch {
+      return find(await this.refresh(source, locator, signal));
+    }
+  }
+
+  /** The locator as the origin has it now, in the place of `stale`. */
+  refresh(source: Source, stale: Locator, signal: AbortSignal): Promise<Locator> {
+    this.counters.refreshed++;
+    return this.#origins.locator(source.origin, source.snapshot, signal, stale);
+  }
+
+  noteMismatch(digest: Digest, source: Source, error: unknown): void {
+    this.counters.mismatches++;
+    this.logFailure("mismatch", digest, source, error);
+  }
+
+  /** One log line that names blob, snapshot, origin, cause, and pack where the error knows it. */
+  logFailure(event: string, digest: Digest, source: Source, error: unknown): void {
+    const context = error instanceof BurrowError ? error.context : {};
+    this.#log(event, {
+      blob: showDigest(digest),
+      snapshot: showDigest(source.snapshot),
+      origin: source.origin,
+      ...context,
+      class: classOf(error),
+      error: explain(error),
+    });
+  }
+}

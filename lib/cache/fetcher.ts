@@ -1,0 +1,263 @@
+// Fetcher: answers "have this blob, or these blocks of it, on this node" for the daemon. One flight per blob, which lives on
+// when whoever asked is gone; demand before background; every ask ends by its deadline. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { Errno } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
+import type { CacheDirectory } from "./directory.ts";
+import { FetchContext } from "./fetch-context.ts";
+import { LargeBlob } from "./large.ts";
+import { type AnswerFields, AnswerState } from "./mailbox-wire.ts";
+import { Origins, type OriginsOptions } from "./origins.ts";
+import { isLarge, pieceCount, type Source } from "./pieces.ts";
+import { fetchSmall, type Neighbour } from "./small.ts";
+
+export interface FetcherOptions extends OriginsOptions {
+  /** An ask is answered after this long whatever happens; below the gofer's MISS_DEADLINE_MS. */
+  readonly deadlineMs?: number;
+  /** Whether large blobs that were asked for are completed in the background. */
+  readonly background?: boolean;
+  readonly log?: Log;
+}
+
+const DEADLINE_MS = 25_000;
+/** Partial files kept open with nobody at work on them. */
+const IDLE_PARTIALS_MAX = 256;
+
+/** A blob on its way. isLed: someone asked for it, so a failure is final; else it only came along. */
+interface Flight {
+  readonly isLed: boolean;
+  readonly done: Promise<boolean>;
+}
+
+export class Fetcher {
+  readonly counters: FetchCounters = newFetchCounters();
+  readonly origins: Origins;
+  readonly #cache: CacheDirectory;
+  readonly #context: FetchContext;
+  readonly #deadlineMs: number;
+  readonly #hasBackground: boolean;
+  readonly #flights = new Map<Digest, Flight>();
+  readonly #larges = new Map<Digest, LargeBlob>();
+  readonly #settling = new Map<Digest, Promise<boolean>>();
+  readonly #trailing = new Set<Promise<void>>();
+
+  constructor(cache: CacheDirectory, options: FetcherOptions = {}) {
+    this.#cache = cache;
+    this.origins = new Origins(cache, options);
+    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+    this.#hasBackground = options.background ?? true;
+    const log = options.log ?? (() => undefined);
+    this.#context = new FetchContext(this.origins, this.counters, log, this.#deadlineMs);
+  }
+
+  /** Whether nothing is under way. */
+  get isIdle(): boolean {
+    if (this.#flights.size > 0 || this.#trailing.size > 0) return false;
+    for (const large of this.#larges.values()) if (large.isBusy) return false;
+    return true;
+  }
+
+  get partials(): number {
+    return this.#larges.size;
+  }
+
+  /** Answers an ask: the whole blob when count is 0, else `count` blocks from `first`. Never rejects. */
+  async ask(source: Source, row: number, first: number, count: number): Promise<AnswerFields> {
+    this.counters.asks++;
+    let digest: Digest | undefined;
+    try {
+      if (row >= source.table.count)
+        throw new BurrowError("BURROW_USAGE", "no such blob", { errno: Errno.EINVAL });
+      digest = source.table.digestAt(row);
+      const size = source.table.sizeOf(row);
+      const work = this.#have(source, row, digest, size, first, count);
+      return await withDeadline(work, this.#deadlineMs);
+    } catch (error) {
+      const errno = answerErrno(error);
+      this.counters.failedAsks++;
+      if (errno === Errno.ETIMEDOUT) this.counters.timeouts++;
+      if (errno === Errno.ENOSPC) this.counters.noSpace++;
+      if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
+      return { errno, state: 0, name: "" };
+    }
+  }
+
+  /** Ends all work; partial files are removed. Asks under way are answered with errors. */
+  close(): void {
+    this.#context.stop();
+    for (const large of this.#larges.values()) large.drop();
+    this.#larges.clear();
+    this.origins.close();
+  }
+
+  async #have(
+    source: Source,
+    row: number,
+    digest: Digest,
+    size: number,
+    first: number,
+    count: number,
+  ): Promise<AnswerFields> {
+    const isUnderWay = this.#flights.has(digest) || this.#larges.get(digest)?.isDropped === false;
+    if (!isUnderWay && (await this.#settle(digest, size))) {
+      this.counters.hits++;
+      return complete();
+    }
+    if (!isLarge(size)) {
+      await this.#haveSmall(source, digest, size);
+      return complete();
+    }
+    if (count > 0 && first + count > pieceCount(size)) {
+      throw new BurrowError("BURROW_USAGE", "blocks past the end of the blob", {
+        errno: Errno.EINVAL,
+      });
+    }
+    return await this.#haveLarge(source, row, digest, size, first, count);
+  }
+
+  /**
+   * Whether a blob is whole here: sealed, or, when its seal is broken or it is suspect, right by its digest. Wrong files are
+   * dropped and counted.
+   */
+  async #settle(digest: Digest, size: number): Promise<boolean> {
+    const state = this.#cache.check("blobs", digest, size);
+    if (state === "sealed") return true;
+    const isSuspect =
+      state === "missing" && this.#cache.check("suspect", digest, size) !== "missing";
+    if (state === "missing" && !isSuspect) return false;
+    let settling = this.#settling.get(digest);
+    if (settling === undefined) {
+      settling = this.#cache
+        .revive(isSuspect ? "suspect" : "blobs", digest, size)
+        .then((isRight) => {
+          if (isRight) this.counters.resealed++;
+          else this.counters.dropped++;
+          return isRight;
+        })
+        .finally(() => this.#settling.delete(digest));
+      this.#settling.set(digest, settling);
+    }
+    return await settling;
+  }
+
+  async #haveSmall(source: Source, digest: Digest, size: number): Promise<void> {
+    for (;;) {
+      let flight = this.#flights.get(digest);
+      flight ??= this.#fly(digest, this.#fetchSmall(source, digest, size));
+      if (await flight.done) return;
+      // It came along with another blob and did not make it: now it is asked for.
+    }
+  }
+
+  /** Registers a led flight before anything else runs. */
+  #fly(digest: Digest, work: Promise<void>): Flight {
+    const done = work.then(() => true);
+    const flight = { isLed: true, done };
+    this.#flights.set(digest, flight);
+    const end = () => {
+      if (this.#flights.get(digest) === flight) this.#flights.delete(digest);
+    };
+    done.then(end, end);
+    return flight;
+  }
+
+  async #fetchSmall(source: Source, digest: Digest, size: number): Promise<void> {
+    // A flight may have ended between the look at the disk and this one.
+    if (await this.#settle(digest, size)) return;
+    const enlist = (blob: Digest) => this.#enlist(blob);
+    const { finished } = await fetchSmall(this.#cache, this.#context, source, digest, size, enlist);
+    this.#trailing.add(finished);
+    void finished.finally(() => this.#trailing.delete(finished));
+  }
+
+  /** A flight for a neighbour, unless it flies already or is on this node. */
+  #enlist(digest: Digest): Neighbour | undefined {
+    if (this.#flights.has(digest) || this.#cache.check("blobs", digest, -1) !== "missing")
+      return undefined;
+    let settleFlight: (isHere: boolean) => void = () => undefined;
+    const done = new Promise<boolean>((resolve) => {
+      settleFlight = resolve;
+    });
+    const flight = { isLed: false, done };
+    this.#flights.set(digest, flight);
+    const settle = (isHere: boolean) => {
+      if (this.#flights.get(digest) === flight) this.#flights.delete(digest);
+      settleFlight(isHere);
+    };
+    return { digest, settle };
+  }
+
+  async #haveLarge(
+    source: Source,
+    row: number,
+    digest: Digest,
+    size: number,
+    first: number,
+    count: number,
+  ): Promise<AnswerFields> {
+    const large = this.#large(digest, size);
+    const signal = this.#context.deadline();
+    try {
+      if (count === 0) {
+        await large.complete(source, row, signal);
+        return complete();
+      }
+      if (await large.ensure(source, row, first, count, signal)) return complete();
+      if (this.#hasBackground) void large.stream(source, row).finally(() => this.#sweep());
+      return { errno: 0, state: AnswerState.partial, name: large.name };
+    } catch (error) {
+      // The background stream may have completed it meanwhile.
+      if (this.#cache.check("blobs", digest, size) === "sealed") return complete();
+      throw error;
+    } finally {
+      this.#sweep();
+    }
+  }
+
+  #large(digest: Digest, size: number): LargeBlob {
+    const known = this.#larges.get(digest);
+    if (known !== undefined && !known.isDropped) return known;
+    const large = LargeBlob.create(this.#cache, this.#context, digest, size);
+    this.#larges.set(digest, large);
+    return large;
+  }
+
+  /** Forgets blobs that are whole or dropped, and the oldest partial files that nobody is at work on. */
+  #sweep(): void {
+    let idle = 0;
+    for (const [digest, large] of [...this.#larges].reverse()) {
+      if (large.isDropped) this.#larges.delete(digest);
+      else if (!large.isBusy && ++idle > IDLE_PARTIALS_MAX) {
+        large.drop();
+        this.#larges.delete(digest);
+      }
+    }
+  }
+}
+
+function complete(): AnswerFields {
+  return { errno: 0, state: AnswerState.complete, name: "" };
+}
+
+function answerErrno(error: unknown): number {
+  if (!(error instanceof BurrowError)) return Errno.EIO;
+  if (error.code === "BURROW_TIMEOUT") return Errno.ETIMEDOUT;
+  if (error.code === "BURROW_NO_SPACE") return Errno.ENOSPC;
+  return error.code === "BURROW_USAGE" ? Errno.EINVAL : Errno.EIO;
+}
+
+async function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new BurrowError("BURROW_TIMEOUT", `not here within ${ms} ms`, { class: "transient" }));
+    }, ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

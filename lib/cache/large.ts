@@ -1,0 +1,272 @@
+// LargeBlob: one blob that is cut into blocks, while it is on its way to this node: its partial file, which blocks are in it,
+// and which are being fetched. A block counts as present only after its digest was right and it was written; the whole
+// becomes a file of blobs/ only after its own digest was right. Control plane.
+
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
+import { classOf } from "../store/store.ts";
+import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
+import type { FetchContext } from "./fetch-context.ts";
+import type { Origin } from "./origins.ts";
+import { getPieces, openPiece, type Piece, pieceCount, runLength, type Source } from "./pieces.ts";
+
+/** One background request: long enough for bandwidth, short enough to let demand in between. */
+const BACKGROUND_RUN_BYTES = 2 * 1024 * 1024;
+/** One demand request at most, whatever was asked for. */
+const RUN_MAX_BYTES = 4 * 1024 * 1024;
+/** Blocks looked at for one run: more than compressed ones fill it at the ratios seen (up to 3.8). */
+const RUN_MAX_BLOCKS = 64;
+/** Tries for a block whose content is wrong. */
+const TRIES = 3;
+
+/** Who fetches, from where, how much at a time. Background work holds its turn at the origin already. */
+interface Want {
+  readonly source: Source;
+  readonly row: number;
+  readonly signal: AbortSignal;
+  readonly runBytes: number;
+  readonly isDemand: boolean;
+}
+
+export class LargeBlob {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly count: number;
+  /** Name below partial/, never used again by any daemon. */
+  readonly name: string;
+  readonly #cache: CacheDirectory;
+  readonly #context: FetchContext;
+  readonly #present: Uint8Array;
+  readonly #pending = new Map<number, Promise<void>>();
+  #presentCount = 0;
+  #fd: number;
+  #finished: Promise<void> | undefined;
+  #isStreaming = false;
+  #isDropped = false;
+
+  private constructor(cache: CacheDirectory, context: FetchContext, digest: Digest, size: number) {
+    this.#cache = cache;
+    this.#context = context;
+    this.digest = digest;
+    this.size = size;
+    this.count = pieceCount(size);
+    this.#present = new Uint8Array(this.count);
+    this.name = `${digest}.${randomBytes(8).toString("hex")}`;
+    this.#fd = fs.openSync(this.#path, "wx+", 0o644);
+  }
+
+  static create(
+    cache: CacheDirectory,
+    context: FetchContext,
+    digest: Digest,
+    size: number,
+  ): LargeBlob {
+    let blob: LargeBlob | undefined;
+    try {
+      blob = new LargeBlob(cache, context, digest, size);
+      fs.fchmodSync(blob.#fd, 0o644);
+      fs.ftruncateSync(blob.#fd, size);
+      return blob;
+    } catch (error) {
+      blob?.drop();
+      throw ioError("can't make a partial file", `${cache.root}/partial`, error);
+    }
+  }
+
+  get #path(): string {
+    return `${this.#cache.root}/partial/${this.name}`;
+  }
+
+  /** Dropped: its file is gone and it takes no more asks. */
+  get isDropped(): boolean {
+    return this.#isDropped;
+  }
+
+  get isBusy(): boolean {
+    return this.#pending.size > 0 || this.#isStreaming;
+  }
+
+  /** Resolves when the blocks are present and verified; true when the blob is whole by then. */
+  async ensure(
+    source: Source,
+    row: number,
+    first: number,
+    count: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const runBytes = Math.min(RUN_MAX_BYTES, Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES));
+    await this.#fetch({ source, row, signal, runBytes, isDemand: true }, first, first + count);
+    if (this.#presentCount < this.count) return false;
+    await this.#finish();
+    return true;
+  }
+
+  /** Fetches all of it at once, as demand. */
+  async complete(source: Source, row: number, signal: AbortSignal): Promise<void> {
+    const want = { source, row, signal, runBytes: RUN_MAX_BYTES, isDemand: true };
+    await this.#fetch(want, 0, this.count);
+    await this.#finish();
+  }
+
+  /** Streams what is missing behind demand, until the blob is whole. An error ends it and is forgotten. */
+  async stream(source: Source, row: number): Promise<void> {
+    if (this.#isStreaming || this.#isDropped) return;
+    this.#isStreaming = true;
+    try {
+      await this.#streamRest(source, row);
+    } catch (error) {
+      this.#context.logFailure("background", this.digest, source, error);
+    } finally {
+      this.#isStreaming = false;
+    }
+  }
+
+  /** Unlinks the partial file and closes it. Gofers that have it open keep what they know to be present. */
+  drop(): void {
+    if (this.#isDropped) return;
+    this.#isDropped = true;
+    dropFile(this.#path);
+    if (this.#finished === undefined) this.#closeFd();
+  }
+
+  async #streamRest(source: Source, row: number): Promise<void> {
+    const origin = this.#context.origin(source);
+    for (let at = 0; at < this.count && !this.#isDropped; ) {
+      if (this.#present[at] === 1) {
+        at++;
+        continue;
+      }
+      const signal = this.#context.deadline();
+      const want = { source, row, signal, runBytes: BACKGROUND_RUN_BYTES, isDemand: false };
+      // Its turn comes first, then the choice of blocks: demand never waits for a request that only stands in line.
+      await origin.inBackground(signal, () => this.#fetch(want, at, at + 1));
+    }
+    if (this.#presentCount === this.count) await this.#finish();
+  }
+
+  /** Has the missing blocks of [from, to) fetched, in runs that may reach past `to`. */
+  async #fetch(want: Want, from: number, to: number): Promise<void> {
+    const reach = Math.min(this.count, Math.max(to, from + RUN_MAX_BLOCKS));
+    const blocks = Array.from({ length: reach - from }, (_, i) => from + i);
+    const { source, signal } = want;
+    const found = await this.#context.locate(source, this.digest, this.size, blocks, signal);
+    const own = new Set<Promise<void>>();
+    const others = new Set<Promise<void>>();
+    for (let block = from; block < to; block++) {
+      if (this.#present[block] === 1) continue;
+      const pending = this.#pending.get(block);
+      if (pending !== undefined) {
+        if (!own.has(pending)) others.add(pending);
+        continue;
+      }
+      const end = this.#absentEnd(block, Math.min(reach, block + RUN_MAX_BLOCKS));
+      const pieces = found.pieces.slice(block - from, end - from);
+      own.add(
+        this.#startRun(
+          want,
+          found.origin,
+          block,
+          pieces.slice(0, runLength(pieces, want.runBytes)),
+        ),
+      );
+    }
+    await Promise.all(own);
+    const outcomes = await Promise.allSettled(others);
+    // What another ask or the background stream failed to get is tried in our own name.
+    if (outcomes.some((outcome) => outcome.status === "rejected"))
+      await this.#fetch(want, from, to);
+  }
+
+  /** The first block from `block` on that is here or on its way, or `limit`. */
+  #absentEnd(block: number, limit: number): number {
+    let end = block;
+    while (end < limit && this.#present[end] === 0 && !this.#pending.has(end)) end++;
+    return end;
+  }
+
+  #startRun(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
+    const run = this.#run(want, origin, first, pieces).finally(() => {
+      for (let i = 0; i < pieces.length; i++) this.#pending.delete(first + i);
+    });
+    for (let i = 0; i < pieces.length; i++) this.#pending.set(first + i, run);
+    // Each waiter sees the rejection by its own await; without one it is no news.
+    run.catch(() => undefined);
+    return run;
+  }
+
+  async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
+    const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
+    for (const [i, piece] of pieces.entries()) {
+      const digest = want.source.table.blockDigest(want.row, first + i);
+      const content = await this.#verified(want.source, piece, stored[i]!, digest, want.signal);
+      this.#write(first + i, content);
+    }
+  }
+
+  /** The content of a block, fetched again on its own while it is wrong: a bounded number of times. */
+  async #verified(
+    source: Source,
+    piece: Piece,
+    stored: Uint8Array,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    for (let attempt = 1, bytes = stored; ; attempt++) {
+      try {
+        return openPiece(piece, bytes, digest);
+      } catch (error) {
+        this.#context.noteMismatch(this.digest, source, error);
+        if (attempt >= TRIES || classOf(error) !== "transient") throw error;
+      }
+      const again = await getPieces(this.#context.origin(source), [piece], true, signal);
+      bytes = again[0]!;
+    }
+  }
+
+  #write(block: number, content: Uint8Array): void {
+    if (this.#isDropped) throw new BurrowError("BURROW_IO", "the partial file was dropped");
+    if (this.#present[block] === 1) return;
+    try {
+      writeFully(this.#fd, content, block * BLOCK_BYTES);
+    } catch (error) {
+      // Most likely a full disk, which this file's end relieves.
+      this.drop();
+      throw ioError("can't write to a partial file", this.#path, error);
+    }
+    this.#present[block] = 1;
+    this.#presentCount++;
+    this.#context.counters.blocks++;
+  }
+
+  #finish(): Promise<void> {
+    this.#finished ??= this.#verifyWhole();
+    return this.#finished;
+  }
+
+  async #verifyWhole(): Promise<void> {
+    try {
+      if ((await hashFile(this.#fd)) !== this.digest) {
+        throw new BurrowError("BURROW_DIGEST_MISMATCH", "blocks are right but not their blob", {
+          context: { blob: showDigest(this.digest) },
+        });
+      }
+      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
+      this.#context.counters.blobs++;
+      this.#context.counters.blobBytes += this.size;
+    } catch (error) {
+      dropFile(this.#path);
+      throw error;
+    } finally {
+      this.#isDropped = true;
+      this.#closeFd();
+    }
+  }
+
+  #closeFd(): void {
+    if (this.#fd >= 0) fs.closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}

@@ -1,0 +1,28 @@
+// Where everything lies in a cache directory: docs/format/cache.md. Pure. Any plane.
+
+import type { Digest } from "../base/digest.ts";
+
+export const CACHE_MARKER = "burrow-cache.json";
+export const CACHE_FORMAT = 1;
+export const DEFAULT_CACHE = "/var/cache/burrow";
+export const DAEMON_SOCKET = "daemon.sock";
+export const DAEMON_LOCK = "daemon.lock";
+export const BOOT_FILE = "boot";
+
+/** Folders of a cache. blobs, suspect, indexes and locators hold `ab/<64 hex>`; partial and tmp are flat. */
+export const CACHE_FOLDERS = ["blobs", "suspect", "indexes", "locators", "partial", "tmp"] as const;
+export type CacheFolder = (typeof CACHE_FOLDERS)[number];
+
+/** "ab" of a digest: the folder between. */
+export function shardOf(digest: Digest): string {
+  return digest.slice(0, 2);
+}
+
+/** Path of an object in one of the sharded folders. */
+export function cachePath(root: string, folder: CacheFolder, digest: Digest): string {
+  return `${root}/${folder}/${shardOf(digest)}/${digest}`;
+}
+
+export function socketPath(root: string): string {
+  return `${root}/${DAEMON_SOCKET}`;
+}

@@ -1,0 +1,130 @@
+// Pieces: the unit that is fetched and verified: a chunk of a pack, or a block of a plain file; and how to get some that lie
+// next to each other in one request. Control plane.
+
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
+import { Codec, expandChunk } from "../store/codec.ts";
+import { digestOf } from "../store/hash.ts";
+import { objectPath } from "../store/layout.ts";
+import type { ChunkPlace, Locator } from "../store/locator.ts";
+import type { Origin } from "./origins.ts";
+
+export interface Piece {
+  /** Object below the origin. */
+  readonly path: string;
+  readonly offset: number;
+  readonly stored: number;
+  readonly length: number;
+  readonly codec: number;
+}
+
+/** What the fetcher needs of a snapshot's index: the only source of truth about content. */
+export interface BlobTable {
+  readonly count: number;
+  digestAt(row: number): Digest;
+  sizeOf(row: number): number;
+  /** Digest of a block of a blob > BLOCK_DIGESTS_OVER_BYTES. Throws when the index has none. */
+  blockDigest(row: number, block: number): Digest;
+}
+
+/** A snapshot that blobs are asked of. */
+export interface Source {
+  readonly snapshot: Digest;
+  readonly origin: string;
+  readonly table: BlobTable;
+}
+
+export function isLarge(size: number): boolean {
+  return size > BLOCK_DIGESTS_OVER_BYTES;
+}
+
+export function pieceCount(size: number): number {
+  return isLarge(size) ? Math.ceil(size / BLOCK_BYTES) : 1;
+}
+
+/** Content bytes of piece k of a blob. */
+export function pieceLength(size: number, k: number): number {
+  return isLarge(size) ? Math.min(BLOCK_BYTES, size - k * BLOCK_BYTES) : size;
+}
+
+export function pieceOfChunk(chunk: ChunkPlace): Piece {
+  const { offset, stored, length, codec } = chunk;
+  return { path: objectPath("packs", chunk.pack), offset, stored, length, codec };
+}
+
+/** Where piece k of a blob lies. Throws BURROW_CORRUPT when the locator contradicts the index. */
+export function pieceAt(locator: Locator, digest: Digest, size: number, k: number): Piece {
+  const row = locator.find(digest);
+  if (row < 0) throw contradiction("does not name the blob", digest);
+  const length = pieceLength(size, k);
+  if (locator.kind === "files") {
+    const path = locator.fileAt(row);
+    return { path, offset: k * BLOCK_BYTES, stored: length, length, codec: Codec.raw };
+  }
+  if (locator.chunkCount(row) !== pieceCount(size))
+    throw contradiction("cuts it otherwise", digest);
+  const piece = pieceOfChunk(locator.chunkAt(row, k));
+  // A chunk that does not shrink is stored raw, so none is longer in the pack than its content.
+  if (piece.length !== length || piece.stored > length) {
+    throw contradiction("gives a piece another length", digest);
+  }
+  return piece;
+}
+
+/** How many of `pieces`, from the first, one request can get: neighbours without gaps, up to maxBytes. */
+export function runLength(pieces: readonly Piece[], maxBytes: number): number {
+  let count = 1;
+  let bytes = pieces[0]!.stored;
+  for (; count < pieces.length; count++) {
+    const last = pieces[count - 1]!;
+    const next = pieces[count]!;
+    const touches = next.path === last.path && next.offset === last.offset + last.stored;
+    if (!touches || bytes + next.stored > maxBytes) break;
+    bytes += next.stored;
+  }
+  return count;
+}
+
+/** The stored bytes of pieces that lie next to each other, by one range request. */
+export async function getPieces(
+  origin: Origin,
+  pieces: readonly Piece[],
+  isDemand: boolean,
+  signal: AbortSignal,
+): Promise<Uint8Array[]> {
+  const first = pieces[0]!;
+  const length = pieces.reduce((sum, piece) => sum + piece.stored, 0);
+  const range = { offset: first.offset, length };
+  const bytes = await origin.range(first.path, range, isDemand, signal);
+  return pieces.map((piece) => {
+    const start = piece.offset - first.offset;
+    return bytes.subarray(start, start + piece.stored);
+  });
+}
+
+/** The content of a piece, verified. Throws BURROW_DIGEST_MISMATCH for anything else. */
+export function openPiece(piece: Piece, stored: Uint8Array, digest: Digest): Uint8Array {
+  let content: Uint8Array;
+  try {
+    content = expandChunk(piece.codec, stored, piece.length);
+  } catch (cause) {
+    throw mismatch(piece, digest, cause);
+  }
+  if (digestOf(content) !== digest) throw mismatch(piece, digest);
+  return content;
+}
+
+function mismatch(piece: Piece, digest: Digest, cause?: unknown): BurrowError {
+  return new BurrowError("BURROW_DIGEST_MISMATCH", "an origin sent content with another digest", {
+    class: "transient",
+    cause,
+    context: { content: showDigest(digest), path: piece.path, offset: piece.offset },
+  });
+}
+
+function contradiction(what: string, digest: Digest): BurrowError {
+  return new BurrowError("BURROW_CORRUPT", `the locator ${what}`, {
+    context: { blob: showDigest(digest) },
+  });
+}

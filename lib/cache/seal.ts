@@ -1,0 +1,50 @@
+// The seal: a sealed file is read-only and its mtime is a function of its digest, so one fstat tells a truncated,
+// overwritten or swapped file from a verified one. It guards against accidents, not against root; docs/format/cache.md,
+// "Seal", is the normative text and native/addon/fd.c openBlob the gofer's check. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { errnoName } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { native } from "../sys/native.ts";
+
+export interface Seal {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+const ANY_WRITE = 0o222;
+const NSEC = 1_000_000_000;
+
+/** The mtime of a sealed file: any write, truncation or replacement moves it. */
+export function sealOf(digest: Digest): Seal {
+  const sec = Number.parseInt(digest.slice(0, 8), 16) % 0x8000_0000;
+  return { sec, nsec: Number.parseInt(digest.slice(8, 16), 16) % NSEC };
+}
+
+/** Seals an open file whose content was verified and fsynced; its mode must lose its write bits as well. */
+export function setSeal(fd: number, digest: Digest): void {
+  const { sec, nsec } = sealOf(digest);
+  const result = native.futimens(fd, sec, nsec);
+  if (result < 0)
+    throw new BurrowError("BURROW_IO", `can't seal a file: ${errnoName(result)}`, {
+      errno: -result,
+    });
+}
+
+const facts = new Float64Array(5);
+
+/** Whether an open file has the size (-1: any) and the seal of a digest. */
+export function isSealed(fd: number, digest: Digest, size: number): boolean {
+  if (native.statFd(fd, facts) < 0) return false;
+  const { sec, nsec } = sealOf(digest);
+  const mode = facts[1]!;
+  return (
+    (mode & S_IFMT) === S_IFREG &&
+    (mode & ANY_WRITE) === 0 &&
+    (size < 0 || facts[0] === size) &&
+    facts[2] === sec &&
+    facts[3] === nsec
+  );
+}

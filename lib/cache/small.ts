@@ -1,0 +1,144 @@
+// Fetching small blobs: one range request brings the blob asked for and its neighbours in the pack, each verified and kept on
+// its own, so a bad neighbour hurts nobody. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { FETCH_RUN_BYTES } from "../base/limits.ts";
+import { CHUNK_MAX_BYTES } from "../store/codec.ts";
+import type { Locator } from "../store/locator.ts";
+import { classOf } from "../store/store.ts";
+import type { CacheDirectory } from "./directory.ts";
+import type { FetchContext } from "./fetch-context.ts";
+import { getPieces, openPiece, type Piece, pieceOfChunk, type Source } from "./pieces.ts";
+
+/** Requests for a blob whose content is wrong, the run included. */
+const TRIES = 3;
+
+/** A neighbour that comes along: whoever asks for it meanwhile waits for `settle`. */
+export interface Neighbour {
+  readonly digest: Digest;
+  settle(isHere: boolean): void;
+}
+
+/** Takes a neighbour into the run, unless it is here already or on its way. */
+export type Enlist = (digest: Digest) => Neighbour | undefined;
+
+interface RunItem {
+  readonly digest: Digest;
+  readonly piece: Piece;
+  /** undefined: the blob asked for, or one that is here already and lies between others. */
+  readonly neighbour: Neighbour | undefined;
+}
+
+/**
+ * Fetches a small blob and keeps it; resolves when it is in blobs/. Its neighbours follow after; `finished` of the result
+ * resolves, never rejects, when they are settled too.
+ */
+export async function fetchSmall(
+  cache: CacheDirectory,
+  context: FetchContext,
+  source: Source,
+  digest: Digest,
+  size: number,
+  enlist: Enlist,
+): Promise<{ finished: Promise<void> }> {
+  if (size === 0) {
+    await keep(cache, context, digest, Buffer.alloc(0));
+    return { finished: Promise.resolve() };
+  }
+  const signal = context.deadline();
+  let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
+  let piece = pieces[0]!;
+  let run: RunItem[] = [];
+  for (let attempt = 1; ; attempt++) {
+    try {
+      run =
+        attempt === 1
+          ? runOf(locator, digest, piece, enlist)
+          : [{ digest, piece, neighbour: undefined }];
+      const stored = await getPieces(
+        origin,
+        run.map((item) => item.piece),
+        true,
+        signal,
+      );
+      const at = run.findIndex((item) => item.digest === digest);
+      const content = openPiece(piece, stored[at]!, digest);
+      await keep(cache, context, digest, content);
+      return { finished: keepNeighbours(cache, context, source, run, stored) };
+    } catch (error) {
+      for (const item of run) item.neighbour?.settle(false);
+      if (attempt >= TRIES) throw error;
+      if (classOf(error) === "notFound" && attempt === 1) {
+        // The pack is gone: it may have been rewritten since this locator was kept.
+        locator = await context.refresh(source, locator, signal);
+        ({ origin, pieces, locator } = await context.locate(source, digest, size, [0], signal));
+        piece = pieces[0]!;
+      } else if (isMismatch(error)) {
+        context.noteMismatch(digest, source, error);
+      } else {
+        throw error;
+      }
+    }
+  }
+}
+
+/** The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. */
+function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
+  const asked: RunItem = { digest, piece, neighbour: undefined };
+  if (locator.kind === "files") return [asked];
+  const around = locator.runAround(locator.find(digest), 0, FETCH_RUN_BYTES);
+  const at = around.findIndex((chunk) => chunk.blob === digest);
+  const isTaken = (i: number) => {
+    const chunk = around[i];
+    return (
+      chunk?.isWhole === true && chunk.stored <= chunk.length && chunk.length <= CHUNK_MAX_BYTES
+    );
+  };
+  let first = at;
+  let last = at;
+  while (isTaken(first - 1)) first--;
+  while (isTaken(last + 1)) last++;
+  const items = around.slice(first, last + 1).map((chunk, i): RunItem => {
+    if (first + i === at) return asked;
+    return { digest: chunk.blob, piece: pieceOfChunk(chunk), neighbour: enlist(chunk.blob) };
+  });
+  const isWanted = (item: RunItem) => item === asked || item.neighbour !== undefined;
+  return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);
+}
+
+async function keepNeighbours(
+  cache: CacheDirectory,
+  context: FetchContext,
+  source: Source,
+  run: readonly RunItem[],
+  stored: readonly Uint8Array[],
+): Promise<void> {
+  await Promise.all(
+    run.map(async ({ digest, piece, neighbour }, i) => {
+      if (neighbour === undefined) return;
+      try {
+        await keep(cache, context, digest, openPiece(piece, stored[i]!, digest));
+        context.counters.neighbours++;
+        neighbour.settle(true);
+      } catch (error) {
+        if (isMismatch(error)) context.noteMismatch(digest, source, error);
+        neighbour.settle(false);
+      }
+    }),
+  );
+}
+
+async function keep(
+  cache: CacheDirectory,
+  context: FetchContext,
+  digest: Digest,
+  content: Uint8Array,
+): Promise<void> {
+  await cache.writeSealed("blobs", digest, content);
+  context.counters.blobs++;
+  context.counters.blobBytes += content.length;
+}
+
+function isMismatch(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "BURROW_DIGEST_MISMATCH";
+}

@@ -1,0 +1,58 @@
+// What a daemon is told, and what it takes when it is not. Control plane.
+
+import { BurrowError } from "../base/error.ts";
+
+export interface DaemonConfig {
+  /** The cache directory; one daemon each. */
+  readonly cache: string;
+  /** Where mounts/<id>/mount.json is found. */
+  readonly state: string;
+  /** Ends after this long without connections and work; 0: never (under a service manager). */
+  readonly idleMs: number;
+  /** An ask is answered by then: below the gofer's own deadline of 30 s. */
+  readonly deadlineMs: number;
+  /** Requests to one origin at once. */
+  readonly requests: number;
+  /** Blobs on this node, bytes; 0: unbounded. The oldest are evicted past it. */
+  readonly limitBytes: number;
+  /** Complete large blobs in the background. */
+  readonly background: boolean;
+  /** Verify every blob anew, whatever the boot file says. */
+  readonly suspect: boolean;
+  /** Deadlines of the HTTP backend. */
+  readonly headerMs: number;
+  readonly stallMs: number;
+}
+
+export const DAEMON_DEFAULTS: DaemonConfig = {
+  cache: "/var/cache/burrow",
+  state: "/var/lib/burrow",
+  idleMs: 60_000,
+  deadlineMs: 25_000,
+  requests: 8,
+  limitBytes: 0,
+  background: true,
+  suspect: false,
+  headerMs: 10_000,
+  stallMs: 5_000,
+};
+
+const COUNTS = ["idleMs", "deadlineMs", "requests", "limitBytes", "headerMs", "stallMs"] as const;
+
+/** The defaults with what is given. Throws BURROW_USAGE for what can't be. */
+export function daemonConfig(given: Partial<DaemonConfig>): DaemonConfig {
+  const config = { ...DAEMON_DEFAULTS, ...given };
+  for (const key of COUNTS) {
+    if (Number.isSafeInteger(config[key]) && config[key] >= 0) continue;
+    throw new BurrowError("BURROW_USAGE", `${key} must be a whole number`, {
+      context: { [key]: config[key] },
+    });
+  }
+  for (const key of ["cache", "state"] as const) {
+    if (config[key].startsWith("/")) continue;
+    throw new BurrowError("BURROW_USAGE", `${key} must be an absolute path`, {
+      context: { [key]: config[key] },
+    });
+  }
+  return config;
+}

@@ -1,0 +1,23 @@
+// The body of STATUS_REPLY. Control plane.
+
+import type { Fetcher } from "../cache/fetcher.ts";
+import type { DaemonConfig } from "./config.ts";
+import { figuresOf } from "./metrics.ts";
+
+const STATUS_VERSION = 1;
+
+export function statusOf(
+  config: DaemonConfig,
+  startedMs: number,
+  fetcher: Fetcher,
+  connections: number,
+): Record<string, unknown> {
+  return {
+    version: STATUS_VERSION,
+    pid: process.pid,
+    cache: config.cache,
+    state: config.state,
+    upMs: Date.now() - startedMs,
+    ...figuresOf(fetcher, connections),
+  };
+}

@@ -1,0 +1,12 @@
+// The daemon's figures: what STATUS shows. Control plane.
+
+import type { Fetcher } from "../cache/fetcher.ts";
+
+/** A snapshot of the counters by subject; every number only grows, but for `now`. */
+export function figuresOf(fetcher: Fetcher, connections: number): Record<string, unknown> {
+  return {
+    now: { connections, partials: fetcher.partials, isIdle: fetcher.isIdle },
+    fetch: { ...fetcher.counters },
+    origins: fetcher.origins.meters(),
+  };
+}

@@ -1,0 +1,216 @@
+// Server: speaks the mailbox protocol on the daemon's socket. A connection names its mount once and can then ask only for rows
+// of that view's snapshots. Bounded: asks open per connection, bytes of a frame, bytes not yet taken by the peer.
+// docs/protocol/mailbox.md. Control plane.
+
+import net from "node:net";
+import { Errno } from "../base/errno.ts";
+import { BurrowError, explain } from "../base/error.ts";
+import { PARKED_MAX } from "../base/limits.ts";
+import type { Log } from "../cache/counters.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
+import {
+  type AnswerFields,
+  type AskFields,
+  decodeAsk,
+  encodeAnswer,
+  encodeStatusReply,
+  encodeWelcome,
+  FRAME_BYTES,
+  FRAME_MAX_BYTES,
+  Frame,
+  frameBytes,
+  frameId,
+  frameType,
+  helloMountId,
+  helloVersion,
+  MAILBOX_VERSION,
+} from "../cache/mailbox-wire.ts";
+import type { SnapshotSource } from "../gofer/mount.ts";
+import type { Sources } from "./sources.ts";
+
+/** A peer that does not take its answers is not read from past this. */
+const UNSENT_MAX_BYTES = 1024 * 1024;
+/** Gofers and tools connected at once; the process's FDs are the real bound. */
+const CONNECTIONS_MAX = 4096;
+
+export interface ServerContext {
+  readonly fetcher: Fetcher;
+  readonly sources: Sources;
+  readonly deadlineMs: number;
+  readonly log: Log;
+  /** JSON of STATUS_REPLY. */
+  status(): unknown;
+}
+
+export class Server {
+  readonly #context: ServerContext;
+  readonly #net: net.Server;
+  readonly #connections = new Set<Connection>();
+
+  constructor(context: ServerContext) {
+    this.#context = context;
+    this.#net = net.createServer((socket) => this.#accept(socket));
+    this.#net.maxConnections = CONNECTIONS_MAX;
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  listen(path: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#net.once("error", reject);
+      this.#net.listen({ path, backlog: 511 }, () => {
+        this.#net.removeListener("error", reject);
+        resolve();
+      });
+    });
+  }
+
+  /** Takes no more connections, ends those there are, and removes the socket. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#net.close(() => resolve());
+      for (const connection of this.#connections) connection.close();
+    });
+  }
+
+  #accept(socket: net.Socket): void {
+    const connection = new Connection(this.#context, socket);
+    this.#connections.add(connection);
+    socket.once("close", () => this.#connections.delete(connection));
+  }
+}
+
+class Connection {
+  readonly #context: ServerContext;
+  readonly #socket: net.Socket;
+  readonly #open = new Set<number>();
+  #snapshots: readonly SnapshotSource[] | undefined;
+  #in: Buffer = Buffer.alloc(0);
+
+  constructor(context: ServerContext, socket: net.Socket) {
+    this.#context = context;
+    this.#socket = socket;
+    socket.on("data", (bytes) => this.#receive(bytes));
+    socket.on("drain", () => socket.resume());
+    // A peer that dies is no news: its flights live on.
+    socket.on("error", () => socket.destroy());
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #receive(bytes: Buffer): void {
+    this.#in = this.#in.length === 0 ? bytes : Buffer.concat([this.#in, bytes]);
+    let start = 0;
+    while (!this.#socket.destroyed) {
+      const length = frameBytes(this.#in, start, this.#in.length);
+      if (length === 0) break;
+      if (length < 0 || !this.#take(start, length)) {
+        this.#socket.destroy();
+        return;
+      }
+      start += length;
+    }
+    this.#in = this.#in.subarray(start);
+  }
+
+  /** Handles one frame; false when the peer breaks the protocol. */
+  #take(start: number, length: number): boolean {
+    const id = frameId(this.#in, start);
+    switch (frameType(this.#in, start)) {
+      case Frame.hello:
+        return this.#hello(start, length, id);
+      case Frame.askBlob:
+      case Frame.askBlocks: {
+        const ask: AskFields = { snapshot: 0, row: 0, first: 0, count: 0 };
+        if (this.#snapshots === undefined || decodeAsk(this.#in, start, length, ask) < 0)
+          return false;
+        if (this.#open.has(id)) return false;
+        void this.#ask(id, ask, this.#snapshots);
+        return true;
+      }
+      case Frame.cancel:
+        this.#open.delete(id);
+        return true;
+      case Frame.status:
+        this.#sendStatus(id);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #hello(start: number, length: number, id: number): boolean {
+    if (this.#snapshots !== undefined) return false;
+    let errno = 0;
+    let count = 0;
+    if (helloVersion(this.#in, start, length) !== MAILBOX_VERSION) {
+      errno = Errno.EOPNOTSUPP;
+    } else {
+      const mountId = helloMountId(this.#in, start, length);
+      try {
+        this.#snapshots = this.#context.sources.snapshots(mountId);
+        count = this.#snapshots.length;
+      } catch (error) {
+        const isMissing = error instanceof BurrowError && error.class === "notFound";
+        errno = isMissing ? Errno.ENOENT : Errno.EINVAL;
+        this.#context.log("hello refused", { mountId, error: explain(error) });
+      }
+    }
+    this.#send(64, (out) => encodeWelcome(out, id, errno, count));
+    return true;
+  }
+
+  async #ask(id: number, ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<void> {
+    if (this.#open.size >= PARKED_MAX) {
+      this.#answer(id, { errno: Errno.ENOBUFS, state: 0, name: "" });
+      return;
+    }
+    this.#open.add(id);
+    const answer = await this.#fetch(ask, snapshots);
+    // Cancelled meanwhile: nobody waits.
+    if (this.#open.delete(id)) this.#answer(id, answer);
+  }
+
+  async #fetch(ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<AnswerFields> {
+    const snapshot = snapshots[ask.snapshot];
+    if (snapshot === undefined) return { errno: Errno.EINVAL, state: 0, name: "" };
+    const { fetcher, sources, deadlineMs, log } = this.#context;
+    try {
+      const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
+      return await fetcher.ask(source, ask.row, ask.first, ask.count);
+    } catch (error) {
+      log("no index", {
+        snapshot: snapshot.snapshot,
+        origin: snapshot.origin,
+        error: explain(error),
+      });
+      const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
+      return { errno: isLate ? Errno.ETIMEDOUT : Errno.EIO, state: 0, name: "" };
+    }
+  }
+
+  #answer(id: number, answer: AnswerFields): void {
+    this.#send(FRAME_BYTES + 10 + answer.name.length, (out) => encodeAnswer(out, id, answer));
+  }
+
+  #sendStatus(id: number): void {
+    const json = Buffer.from(JSON.stringify(this.#context.status()));
+    this.#send(FRAME_MAX_BYTES, (out) => encodeStatusReply(out, id, json));
+  }
+
+  #send(capacity: number, encode: (out: Uint8Array) => number): void {
+    if (this.#socket.destroyed) return;
+    const out = Buffer.alloc(capacity);
+    const length = encode(out);
+    if (length < 0) {
+      this.#socket.destroy();
+      return;
+    }
+    this.#socket.write(out.subarray(0, length));
+    if (this.#socket.writableLength > UNSENT_MAX_BYTES) this.#socket.pause();
+  }
+}

@@ -1,0 +1,91 @@
+// Sources: from a mount id to the snapshots a gofer may ask of, and from a snapshot to its table of blobs. Tables are read on
+// the first ask, verified, and kept by bytes: one bad snapshot breaks nothing but itself. Control plane.
+
+import { LRUCache } from "lru-cache";
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { ensureIndex } from "../cache/cache.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import type { BlobTable, Source } from "../cache/pieces.ts";
+import { isMountId, readMount, type SnapshotSource } from "../gofer/mount.ts";
+import { faultOf, Index } from "../layer/index.ts";
+import type { OpenOptions } from "../store/open.ts";
+
+/** Index bytes kept: an environment of 20,000 files has about 2 MB. */
+const INDEXES_MAX_BYTES = 512 * 1024 * 1024;
+
+export class Sources {
+  readonly #cache: CacheDirectory;
+  readonly #state: string;
+  readonly #options: OpenOptions;
+  readonly #tables = new LRUCache<Digest, IndexTable>({ maxSize: INDEXES_MAX_BYTES });
+  readonly #reading = new Map<Digest, Promise<IndexTable>>();
+
+  constructor(cache: CacheDirectory, state: string, options: OpenOptions) {
+    this.#cache = cache;
+    this.#state = state;
+    this.#options = options;
+  }
+
+  /** Snapshots of a mount by number: its base, then its grafts in order. Throws when there is no such view. */
+  snapshots(mountId: string): SnapshotSource[] {
+    if (!isMountId(mountId)) throw new BurrowError("BURROW_USAGE", "no valid mount id");
+    const mount = readMount(this.#state, mountId);
+    if (mount.kind !== "view") {
+      throw new BurrowError("BURROW_USAGE", "the mount is no view", { context: { mountId } });
+    }
+    return [mount.base, ...mount.grafts];
+  }
+
+  /** The source behind a snapshot of a mount; reads its index when it is not held. */
+  async open(snapshot: SnapshotSource, signal: AbortSignal): Promise<Source> {
+    const digest = snapshot.snapshot;
+    const held = this.#tables.get(digest);
+    if (held !== undefined) return { snapshot: digest, origin: snapshot.origin, table: held };
+    let reading = this.#reading.get(digest);
+    if (reading === undefined) {
+      reading = this.#read(snapshot, signal).finally(() => this.#reading.delete(digest));
+      this.#reading.set(digest, reading);
+    }
+    return { snapshot: digest, origin: snapshot.origin, table: await reading };
+  }
+
+  async #read({ snapshot, origin }: SnapshotSource, signal: AbortSignal): Promise<IndexTable> {
+    const bytes = await ensureIndex(this.#cache, origin, snapshot, { ...this.#options, signal });
+    const fault = faultOf(bytes);
+    if (fault !== undefined) {
+      throw new BurrowError("BURROW_BAD_INDEX", fault, {
+        context: { snapshot: showDigest(snapshot), origin },
+      });
+    }
+    const table = new IndexTable(new Index(bytes));
+    this.#tables.set(snapshot, table, { size: bytes.length });
+    return table;
+  }
+}
+
+/** The fetcher's view of an index. Rows were bounded by `count` before they come here. */
+class IndexTable implements BlobTable {
+  readonly #index: Index;
+
+  constructor(index: Index) {
+    this.#index = index;
+  }
+
+  get count(): number {
+    return this.#index.blobCount;
+  }
+
+  digestAt(row: number): Digest {
+    return this.#index.blobDigest(row);
+  }
+
+  sizeOf(row: number): number {
+    return this.#index.blobSize(row);
+  }
+
+  blockDigest(row: number, block: number): Digest {
+    if (block < this.#index.blockCount(row)) return this.#index.blockDigest(row, block);
+    throw new BurrowError("BURROW_BAD_INDEX", "the index has no digest for a block");
+  }
+}

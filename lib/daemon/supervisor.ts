@@ -1,0 +1,146 @@
+// Supervisor: the life of a daemon: lock, clean up after a killed one, listen, end when idle or told to. Control plane.
+
+import fs from "node:fs";
+import { BurrowError } from "../base/error.ts";
+import { evict, openCache } from "../cache/cache.ts";
+import type { Log } from "../cache/counters.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import { Fetcher } from "../cache/fetcher.ts";
+import { socketPath } from "../cache/layout.ts";
+import type { DaemonConfig } from "./config.ts";
+import { statusOf } from "./control.ts";
+import { takeLock } from "./lock.ts";
+import { Server } from "./server.ts";
+import { Sources } from "./sources.ts";
+
+/** How often it looks whether it is idle or over its limit. */
+const TICK_MS = 1_000;
+
+export interface Daemon {
+  /** Resolves when it has ended, for whatever reason. */
+  readonly ended: Promise<string>;
+  /** Ends it; `ended` resolves with the reason. */
+  stop(reason: string): void;
+  status(): unknown;
+}
+
+/**
+ * Starts a daemon in this process. undefined when another one serves the cache already. Throws when the cache can't be used.
+ */
+export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemon | undefined> {
+  const cache = openCache(config.cache);
+  const lock = takeLock(config.cache);
+  if (lock === undefined) return undefined;
+  try {
+    const hasSuspects = cache.startUp(config.suspect);
+    const daemon = new RunningDaemon(config, cache, lock, log);
+    // Ours alone by the lock: what stands there was left by a killed daemon.
+    fs.rmSync(socketPath(config.cache), { force: true });
+    await daemon.listen();
+    log("started", { cache: config.cache, pid: process.pid, hasSuspects: hasSuspects ? 1 : 0 });
+    return daemon;
+  } catch (error) {
+    fs.closeSync(lock);
+    if (error instanceof BurrowError) throw error;
+    throw new BurrowError("BURROW_DAEMON", "the daemon can't start", {
+      cause: error,
+      context: { cache: config.cache },
+    });
+  }
+}
+
+/** Runs a daemon until it ends or SIGTERM or SIGINT comes: the body of `burrow daemon start`. Exit code. */
+export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
+  process.umask(0o022);
+  const daemon = await startDaemon(config, log);
+  if (daemon === undefined) {
+    log("already running", { cache: config.cache });
+    return 0;
+  }
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.once(signal, () => daemon.stop(signal));
+  }
+  log("ended", { reason: await daemon.ended });
+  return 0;
+}
+
+class RunningDaemon implements Daemon {
+  readonly ended: Promise<string>;
+  readonly #config: DaemonConfig;
+  readonly #cache: CacheDirectory;
+  readonly #lock: number;
+  readonly #log: Log;
+  readonly #fetcher: Fetcher;
+  readonly #server: Server;
+  readonly #startedMs = Date.now();
+  #timer: NodeJS.Timeout | undefined;
+  #idleSinceMs = Date.now();
+  #evictedAtBytes = 0;
+  #isEnding = false;
+  #resolveEnded: (reason: string) => void = () => undefined;
+
+  constructor(config: DaemonConfig, cache: CacheDirectory, lock: number, log: Log) {
+    this.#config = config;
+    this.#cache = cache;
+    this.#lock = lock;
+    this.#log = log;
+    const { headerMs, stallMs, deadlineMs, requests, background } = config;
+    this.#fetcher = new Fetcher(cache, {
+      headerMs,
+      stallMs,
+      deadlineMs,
+      requests,
+      background,
+      log,
+    });
+    const sources = new Sources(cache, config.state, { headerMs, stallMs });
+    const status = () => this.status();
+    this.#server = new Server({ fetcher: this.#fetcher, sources, deadlineMs, log, status });
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  async listen(): Promise<void> {
+    const path = socketPath(this.#config.cache);
+    await this.#server.listen(path);
+    // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
+    fs.chmodSync(path, 0o666);
+    const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
+    this.#timer = setInterval(() => this.#tick(), tickMs);
+  }
+
+  status(): unknown {
+    const { connections } = this.#server;
+    return statusOf(this.#config, this.#startedMs, this.#fetcher, connections);
+  }
+
+  stop(reason: string): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    clearInterval(this.#timer);
+    this.#fetcher.close();
+    // The socket goes before the lock: whoever gets the lock next makes its own.
+    void this.#server.close().then(() => {
+      fs.closeSync(this.#lock);
+      this.#resolveEnded(reason);
+    });
+  }
+
+  #tick(): void {
+    if (this.#server.connections > 0 || !this.#fetcher.isIdle) this.#idleSinceMs = Date.now();
+    const idleMs = Date.now() - this.#idleSinceMs;
+    if (this.#config.idleMs > 0 && idleMs >= this.#config.idleMs) this.stop("idle");
+    else this.#enforceLimit();
+  }
+
+  /** Evicts down to nine tenths once a tenth of the limit came in since the last look. */
+  #enforceLimit(): void {
+    const { limitBytes } = this.#config;
+    const { blobBytes } = this.#fetcher.counters;
+    if (limitBytes === 0 || blobBytes - this.#evictedAtBytes < limitBytes / 10) return;
+    this.#evictedAtBytes = blobBytes;
+    const removed = evict(this.#cache, limitBytes * 0.9);
+    if (removed.blobs > 0) this.#log("evicted", removed);
+  }
+}

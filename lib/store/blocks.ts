@@ -1,0 +1,33 @@
+// Cutting content into BLOCK_BYTES pieces. Control plane.
+
+import { BLOCK_BYTES } from "../base/limits.ts";
+
+/** The blocks of content in memory, as views of it. */
+export function* blocksOf(bytes: Uint8Array): Iterable<Uint8Array> {
+  for (let offset = 0; offset < bytes.length; offset += BLOCK_BYTES) {
+    yield bytes.subarray(offset, offset + BLOCK_BYTES);
+  }
+}
+
+/** The same bytes in pieces of exactly `pieceBytes`, the last one shorter. Each piece is the caller's to keep. */
+export async function* regroup(
+  chunks: AsyncIterable<Uint8Array>,
+  pieceBytes: number,
+): AsyncIterable<Uint8Array> {
+  let piece = new Uint8Array(pieceBytes);
+  let filled = 0;
+  for await (const chunk of chunks) {
+    let taken = 0;
+    while (taken < chunk.length) {
+      const count = Math.min(pieceBytes - filled, chunk.length - taken);
+      piece.set(chunk.subarray(taken, taken + count), filled);
+      filled += count;
+      taken += count;
+      if (filled < pieceBytes) continue;
+      yield piece;
+      piece = new Uint8Array(pieceBytes);
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield piece.subarray(0, filled);
+}

@@ -1,0 +1,149 @@
+// Writes locators: from the places of blobs, by merging others, or from plain files. The same input in any order
+// gives the same bytes. Control plane.
+
+import { setU64, viewOf } from "../base/bytes.ts";
+import { DIGEST_BYTES, type Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import type { ChunkPlace, Locator } from "./locator.ts";
+import {
+  BLOB_ROW,
+  CHUNK_ROW,
+  HEADER,
+  LOCATOR_KIND,
+  LOCATOR_MAGIC,
+  LOCATOR_VERSION,
+  TABLE,
+} from "./locator-format.ts";
+
+/** Where all of a blob lies: its chunks in the order of its blocks; none for an empty blob. */
+export interface BlobPlace {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly chunks: readonly ChunkPlace[];
+}
+
+/** A blob that is a plain file below an origin. */
+export interface FilePlace {
+  readonly digest: Digest;
+  readonly size: number;
+  /** Relative, UTF-8, "/" between parts. */
+  readonly path: string;
+}
+
+/** The place of a row in a locator of kind packs. */
+export function placeAt(locator: Locator, row: number): BlobPlace {
+  const chunks: ChunkPlace[] = [];
+  for (let k = 0; k < locator.chunkCount(row); k++) chunks.push(locator.chunkAt(row, k));
+  return { digest: locator.digestAt(row), size: locator.sizeAt(row), chunks };
+}
+
+/** A locator of kind packs. Of a blob given twice the first place is kept. */
+export function encodeLocator(places: Iterable<BlobPlace>): Buffer {
+  const blobs = sortedByDigest(places);
+  const packs = [
+    ...new Set(blobs.flatMap((blob) => blob.chunks.map((chunk) => chunk.pack))),
+  ].sort();
+  const packNumbers = new Map(packs.map((digest, number) => [digest, number]));
+  const chunkCount = blobs.reduce((count, blob) => count + blob.chunks.length, 0);
+  const { bytes, blobsAt, restAt } = allocate(
+    LOCATOR_KIND.packs,
+    blobs.length,
+    chunkCount,
+    packs.length,
+    0,
+  );
+  const order: { pack: number; offset: number; chunk: number }[] = [];
+  let chunk = 0;
+  blobs.forEach((blob, row) => {
+    writeBlob(bytes, blobsAt + row * BLOB_ROW.bytes, blob, chunk, blob.chunks.length);
+    for (const place of blob.chunks) {
+      const pack = packNumbers.get(place.pack)!;
+      writeChunk(bytes, restAt + chunk * CHUNK_ROW.bytes, place, pack, row);
+      order.push({ pack, offset: place.offset, chunk });
+      chunk++;
+    }
+  });
+  order.sort((a, b) => a.pack - b.pack || a.offset - b.offset || a.chunk - b.chunk);
+  const orderAt = restAt + chunkCount * CHUNK_ROW.bytes;
+  for (const [i, entry] of order.entries()) {
+    bytes.writeUInt32LE(entry.chunk, orderAt + i * TABLE.orderBytes);
+  }
+  const packsAt = orderAt + chunkCount * TABLE.orderBytes;
+  for (const [i, digest] of packs.entries()) {
+    bytes.write(digest, packsAt + i * DIGEST_BYTES, DIGEST_BYTES, "hex");
+  }
+  return bytes;
+}
+
+/** A locator of kind files. Of equal files the one whose path sorts first is kept. */
+export function encodeFileLocator(files: Iterable<FilePlace>): Buffer {
+  const byPath = [...files].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+  const blobs = sortedByDigest(byPath);
+  const paths = blobs.map((blob) => Buffer.from(blob.path, "utf8"));
+  const stringBytes = paths.reduce((sum, path) => sum + path.length, 0);
+  const { bytes, blobsAt, restAt } = allocate(LOCATOR_KIND.files, blobs.length, 0, 0, stringBytes);
+  let offset = 0;
+  blobs.forEach((blob, row) => {
+    const path = paths[row]!;
+    writeBlob(bytes, blobsAt + row * BLOB_ROW.bytes, blob, offset, path.length);
+    path.copy(bytes, restAt + offset);
+    offset += path.length;
+  });
+  return bytes;
+}
+
+function sortedByDigest<T extends { readonly digest: Digest }>(items: Iterable<T>): T[] {
+  const byDigest = new Map<Digest, T>();
+  for (const item of items) if (!byDigest.has(item.digest)) byDigest.set(item.digest, item);
+  return [...byDigest.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1));
+}
+
+function allocate(
+  kind: number,
+  blobCount: number,
+  chunkCount: number,
+  packCount: number,
+  stringBytes: number,
+): { bytes: Buffer; blobsAt: number; restAt: number } {
+  const restAt = HEADER.bytes + blobCount * BLOB_ROW.bytes;
+  const size =
+    restAt +
+    chunkCount * (CHUNK_ROW.bytes + TABLE.orderBytes) +
+    packCount * DIGEST_BYTES +
+    stringBytes;
+  if (size > 0xffff_ffff) {
+    throw new BurrowError("BURROW_UNSUPPORTED", "a locator past 4 GiB", { context: { blobCount } });
+  }
+  const bytes = Buffer.alloc(size);
+  bytes.write(LOCATOR_MAGIC, 0, "latin1");
+  bytes.writeUInt32LE(LOCATOR_VERSION, HEADER.version);
+  bytes.writeUInt32LE(kind, HEADER.kind);
+  setU64(viewOf(bytes), HEADER.fileBytes, size);
+  bytes.writeUInt32LE(blobCount, HEADER.blobCount);
+  bytes.writeUInt32LE(chunkCount, HEADER.chunkCount);
+  bytes.writeUInt32LE(packCount, HEADER.packCount);
+  bytes.writeUInt32LE(stringBytes, HEADER.stringBytes);
+  return { bytes, blobsAt: HEADER.bytes, restAt };
+}
+
+function writeBlob(
+  bytes: Buffer,
+  at: number,
+  blob: { readonly digest: Digest; readonly size: number },
+  first: number,
+  count: number,
+): void {
+  bytes.write(blob.digest, at + BLOB_ROW.digest, DIGEST_BYTES, "hex");
+  setU64(viewOf(bytes), at + BLOB_ROW.size, blob.size);
+  bytes.writeUInt32LE(first, at + BLOB_ROW.first);
+  bytes.writeUInt32LE(count, at + BLOB_ROW.count);
+}
+
+function writeChunk(bytes: Buffer, at: number, place: ChunkPlace, pack: number, row: number): void {
+  bytes.writeUInt32LE(pack, at + CHUNK_ROW.pack);
+  bytes.writeUInt32LE(place.offset, at + CHUNK_ROW.offset);
+  bytes.writeUInt32LE(place.stored, at + CHUNK_ROW.stored);
+  bytes.writeUInt32LE(place.length, at + CHUNK_ROW.length);
+  bytes.writeUInt32LE(place.codec, at + CHUNK_ROW.codec);
+  bytes.writeUInt32LE(row, at + CHUNK_ROW.blob);
+}

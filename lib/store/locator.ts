@@ -1,0 +1,218 @@
+// The locator: where the blobs of one index lie, as tables that are searched without a parse. An untrusted hint:
+// every offset is bounded here, and every byte it leads to is verified by whoever asked. docs/format/store.md,
+// "Locator", is the normative text. Little-endian. Control plane.
+
+import { getU64, viewOf } from "../base/bytes.ts";
+import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import {
+  BLOB_ROW,
+  CHUNK_ROW,
+  HEADER,
+  LOCATOR_KIND,
+  LOCATOR_MAGIC,
+  LOCATOR_VERSION,
+  TABLE,
+} from "./locator-format.ts";
+
+/** A chunk's place in a pack. */
+export interface ChunkPlace {
+  readonly pack: Digest;
+  readonly offset: number;
+  /** Bytes in the pack. */
+  readonly stored: number;
+  /** Bytes of content. */
+  readonly length: number;
+  readonly codec: number;
+}
+
+/** A chunk as found through its neighbours: what it is part of, too. */
+export interface RunChunk extends ChunkPlace {
+  readonly blob: Digest;
+  readonly blobSize: number;
+  readonly block: number;
+  /** Whether it is all of its blob. */
+  readonly isWhole: boolean;
+}
+
+/** Reads one locator. Throws BURROW_CORRUPT for bytes that are none. */
+export class Locator {
+  readonly bytes: Buffer;
+  readonly kind: "packs" | "files";
+  readonly blobCount: number;
+  readonly #chunkCount: number;
+  readonly #packCount: number;
+  readonly #stringBytes: number;
+  readonly #blobs: number;
+  readonly #chunks: number;
+  readonly #order: number;
+  readonly #packs: number;
+  readonly #strings: number;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const view = viewOf(bytes);
+    this.#view = view;
+    if (bytes.length < HEADER.bytes || this.bytes.toString("latin1", 0, 8) !== LOCATOR_MAGIC) {
+      throw corrupt("no locator");
+    }
+    if (view.getUint32(HEADER.version, true) !== LOCATOR_VERSION) throw corrupt("unknown version");
+    const kind = view.getUint32(HEADER.kind, true);
+    if (kind !== LOCATOR_KIND.packs && kind !== LOCATOR_KIND.files) throw corrupt("unknown kind");
+    this.kind = kind === LOCATOR_KIND.packs ? "packs" : "files";
+    this.blobCount = view.getUint32(HEADER.blobCount, true);
+    this.#chunkCount = view.getUint32(HEADER.chunkCount, true);
+    this.#packCount = view.getUint32(HEADER.packCount, true);
+    this.#stringBytes = view.getUint32(HEADER.stringBytes, true);
+    this.#blobs = HEADER.bytes;
+    this.#chunks = this.#blobs + this.blobCount * BLOB_ROW.bytes;
+    this.#order = this.#chunks + this.#chunkCount * CHUNK_ROW.bytes;
+    this.#packs = this.#order + this.#chunkCount * TABLE.orderBytes;
+    this.#strings = this.#packs + this.#packCount * DIGEST_BYTES;
+    const end = this.#strings + this.#stringBytes;
+    if (end !== bytes.length || getU64(view, HEADER.fileBytes) !== bytes.length) {
+      throw corrupt("the tables do not fit the file");
+    }
+  }
+
+  /** Row of a blob, or -1. */
+  find(digest: Digest): number {
+    const wanted = Buffer.from(digest, "hex");
+    let low = 0;
+    let high = this.blobCount;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const at = this.#blobs + middle * BLOB_ROW.bytes;
+      const order = this.bytes.compare(wanted, 0, DIGEST_BYTES, at, at + DIGEST_BYTES);
+      if (order === 0) return middle;
+      if (order < 0) low = middle + 1;
+      else high = middle;
+    }
+    return -1;
+  }
+
+  digestAt(row: number): Digest {
+    return digestAt(this.bytes, this.#blobs + row * BLOB_ROW.bytes);
+  }
+
+  sizeAt(row: number): number {
+    return getU64(this.#view, this.#blobs + row * BLOB_ROW.bytes + BLOB_ROW.size);
+  }
+
+  /** Chunks of a blob: 0 for an empty one. */
+  chunkCount(row: number): number {
+    return this.#blobField(row, BLOB_ROW.count);
+  }
+
+  /** A chunk of a blob, 0 <= k < chunkCount(row). Kind "packs" only. */
+  chunkAt(row: number, k: number): ChunkPlace {
+    return this.#place(this.#chunkNumber(row, k));
+  }
+
+  /** Path of a blob's file below the origin, UTF-8. Kind "files" only. */
+  fileAt(row: number): string {
+    const offset = this.#blobField(row, BLOB_ROW.first);
+    const length = this.#blobField(row, BLOB_ROW.count);
+    if (this.kind !== "files" || offset + length > this.#stringBytes) {
+      throw corrupt("a path lies outside the file");
+    }
+    return this.bytes.toString("utf8", this.#strings + offset, this.#strings + offset + length);
+  }
+
+  /**
+   * The chunk k of a blob and those that follow it in its pack without a gap, then (from the end of the pack)
+   * those before it, while all together are no more than maxBytes as stored; in order of their offsets.
+   */
+  runAround(row: number, k: number, maxBytes: number): RunChunk[] {
+    const at = this.#orderOf(this.#chunkNumber(row, k));
+    const first = this.#runChunk(at);
+    const run = [first];
+    let bytes = first.stored;
+    const extend = (from: number, step: 1 | -1) => {
+      for (let i = from; i >= 0 && i < this.#chunkCount; i += step) {
+        const next = this.#runChunk(i);
+        const edge = step === 1 ? run[run.length - 1]! : run[0]!;
+        const touches =
+          step === 1
+            ? edge.offset + edge.stored === next.offset
+            : next.offset + next.stored === edge.offset;
+        if (next.pack !== first.pack || !touches || bytes + next.stored > maxBytes) return;
+        bytes += next.stored;
+        if (step === 1) run.push(next);
+        else run.unshift(next);
+      }
+    };
+    extend(at + 1, 1);
+    extend(at - 1, -1);
+    return run;
+  }
+
+  #blobField(row: number, field: number): number {
+    return this.#view.getUint32(this.#blobs + row * BLOB_ROW.bytes + field, true);
+  }
+
+  #chunkNumber(row: number, k: number): number {
+    const number = this.#blobField(row, BLOB_ROW.first) + k;
+    if (this.kind !== "packs" || k >= this.chunkCount(row) || number >= this.#chunkCount) {
+      throw corrupt("a chunk lies outside the table");
+    }
+    return number;
+  }
+
+  #chunkField(chunk: number, field: number): number {
+    return this.#view.getUint32(this.#chunks + chunk * CHUNK_ROW.bytes + field, true);
+  }
+
+  #place(chunk: number): ChunkPlace {
+    const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
+    if (pack >= this.#packCount) throw corrupt("a pack lies outside the table");
+    return {
+      pack: digestAt(this.bytes, this.#packs + pack * DIGEST_BYTES),
+      offset: this.#chunkField(chunk, CHUNK_ROW.offset),
+      stored: this.#chunkField(chunk, CHUNK_ROW.stored),
+      length: this.#chunkField(chunk, CHUNK_ROW.length),
+      codec: this.#chunkField(chunk, CHUNK_ROW.codec),
+    };
+  }
+
+  /** The i-th chunk in the order of packs and offsets. */
+  #runChunk(i: number): RunChunk {
+    const chunk = this.#view.getUint32(this.#order + i * TABLE.orderBytes, true);
+    if (chunk >= this.#chunkCount) throw corrupt("the order table leads outside");
+    const blob = this.#chunkField(chunk, CHUNK_ROW.blob);
+    if (blob >= this.blobCount) throw corrupt("a chunk belongs to no blob");
+    return {
+      ...this.#place(chunk),
+      blob: this.digestAt(blob),
+      blobSize: this.sizeAt(blob),
+      block: chunk - this.#blobField(blob, BLOB_ROW.first),
+      isWhole: this.chunkCount(blob) === 1,
+    };
+  }
+
+  /** Where a chunk stands in the order table: binary search by (pack, offset). */
+  #orderOf(chunk: number): number {
+    const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
+    const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
+    let low = 0;
+    let high = this.#chunkCount;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const other = this.#view.getUint32(this.#order + middle * TABLE.orderBytes, true);
+      if (other >= this.#chunkCount) throw corrupt("the order table leads outside");
+      if (other === chunk) return middle;
+      const otherPack = this.#chunkField(other, CHUNK_ROW.pack);
+      const isBefore =
+        otherPack < pack ||
+        (otherPack === pack && this.#chunkField(other, CHUNK_ROW.offset) < offset);
+      if (isBefore) low = middle + 1;
+      else high = middle;
+    }
+    throw corrupt("a chunk is missing in the order table");
+  }
+}
+
+function corrupt(message: string): BurrowError {
+  return new BurrowError("BURROW_CORRUPT", `bad locator: ${message}`);
+}

@@ -1,0 +1,84 @@
+// From what a person writes ("/dir", "http://…", "memory:") to a backend with its wrappers, and the marker that
+// says a place is a store. Control plane.
+
+import { BurrowError } from "../base/error.ts";
+import { type HttpOptions, httpBackend } from "./http.ts";
+import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
+import { localBackend } from "./local.ts";
+import { type Meter, metered, newMeter } from "./meter.ts";
+import { type RetryOptions, retrying } from "./retry.ts";
+import { type Backend, classOf, type WritableBackend } from "./store.ts";
+import { verified } from "./verify.ts";
+
+export interface OpenOptions extends HttpOptions, RetryOptions {
+  readonly meter?: Meter;
+}
+
+/** A reader of an origin, metered, verified and retried. Makes no request. */
+export function openOrigin(origin: string, options: OpenOptions = {}): Backend {
+  const bare = bareBackend(origin, options);
+  return retrying(verified(metered(bare, options.meter ?? newMeter())), options);
+}
+
+/** A store that can be written, made when it is not there yet. Throws for one of another format. */
+export async function openStore(origin: string): Promise<WritableBackend> {
+  if (origin.startsWith("http:") || origin.startsWith("https:")) {
+    throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP origin can't be written", {
+      context: { origin },
+    });
+  }
+  const store = origin === "memory:" ? await memory() : localBackend(pathOf(origin));
+  if (!(await isStore(store))) {
+    await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));
+  }
+  return store;
+}
+
+/** Whether there is a store at a backend. Throws BURROW_UNSUPPORTED when it is of a format that is not known. */
+export async function isStore(backend: Backend, signal?: AbortSignal): Promise<boolean> {
+  let text: string;
+  try {
+    const options = { maxBytes: 4096, ...(signal ? { signal } : {}) };
+    text = (await backend.get(STORE_MARKER, options)).toString("utf8");
+  } catch (error) {
+    if (classOf(error) === "notFound") return false;
+    throw error;
+  }
+  if (formatOf(text) !== STORE_FORMAT) {
+    throw new BurrowError("BURROW_UNSUPPORTED", "the store has a format this program can't read", {
+      context: { origin: backend.origin, marker: text.slice(0, 80) },
+    });
+  }
+  return true;
+}
+
+function formatOf(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && "format" in value
+      ? value.format
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** memfs takes a while to load and nothing but tests and dry runs wants it. */
+async function memory(): Promise<WritableBackend> {
+  return (await import("./memory.ts")).memoryBackend();
+}
+
+function bareBackend(origin: string, options: HttpOptions): Backend {
+  if (origin.startsWith("http://") || origin.startsWith("https://")) {
+    return httpBackend(origin, options);
+  }
+  return localBackend(pathOf(origin));
+}
+
+function pathOf(origin: string): string {
+  const path = origin.startsWith("file://") ? decodeURI(origin.slice("file://".length)) : origin;
+  if (path.startsWith("/")) return path === "/" ? path : path.replace(/\/+$/, "");
+  throw new BurrowError("BURROW_USAGE", "an origin is an absolute path or an http(s) URL", {
+    context: { origin },
+  });
+}

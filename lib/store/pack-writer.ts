@@ -1,0 +1,275 @@
+// PackWriter: the BlobSink that puts the blobs of one layer into packs, and publishes an index. Order of writing:
+// packs, index, locator; a reader believes in an index only through its locator, so nothing half-written is ever
+// used. Memory: one open pack, and one more per stream under way. Control plane.
+
+import { createHash } from "node:crypto";
+import type { BlobRef } from "../base/blob.ts";
+import type { Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
+import type { BlobSink } from "./blob-sink.ts";
+import { blocksOf, regroup } from "./blocks.ts";
+import { compressChunk } from "./codec.ts";
+import { digestOf } from "./hash.ts";
+import { KnownBlobs, readLocator } from "./known.ts";
+import { objectPath } from "./layout.ts";
+import { Locator } from "./locator.ts";
+import { type BlobPlace, encodeLocator, placeAt } from "./locator-writer.ts";
+import { type NewChunk, PackBuilder, type PackRow } from "./pack.ts";
+import type { WritableBackend } from "./store.ts";
+
+export interface WriterOptions {
+  /** Bytes at which a pack is closed; PACK_TARGET_BYTES when missing. */
+  readonly packBytes?: number;
+  /** Shared by the writers of one store; read from the store when missing. */
+  readonly known?: KnownBlobs;
+}
+
+/** What a writer did, for progress and reports. */
+export interface WriterCounts {
+  blobs: number;
+  /** Blobs that the store had already. */
+  deduped: number;
+  contentBytes: number;
+  storedBytes: number;
+  packs: number;
+}
+
+/** Opens a writer: one per layer or snapshot. Reads the store's locators unless `known` is given. */
+export async function openPackWriter(
+  store: WritableBackend,
+  options: WriterOptions = {},
+): Promise<PackWriter> {
+  const known = options.known ?? (await KnownBlobs.load(store));
+  return new PackWriter(store, known, options.packBytes ?? PACK_TARGET_BYTES);
+}
+
+export class PackWriter implements BlobSink {
+  readonly counts: WriterCounts = {
+    blobs: 0,
+    deduped: 0,
+    contentBytes: 0,
+    storedBytes: 0,
+    packs: 0,
+  };
+  readonly #store: WritableBackend;
+  readonly #known: KnownBlobs;
+  readonly #packBytes: number;
+  readonly #places = new Map<Digest, BlobPlace>();
+  readonly #uploads = new Set<Promise<void>>();
+  /** Rows whose pack has no name yet, by builder. */
+  #open = new OpenPack();
+  #failure: unknown;
+
+  constructor(store: WritableBackend, known: KnownBlobs, packBytes: number) {
+    this.#store = store;
+    this.#known = known;
+    this.#packBytes = packBytes;
+  }
+
+  /** Adds content that is in memory. The bytes are not kept past the call's end. */
+  async addBytes(bytes: Uint8Array): Promise<BlobRef> {
+    const digest = digestOf(bytes);
+    const isLarge = bytes.length > BLOCK_DIGESTS_OVER_BYTES;
+    const pieces = isLarge ? [...blocksOf(bytes)] : [bytes];
+    const blocks = isLarge ? pieces.map(digestOf) : [];
+    const ref = { digest, size: bytes.length, blocks };
+    if (this.#isHere(ref) || bytes.length === 0) return this.#note(ref);
+    const chunks: NewChunk[] = [];
+    for (const [block, piece] of pieces.entries()) {
+      chunks.push(await newChunk(piece, block, isLarge ? blocks[block]! : digest));
+    }
+    // Another call may have added it while this one was compressing.
+    if (!this.#isHere(ref)) await this.#append(ref, chunks);
+    return this.#note(ref);
+  }
+
+  /**
+   * Adds content as it comes; sizeHint decides nothing but how it starts. A blob that outgrows a pack gets packs
+   * of its own, whose names depend on its bytes alone: found to be known at the end, it has written nothing new.
+   */
+  async addStream(chunks: AsyncIterable<Uint8Array>, _sizeHint: number): Promise<BlobRef> {
+    const whole = createHash("sha256");
+    const blocks: Digest[] = [];
+    const parts: NewChunk[][] = [];
+    let part: NewChunk[] = [];
+    let partBytes = 0;
+    let size = 0;
+    // A blob of at most BLOCK_DIGESTS_OVER_BYTES is one chunk, so its start is held until it outgrows that.
+    let head: Uint8Array[] | undefined = [];
+    const take = async (piece: Uint8Array) => {
+      const block = blocks.length;
+      const digest = digestOf(piece);
+      blocks.push(digest);
+      const chunk = await newChunk(piece, block, digest);
+      partBytes += chunk.packed.bytes.length;
+      part.push(chunk);
+      if (partBytes < this.#packBytes) return;
+      parts.push(part);
+      part = [];
+      partBytes = 0;
+    };
+    for await (const piece of regroup(chunks, BLOCK_BYTES)) {
+      whole.update(piece);
+      size += piece.length;
+      if (head === undefined) await take(piece);
+      else head.push(piece);
+      if (head !== undefined && size > BLOCK_DIGESTS_OVER_BYTES) {
+        for (const held of head) await take(held);
+        head = undefined;
+      }
+    }
+    if (head !== undefined) return await this.addBytes(Buffer.concat(head));
+    const ref = { digest: whole.digest("hex") as Digest, size, blocks };
+    if (this.#isHere(ref)) return this.#note(ref);
+    if (parts.length === 0) {
+      await this.#append(ref, part);
+    } else {
+      if (part.length > 0) parts.push(part);
+      await this.#appendOwnPacks(ref, parts);
+    }
+    return this.#note(ref);
+  }
+
+  /** Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. */
+  async finish(indexBytes: Uint8Array): Promise<{ digest: Digest }> {
+    return await this.#publish(indexBytes, []);
+  }
+
+  /**
+   * Publishes a snapshot: its locator names the blobs of its layers, which are in the store already, and those
+   * added to this writer (files made for a prefix).
+   */
+  async writeSnapshot(
+    indexBytes: Uint8Array,
+    layerDigests: readonly Digest[],
+  ): Promise<{ digest: Digest }> {
+    const layers = await Promise.all(layerDigests.map((layer) => readLocator(this.#store, layer)));
+    for (const [i, locator] of layers.entries()) {
+      if (locator.kind === "packs") continue;
+      throw new BurrowError(
+        "BURROW_UNSUPPORTED",
+        "a layer of plain files can't be in a snapshot of packs",
+        {
+          context: { layer: `sha256:${layerDigests[i]}` },
+        },
+      );
+    }
+    return await this.#publish(indexBytes, layers);
+  }
+
+  async #publish(indexBytes: Uint8Array, layers: readonly Locator[]): Promise<{ digest: Digest }> {
+    this.#close();
+    await Promise.allSettled([...this.#uploads]);
+    if (this.#failure !== undefined) throw this.#failure;
+    const digest = digestOf(indexBytes);
+    const locatorBytes = encodeLocator(placesOf(this.#places.values(), layers));
+    await this.#putOnce(objectPath("indexes", digest), indexBytes);
+    await this.#store.put(objectPath("locators", digest), locatorBytes);
+    this.#known.add(new Locator(locatorBytes));
+    return { digest };
+  }
+
+  /** Whether the blob needs no packing; copies its place from the store's locators when it is known there. */
+  #isHere(ref: BlobRef): boolean {
+    if (this.#places.has(ref.digest)) return true;
+    const place = this.#known.place(ref.digest);
+    if (place === undefined || place.size !== ref.size) return false;
+    this.#places.set(ref.digest, place);
+    this.counts.deduped++;
+    return true;
+  }
+
+  #note(ref: BlobRef): BlobRef {
+    if (ref.size === 0) this.#places.set(ref.digest, { digest: ref.digest, size: 0, chunks: [] });
+    this.counts.blobs++;
+    this.counts.contentBytes += ref.size;
+    return ref;
+  }
+
+  async #append(ref: BlobRef, chunks: readonly NewChunk[]): Promise<void> {
+    this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: [] });
+    this.#open.add(ref, chunks);
+    if (this.#open.bytes >= this.#packBytes) this.#close();
+    // Backpressure: an ingest faster than the store waits here instead of filling memory.
+    while (this.#uploads.size > 1) await Promise.race(this.#uploads);
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #appendOwnPacks(ref: BlobRef, parts: readonly NewChunk[][]): Promise<void> {
+    const places: BlobPlace["chunks"][number][] = [];
+    for (const part of parts) {
+      const pack = new OpenPack();
+      pack.add(ref, part);
+      const sealed = pack.seal();
+      await this.#upload(sealed.digest, sealed.bytes);
+      for (const { chunks } of sealed.places) places.push(...chunks);
+    }
+    this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: places });
+  }
+
+  /** Names the open pack and starts its upload. */
+  #close(): void {
+    if (this.#open.isEmpty) return;
+    const sealed = this.#open.seal();
+    this.#open = new OpenPack();
+    for (const place of sealed.places) this.#places.set(place.digest, place);
+    const upload = this.#upload(sealed.digest, sealed.bytes).catch((error: unknown) => {
+      this.#failure ??= error;
+    });
+    this.#uploads.add(upload);
+    void upload.finally(() => this.#uploads.delete(upload));
+  }
+
+  async #upload(digest: Digest, bytes: Uint8Array): Promise<void> {
+    this.counts.packs++;
+    this.counts.storedBytes += bytes.length;
+    await this.#putOnce(objectPath("packs", digest), bytes);
+  }
+
+  async #putOnce(path: string, bytes: Uint8Array): Promise<void> {
+    if (!(await this.#store.has(path))) await this.#store.put(path, bytes);
+  }
+}
+
+/** A pack under way and the rows that get its name when it is sealed. */
+class OpenPack {
+  readonly #builder = new PackBuilder();
+  readonly #blobs: { ref: BlobRef; rows: readonly PackRow[] }[] = [];
+
+  get bytes(): number {
+    return this.#builder.bytes;
+  }
+
+  get isEmpty(): boolean {
+    return this.#builder.isEmpty;
+  }
+
+  add(ref: BlobRef, chunks: readonly NewChunk[]): void {
+    this.#blobs.push({ ref, rows: this.#builder.append(ref.digest, ref.size, chunks) });
+  }
+
+  seal(): { digest: Digest; bytes: Buffer; places: BlobPlace[] } {
+    const { digest, bytes } = this.#builder.seal();
+    const places = this.#blobs.map(({ ref, rows }) => ({
+      digest: ref.digest,
+      size: ref.size,
+      chunks: rows.map(({ offset, stored, length, codec }) => {
+        return { pack: digest, offset, stored, length, codec };
+      }),
+    }));
+    return { digest, bytes, places };
+  }
+}
+
+async function newChunk(piece: Uint8Array, block: number, digest: Digest): Promise<NewChunk> {
+  const packed = await compressChunk(piece);
+  return { chunk: digest, block, length: piece.length, packed };
+}
+
+function* placesOf(own: Iterable<BlobPlace>, layers: readonly Locator[]): Iterable<BlobPlace> {
+  yield* own;
+  for (const layer of layers) {
+    for (let row = 0; row < layer.blobCount; row++) yield placeAt(layer, row);
+  }
+}

@@ -1,0 +1,156 @@
+// The pack: many chunks in one immutable object, with a table at its end from which locators can be rebuilt.
+// docs/format/store.md, "Pack", is the normative text. Little-endian. Control plane.
+
+import { getU64, setU64, viewOf } from "../base/bytes.ts";
+import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import type { Packed } from "./codec.ts";
+import { digestOf } from "./hash.ts";
+
+/** "BRWPACK1" at the start, "BRWPEND1" at the end. */
+const MAGIC = Buffer.from("BRWPACK1", "latin1");
+const END_MAGIC = Buffer.from("BRWPEND1", "latin1");
+const VERSION = 1;
+
+export const PACK_HEADER_BYTES = 16;
+export const PACK_ROW_BYTES = 96;
+export const PACK_FOOTER_BYTES = 24;
+
+/** Offsets in a row of the table at the end. */
+const Row = {
+  chunk: 0,
+  blob: 32,
+  offset: 64,
+  stored: 68,
+  length: 72,
+  block: 76,
+  codec: 80,
+  blobSize: 88,
+} as const;
+
+/** One chunk in a pack. A whole blob is its own chunk, block 0; else `block` counts BLOCK_BYTES pieces. */
+export interface PackRow {
+  readonly chunk: Digest;
+  readonly blob: Digest;
+  readonly blobSize: number;
+  readonly block: number;
+  readonly offset: number;
+  readonly stored: number;
+  readonly length: number;
+  readonly codec: number;
+}
+
+/** A chunk on its way into a pack: what a row says, but for its place. */
+export interface NewChunk {
+  readonly chunk: Digest;
+  readonly block: number;
+  readonly length: number;
+  readonly packed: Packed;
+}
+
+/** Gathers chunks in memory. Seal once; the builder is of no use after. */
+export class PackBuilder {
+  readonly #pieces: Uint8Array[] = [];
+  readonly #rows: PackRow[] = [];
+  #bytes = PACK_HEADER_BYTES;
+
+  /** Bytes so far, without the table. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get isEmpty(): boolean {
+    return this.#rows.length === 0;
+  }
+
+  /** Appends the chunks of one blob, next to each other. Equal calls in equal order make equal packs. */
+  append(blob: Digest, blobSize: number, chunks: readonly NewChunk[]): readonly PackRow[] {
+    const rows = chunks.map((chunk) => this.#appendOne(blob, blobSize, chunk));
+    this.#rows.push(...rows);
+    return rows;
+  }
+
+  /** The whole pack and its name. */
+  seal(): { digest: Digest; bytes: Buffer } {
+    const header = Buffer.alloc(PACK_HEADER_BYTES);
+    MAGIC.copy(header, 0);
+    header.writeUInt32LE(VERSION, MAGIC.length);
+    const table = Buffer.alloc(this.#rows.length * PACK_ROW_BYTES);
+    for (const [i, row] of this.#rows.entries()) writeRow(table, i * PACK_ROW_BYTES, row);
+    const footer = Buffer.alloc(PACK_FOOTER_BYTES);
+    footer.writeUInt32LE(this.#rows.length, 0);
+    footer.writeUInt32LE(this.#bytes, 4);
+    setU64(viewOf(footer), 8, this.#bytes + table.length + footer.length);
+    END_MAGIC.copy(footer, 16);
+    const bytes = Buffer.concat([header, ...this.#pieces, table, footer]);
+    return { digest: digestOf(bytes), bytes };
+  }
+
+  #appendOne(blob: Digest, blobSize: number, chunk: NewChunk): PackRow {
+    const { bytes, codec } = chunk.packed;
+    const offset = this.#bytes;
+    this.#pieces.push(bytes);
+    this.#bytes += bytes.length;
+    return {
+      chunk: chunk.chunk,
+      blob,
+      blobSize,
+      block: chunk.block,
+      offset,
+      stored: bytes.length,
+      length: chunk.length,
+      codec,
+    };
+  }
+}
+
+/** The table of a whole pack. Its bytes were verified against its name. Throws BURROW_CORRUPT. */
+export function readPackRows(bytes: Uint8Array): PackRow[] {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const footer = buffer.length - PACK_FOOTER_BYTES;
+  if (footer < PACK_HEADER_BYTES || buffer.compare(MAGIC, 0, 8, 0, 8) !== 0)
+    throw corrupt("no pack");
+  if (buffer.readUInt32LE(8) !== VERSION) throw corrupt(`pack version ${buffer.readUInt32LE(8)}`);
+  const count = buffer.readUInt32LE(footer);
+  const table = buffer.readUInt32LE(footer + 4);
+  const isWhole =
+    buffer.compare(END_MAGIC, 0, 8, footer + 16) === 0 &&
+    getU64(viewOf(buffer), footer + 8) === buffer.length &&
+    table + count * PACK_ROW_BYTES === footer;
+  if (!isWhole) throw corrupt("the pack's footer does not fit it");
+  const rows: PackRow[] = [];
+  for (let i = 0; i < count; i++) {
+    const row = readRow(buffer, table + i * PACK_ROW_BYTES);
+    if (row.offset + row.stored > table) throw corrupt("a chunk lies outside the pack");
+    rows.push(row);
+  }
+  return rows;
+}
+
+function writeRow(table: Buffer, at: number, row: PackRow): void {
+  table.write(row.chunk, at + Row.chunk, DIGEST_BYTES, "hex");
+  table.write(row.blob, at + Row.blob, DIGEST_BYTES, "hex");
+  table.writeUInt32LE(row.offset, at + Row.offset);
+  table.writeUInt32LE(row.stored, at + Row.stored);
+  table.writeUInt32LE(row.length, at + Row.length);
+  table.writeUInt32LE(row.block, at + Row.block);
+  table.writeUInt32LE(row.codec, at + Row.codec);
+  setU64(viewOf(table), at + Row.blobSize, row.blobSize);
+}
+
+function readRow(buffer: Buffer, at: number): PackRow {
+  return {
+    chunk: digestAt(buffer, at + Row.chunk),
+    blob: digestAt(buffer, at + Row.blob),
+    offset: buffer.readUInt32LE(at + Row.offset),
+    stored: buffer.readUInt32LE(at + Row.stored),
+    length: buffer.readUInt32LE(at + Row.length),
+    block: buffer.readUInt32LE(at + Row.block),
+    codec: buffer.readUInt32LE(at + Row.codec),
+    blobSize: getU64(viewOf(buffer), at + Row.blobSize),
+  };
+}
+
+function corrupt(message: string): BurrowError {
+  return new BurrowError("BURROW_CORRUPT", message);
+}

@@ -1,0 +1,96 @@
+// The Backend contract: immutable objects by path, below a directory or an HTTP prefix; and the classes of its
+// errors, which are all that retry logic looks at. Backends and wrappers implement it, one concern a file.
+// Control plane.
+
+import { BurrowError, type ErrorClass } from "../base/error.ts";
+
+/** Bytes offset to offset + length of an object; both must exist. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface GetOptions {
+  /** Without a range the whole object is read. A range is given back exactly or the call fails. */
+  readonly range?: ByteRange;
+  /** Largest object taken when there is no range; WHOLE_MAX_BYTES when missing. */
+  readonly maxBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Objects that are written once. Every method may be called at any time by any number of callers. What get
+ * returns is the caller's own, is exactly as long as asked, and is NOT verified: verify.ts and the fetcher do that.
+ */
+export interface Backend {
+  /** The origin as people wrote it: a directory or a URL. For messages and logs. */
+  readonly origin: string;
+  get(path: string, options?: GetOptions): Promise<Buffer>;
+  has(path: string, signal?: AbortSignal): Promise<boolean>;
+  /** Gives up sockets that are kept open. Calls made later may open new ones. */
+  close(): void;
+}
+
+/** A Backend that can be written and listed. */
+export interface WritableBackend extends Backend {
+  /** Whole or not at all; durable when it resolves. Replaces what is there (equal bytes, by the naming rule). */
+  put(path: string, bytes: Uint8Array): Promise<void>;
+  /** Paths of the objects below a folder ("packs"), in no order; empty when the folder is missing. */
+  list(folder: string): AsyncIterable<string>;
+}
+
+/** Largest object read whole: packs are 32 MiB, an index of 16 million inodes is larger than any seen. */
+export const WHOLE_MAX_BYTES = 2 * 1024 * 1024 * 1024 - 1;
+
+export function isWritable(backend: Backend): backend is WritableBackend {
+  return "put" in backend && "list" in backend;
+}
+
+/** An error of a backend. Its class says what a caller may do; `path` names the object. */
+export function backendError(
+  errorClass: ErrorClass,
+  message: string,
+  context: Readonly<Record<string, string | number>>,
+  cause?: unknown,
+): BurrowError {
+  const code = errorClass === "notFound" ? "BURROW_NOT_FOUND" : "BURROW_ORIGIN";
+  return new BurrowError(code, message, { class: errorClass, context, cause });
+}
+
+/** An error that a deadline made. Transient: the origin may answer the next time. */
+export function timeoutError(
+  message: string,
+  context: Readonly<Record<string, string | number>>,
+): BurrowError {
+  return new BurrowError("BURROW_TIMEOUT", message, { class: "transient", context });
+}
+
+/** The class of any error: what is no BurrowError is a bug or a system fault, and permanent. */
+export function classOf(error: unknown): ErrorClass {
+  return error instanceof BurrowError ? error.class : "permanent";
+}
+
+const PATH_PART = /^[^/\0]+$/;
+
+/**
+ * Refuses a path that could leave the root: empty, absolute, with "..", "." or an empty part, or NUL. A locator
+ * of kind "files" carries paths that others wrote.
+ */
+export function checkPath(path: string): void {
+  for (const part of path.split("/")) {
+    if (part === "." || part === ".." || !PATH_PART.test(part)) {
+      throw new BurrowError("BURROW_CORRUPT", "a path in the store must stay below its root", {
+        context: { path },
+      });
+    }
+  }
+}
+
+/** Throws the signal's reason as a transient timeout when it has fired. */
+export function throwIfAborted(
+  signal: AbortSignal | undefined,
+  path: string,
+  origin: string,
+): void {
+  if (signal?.aborted) throw timeoutError("gave up reading from the origin", { path, origin });
+}
