@@ -1,0 +1,90 @@
+// Served: a gofer with trees of a kind, a client on it, and everything gone when the test ends. Tests only.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type GoferMount, GoferProcess, writeMount } from "./gofer-process.ts";
+import { LisafsClient } from "./lisafs-client.ts";
+
+/** The part of tap's Test that fixtures need. */
+export interface Teardown {
+  teardown(action: () => void | Promise<void>): void;
+}
+
+export interface Served {
+  readonly gofer: GoferProcess;
+  readonly client: LisafsClient;
+  /** A directory of the test's own, which is served when the tree is a host directory. */
+  readonly directory: string;
+}
+
+export interface ServeOptions {
+  readonly channels?: number;
+  readonly env?: Record<string, string>;
+  readonly isReadOnly?: boolean;
+}
+
+/** A temporary directory that goes with the test. */
+export function temporary(t: Teardown): string {
+  const directory = mkdtempSync(join(tmpdir(), "burrow-test-"));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+/** Starts a gofer over mounts; when the test ends it must exit 0 and have written to none of FDs 0 to 2. */
+export function startGofer(
+  t: Teardown,
+  mounts: readonly GoferMount[],
+  env: Record<string, string> = {},
+): GoferProcess {
+  const gofer = GoferProcess.start({ mounts, env });
+  t.teardown(async () => {
+    const { log } = gofer;
+    const code = await gofer.stop();
+    if (code !== 0) throw new Error(`the gofer ended with ${code}: ${log}`);
+    if (gofer.output !== "") throw new Error(`the gofer wrote to FDs 0 to 2: ${gofer.output}`);
+    if (log.includes("bug in")) throw new Error(log);
+  });
+  return gofer;
+}
+
+function connect(t: Teardown, gofer: GoferProcess, channels: number): LisafsClient {
+  const client = LisafsClient.mount(gofer.takeSocket(0), channels);
+  t.teardown(() => {
+    client.close();
+  });
+  return client;
+}
+
+/** A host directory, read-only; `build` fills it first. */
+export function serveHost(
+  t: Teardown,
+  build: (directory: string) => void = () => {},
+  options: ServeOptions = {},
+): Served {
+  const directory = temporary(t);
+  build(directory);
+  const mounts = [{ destination: "/", source: directory, isReadOnly: options.isReadOnly ?? true }];
+  const gofer = startGofer(t, mounts, options.env);
+  return { gofer, client: connect(t, gofer, options.channels ?? 1), directory };
+}
+
+/** An upper: an empty tmpfs of 64 MiB and 4,096 inodes. */
+export function serveUpper(t: Teardown, options: ServeOptions = {}): Served {
+  const directory = temporary(t);
+  const limits = { sizeBytes: 64 * 1024 * 1024, inodes: 4096, mode: 0o755 };
+  const source = writeMount(directory, "upper", { kind: "upper", ...limits });
+  const mounts = [{ destination: "/", source, isReadOnly: options.isReadOnly ?? false }];
+  const gofer = startGofer(t, mounts, { BURROW_STATE: directory, ...options.env });
+  return { gofer, client: connect(t, gofer, options.channels ?? 1), directory };
+}
+
+/** Runs `each` with calls over the socket, then over the first channel. */
+export function onBothPathways(client: LisafsClient, each: (pathway: string) => void): void {
+  for (const pathway of [client.socket, client.channels[0]!]) {
+    client.pathway = pathway;
+    each(pathway.name);
+  }
+}
