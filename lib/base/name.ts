@@ -16,10 +16,7 @@ export function checkName(text: string): number {
   const length = text.length;
   if (length > NAME_MAX_BYTES) return -Errno.ENAMETOOLONG;
   if (length === 0) return -Errno.EINVAL;
-  for (let i = 0; i < length; i++) {
-    const byte = text.charCodeAt(i);
-    if (byte === 0x2f || byte === 0 || byte > 0xff) return -Errno.EINVAL;
-  }
+  if (text.includes("/") || text.includes("\0")) return -Errno.EINVAL;
   if (length <= 2 && text.charCodeAt(0) === 0x2e) {
     if (length === 1 || text.charCodeAt(1) === 0x2e) return -Errno.EINVAL;
   }

@@ -18,6 +18,7 @@ import {
   Inode,
   MAGIC_HIGH,
   MAGIC_LOW,
+  namePrefix,
   S_IFDIR,
   S_IFLNK,
   S_IFMT,
@@ -29,6 +30,9 @@ import {
 } from "./format.ts";
 
 const TWO_32 = 0x1_0000_0000;
+const DIRENT_WORDS = DIRENT_BYTES >> 2;
+const DIRENT_NAME_BYTES = Dirent.nameBytes >> 2;
+const DIRENT_PREFIX = Dirent.prefix >> 2;
 const ROW_BYTES = [INODE_BYTES, DIRENT_BYTES, BLOB_BYTES, BLOCK_DIGEST_BYTES, XATTR_BYTES, 1];
 
 /** Why bytes are no index that this reader takes; undefined when they are one. */
@@ -51,7 +55,11 @@ export function faultOf(bytes: Uint8Array): string | undefined {
   for (let table = 0; table < TABLE_COUNT; table++) {
     const count = view.getUint32(Header.tables + 8 * table, true);
     const offset = view.getUint32(Header.tables + 8 * table + 4, true);
-    if (offset < HEADER_BYTES || offset + count * ROW_BYTES[table]! > bytes.length) {
+    if (
+      offset % 8 !== 0 ||
+      offset < HEADER_BYTES ||
+      offset + count * ROW_BYTES[table]! > bytes.length
+    ) {
       return `table ${table} lies outside the file`;
     }
   }
@@ -64,7 +72,8 @@ export function faultOf(bytes: Uint8Array): string | undefined {
 /** Reads one index. Construct only over bytes that faultOf accepts. */
 export class Index {
   readonly bytes: Uint8Array;
-  readonly view: DataView;
+  /** The same bytes as u32: every field but a dirent's is one, and a typed array is read faster than a DataView. */
+  readonly words: Uint32Array;
   readonly kind: IndexKind;
   readonly inodeCount: number;
   readonly blobCount: number;
@@ -72,6 +81,7 @@ export class Index {
   readonly #blockCount: number;
   readonly #xattrCount: number;
   readonly #stringBytes: number;
+  /** Positions of the tables in `words`; of the strings in `bytes`. */
   readonly #inodes: number;
   readonly #dirents: number;
   readonly #blobs: number;
@@ -80,37 +90,38 @@ export class Index {
   readonly #strings: number;
   readonly #text: Buffer;
 
-  constructor(bytes: Uint8Array) {
+  constructor(given: Uint8Array) {
+    // Mapped files are aligned; a slice of somebody's buffer may not be.
+    const bytes = given.byteOffset % 4 === 0 ? given : Uint8Array.from(given);
     this.bytes = bytes;
-    const view = viewOf(bytes);
-    this.view = view;
-    const count = (table: number) => view.getUint32(Header.tables + 8 * table, true);
-    const offset = (table: number) => view.getUint32(Header.tables + 8 * table + 4, true);
-    this.kind = view.getUint32(Header.kind, true) as IndexKind;
+    this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+    const count = (table: number) => this.words[(Header.tables >> 2) + 2 * table]!;
+    const offset = (table: number) => this.words[(Header.tables >> 2) + 2 * table + 1]!;
+    this.kind = this.words[Header.kind >> 2] as IndexKind;
     this.inodeCount = count(Table.inodes);
     this.#direntCount = count(Table.dirents);
     this.blobCount = count(Table.blobs);
     this.#blockCount = count(Table.blocks);
     this.#xattrCount = count(Table.xattrs);
     this.#stringBytes = count(Table.strings);
-    this.#inodes = offset(Table.inodes);
-    this.#dirents = offset(Table.dirents);
-    this.#blobs = offset(Table.blobs);
+    this.#inodes = offset(Table.inodes) >> 2;
+    this.#dirents = offset(Table.dirents) >> 2;
+    this.#blobs = offset(Table.blobs) >> 2;
     this.#blocks = offset(Table.blocks);
-    this.#xattrs = offset(Table.xattrs);
+    this.#xattrs = offset(Table.xattrs) >> 2;
     this.#strings = offset(Table.strings);
     this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** File offset of an inode's row (fields: format.ts Inode), or -EBADF for an ino that is not in the index. */
+  /** Position in `words` of an inode's row (fields: format.ts Inode), or -EBADF for an ino that is not in the index. */
   row(ino: number): number {
     if (ino < 1 || ino > this.inodeCount) return -Errno.EBADF;
-    return this.#inodes + (ino - 1) * INODE_BYTES;
+    return this.#inodes + (ino - 1) * (INODE_BYTES >> 2);
   }
 
-  /** u32 field of a row, by its offset from row(). */
+  /** u32 field of a row, by its byte offset in the row. */
   field(row: number, offset: number): number {
-    return this.view.getUint32(row + offset, true);
+    return this.words[row + (offset >> 2)]!;
   }
 
   /** Size in bytes of the inode at a row. */
@@ -120,9 +131,8 @@ export class Index {
 
   /** mtime seconds of the inode at a row. */
   mtimeAt(row: number): number {
-    return (
-      this.field(row, Inode.mtimeSec) + this.view.getInt32(row + Inode.mtimeSec + 4, true) * TWO_32
-    );
+    const high = this.field(row, Inode.mtimeSec + 4) | 0;
+    return this.field(row, Inode.mtimeSec) + high * TWO_32;
   }
 
   /** Row of the first dirent of a directory's row; -ENOTDIR, or -EIO when it lies outside the table. */
@@ -133,38 +143,44 @@ export class Index {
     return first;
   }
 
-  /** ino of a name in the directory at a row, or -ENOENT, -ENOTDIR, -EIO. Binary search over bytes. */
+  /** ino of a name in the directory at a row, or -ENOENT, -ENOTDIR, -EIO. Binary search, by prefix first. */
   lookup(row: number, name: string): number {
     const first = this.firstDirent(row);
     if (first < 0) return first;
+    const { words } = this;
+    const prefix = namePrefix(name);
     let low = first;
     let high = first + this.field(row, Inode.b);
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const order = this.#compareName(middle, name);
-      if (order === 0) return this.direntIno(middle);
-      if (order < 0) low = middle + 1;
-      else high = middle;
+      const found = words[this.#dirents + middle * DIRENT_WORDS + DIRENT_PREFIX]!;
+      if (found < prefix) {
+        low = middle + 1;
+      } else if (found > prefix) {
+        high = middle;
+      } else {
+        const text = this.direntName(middle);
+        if (text === name) return this.direntIno(middle);
+        if (text < name) low = middle + 1;
+        else high = middle;
+      }
     }
     return -Errno.ENOENT;
   }
 
   direntIno(dirent: number): number {
-    const ino = this.view.getUint32(this.#dirents + dirent * DIRENT_BYTES + Dirent.ino, true);
+    const ino = this.words[this.#dirents + dirent * DIRENT_WORDS]!;
     return ino >= 1 && ino <= this.inodeCount ? ino : -Errno.EIO;
   }
 
   direntType(dirent: number): number {
-    return this.view.getUint8(this.#dirents + dirent * DIRENT_BYTES + Dirent.type);
+    return (this.words[this.#dirents + dirent * DIRENT_WORDS + DIRENT_NAME_BYTES]! >>> 16) & 0xff;
   }
 
   /** The name of a dirent as latin1; "" (no valid name) when it lies outside the strings. */
   direntName(dirent: number): string {
-    const row = this.#dirents + dirent * DIRENT_BYTES;
-    return this.#string(
-      this.view.getUint32(row + Dirent.name, true),
-      this.view.getUint16(row + Dirent.nameBytes, true),
-    );
+    const row = this.#dirents + dirent * DIRENT_WORDS;
+    return this.#string(this.words[row + 1]!, this.words[row + DIRENT_NAME_BYTES]! & 0xffff);
   }
 
   /** Copies a symlink's target: its bytes, -EINVAL when the row is no symlink, -ERANGE, -EIO. */
@@ -173,30 +189,34 @@ export class Index {
     return this.#copyString(this.field(row, Inode.a), this.field(row, Inode.b), out);
   }
 
-  /** File offset of a blob's row (its digest comes first), or -EIO. */
+  #blob(blob: number): number {
+    return this.#blobs + blob * (BLOB_BYTES >> 2);
+  }
+
+  /** Offset in `bytes` of a blob's row (its digest comes first), or -EIO. */
   blobRow(blob: number): number {
-    return blob < this.blobCount ? this.#blobs + blob * BLOB_BYTES : -Errno.EIO;
+    return blob < this.blobCount ? this.#blob(blob) * 4 : -Errno.EIO;
   }
 
   blobDigest(blob: number): Digest {
-    return digestAt(this.bytes, this.#blobs + blob * BLOB_BYTES + Blob.digest);
+    return digestAt(this.bytes, this.#blob(blob) * 4 + Blob.digest);
   }
 
   blobSize(blob: number): number {
-    const row = this.#blobs + blob * BLOB_BYTES;
+    const row = this.#blob(blob);
     return this.field(row, Blob.size) + this.field(row, Blob.size + 4) * TWO_32;
   }
 
   /** How many block digests a blob carries; 0 for small ones. */
   blockCount(blob: number): number {
-    const row = this.#blobs + blob * BLOB_BYTES;
+    const row = this.#blob(blob);
     const count = this.field(row, Blob.blockCount);
     return this.field(row, Blob.firstBlock) + count <= this.#blockCount ? count : 0;
   }
 
   /** Digest of a blob's block: 0 <= block < blockCount(blob). */
   blockDigest(blob: number, block: number): Digest {
-    const first = this.field(this.#blobs + blob * BLOB_BYTES, Blob.firstBlock);
+    const first = this.field(this.#blob(blob), Blob.firstBlock);
     return digestAt(this.bytes, this.#blocks + (first + block) * BLOCK_DIGEST_BYTES);
   }
 
@@ -206,17 +226,21 @@ export class Index {
       const first = this.field(row, Inode.xattr) - 1;
       return first >= 0 && first < this.#xattrCount ? first : -1;
     }
-    const isLast = this.field(this.#xattrs + previous * XATTR_BYTES, Xattr.last) !== 0;
+    const isLast = this.field(this.#xattr(previous), Xattr.last) !== 0;
     return isLast || previous + 1 >= this.#xattrCount ? -1 : previous + 1;
   }
 
+  #xattr(xattr: number): number {
+    return this.#xattrs + xattr * (XATTR_BYTES >> 2);
+  }
+
   xattrName(xattr: number): string {
-    const row = this.#xattrs + xattr * XATTR_BYTES;
+    const row = this.#xattr(xattr);
     return this.#string(this.field(row, Xattr.name), this.field(row, Xattr.nameBytes));
   }
 
   xattrValue(xattr: number, out: Uint8Array): number {
-    const row = this.#xattrs + xattr * XATTR_BYTES;
+    const row = this.#xattr(xattr);
     return this.#copyString(this.field(row, Xattr.value), this.field(row, Xattr.valueBytes), out);
   }
 
@@ -231,20 +255,5 @@ export class Index {
     const start = this.#strings + offset;
     for (let i = 0; i < length; i++) out[i] = this.bytes[start + i]!;
     return length;
-  }
-
-  /** Order of a dirent's name against `name`: negative, 0, positive, as memcmp then length. */
-  #compareName(dirent: number, name: string): number {
-    const row = this.#dirents + dirent * DIRENT_BYTES;
-    const length = this.view.getUint16(row + Dirent.nameBytes, true);
-    const offset = this.view.getUint32(row + Dirent.name, true);
-    if (offset + length > this.#stringBytes) return -1;
-    const start = this.#strings + offset;
-    const shared = length < name.length ? length : name.length;
-    for (let i = 0; i < shared; i++) {
-      const order = this.bytes[start + i]! - name.charCodeAt(i);
-      if (order !== 0) return order;
-    }
-    return length - name.length;
   }
 }

@@ -24,6 +24,7 @@ import {
   Inode,
   MAGIC_HIGH,
   MAGIC_LOW,
+  namePrefix,
   OPAQUE_XATTR,
   S_IFCHR,
   S_IFDIR,
@@ -256,6 +257,7 @@ function writeDirents(
       view.setUint32(at + Dirent.name, strings.add(name), true);
       view.setUint16(at + Dirent.nameBytes, name.length, true);
       view.setUint8(at + Dirent.type, direntType(modeOf(child.entry)));
+      view.setUint32(at + Dirent.prefix, namePrefix(name), true);
     }
   }
   return first;

@@ -20,6 +20,12 @@ import {
 /** Inode numbers of the snapshots of one view: number * 2^32 + row. */
 export const SNAPSHOT_INO_STEP = 2 ** 32;
 const BLOCK_SIZE = 4096;
+/** Fields of an inode's row in words. */
+const MODE = Inode.mode >> 2;
+const NLINK = Inode.nlink >> 2;
+const UID = Inode.uid >> 2;
+const GID = Inode.gid >> 2;
+const MTIME_NS = Inode.mtimeNs >> 2;
 /** Handle of an open file that was donated (or is empty): nothing to give back. */
 const DONATED = 0;
 /** Handle of an open file that is read by block: the reader counts it. */
@@ -77,25 +83,29 @@ export class SnapshotTree implements Tree {
     const index = this.#index;
     const row = this.#row(ino);
     if (row < 0) return row;
-    const mode = index.field(row, Inode.mode);
+    const { words } = index;
+    const mode = words[row + MODE]!;
+    const isDirectory = (mode & S_IFMT) === S_IFDIR;
     out.ino = ino;
     out.devMajor = 0;
     out.devMinor = this.devMinor;
     out.mode = mode;
-    out.nlink = index.field(row, Inode.nlink);
-    out.uid = index.field(row, Inode.uid);
-    out.gid = index.field(row, Inode.gid);
+    out.nlink = words[row + NLINK]!;
+    out.uid = words[row + UID]!;
+    out.gid = words[row + GID]!;
     out.rdevMajor = 0;
     out.rdevMinor = 0;
-    out.size = (mode & S_IFMT) === S_IFDIR ? BLOCK_SIZE : index.sizeAt(row);
+    out.size = isDirectory ? BLOCK_SIZE : index.sizeAt(row);
     out.blocks = Math.ceil(out.size / 512);
     out.blockSize = BLOCK_SIZE;
-    out.mtimeSec = index.mtimeAt(row);
-    out.mtimeNs = index.field(row, Inode.mtimeNs);
-    out.atimeSec = out.mtimeSec;
-    out.atimeNs = out.mtimeNs;
-    out.ctimeSec = out.mtimeSec;
-    out.ctimeNs = out.mtimeNs;
+    const sec = index.mtimeAt(row);
+    const ns = words[row + MTIME_NS]!;
+    out.mtimeSec = sec;
+    out.mtimeNs = ns;
+    out.atimeSec = sec;
+    out.atimeNs = ns;
+    out.ctimeSec = sec;
+    out.ctimeNs = ns;
     return 0;
   }
 

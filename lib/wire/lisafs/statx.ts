@@ -1,7 +1,7 @@
 // Statx (144 bytes) and Inode (152) as they stand on the wire. Order of times: atime, btime, ctime, mtime; not the
 // kernel's 256-byte struct. LISAFS: statx.go Statx, message.go Inode; lisafs-wire section 3. Data plane.
 
-import { getI64, getU64, setI64, setU64 } from "../../base/bytes.ts";
+import { getI64, getU64 } from "../../base/bytes.ts";
 import { Errno } from "../../base/errno.ts";
 import type { Cursor } from "../cursor.ts";
 
@@ -33,33 +33,43 @@ export interface StatxFields {
   ctimeNs: number;
 }
 
-/** Writes a Statx at `at`: 144 bytes that the caller has made sure of. */
-export function setStatx(view: DataView, at: number, from: StatxFields): void {
-  view.setUint32(at, STATX_MASK, true);
-  view.setUint32(at + 4, from.blockSize, true);
-  setU64(view, at + 8, 0);
-  view.setUint32(at + 16, from.nlink, true);
-  view.setUint32(at + 20, from.uid, true);
-  view.setUint32(at + 24, from.gid, true);
-  view.setUint32(at + 28, from.mode & 0xffff, true);
-  setU64(view, at + 32, from.ino);
-  setU64(view, at + 40, from.size);
-  setU64(view, at + 48, from.blocks);
-  setU64(view, at + 56, 0);
-  setTime(view, at + 64, from.atimeSec, from.atimeNs);
-  setTime(view, at + 80, 0, 0);
-  setTime(view, at + 96, from.ctimeSec, from.ctimeNs);
-  setTime(view, at + 112, from.mtimeSec, from.mtimeNs);
-  view.setUint32(at + 128, from.rdevMajor, true);
-  view.setUint32(at + 132, from.rdevMinor, true);
-  view.setUint32(at + 136, from.devMajor, true);
-  view.setUint32(at + 140, from.devMinor, true);
+const TWO_32 = 0x1_0000_0000;
+
+/**
+ * A Statx being made, on the one data-plane thread. Filled as words and copied in one go: on the wire it may start at any
+ * byte, and stores to a typed array cost a fraction of DataView's while the code is not optimized yet, as in most of a start.
+ */
+const words = new Uint32Array(STATX_BYTES / 4);
+const wordBytes = new Uint8Array(words.buffer);
+words[0] = STATX_MASK;
+
+/** Writes a Statx at `at` of a buffer: 144 bytes that the caller has made sure of. Little-endian hosts only. */
+export function setStatx(out: Uint8Array, at: number, from: StatxFields): void {
+  words[1] = from.blockSize;
+  words[4] = from.nlink;
+  words[5] = from.uid;
+  words[6] = from.gid;
+  words[7] = from.mode & 0xffff;
+  setWords(8, from.ino);
+  setWords(10, from.size);
+  setWords(12, from.blocks);
+  setWords(16, from.atimeSec);
+  words[18] = from.atimeNs;
+  setWords(24, from.ctimeSec);
+  words[26] = from.ctimeNs;
+  setWords(28, from.mtimeSec);
+  words[30] = from.mtimeNs;
+  words[32] = from.rdevMajor;
+  words[33] = from.rdevMinor;
+  words[34] = from.devMajor;
+  words[35] = from.devMinor;
+  out.set(wordBytes, at);
 }
 
-function setTime(view: DataView, at: number, sec: number, nsec: number): void {
-  setI64(view, at, sec);
-  view.setUint32(at + 8, nsec, true);
-  view.setUint32(at + 12, 0, true);
+/** A safe integer of either sign as two words. */
+function setWords(at: number, value: number): void {
+  words[at] = value >>> 0;
+  words[at + 1] = value >= 0 && value < TWO_32 ? 0 : Math.floor(value / TWO_32);
 }
 
 /** Appends an Inode: u64 control FDID, Statx. 0, or -ENOBUFS when it does not fit. */
@@ -73,7 +83,7 @@ export function putStatx(cursor: Cursor, from: StatxFields): number {
   const at = cursor.offset;
   cursor.skip(STATX_BYTES);
   if (cursor.hasOverrun) return -Errno.ENOBUFS;
-  setStatx(cursor.view, at, from);
+  setStatx(cursor.buffer, at, from);
   return 0;
 }
 
