@@ -22,6 +22,8 @@ export interface ServeOptions {
   readonly channels?: number;
   readonly env?: Record<string, string>;
   readonly isReadOnly?: boolean;
+  /** Of an upper. */
+  readonly inodes?: number;
 }
 
 /** A temporary directory that goes with the test. */
@@ -71,10 +73,10 @@ export function serveHost(
   return { gofer, client: connect(t, gofer, options.channels ?? 1), directory };
 }
 
-/** An upper: an empty tmpfs of 64 MiB and 4,096 inodes. */
+/** An upper: an empty tmpfs of 64 MiB and, unless told otherwise, 4,096 inodes. */
 export function serveUpper(t: Teardown, options: ServeOptions = {}): Served {
   const directory = temporary(t);
-  const limits = { sizeBytes: 64 * 1024 * 1024, inodes: 4096, mode: 0o755 };
+  const limits = { sizeBytes: 64 * 1024 * 1024, inodes: options.inodes ?? 4096, mode: 0o755 };
   const source = writeMount(directory, "upper", { kind: "upper", ...limits });
   const mounts = [{ destination: "/", source, isReadOnly: options.isReadOnly ?? false }];
   const gofer = startGofer(t, mounts, { BURROW_STATE: directory, ...options.env });
