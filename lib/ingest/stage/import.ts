@@ -1,0 +1,121 @@
+// A stage as a layer: its manifest's files as entries, and a locator of kind "files", so that they are read in place, by range,
+// and checked like everything else. Nothing is copied. Control plane.
+
+import type { BlobRef } from "../../base/blob.ts";
+import type { Digest } from "../../base/digest.ts";
+import { BurrowError } from "../../base/error.ts";
+import { BLOCK_DIGESTS_OVER_BYTES, METADATA_MAX_BYTES } from "../../base/limits.ts";
+import { nameOf } from "../../base/name.ts";
+import type { LayerEntry } from "../../layer/entry.ts";
+import { digestOf } from "../../store/hash.ts";
+import { encodeFileLocator } from "../../store/locator-writer.ts";
+import { type OpenOptions, openOrigin } from "../../store/open.ts";
+import { type Backend, classOf } from "../../store/store.ts";
+import {
+  checkStagePath,
+  encodeManifest,
+  MANIFEST_NAME,
+  type Manifest,
+  type ManifestFile,
+  parseManifest,
+} from "./manifest.ts";
+import { hashStream, scanStage } from "./scan.ts";
+
+export interface ImportedStage {
+  readonly entries: LayerEntry[];
+  /** Bytes of the locator: keep it beside the index (cache.ts keepIndex). */
+  readonly locator: Buffer;
+  /** sha256 of the manifest: the version that is pinned. */
+  readonly digest: Digest;
+  /** Where the daemon reads the files: the origin of this stage's snapshot. */
+  readonly origin: string;
+  readonly bytes: number;
+}
+
+const FILE_MODE = 0o644;
+const DIRECTORY_MODE = 0o755;
+const LINK_MODE = 0o777;
+/** One read of a large file whose blocks a manifest does not give. */
+const READ_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Imports a stage from a directory or an http(s) prefix. Without a manifest a directory is scanned and hashed; an HTTP prefix
+ * must have one, since it can't be listed.
+ */
+export async function importStage(
+  source: string,
+  options: OpenOptions = {},
+): Promise<ImportedStage> {
+  const backend = openOrigin(source, options);
+  try {
+    const bytes = await manifestBytes(backend, source);
+    const manifest = parseManifest(bytes, source);
+    const files: BlobRef[] = [];
+    for (const file of manifest.files) files.push(await refOf(backend, file));
+    return {
+      entries: entriesOf(manifest, files),
+      locator: encodeFileLocator(
+        manifest.files.map(({ path, size, sha256 }) => ({ path, size, digest: sha256 })),
+      ),
+      digest: digestOf(bytes),
+      origin: source,
+      bytes: files.reduce((sum, file) => sum + file.size, 0),
+    };
+  } finally {
+    backend.close();
+  }
+}
+
+async function manifestBytes(backend: Backend, source: string): Promise<Uint8Array> {
+  try {
+    return await backend.get(MANIFEST_NAME, { maxBytes: METADATA_MAX_BYTES });
+  } catch (error) {
+    const isLocal = !/^https?:/.test(source);
+    if (classOf(error) === "notFound" && isLocal) return encodeManifest(await scanStage(source));
+    throw new BurrowError("BURROW_NOT_FOUND", `the stage has no readable ${MANIFEST_NAME}`, {
+      cause: error,
+      class: classOf(error),
+      context: { source },
+    });
+  }
+}
+
+/** The blob of a file. A large one without block digests is read once, and must be what the manifest says. */
+async function refOf(backend: Backend, file: ManifestFile): Promise<BlobRef> {
+  const { sha256: digest, size } = file;
+  if (size <= BLOCK_DIGESTS_OVER_BYTES) return { digest, size, blocks: [] };
+  if (file.blocks !== undefined) return { digest, size, blocks: file.blocks };
+  const ref = await hashStream(contentOf(backend, file));
+  if (ref.digest === digest) return ref;
+  throw new BurrowError(
+    "BURROW_DIGEST_MISMATCH",
+    "a file of the stage is not what its manifest says",
+    {
+      context: { path: file.path, source: backend.origin, expected: digest, actual: ref.digest },
+    },
+  );
+}
+
+async function* contentOf(backend: Backend, file: ManifestFile): AsyncIterable<Uint8Array> {
+  for (let offset = 0; offset < file.size; offset += READ_BYTES) {
+    const length = Math.min(READ_BYTES, file.size - offset);
+    yield await backend.get(file.path, { range: { offset, length } });
+  }
+}
+
+function entriesOf(manifest: Manifest, refs: readonly BlobRef[]): LayerEntry[] {
+  const common = (path: string, mode: number, mtimeSec = 0) => {
+    return { path: checkStagePath(path), mode, uid: 0, gid: 0, mtimeSec, mtimeNs: 0 };
+  };
+  return [
+    ...manifest.directories.map(({ path, mode, mtime }) => {
+      return { ...common(path, mode ?? DIRECTORY_MODE, mtime), type: "directory" } as const;
+    }),
+    ...manifest.files.map(({ path, mode, mtime }, i) => {
+      return { ...common(path, mode ?? FILE_MODE, mtime), type: "file", blob: refs[i]! } as const;
+    }),
+    ...manifest.symlinks.map(({ path, target }) => {
+      return { ...common(path, LINK_MODE), type: "symlink", target: nameOf(target) } as const;
+    }),
+  ];
+}
