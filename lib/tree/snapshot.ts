@@ -1,6 +1,7 @@
 // SnapshotTree: one immutable snapshot as a tree. Walk, stat, readdir and readlink are answered from the mapped index:
 // no I/O and nothing allocated. Inode numbers are rows of the index, so the tree is stateless. Data plane.
 
+import { StatxWord } from "../base/attr.ts";
 import { Errno } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
 import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
@@ -25,7 +26,14 @@ const MODE = Inode.mode >> 2;
 const NLINK = Inode.nlink >> 2;
 const UID = Inode.uid >> 2;
 const GID = Inode.gid >> 2;
+const MTIME = Inode.mtimeSec >> 2;
 const MTIME_NS = Inode.mtimeNs >> 2;
+
+function setTime(words: Uint32Array, at: number, low: number, high: number, ns: number): void {
+  words[at] = low;
+  words[at + 1] = high;
+  words[at + 2] = ns;
+}
 /** Handle of an open file that was donated (or is empty): nothing to give back. */
 const DONATED = 0;
 /** Handle of an open file that is read by block: the reader counts it. */
@@ -46,6 +54,7 @@ export class SnapshotTree implements Tree {
   readonly devMinor: number;
   readonly #index: Index;
   readonly #blobs: BlobReader;
+  readonly #number: number;
   readonly #inoBase: number;
   readonly #place: MutablePlace;
   #emptyFd = -1;
@@ -55,6 +64,7 @@ export class SnapshotTree implements Tree {
   constructor(number: number, index: Index, blobs: BlobReader) {
     this.#index = index;
     this.#blobs = blobs;
+    this.#number = number;
     this.#inoBase = number * SNAPSHOT_INO_STEP;
     this.devMinor = number + 1;
     this.rootIno = (this.#inoBase + 1) as Ino;
@@ -83,29 +93,29 @@ export class SnapshotTree implements Tree {
     const index = this.#index;
     const row = this.#row(ino);
     if (row < 0) return row;
-    const { words } = index;
-    const mode = words[row + MODE]!;
-    const isDirectory = (mode & S_IFMT) === S_IFDIR;
-    out.ino = ino;
-    out.devMajor = 0;
-    out.devMinor = this.devMinor;
-    out.mode = mode;
-    out.nlink = words[row + NLINK]!;
-    out.uid = words[row + UID]!;
-    out.gid = words[row + GID]!;
-    out.rdevMajor = 0;
-    out.rdevMinor = 0;
-    out.size = isDirectory ? BLOCK_SIZE : index.sizeAt(row);
-    out.blocks = Math.ceil(out.size / 512);
-    out.blockSize = BLOCK_SIZE;
-    const sec = index.mtimeAt(row);
-    const ns = words[row + MTIME_NS]!;
-    out.mtimeSec = sec;
-    out.mtimeNs = ns;
-    out.atimeSec = sec;
-    out.atimeNs = ns;
-    out.ctimeSec = sec;
-    out.ctimeNs = ns;
+    const from = index.words;
+    const to = out.words;
+    const mode = from[row + MODE]!;
+    to[StatxWord.blockSize] = BLOCK_SIZE;
+    to[StatxWord.mode] = mode;
+    to[StatxWord.nlink] = from[row + NLINK]!;
+    to[StatxWord.uid] = from[row + UID]!;
+    to[StatxWord.gid] = from[row + GID]!;
+    to[StatxWord.rdevMajor] = 0;
+    to[StatxWord.rdevMinor] = 0;
+    to[StatxWord.devMajor] = 0;
+    to[StatxWord.devMinor] = this.devMinor;
+    to[StatxWord.ino] = ino - this.#inoBase;
+    to[StatxWord.ino + 1] = this.#number;
+    const size = (mode & S_IFMT) === S_IFDIR ? BLOCK_SIZE : index.sizeAt(row);
+    out.size = size;
+    out.blocks = Math.ceil(size / 512);
+    const low = from[row + MTIME]!;
+    const high = from[row + MTIME + 1]!;
+    const ns = from[row + MTIME_NS]!;
+    setTime(to, StatxWord.atimeSec, low, high, ns);
+    setTime(to, StatxWord.ctimeSec, low, high, ns);
+    setTime(to, StatxWord.mtimeSec, low, high, ns);
     return 0;
   }
 

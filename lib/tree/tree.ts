@@ -4,32 +4,13 @@
 // MISS may only be returned before any side effect: the request is parked and run again from the start.
 // Concurrency guarantee of every method: none needed. All calls come from the one data-plane thread.
 
+import { Attr } from "../base/attr.ts";
 import type { Name } from "../base/name.ts";
+
+export { Attr };
 
 /** A file's identity in a tree: > 0, < 2^53, stable for the life of the tree. */
 export type Ino = number & { readonly __brand: "Ino" };
-
-/** Attributes of an inode. One object is reused for all calls: copy what you keep. */
-export class Attr {
-  ino = 0;
-  devMajor = 0;
-  devMinor = 0;
-  mode = 0;
-  nlink = 0;
-  uid = 0;
-  gid = 0;
-  rdevMajor = 0;
-  rdevMinor = 0;
-  size = 0;
-  blocks = 0;
-  blockSize = 4096;
-  atimeSec = 0;
-  atimeNs = 0;
-  mtimeSec = 0;
-  mtimeNs = 0;
-  ctimeSec = 0;
-  ctimeNs = 0;
-}
 
 /** Result of open: a handle for read, write and close, and a host FD to donate or -1. */
 export class OpenResult {

@@ -1,14 +1,14 @@
 // GoldenTree: the Tree contract over constants: the values of the recorded replies, whatever is asked. Its root is a file when
 // it is opened for writing, a directory when walked. Tests only.
 
-import {
+import type {
   Attr,
-  type DirentSink,
-  type Ino,
-  type OpenResult,
-  type SetAttrRequest,
-  type StatFs,
-  type WritableTree,
+  DirentSink,
+  Ino,
+  OpenResult,
+  SetAttrRequest,
+  StatFs,
+  WritableTree,
 } from "../../lib/tree/tree.ts";
 
 export const LINK_NAME = "ab";
@@ -40,7 +40,7 @@ export class GoldenTree implements WritableTree {
   release(): void {}
 
   getattr(ino: Ino, out: Attr): number {
-    Object.assign(out, new Attr());
+    out.words.fill(0, 1);
     out.ino = ino;
     out.mode = ino === LINK_INO ? S_IFLNK : this.mode;
     out.blockSize = 0x05060708;

@@ -1,22 +1,18 @@
 // What tests ask of a LISAFS server, by name: walk, open, read, … over a LisafsClient, with replies decoded. A helper throws
 // when the server answers an errno, unless it says that it returns one. Tests and benches only.
 
+import { STATX_BYTES } from "../../lib/base/attr.ts";
 import { errnoName } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
 import { Attr } from "../../lib/tree/tree.ts";
 import type { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid, midName } from "../../lib/wire/lisafs/mid.ts";
-import {
-  getStatx,
-  INODE_BYTES,
-  STATX_BYTES,
-  type StatxFields,
-} from "../../lib/wire/lisafs/statx.ts";
+import { getStatx, INODE_BYTES } from "../../lib/wire/lisafs/statx.ts";
 import type { LisafsClient, Reply } from "./lisafs-client.ts";
 
 export interface Inode {
   readonly fd: number;
-  readonly stat: StatxFields;
+  readonly stat: Attr;
 }
 
 export interface Dirent {
@@ -52,10 +48,9 @@ export function must(
   return reply;
 }
 
-export function statAt(payload: Buffer, at: number): StatxFields {
+export function statAt(payload: Buffer, at: number): Attr {
   const out = new Attr();
-  const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-  getStatx(view, at, out);
+  getStatx(payload, at, out);
   return out;
 }
 
@@ -91,16 +86,16 @@ export function walkTo(client: LisafsClient, path: string, from = client.rootFd)
   return inodes.at(-1)!.fd;
 }
 
-export function walkStat(client: LisafsClient, fd: number, ...names: string[]): StatxFields[] {
+export function walkStat(client: LisafsClient, fd: number, ...names: string[]): Attr[] {
   const { payload } = must(client, Mid.WalkStat, { fd, names });
-  const stats: StatxFields[] = [];
+  const stats: Attr[] = [];
   for (let i = 0; i < payload.readUInt16LE(0); i++) {
     stats.push(statAt(payload, 2 + i * STATX_BYTES));
   }
   return stats;
 }
 
-export function stat(client: LisafsClient, fd: number): StatxFields {
+export function stat(client: LisafsClient, fd: number): Attr {
   return statAt(must(client, Mid.FStat, { fd }).payload, 0);
 }
 
