@@ -2,7 +2,12 @@
 // connection, and ends when the last one is gone. docs/design/0001-threads.md says why one thread. Data plane.
 
 import { Errno, MISS } from "../base/errno.ts";
-import { MISS_DEADLINE_MS } from "../base/limits.ts";
+import {
+  CHANNELS_PER_CONNECTION_MAX,
+  CONNECTIONS_MAX,
+  MISS_DEADLINE_MS,
+  WAIT_WORDS_MAX,
+} from "../base/limits.ts";
 import type { Mailbox } from "../cache/mailbox.ts";
 import { Count, counters } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
@@ -34,6 +39,7 @@ export class Loop implements ConnectionHost {
   /** The mailbox of each connection that may miss. */
   readonly #mailboxOf = new Map<Connection, Mailbox>();
   #reruns = 0;
+  #added = 0;
 
   constructor(keeper: Keeper, log: LogLine) {
     this.#keeper = keeper;
@@ -41,12 +47,17 @@ export class Loop implements ConnectionHost {
     createWait();
   }
 
-  /** Serves a tree on a connected socket, which it takes: 0 or -errno. */
+  /**
+   * Serves a tree on a connected socket, which it takes: 0 or -errno. -EMFILE past CONNECTIONS_MAX: each has at least one
+   * channel, or its client could not mount. Every connection is added before run().
+   */
   add(index: number, socketFd: number, tree: Tree, isReadOnly: boolean, mailbox?: Mailbox): number {
+    if (this.#added === CONNECTIONS_MAX) return -Errno.EMFILE;
     const connection = new Connection(index, tree, isReadOnly, this);
     const socket = connection.listen(socketFd);
     if (typeof socket === "number") return socket;
     this.#connections.add(connection);
+    this.#added++;
     this.#sockets[socket.slot] = socket;
     counters[Count.connections]!++;
     if (mailbox !== undefined) {
@@ -97,6 +108,12 @@ export class Loop implements ConnectionHost {
   }
 
   // ConnectionHost.
+
+  /** The wait's words, less the doorbell, shared out: the first mounts must not leave the last without a channel. */
+  get channelsMax(): number {
+    const share = Math.floor((WAIT_WORDS_MAX - 1) / this.#added);
+    return Math.min(CHANNELS_PER_CONNECTION_MAX, share);
+  }
 
   dispatch(connection: Connection, from: Communicator, mid: number, payloadBytes: number): void {
     if (dispatch(connection, from, mid, payloadBytes, this.#log) !== MISS) return;

@@ -34,6 +34,7 @@ class MemoryCommunicator implements Communicator {
 
 const tree = new GoldenTree();
 const connection = new Connection(0, tree, false, {
+  channelsMax: 1,
   dispatch() {},
   addChannel() {},
   keepChannel() {},

@@ -4,10 +4,8 @@
 import { STATX_BYTES } from "../../lib/base/attr.ts";
 import { errnoName } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
-import { Attr } from "../../lib/tree/tree.ts";
 import type { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid, midName } from "../../lib/wire/lisafs/mid.ts";
-import { getStatx, INODE_BYTES } from "../../lib/wire/lisafs/statx.ts";
 import type { LisafsClient, Reply } from "./lisafs-client.ts";
 
 export interface Inode {
@@ -23,6 +21,9 @@ export interface Dirent {
   readonly type: number;
   readonly name: string;
 }
+
+const INODE_BYTES = 152;
+const STATX_BYTES = 144;
 
 /** The errno of a message, 0 when it went well. FDs that came are closed. */
 export function errnoOf(
@@ -48,10 +49,31 @@ export function must(
   return reply;
 }
 
-export function statAt(payload: Buffer, at: number): Attr {
-  const out = new Attr();
-  getStatx(payload, at, out);
-  return out;
+export function statAt(payload: Buffer, at: number): Stat {
+  const u32 = (offset: number) => payload.readUInt32LE(at + offset);
+  const u64 = (offset: number) => Number(payload.readBigUInt64LE(at + offset));
+  const i64 = (offset: number) => Number(payload.readBigInt64LE(at + offset));
+  return {
+    mask: u32(0),
+    blockSize: u32(4),
+    nlink: u32(16),
+    uid: u32(20),
+    gid: u32(24),
+    mode: payload.readUInt16LE(at + 28),
+    ino: u64(32),
+    size: u64(40),
+    blocks: u64(48),
+    atimeSec: i64(64),
+    atimeNs: u32(72),
+    ctimeSec: i64(96),
+    ctimeNs: u32(104),
+    mtimeSec: i64(112),
+    mtimeNs: u32(120),
+    rdevMajor: u32(128),
+    rdevMinor: u32(132),
+    devMajor: u32(136),
+    devMinor: u32(140),
+  };
 }
 
 export function inodeAt(payload: Buffer, at: number): Inode {

@@ -2,7 +2,7 @@
 // connection's state belongs to the data-plane thread. LISAFS: connection.go. Data plane.
 
 import { Errno } from "../../base/errno.ts";
-import { CHANNEL_WINDOW_BYTES, CHANNELS_PER_CONNECTION_MAX } from "../../base/limits.ts";
+import { CHANNEL_WINDOW_BYTES } from "../../base/limits.ts";
 import { native } from "../../sys/native.ts";
 import { Channel, makeFdSocket } from "../../transport/channel.ts";
 import type { Communicator, RequestSink } from "../../transport/communicator.ts";
@@ -12,6 +12,8 @@ import { FdTable } from "./fd-table.ts";
 
 /** What a connection needs of the process that it lives in. */
 export interface ConnectionHost {
+  /** Channels that each connection may open: at least 1. */
+  readonly channelsMax: number;
   /** Runs or parks a request. */
   dispatch(connection: Connection, from: Communicator, mid: number, payloadBytes: number): void;
   /** A channel was opened: the loop must know it by its slot. */
@@ -62,13 +64,13 @@ export class Connection implements RequestSink {
 
   /**
    * Opens one more channel and donates its memory and FD socket through `to`: the window's offset in the memory, or
-   * -ENOMEM when there are enough (the client takes that quietly; lisafs-wire section 2).
+   * -ENOMEM when there are enough (the client takes that quietly when it has got one; lisafs-wire section 2).
    */
   openChannel(to: Communicator): number {
     const number = this.#openedCount;
-    if (number >= CHANNELS_PER_CONNECTION_MAX) return -Errno.ENOMEM;
+    if (number >= this.#host.channelsMax) return -Errno.ENOMEM;
     if (this.#memoryFd < 0) {
-      const bytes = CHANNELS_PER_CONNECTION_MAX * CHANNEL_WINDOW_BYTES;
+      const bytes = this.#host.channelsMax * CHANNEL_WINDOW_BYTES;
       const memoryFd = native.memfd("burrow-channels", bytes);
       if (memoryFd < 0) return memoryFd;
       this.#memoryFd = memoryFd;
