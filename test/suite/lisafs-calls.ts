@@ -1,16 +1,38 @@
 // What tests ask of a LISAFS server, by name: walk, open, read, … over a LisafsClient, with replies decoded. A helper throws
 // when the server answers an errno, unless it says that it returns one. Tests and benches only.
 
-import { STATX_BYTES } from "../../lib/base/attr.ts";
 import { errnoName } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
 import type { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid, midName } from "../../lib/wire/lisafs/mid.ts";
 import type { LisafsClient, Reply } from "./lisafs-client.ts";
 
+/** Statx, 144 bytes: lisafs-wire section 3.1. Read without the server's code, so that a mistake in it shows. */
+export interface Stat {
+  readonly mask: number;
+  readonly blockSize: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mode: number;
+  readonly ino: number;
+  readonly size: number;
+  readonly blocks: number;
+  readonly atimeSec: number;
+  readonly atimeNs: number;
+  readonly ctimeSec: number;
+  readonly ctimeNs: number;
+  readonly mtimeSec: number;
+  readonly mtimeNs: number;
+  readonly rdevMajor: number;
+  readonly rdevMinor: number;
+  readonly devMajor: number;
+  readonly devMinor: number;
+}
+
 export interface Inode {
   readonly fd: number;
-  readonly stat: Attr;
+  readonly stat: Stat;
 }
 
 export interface Dirent {
@@ -108,16 +130,16 @@ export function walkTo(client: LisafsClient, path: string, from = client.rootFd)
   return inodes.at(-1)!.fd;
 }
 
-export function walkStat(client: LisafsClient, fd: number, ...names: string[]): Attr[] {
+export function walkStat(client: LisafsClient, fd: number, ...names: string[]): Stat[] {
   const { payload } = must(client, Mid.WalkStat, { fd, names });
-  const stats: Attr[] = [];
+  const stats: Stat[] = [];
   for (let i = 0; i < payload.readUInt16LE(0); i++) {
     stats.push(statAt(payload, 2 + i * STATX_BYTES));
   }
   return stats;
 }
 
-export function stat(client: LisafsClient, fd: number): Attr {
+export function stat(client: LisafsClient, fd: number): Stat {
   return statAt(must(client, Mid.FStat, { fd }).payload, 0);
 }
 
