@@ -490,7 +490,7 @@ static const char help[] =
     "  BURROW_STUB       what is started as the gofer     (burrow-stub beside this program)\n"
     "  BURROW_NODE       node, 20 or newer                (node in PATH)\n"
     "  BURROW_NODE_FLAGS more flags for node, split at spaces\n"
-    "  BURROW_GOFER      the server program               (dist/lib/gofer/main.js of the project)\n"
+    "  BURROW_GOFER      the server program               (dist/gofer.cjs of the project)\n"
     "  BURROW_STATE      mounts, the launcher's cache     (/var/lib/burrow)\n"
     "  BURROW_CACHE      blobs, the daemon's socket       (/var/cache/burrow)\n"
     "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
@@ -519,7 +519,7 @@ int main(int argc, char **argv) {
                                  text("%sSTUB to its path.", build));
         char *node = findProgram("BURROW_NODE", "node", NULL,
                                  "Install Node.js 20 or newer, or set BURROW_NODE to its path.");
-        const char *named = setting("BURROW_GOFER", text("%s/dist/lib/gofer/main.js", rootDir));
+        const char *named = setting("BURROW_GOFER", text("%s/dist/gofer.cjs", rootDir));
         char *gofer = realpath(named, NULL);
         if (!gofer || access(gofer, R_OK) != 0)
             fail("the server program isn't at %s: %s.\n  %sGOFER to its path.", named,

@@ -219,6 +219,20 @@ static bool sendAdopt(void) {
     return true;
 }
 
+/* The caller's NODE_* settings are not for the server: NODE_OPTIONS would run code in it, and reading NODE_EXTRA_CA_CERTS
+ * alone takes longer than its whole start. */
+static void forgetNodeSettings(void) {
+    for (char **entry = environ; *entry;) {
+        char *end = strncmp(*entry, "NODE_", 5) == 0 ? strchr(*entry, '=') : NULL;
+        char *name = end ? strndup(*entry, (size_t)(end - *entry)) : NULL;
+        if (name && unsetenv(name) == 0)
+            entry = environ; /* unsetenv has moved the rest. */
+        else
+            entry++;
+        free(name);
+    }
+}
+
 /* In the child: never returns. */
 static void becomeServer(int talk) {
     const char *node = getenv("BURROW_NODE"), *program = getenv("BURROW_GOFER");
@@ -241,6 +255,7 @@ static void becomeServer(int talk) {
         _exit(127);
     sigprocmask(SIG_SETMASK, &callersMask, NULL);
     setenv("BURROW_ADOPT_FD", "3", 1);
+    forgetNodeSettings();
     execv(argv[0], argv);
     complain("the server can't be run (BURROW_NODE)", strerror(errno));
     _exit(127);
