@@ -10,6 +10,7 @@ import {
   type Ino,
   O_WRONLY,
   OpenResult,
+  SetAttrRequest,
   type Tree,
   type WritableTree,
 } from "../../lib/tree/tree.ts";
@@ -177,4 +178,24 @@ export function contents(tree: Tree, ino: Ino): { read: Buffer; donated: Buffer 
 /** The open FDs of this process. */
 export function openFds(): number {
   return readdirSync("/proc/self/fd").length;
+}
+
+/** Changes attributes by a handle or, with -1, by the inode: the request with what failed in it. */
+export function setattr(
+  tree: WritableTree,
+  ino: number,
+  mask: number,
+  fields: Partial<SetAttrRequest>,
+  handle = -1,
+) {
+  const request = Object.assign(new SetAttrRequest(), { ...fields, mask });
+  must(tree.setattr(ino as Ino, handle, request), "setattr");
+  return request;
+}
+
+/** Runs `action` with the Inos of paths, whose references it gives back. */
+export function at(tree: WritableTree, paths: string[], action: (...inos: Ino[]) => void): void {
+  const inos = paths.map((path) => must(walk(tree, path), path));
+  action(...inos);
+  for (const ino of inos) tree.release(ino);
 }

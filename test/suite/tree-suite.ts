@@ -16,6 +16,7 @@ import {
   type Tree,
   type WritableTree,
 } from "../../lib/tree/tree.ts";
+import { attrBehaviours } from "./tree-attr-suite.ts";
 import { type Behaviour, refused, type TreeCan } from "./tree-behaviour.ts";
 import {
   attrAt,
@@ -72,7 +73,7 @@ export function suiteFixture(can: TreeCan): FixtureEntry[] {
 
 /** Runs every behaviour that `can` allows, each on a tree of its own. */
 export function treeSuite(label: string, make: MakeTree, can: TreeCan): void {
-  for (const { name, needs = [], run } of [...readBehaviours, ...writeBehaviours]) {
+  for (const { name, needs = [], run } of BEHAVIOURS) {
     if (!needs.every((need) => can[need] === true)) continue;
     void t.test(`${label}: ${name}`, async (t) => {
       const fds = openFds();
@@ -332,3 +333,5 @@ const readBehaviours: readonly Behaviour[] = [
     },
   },
 ];
+
+const BEHAVIOURS = [...readBehaviours, ...writeBehaviours, ...attrBehaviours];
