@@ -1,5 +1,7 @@
 // Directories of a host tree: listing by getdents64 through one bounded buffer. Cookies are ordinals, since a
 // position of the host is 64 bits (a hash on ext4) and would not fit a number. Data plane.
+//
+// A dentry that another file system is mounted on is listed with the inode number beneath the mount, as by Linux.
 
 import { latin1At } from "../base/bytes.ts";
 import { OPEN_DIRS_MAX } from "../base/limits.ts";
