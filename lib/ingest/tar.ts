@@ -1,0 +1,301 @@
+// Tar archives to layer entries: headers by tar-stream (ustar, GNU and PAX names), judgement ours. An archive is hostile until
+// shown otherwise: nothing is written but through the sink, and what doesn't describe one plain tree below its root is refused
+// with BURROW_BAD_ARCHIVE. Control plane.
+
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import { type Extract, type ExtractEvents, extract } from "tar-stream";
+import { assert } from "../base/assert.ts";
+import { BurrowError } from "../base/error.ts";
+import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, SYMLINK_MAX_BYTES } from "../base/limits.ts";
+import { checkName, showName } from "../base/name.ts";
+import type { LayerEntry } from "../layer/entry.ts";
+import type { BlobSink } from "../store/blob-sink.ts";
+import { decompressed, kindOf, MAGIC_BYTES } from "./decompress.ts";
+import { EntryTree, plainPath, Refusal } from "./entry-tree.ts";
+import { addContent } from "./sink.ts";
+import { type Attributes, readHeader, type TarHeader } from "./tar-header.ts";
+
+export interface TarOptions {
+  readonly sink: BlobSink;
+  /** What errors call the archive. */
+  readonly name: string;
+  /** "oci": `.wh.NAME` and `.wh..wh..opq` are whiteouts and opaque marks; "none" (as if missing): files like others. */
+  readonly whiteouts?: "oci" | "none";
+  /** Device nodes: "refuse" (as if missing), or "skip" and tell onSkip. A sandbox gets its /dev from its sentry. */
+  readonly devices?: "refuse" | "skip";
+  /** Where an entry goes, by its latin1 path and type; undefined leaves it out. Targets of hard links pass through it too. */
+  readonly mapPath?: (path: string, type: LayerEntry["type"]) => string | undefined;
+  /** Called for each entry as it is taken, for progress. */
+  readonly onEntry?: (entry: LayerEntry) => void;
+  readonly onSkip?: (path: string, why: string) => void;
+  /** Lower bounds than limits.ts has: entries, and bytes of the archive after decompression. */
+  readonly maxEntries?: number;
+  readonly maxBytes?: number;
+}
+
+type Content = ExtractEvents["entry"][1];
+
+const BLOCK = 512;
+const OCI_PREFIX = ".wh.";
+/** OCI image-spec layer.md "opaque whiteout". Other names that start with ".wh..wh." are left-overs of aufs. */
+const OCI_OPAQUE = ".wh..wh..opq";
+const OCI_RESERVED = ".wh..wh.";
+
+/**
+ * The entries of a tar: a file's path (compressed or not, as its first bytes say) or a stream of tar bytes, which is destroyed
+ * at the end. Content goes to the sink as it is read; entries come out after the last byte was judged, each path once.
+ *
+ * A path that comes twice: two directories are one with the later's attributes; two files or symlinks with the same content are
+ * one, the later; anything else is refused. A hard link takes its target's attributes; one to a symlink is a copy of it.
+ *
+ * Names are bytes. tar-stream gives those of PAX records as UTF-8 text, so such a record that is not UTF-8 is refused.
+ */
+export async function* importTar(
+  source: string | Readable,
+  options: TarOptions,
+): AsyncIterable<LayerEntry> {
+  const reader = new TarReader(options);
+  await reader.read(typeof source === "string" ? await openArchive(source, options.name) : source);
+  yield* reader.tree.entries();
+}
+
+/** One reading of one archive. */
+class TarReader {
+  readonly tree = new EntryTree();
+  readonly #options: TarOptions;
+  readonly #maxEntries: number;
+  readonly #maxBytes: number;
+  #entryCount = 0;
+  /** Where the last entry's content ends, padding included. */
+  #contentEnd = 0;
+
+  constructor(options: TarOptions) {
+    this.#options = options;
+    this.#maxEntries = options.maxEntries ?? ARCHIVE_ENTRIES_MAX;
+    this.#maxBytes = options.maxBytes ?? ARCHIVE_BYTES_MAX;
+  }
+
+  async read(source: Readable): Promise<void> {
+    // Names as latin1 are names as bytes. The option is not in tar-stream's types.
+    const options = { filenameEncoding: "latin1", highWaterMark: 1 << 20 };
+    const tar = extract(options);
+    const feed = new Feed(source, tar, this.#maxBytes);
+    let failure: unknown;
+    tar.on("error", (error: unknown) => {
+      failure = error;
+    });
+    try {
+      for await (const entry of tar) await this.#take(entry);
+    } catch (error) {
+      throw error === failure ? this.#explained(feed.failure ?? error) : error;
+    } finally {
+      source.destroy();
+    }
+    await feed.ended;
+    if (feed.failure !== undefined) throw this.#explained(feed.failure);
+    if (!feed.endsInZeros || feed.byteCount < this.#contentEnd + BLOCK) {
+      throw this.#bad("the archive is cut: its end mark is missing");
+    }
+  }
+
+  /** An error of the source or of tar-stream, as ours. */
+  #explained(cause: unknown): unknown {
+    if (cause instanceof BurrowError) {
+      return cause.context["archive"] === undefined ? this.#bad(cause.message) : cause;
+    }
+    const context = { archive: this.#options.name };
+    if (cause instanceof Error && "syscall" in cause) {
+      return new BurrowError("BURROW_IO", "can't read the archive", { cause, context });
+    }
+    const text = cause instanceof Error ? cause.message : String(cause);
+    const why =
+      text === "Unexpected end of data" ? "the archive is cut" : `it is no good tar: ${text}`;
+    return new BurrowError("BURROW_BAD_ARCHIVE", why, { cause, context });
+  }
+
+  #bad(why: string, entry?: string): BurrowError {
+    const archive = this.#options.name;
+    const context = entry === undefined ? { archive } : { archive, entry: showName(entry) };
+    return new BurrowError("BURROW_BAD_ARCHIVE", why, { context });
+  }
+
+  async #take(entry: Content): Promise<void> {
+    const raw = entry.header.name;
+    if (++this.#entryCount > this.#maxEntries) {
+      throw this.#bad(`it has over ${this.#maxEntries} entries`, raw);
+    }
+    const header = readHeader(entry.header);
+    if (typeof header === "string") throw this.#bad(header, raw);
+    const { size, contentOffset } = header;
+    if (size > this.#maxBytes) throw this.#bad(`it claims ${size} bytes`, header.name);
+    this.#contentEnd = contentOffset + Math.ceil(size / BLOCK) * BLOCK;
+    const type = typeOf(header);
+    const path = this.#place(header.name, type, header.name);
+    if (path === undefined) entry.resume();
+    const result = path === undefined ? undefined : await this.#taken(path, type, header, entry);
+    if (result instanceof Refusal) throw this.#bad(result.why, header.name);
+    if (result !== undefined) this.#options.onEntry?.(result);
+  }
+
+  /** Where a path of the archive lies in the layer; undefined when mapPath leaves it out. */
+  #place(text: string, type: LayerEntry["type"], entry: string): string | undefined {
+    const { mapPath } = this.#options;
+    const plain = plainPath(text);
+    const mapped = plain instanceof Refusal || mapPath === undefined ? plain : mapPath(plain, type);
+    const path = typeof mapped === "string" && mapPath !== undefined ? plainPath(mapped) : mapped;
+    if (path instanceof Refusal) throw this.#bad(path.why, entry);
+    return path;
+  }
+
+  /** Takes an entry to its path: what was taken, why not, or nothing when it was skipped. */
+  async #taken(
+    path: string,
+    type: LayerEntry["type"],
+    header: TarHeader,
+    entry: Content,
+  ): Promise<LayerEntry | Refusal | undefined> {
+    const { size, linkname, attributes } = header;
+    if (type === "file" && (header.type === "file" || header.type === "contiguous-file")) {
+      if (this.#options.whiteouts === "oci" && lastName(path).startsWith(OCI_PREFIX)) {
+        return this.#takeWhiteout(path, attributes, entry);
+      }
+      const blob = await addContent(this.#options.sink, bytesOf(entry), size, (actual) =>
+        this.#bad(`its size is ${size} bytes in its header and ${actual} in fact`, path),
+      );
+      return this.#added({ type: "file", path, ...attributes, blob });
+    }
+    if (size !== 0)
+      return new Refusal(`it is a ${header.type} and claims ${size} bytes of content`);
+    switch (header.type) {
+      case "directory":
+      case "file":
+        return this.#added({ type: "directory", path, ...attributes });
+      case "fifo":
+        return this.#added({ type: "fifo", path, ...attributes });
+      case "symlink":
+        if (linkname === "" || linkname.length > SYMLINK_MAX_BYTES || linkname.includes("\0")) {
+          return new Refusal("its target is not allowed");
+        }
+        return this.#added({ type: "symlink", path, ...attributes, target: linkname });
+      case "link": {
+        const target = this.#place(linkname, "file", path);
+        return target === undefined
+          ? new Refusal("its target is left out")
+          : this.tree.link(path, target);
+      }
+      case "character-device":
+      case "block-device":
+        if (this.#options.devices !== "skip") return new Refusal(`it is a ${header.type}`);
+        this.#options.onSkip?.(path, `it is a ${header.type}`);
+        return undefined;
+      default:
+        return new Refusal(`it is a ${header.type}, which no layer can hold`);
+    }
+  }
+
+  #added(entry: LayerEntry): LayerEntry | Refusal {
+    return this.tree.add(entry) ?? entry;
+  }
+
+  #takeWhiteout(
+    name: string,
+    attributes: Attributes,
+    entry: Content,
+  ): LayerEntry | Refusal | undefined {
+    entry.resume();
+    const last = lastName(name);
+    const directory = name.slice(0, Math.max(0, name.length - last.length - 1));
+    if (last === OCI_OPAQUE) return this.tree.markOpaque(directory);
+    if (last.startsWith(OCI_RESERVED)) {
+      this.#options.onSkip?.(name, "it is a left-over of aufs");
+      return undefined;
+    }
+    const hidden = last.slice(OCI_PREFIX.length);
+    if (checkName(hidden) < 0) return new Refusal("it is a whiteout of a name that is not allowed");
+    const path = directory === "" ? hidden : `${directory}/${hidden}`;
+    return this.#added({ type: "whiteout", path, ...attributes });
+  }
+}
+
+/** What the entry of a header is in a layer; hard links are files, and so is what will be refused. */
+function typeOf({ type, name, size }: TarHeader): LayerEntry["type"] {
+  if (type === "directory" || type === "symlink" || type === "fifo") return type;
+  // Before ustar a directory was an empty file with a slash at its end; PAX names may still be.
+  return type === "file" && size === 0 && name.endsWith("/") ? "directory" : "file";
+}
+
+/** An entry's content as tar-stream gives it: pieces of the source's buffers, which nothing writes to again. */
+async function* bytesOf(entry: Content): AsyncIterable<Uint8Array> {
+  for await (const chunk of entry) {
+    assert(chunk instanceof Uint8Array, "tar-stream yields bytes");
+    yield chunk;
+  }
+}
+
+function lastName(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** Pumps a source into tar-stream, counts its bytes and watches how they end. */
+class Feed {
+  readonly ended: Promise<void>;
+  byteCount = 0;
+  failure: unknown;
+  readonly #tar: Extract;
+  #tail = Buffer.alloc(0);
+  #wake: (() => void) | undefined;
+
+  constructor(source: Readable, tar: Extract, maxBytes: number) {
+    this.#tar = tar;
+    const wake = () => this.#wake?.();
+    tar.on("drain", wake);
+    tar.on("close", () => {
+      source.destroy();
+      wake();
+    });
+    this.ended = this.#pump(source, maxBytes);
+  }
+
+  get endsInZeros(): boolean {
+    return this.#tail.length === BLOCK && this.#tail.every((byte) => byte === 0);
+  }
+
+  async #pump(source: Readable, maxBytes: number): Promise<void> {
+    try {
+      for await (const chunk of source) {
+        const bytes: Buffer = chunk;
+        this.byteCount += bytes.length;
+        if (this.byteCount > maxBytes) {
+          throw new BurrowError("BURROW_BAD_ARCHIVE", `the archive is over ${maxBytes} bytes`);
+        }
+        this.#tail = Buffer.concat([this.#tail, bytes.subarray(-BLOCK)]).subarray(-BLOCK);
+        if (this.#tar.destroyed) return;
+        if (this.#tar.write(bytes)) continue;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      this.#tar.end(null);
+    } catch (error) {
+      // When tar-stream was closed first, the source was destroyed for that and has nothing to say.
+      if (this.#tar.destroyed) return;
+      this.failure = error;
+      this.#tar.destroy(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+}
+
+async function openArchive(path: string, name: string): Promise<Readable> {
+  const start = Buffer.alloc(MAGIC_BYTES);
+  try {
+    await using file = await open(path, "r");
+    await file.read(start, 0, MAGIC_BYTES, 0);
+  } catch (cause) {
+    const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    const code = isMissing ? "BURROW_NOT_FOUND" : "BURROW_IO";
+    throw new BurrowError(code, `can't read ${path}`, { cause, context: { archive: name } });
+  }
+  return decompressed(createReadStream(path, { highWaterMark: 1 << 20 }), kindOf(start), name);
+}
