@@ -9,7 +9,7 @@ import type { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid, midName } from "../../lib/wire/lisafs/mid.ts";
 import { errnoOf, must, openPath, stat, walkTo } from "../suite/lisafs-calls.ts";
 import { type LisafsClient, PAYLOAD_MAX } from "../suite/lisafs-client.ts";
-import { onBothPathways, serveHost, serveUpper } from "../suite/served.ts";
+import { onBothPathways, serveHost, serveUpper, serveView } from "../suite/served.ts";
 
 const UNKNOWN = 123_456;
 
@@ -88,6 +88,7 @@ function readRows({ root, file, link, openFile, openDirectory }: Held): Row[] {
     [Mid.FGetXattr, { fd: UNKNOWN, name: "user.a" }, Errno.EBADF, "unknown FDID"],
     [Mid.FGetXattr, { fd: file, name: "user.a" }, Errno.ENODATA, "no such attribute"],
     [Mid.FGetXattr, { fd: file, name: "" }, Errno.EINVAL, "an empty name"],
+    [Mid.FSync, { fds: [0] }, Errno.EBADF, "FDID 0"],
     [Mid.FGetXattr, { fd: file, name: "x".repeat(256) }, Errno.ERANGE, "a long name"],
     [Mid.FListXattr, { fd: UNKNOWN }, Errno.EBADF, "unknown FDID"],
     [Mid.Connect, { fd: UNKNOWN }, Errno.EBADF, "unknown FDID"],
@@ -218,6 +219,13 @@ test("every message that changes anything is EROFS on a read-only mount", (t) =>
 test("a host directory is EROFS even when the bundle says that it may be written", (t) => {
   const { client } = serveHost(t, build, { isReadOnly: false });
   check(t, client, mutatingRows(hold(client), Errno.EROFS));
+  t.end();
+});
+
+test("bad requests to a view are answered as the table says", (t) => {
+  const { client } = serveView(t, { "d/e": "/", f: "content", l: "-> f" });
+  const held = hold(client);
+  check(t, client, [...readRows(held), ...mutatingRows(held, Errno.EROFS)]);
   t.end();
 });
 

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type GoferMount, GoferProcess, writeMount } from "./gofer-process.ts";
 import { LisafsClient } from "./lisafs-client.ts";
+import { type Files, makeView } from "./view-cache.ts";
 
 /** The part of tap's Test that fixtures need. */
 export interface Teardown {
@@ -79,6 +80,20 @@ export function serveUpper(t: Teardown, options: ServeOptions = {}): Served {
   const limits = { sizeBytes: 64 * 1024 * 1024, inodes: options.inodes ?? 4096, mode: 0o755 };
   const source = writeMount(directory, "upper", { kind: "upper", ...limits });
   const mounts = [{ destination: "/", source, isReadOnly: options.isReadOnly ?? false }];
+  const gofer = startGofer(t, mounts, { BURROW_STATE: directory, ...options.env });
+  return { gofer, client: connect(t, gofer, options.channels ?? 1), directory };
+}
+
+/** A view of one snapshot whose blobs, but for those of the paths in `missing`, are in the cache. No daemon. */
+export function serveView(
+  t: Teardown,
+  files: Files,
+  missing: readonly string[] = [],
+  options: ServeOptions = {},
+): Served {
+  const directory = temporary(t);
+  const source = makeView(directory, files, missing);
+  const mounts = [{ destination: "/", source, isReadOnly: true }];
   const gofer = startGofer(t, mounts, { BURROW_STATE: directory, ...options.env });
   return { gofer, client: connect(t, gofer, options.channels ?? 1), directory };
 }

@@ -16,7 +16,7 @@ const xattrText = Buffer.from(xattrBytes.buffer);
 
 /** Ino of a control or open FDID; -EBADF. */
 function inoOf(connection: Connection, fdid: number): number {
-  return connection.fds.open(fdid)?.ino ?? connection.fds.control(fdid);
+  return connection.fds.open(fdid)?.ino ?? connection.fds.liveControl(fdid);
 }
 
 export const fStat: Handler = (connection, request, reply) => {

@@ -78,6 +78,16 @@ export class FdTable {
     return fd.kind === FdKind.control ? fd.ino : -Errno.EINVAL;
   }
 
+  /**
+   * As control(), for messages that ask the tree nothing of the inode: over a stateless tree too, a number that is no inode's is
+   * -EBADF.
+   */
+  liveControl(fdid: number): number {
+    const ino = this.control(fdid);
+    if (ino < 0 || !this.#tree.isStateless) return ino;
+    return this.#tree.acquire(ino as Ino) < 0 ? -Errno.EBADF : ino;
+  }
+
   /** The open FD of an FDID, or undefined: then errnoOfOpen says why. */
   open(fdid: number): Fd | undefined {
     const fd = this.#fds.get(fdid);
@@ -86,7 +96,7 @@ export class FdTable {
 
   /** Why open() gave nothing: -EINVAL for a control FD, -EBADF for an unknown one. */
   errnoOfOpen(fdid: number): number {
-    return this.control(fdid) > 0 ? -Errno.EINVAL : -Errno.EBADF;
+    return this.liveControl(fdid) > 0 ? -Errno.EINVAL : -Errno.EBADF;
   }
 
   /** Closes an FDID. Unknown ones are ignored, as the protocol asks. */

@@ -120,12 +120,12 @@ export const bindAt: Handler = (connection, request) => {
 };
 
 export const connect: Handler = (connection, request) => {
-  const ino = connection.fds.control(request.fd);
+  const ino = connection.fds.liveControl(request.fd);
   return ino < 0 ? ino : -Errno.EPERM;
 };
 
 /** There are no bound sockets, so no FDID is one. */
 export const onBoundSocket: Handler = (connection, request) =>
-  connection.fds.open(request.fd) !== undefined || connection.fds.control(request.fd) > 0
-    ? -Errno.EINVAL
-    : -Errno.EBADF;
+  connection.fds.open(request.fd) === undefined
+    ? connection.fds.errnoOfOpen(request.fd)
+    : -Errno.EINVAL;

@@ -1,0 +1,62 @@
+// ViewCache: a cache directory made by hand, with a snapshot in it and the blobs that a test wants there, and a mount.json of a
+// view over it. No daemon, no store. Tests and benches only.
+
+import { createHash } from "node:crypto";
+import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Digest } from "../../lib/base/digest.ts";
+import { CACHE_FOLDERS, type CacheFolder, cachePath } from "../../lib/cache/layout.ts";
+import { setSeal } from "../../lib/cache/seal.ts";
+import type { LayerEntry } from "../../lib/layer/entry.ts";
+import { IndexKind } from "../../lib/layer/format.ts";
+import { writeIndex } from "../../lib/layer/writer.ts";
+import { writeMount } from "./gofer-process.ts";
+
+/** Path to content, or to a target after "-> ", or "/" for a directory. */
+export type Files = Readonly<Record<string, string | Uint8Array>>;
+
+const common = { uid: 0, gid: 0, mtimeSec: 1_700_000_000, mtimeNs: 5 };
+
+function digestOf(bytes: Uint8Array): Digest {
+  return createHash("sha256").update(bytes).digest("hex") as Digest;
+}
+
+/** Puts a sealed object into a cache. */
+function putSealed(cache: string, folder: CacheFolder, bytes: Uint8Array): Digest {
+  const digest = digestOf(bytes);
+  const path = cachePath(cache, folder, digest);
+  mkdirSync(dirname(path), { recursive: true });
+  const fd = openSync(path, "w", 0o444);
+  writeSync(fd, bytes);
+  setSeal(fd, digest);
+  closeSync(fd);
+  return digest;
+}
+
+function entryOf(path: string, content: string | Uint8Array): LayerEntry {
+  const text = typeof content === "string" ? content : "";
+  if (text === "/") return { ...common, path, mode: 0o755, type: "directory" };
+  if (text.startsWith("-> ")) {
+    return { ...common, path, mode: 0o777, type: "symlink", target: text.slice(3) };
+  }
+  const bytes = Buffer.from(content);
+  const blob = { digest: digestOf(bytes), size: bytes.length, blocks: [] };
+  return { ...common, path, mode: 0o644, type: "file", blob };
+}
+
+/**
+ * Makes DIRECTORY/cache with the snapshot of `files` and the blobs of those not in `missing`, and DIRECTORY/mounts/view: the
+ * mount's source, when DIRECTORY is BURROW_STATE.
+ */
+export function makeView(directory: string, files: Files, missing: readonly string[] = []): string {
+  const cache = join(directory, "cache");
+  for (const folder of CACHE_FOLDERS) mkdirSync(join(cache, folder), { recursive: true });
+  const entries = Object.entries(files).map(([path, content]) => entryOf(path, content));
+  for (const [path, content] of Object.entries(files)) {
+    const isFile = entries.find((entry) => entry.path === path)!.type === "file";
+    if (isFile && !missing.includes(path)) putSealed(cache, "blobs", Buffer.from(content));
+  }
+  const snapshot = putSealed(cache, "indexes", writeIndex(IndexKind.snapshot, entries));
+  const base = { snapshot, origin: join(directory, "store") };
+  return writeMount(directory, "view", { kind: "view", cache, base, grafts: [] });
+}
