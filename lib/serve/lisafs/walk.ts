@@ -80,8 +80,8 @@ export const walk: Handler = (connection, request, reply) => {
       break;
     }
     const outcome = ino < 0 ? ino : putWalked(connection, ino as Ino, reply);
-    if (outcome < 0) return undoWalk(connection, reply, start, count, outcome);
-    count++;
+    if (outcome < 0) return undoWalk(connection, count, outcome);
+    minted[count++] = mintedFdid;
     if ((attr.mode & S_IFMT) === S_IFLNK && i + 1 < request.nameCount) {
       status = WalkStatus.symlink;
       break;
@@ -94,7 +94,11 @@ export const walk: Handler = (connection, request, reply) => {
   return 0;
 };
 
-/** Appends the Inode of a walked-to ino with a control FDID of its own; fills `attr`. */
+/** Control FDIDs of the walk under way, and the last of them. */
+const minted: number[] = [];
+let mintedFdid = 0;
+
+/** Appends the Inode of a walked-to ino with a control FDID of its own, `mintedFdid`; fills `attr`. */
 function putWalked(connection: Connection, ino: Ino, reply: Cursor): number {
   const failed = connection.tree.getattr(ino, attr);
   if (failed < 0) {
@@ -103,26 +107,15 @@ function putWalked(connection: Connection, ino: Ino, reply: Cursor): number {
   }
   const fdid = connection.fds.mintControl(ino);
   if (fdid < 0) return fdid;
+  mintedFdid = fdid;
   if (putInode(reply, fdid, attr) === 0) return 0;
   connection.fds.close(fdid);
   return -Errno.EIO;
 }
 
-/** Closes the control FDs of a walk that fails half-way: nothing leaks into the client's table. */
-function undoWalk(
-  c: Connection,
-  reply: Cursor,
-  start: number,
-  count: number,
-  errno: number,
-): number {
-  if (!c.tree.isStateless) {
-    const bytes = 152;
-    for (let i = 0; i < count; i++) {
-      const fdid = reply.view.getUint32(start + 3 + i * bytes, true);
-      c.fds.close(fdid + reply.view.getUint32(start + 7 + i * bytes, true) * 2 ** 32);
-    }
-  }
+/** Closes the first `count` control FDs of a walk that fails half-way. Not read back from the reply: the client may rewrite that. */
+function undoWalk(connection: Connection, count: number, errno: number): number {
+  for (let i = 0; i < count; i++) connection.fds.close(minted[i]!);
   return errno;
 }
 
