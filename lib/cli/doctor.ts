@@ -19,7 +19,10 @@ interface Finding {
 export function addDoctor(program: Command): void {
   addCommonOptions(program.command("doctor"))
     .description("say what this machine lacks and how to get it")
-    .addHelpText("after", "\nExits 0 when sandboxes can run, 1 otherwise.\n\nExample:\n  burrow doctor --json")
+    .addHelpText(
+      "after",
+      "\nExits 0 when sandboxes can run, 1 otherwise.\n\nExample:\n  burrow doctor --json",
+    )
     .action((options: Record<string, never>) => {
       const context = contextOf(options);
       const findings = diagnose(context);
@@ -31,7 +34,9 @@ export function addDoctor(program: Command): void {
 
 function show(findings: readonly Finding[]): string {
   const rows = findings.map(({ name, state, detail }) => [state, name, detail]);
-  const advice = findings.filter((finding) => finding.advice !== undefined && finding.state !== "ok");
+  const advice = findings.filter(
+    (finding) => finding.advice !== undefined && finding.state !== "ok",
+  );
   const lines = advice.map(({ name, advice: text }) => `  ${name}: ${text}`);
   return lines.length === 0 ? table(rows) : `${table(rows)}\n\nWhat to do:\n${lines.join("\n")}`;
 }
@@ -56,13 +61,23 @@ export function diagnose(context: Context): Finding[] {
 function node(): Finding {
   const isFit = Number(process.versions.node.split(".")[0]) >= 20;
   const detail = `Node.js ${process.versions.node}`;
-  return { name: "node", state: isFit ? "ok" : "missing", detail, advice: "install Node.js 20 or later" };
+  return {
+    name: "node",
+    state: isFit ? "ok" : "missing",
+    detail,
+    advice: "install Node.js 20 or later",
+  };
 }
 
 function platform(): Finding {
   const isFit = process.platform === "linux" && process.arch === "x64";
   const detail = `${process.platform} ${process.arch}`;
-  return { name: "platform", state: isFit ? "ok" : "missing", detail, advice: "use Linux on x86-64" };
+  return {
+    name: "platform",
+    state: isFit ? "ok" : "missing",
+    detail,
+    advice: "use Linux on x86-64",
+  };
 }
 
 function built(): Finding {
@@ -70,12 +85,21 @@ function built(): Finding {
     (name) => !existsSync(join(NATIVE_DIRECTORY, name)),
   );
   const isBuilt = missing.length === 0;
-  const detail = isBuilt ? "addon, launcher and stub are built" : `not built: ${missing.join(", ")}`;
+  const detail = isBuilt
+    ? "addon, launcher and stub are built"
+    : `not built: ${missing.join(", ")}`;
   return { name: "native", state: isBuilt ? "ok" : "missing", detail, advice: "npm run build" };
 }
 
-function program(name: string, path: string | undefined, advice: string, worst: Finding["state"]): Finding {
-  const candidates = path ? [path] : (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name));
+function program(
+  name: string,
+  path: string | undefined,
+  advice: string,
+  worst: Finding["state"],
+): Finding {
+  const candidates = path
+    ? [path]
+    : (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name));
   const found = candidates.find((candidate) => {
     try {
       accessSync(candidate, constants.X_OK);
@@ -90,7 +114,10 @@ function program(name: string, path: string | undefined, advice: string, worst: 
 
 function versionOf(runsc: string): string {
   try {
-    const output = execFileSync(runsc, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const output = execFileSync(runsc, ["--version"], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
     return ` (${output.split("\n")[0]?.replace("runsc version ", "") ?? ""})`;
   } catch {
     return " (does not answer --version)";
@@ -113,7 +140,12 @@ function ptrace(): Finding {
   }
   const isFit = scope !== "3";
   const advice = "sysctl kernel.yama.ptrace_scope=1 (3 can only be undone by a restart)";
-  return { name: "ptrace", state: isFit ? "ok" : "missing", detail: `ptrace_scope ${scope}`, advice };
+  return {
+    name: "ptrace",
+    state: isFit ? "ok" : "missing",
+    detail: `ptrace_scope ${scope}`,
+    advice,
+  };
 }
 
 /** futex_waitv came with Linux 5.16. */
@@ -143,5 +175,10 @@ function folder(name: string, path: string): Finding {
 function fuse(): Finding {
   const isThere = existsSync("/dev/fuse");
   const advice = "modprobe fuse; nothing needs it yet, the debugging mount will";
-  return { name: "fuse", state: isThere ? "ok" : "limited", detail: isThere ? "/dev/fuse" : "no /dev/fuse", advice };
+  return {
+    name: "fuse",
+    state: isThere ? "ok" : "limited",
+    detail: isThere ? "/dev/fuse" : "no /dev/fuse",
+    advice,
+  };
 }

@@ -36,8 +36,18 @@ export function ociSpec(query: QuerySpec): unknown {
     hostname: query.hostname,
     mounts: [
       { destination: "/proc", type: "proc", source: "proc" },
-      { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755", "size=65536k"] },
-      { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"] },
+      {
+        destination: "/dev",
+        type: "tmpfs",
+        source: "tmpfs",
+        options: ["nosuid", "mode=755", "size=65536k"],
+      },
+      {
+        destination: "/sys",
+        type: "sysfs",
+        source: "sysfs",
+        options: ["nosuid", "noexec", "nodev", "ro"],
+      },
       { destination: "/tmp", type: "bind", source: query.tmp, options: ["rbind", "rw"] },
       ...Object.entries(query.binds).map(([destination, source]) => ({
         destination,

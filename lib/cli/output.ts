@@ -62,7 +62,12 @@ export function table(rows: readonly (readonly string[])[]): string {
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
   }
   return rows
-    .map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd())
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i]!))
+        .join("  ")
+        .trimEnd(),
+    )
     .join("\n");
 }
 
@@ -71,7 +76,9 @@ export function report(error: unknown, isJson: boolean): number {
   const code = error instanceof BurrowError ? error.code : "BURROW_INTERNAL";
   if (isJson) {
     const context = error instanceof BurrowError ? error.context : {};
-    process.stderr.write(`${JSON.stringify({ error: { code, message: explain(error), context } })}\n`);
+    process.stderr.write(
+      `${JSON.stringify({ error: { code, message: explain(error), context } })}\n`,
+    );
   } else {
     process.stderr.write(`burrow: ${explain(error)} (${code})\n`);
     if (!(error instanceof BurrowError) && error instanceof Error && process.env["BURROW_DEBUG"]) {

@@ -65,13 +65,16 @@ function writeMount(state: string, id: string, description: unknown): string {
   const folder = mountDirectory(state, id);
   const aside = join(state, "mounts", `.${id}.new`);
   mkdirSync(aside, { recursive: true, mode: 0o755 });
-  writeFileSync(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`, { mode: 0o644 });
+  writeFileSync(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`, {
+    mode: 0o644,
+  });
   renameSync(aside, folder);
   return folder;
 }
 
 export function removeMounts(context: Context, id: string): void {
-  for (const each of [id, `${id}-tmp`]) rmSync(mountDirectory(context.state, each), { recursive: true, force: true });
+  for (const each of [id, `${id}-tmp`])
+    rmSync(mountDirectory(context.state, each), { recursive: true, force: true });
 }
 
 const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i;
@@ -79,9 +82,14 @@ const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i;
 /** "64M" in bytes: powers of 1024, as tmpfs takes them. BURROW_USAGE. */
 export function parseSize(text: string, option: string): number {
   const match = SIZE.exec(text);
-  const bytes = match ? Number(match[1]) * 1024 ** " KMGT".indexOf((match[2] || " ").toUpperCase()) : 0;
+  const bytes = match
+    ? Number(match[1]) * 1024 ** " KMGT".indexOf((match[2] || " ").toUpperCase())
+    : 0;
   if (!match || !Number.isSafeInteger(Math.floor(bytes)) || bytes < 4096) {
-    throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no size; say e.g. 64M, at least 4K`);
+    throw new BurrowError(
+      "BURROW_USAGE",
+      `${option}: "${text}" is no size; say e.g. 64M, at least 4K`,
+    );
   }
   return Math.floor(bytes);
 }
@@ -90,4 +98,3 @@ export function parseSize(text: string, option: string): number {
 export function inodesFor(sizeBytes: number): number {
   return Math.max(1024, Math.floor(sizeBytes / (16 * 1024)));
 }
-

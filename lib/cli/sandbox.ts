@@ -1,7 +1,15 @@
 // Sandbox: one run of a bundle under burrow-runsc: started, waited for, signals passed on, everything removed. Control plane.
 
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { BurrowError } from "../base/error.ts";
@@ -29,7 +37,10 @@ export interface SandboxResult {
 const FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
 
 /** Runs the bundle to its end. Ctrl-C reaches runsc through the terminal; other signals are passed on. */
-export async function runSandbox(context: Context, options: SandboxOptions): Promise<SandboxResult> {
+export async function runSandbox(
+  context: Context,
+  options: SandboxOptions,
+): Promise<SandboxResult> {
   const launcher = join(NATIVE_DIRECTORY, "burrow-runsc");
   if (!existsSync(launcher)) {
     throw new BurrowError("BURROW_NOT_FOUND", `${launcher} is not built; run: npm run build`);
@@ -64,7 +75,9 @@ export async function runSandbox(context: Context, options: SandboxOptions): Pro
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
-      child.once("exit", (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? "SIGKILL"]));
+      child.once("exit", (code, signal) =>
+        resolve(code ?? 128 + constants.signals[signal ?? "SIGKILL"]),
+      );
     });
     const bytes = readFileSync(countersPath);
     const counters = new Float64Array(COUNTER_COUNT);

@@ -1,0 +1,67 @@
+// burrow bundle: an OCI bundle for burrow-runsc, docker or containerd, whose mounts stay until they are removed. Control plane.
+
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Command } from "commander";
+import { showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { isMountId } from "../gofer/mount.ts";
+import { type Context, contextOf } from "./context.ts";
+import { ociSpec } from "./oci-spec.ts";
+import { print } from "./output.ts";
+import { addQueryOptions, prepare, type QueryOptions } from "./prepare.ts";
+import { newRunId, removeMounts } from "./query.ts";
+
+interface BundleOptions extends QueryOptions {
+  id?: string;
+  tty?: boolean;
+}
+
+const EXAMPLES = `
+Start it with: burrow-runsc run --bundle DIR ID   (the same BURROW_STATE and BURROW_CACHE)
+When it is no longer used: burrow bundle-rm ID
+
+Example:
+  burrow bundle --base sha256:… --env sha256:… /tmp/query -- python3 -c 'import pandas'`;
+
+export function addBundle(program: Command): void {
+  addQueryOptions(program.command("bundle"))
+    .description("write an OCI bundle")
+    .argument("<dir>", "folder for config.json; made when it is missing")
+    .argument("<command...>", "after --")
+    .option("--id ID", "name of its mounts (default: a new one)")
+    .option("--tty", "the command has a terminal")
+    .passThroughOptions()
+    .addHelpText("after", EXAMPLES)
+    .action(async (dir: string, command: string[], options: BundleOptions) => {
+      await bundle(contextOf(options), dir, command, options);
+    });
+  program
+    .command("bundle-rm")
+    .description("remove the mounts of a bundle")
+    .argument("<id>")
+    .option("--state DIR", "as given to burrow bundle")
+    .action((id: string, options: { state?: string }) => {
+      if (!isMountId(id)) throw new BurrowError("BURROW_USAGE", `"${id}" is no mount id`);
+      removeMounts(contextOf(options), id);
+    });
+}
+
+async function bundle(
+  context: Context,
+  dir: string,
+  command: string[],
+  options: BundleOptions,
+): Promise<void> {
+  const id = options.id ?? newRunId();
+  if (!isMountId(id)) throw new BurrowError("BURROW_USAGE", `--id: "${id}" is no mount id`);
+  const path = join(resolve(dir), "config.json");
+  if (existsSync(path))
+    throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
+  const prepared = await prepare(context, id, options);
+  mkdirSync(resolve(dir), { recursive: true });
+  const spec = ociSpec(prepared.spec(command, options.tty === true));
+  writeFileSync(path, `${JSON.stringify(spec, null, 2)}\n`);
+  const snapshots = prepared.snapshots.map(showDigest);
+  print(context.isJson, { id, bundle: resolve(dir), snapshots, mounts: prepared.mounts }, id);
+}

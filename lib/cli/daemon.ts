@@ -1,0 +1,72 @@
+// burrow daemon start | stop | status. Control plane.
+
+import type { Command } from "commander";
+import { daemonStatus, stopDaemon } from "../cache/client.ts";
+import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
+import { runDaemon } from "../daemon/supervisor.ts";
+import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
+import { print } from "./output.ts";
+import { parseSize } from "./query.ts";
+
+interface StartOptions {
+  idle: string;
+  limit?: string;
+  background: boolean;
+  suspect?: boolean;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+One daemon serves one cache directory. It is started by whoever needs it and ends when it is idle; under a service
+manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the next one.
+
+Example:
+  burrow daemon start --cache /var/cache/burrow --idle 0`;
+
+export function addDaemon(program: Command): void {
+  const daemon = program.command("daemon").description("the fetcher of this node");
+  addCommonOptions(daemon.command("start"))
+    .description("serve the cache in the foreground until idle or told to end")
+    .option(
+      "--idle SECONDS",
+      "end after this long without work; 0: never",
+      String(DAEMON_DEFAULTS.idleMs / 1000),
+    )
+    .option("--limit SIZE", "evict the oldest files past this size (default: no limit)")
+    .option("--no-background", "fetch only the blocks of large files that are asked for")
+    .option("--suspect", "verify every cached file again before it is used")
+    .addHelpText("after", EXAMPLES)
+    .action(async (options: StartOptions) => {
+      const context = contextOf(options);
+      makeFolders(context.state);
+      const config = daemonConfig({
+        cache: context.cache,
+        state: context.state,
+        idleMs: Math.round(Number(options.idle) * 1000),
+        limitBytes: options.limit === undefined ? 0 : parseSize(options.limit, "--limit"),
+        background: options.background,
+        suspect: options.suspect === true,
+      });
+      process.exitCode = await runDaemon(config, (event, facts) => {
+        process.stderr.write(
+          `${JSON.stringify({ time: new Date().toISOString(), event, ...facts })}\n`,
+        );
+      });
+    });
+  addCommonOptions(daemon.command("stop"))
+    .description("end the daemon of the cache, if one runs")
+    .action(async (options) => {
+      const context = contextOf(options);
+      const wasUp = await stopDaemon(context.cache);
+      print(context.isJson, { stopped: wasUp }, wasUp ? "stopped" : "none runs");
+    });
+  addCommonOptions(daemon.command("status"))
+    .description("what the daemon of the cache has done; exits 1 when none runs")
+    .action(async (options) => {
+      const context = contextOf(options);
+      const status = await daemonStatus(context.cache);
+      const text = status === undefined ? "none runs" : JSON.stringify(status, null, 2);
+      print(context.isJson, status ?? null, text);
+      if (status === undefined) process.exitCode = 1;
+    });
+}

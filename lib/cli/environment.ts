@@ -1,0 +1,93 @@
+// Environment manifests and import notes in a store: what a snapshot was made of, and which layer a source became, so that nothing
+// is imported twice. JSON objects beside the layers, never needed to serve. docs/format/store.md. Control plane.
+
+import { createHash } from "node:crypto";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { objectPath } from "../store/layout.ts";
+import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
+
+export const ENVIRONMENT_FORMAT = 1;
+const JSON_MAX_BYTES = 64 * 1024 * 1024;
+
+export interface EnvironmentPackage {
+  readonly name: string;
+  readonly version: string;
+  readonly build: string;
+  readonly subdir: string;
+  readonly url: string;
+  readonly sha256: string;
+  readonly layer: string;
+}
+
+/** What `burrow env create` keeps of an environment, under the digest of its snapshot. */
+export interface Environment {
+  readonly format: typeof ENVIRONMENT_FORMAT;
+  readonly prefix: string;
+  readonly python: string | null;
+  readonly packages: readonly EnvironmentPackage[];
+  /** Paths below the prefix that several packages have: the last package's file is served. */
+  readonly clobbers: readonly { path: string; winner: string; losers: readonly string[] }[];
+}
+
+async function getJson(store: Backend, path: string): Promise<unknown> {
+  try {
+    return JSON.parse(
+      (await store.get(path, { maxBytes: JSON_MAX_BYTES })).toString("utf8"),
+    ) as unknown;
+  } catch (error) {
+    if (classOf(error) === "notFound") return undefined;
+    throw error;
+  }
+}
+
+/** The environment of a snapshot. BURROW_NOT_FOUND when the snapshot is none of an environment. */
+export async function readEnvironment(store: Backend, snapshot: Digest): Promise<Environment> {
+  const value = (await getJson(store, objectPath("environments", snapshot))) as
+    | Environment
+    | undefined;
+  if (value === undefined || value.format !== ENVIRONMENT_FORMAT) {
+    throw new BurrowError("BURROW_NOT_FOUND", `no environment ${showDigest(snapshot)}`, {
+      context: { store: store.origin },
+    });
+  }
+  return value;
+}
+
+export async function writeEnvironment(
+  store: WritableBackend,
+  snapshot: Digest,
+  environment: Environment,
+): Promise<void> {
+  const bytes = Buffer.from(`${JSON.stringify(environment)}\n`);
+  await store.put(objectPath("environments", snapshot), bytes);
+}
+
+/** Where the note about an imported source lies: `parts` are all that its layer depends on. */
+function notePath(parts: readonly string[]): string {
+  const key = createHash("sha256").update(JSON.stringify(parts)).digest("hex") as Digest;
+  return `imports/${key.slice(0, 2)}/${key}`;
+}
+
+/** The layer that a source became, and what was noted with it; undefined when it must be imported. */
+export async function findImport<T>(
+  store: Backend,
+  parts: readonly string[],
+): Promise<{ layer: Digest; facts: T } | undefined> {
+  const value = (await getJson(store, notePath(parts))) as { layer: string; facts: T } | undefined;
+  const layer = value === undefined ? undefined : parseDigest(value.layer);
+  if (value === undefined || layer === undefined) return undefined;
+  return (await store.has(objectPath("locators", layer)))
+    ? { layer, facts: value.facts }
+    : undefined;
+}
+
+export async function noteImport(
+  store: WritableBackend,
+  parts: readonly string[],
+  layer: Digest,
+  facts: unknown,
+): Promise<void> {
+  const bytes = Buffer.from(`${JSON.stringify({ layer: showDigest(layer), facts })}\n`);
+  await store.put(notePath(parts), bytes);
+}

@@ -1,0 +1,219 @@
+// burrow layer import | show | ls: directories, tars and Debian packages into layers of a store. Control plane.
+
+import { createHash } from "node:crypto";
+import { createReadStream, statSync } from "node:fs";
+import { basename } from "node:path";
+import type { Command } from "commander";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { showName } from "../base/name.ts";
+import { importDeb } from "../ingest/deb.ts";
+import { importDirectory } from "../ingest/dir.ts";
+import { importTar } from "../ingest/tar.ts";
+import type { LayerEntry } from "../layer/entry.ts";
+import { IndexKind } from "../layer/format.ts";
+import { faultOf, Index } from "../layer/index.ts";
+import { entriesOf, mergeLayers } from "../layer/merge.ts";
+import { writeIndex } from "../layer/writer.ts";
+import { KnownBlobs } from "../store/known.ts";
+import { objectPath } from "../store/layout.ts";
+import { openOrigin, openStore } from "../store/open.ts";
+import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
+import type { Backend, WritableBackend } from "../store/store.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { findImport, noteImport } from "./environment.ts";
+import { Progress, print, showBytes, table } from "./output.ts";
+
+interface ImportOptions {
+  snapshot?: boolean;
+  mergedUsr?: boolean;
+  quiet?: boolean;
+}
+
+export function addLayer(program: Command): void {
+  const layer = program.command("layer").description("make and inspect layers");
+  addCommonOptions(layer.command("import"))
+    .argument(
+      "<source...>",
+      "directories, .tar[.gz|.zst|.bz2|.xz] archives or .deb packages, lowest first",
+    )
+    .description("turn file trees into layers of the store; print a digest for each")
+    .option(
+      "--snapshot",
+      "merge them into one snapshot (a base for burrow run) and print its digest",
+    )
+    .option("--quiet", "no progress")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  burrow layer import rootfs.tar.zst\n  burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb",
+    )
+    .action(async (sources: string[], options: ImportOptions & { json?: boolean }) => {
+      await importLayers(contextOf(options), sources, options);
+    });
+  addCommonOptions(layer.command("show"))
+    .argument("<digest>", "a layer or snapshot")
+    .argument("[path]", "only what lies below this path")
+    .description("list what is in a layer or snapshot")
+    .addHelpText("after", "\nExample:\n  burrow layer show sha256:… usr/bin")
+    .action(async (digest: string, path: string | undefined, options) => {
+      await showLayer(contextOf(options), digest, path ?? "");
+    });
+  addCommonOptions(layer.command("ls"))
+    .description("list the layers and snapshots of the store")
+    .action(async (options) => {
+      await listLayers(contextOf(options));
+    });
+}
+
+/** What an import depends on besides its entries: the source's own digest for a file, nothing for a directory. */
+async function sourceKey(source: string): Promise<string[] | undefined> {
+  if (statSync(source).isDirectory()) return undefined;
+  const hash = createHash("sha256");
+  for await (const bytes of createReadStream(source, { highWaterMark: 1 << 20 }))
+    hash.update(bytes as Buffer);
+  return [source.endsWith(".deb") ? "deb" : "tar", hash.digest("hex")];
+}
+
+async function collect(
+  source: string,
+  sink: PackWriter,
+  progress: Progress,
+): Promise<LayerEntry[]> {
+  const entries: LayerEntry[] = [];
+  const name = basename(source);
+  const stream = statSync(source).isDirectory()
+    ? importDirectory(source, { sink })
+    : source.endsWith(".deb")
+      ? importDeb(source, { sink })
+      : importTar(source, { sink, name });
+  for await (const entry of stream) {
+    entries.push(entry);
+    const { blobs, contentBytes } = sink.counts;
+    progress.update(
+      `${name}: ${entries.length} entries, ${blobs} files, ${showBytes(contentBytes)}`,
+    );
+  }
+  return entries;
+}
+
+/** Imports one source unless the store has its layer already. */
+export async function importSource(
+  store: WritableBackend,
+  known: KnownBlobs,
+  source: string,
+  progress: Progress,
+): Promise<Digest> {
+  let key: string[] | undefined;
+  try {
+    key = await sourceKey(source);
+  } catch (cause) {
+    throw new BurrowError("BURROW_NOT_FOUND", `can't read ${source}`, { cause });
+  }
+  const found = key === undefined ? undefined : await findImport(store, key);
+  if (found !== undefined) return found.layer;
+  const writer = await openPackWriter(store, { known });
+  const entries = await collect(source, writer, progress);
+  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  if (key !== undefined) await noteImport(store, key, digest, {});
+  const { contentBytes, storedBytes, deduped } = writer.counts;
+  const kept = `${showBytes(contentBytes)} in ${showBytes(storedBytes)}, ${deduped} files known`;
+  progress.line(`${basename(source)}: ${entries.length} entries, ${kept}`);
+  return digest;
+}
+
+/** Merges layers, lowest first, into a snapshot of the store. */
+export async function makeSnapshot(
+  store: WritableBackend,
+  known: KnownBlobs,
+  layers: readonly Digest[],
+): Promise<Digest> {
+  const stack = [];
+  for (const layer of layers)
+    stack.push({ entries: entriesOf(await readIndex(store, layer)), at: "" });
+  const writer = await openPackWriter(store, { known });
+  const bytes = writeIndex(IndexKind.snapshot, mergeLayers(stack));
+  return (await writer.writeSnapshot(bytes, layers)).digest;
+}
+
+export async function readIndex(store: Backend, digest: Digest): Promise<Index> {
+  const bytes = await store.get(objectPath("indexes", digest));
+  const fault = faultOf(bytes);
+  if (fault === undefined) return new Index(bytes);
+  throw new BurrowError("BURROW_BAD_INDEX", `${showDigest(digest)}: ${fault}`, {
+    context: { store: store.origin },
+  });
+}
+
+async function importLayers(
+  context: Context,
+  sources: string[],
+  options: ImportOptions,
+): Promise<void> {
+  const store = await openStore(context.store);
+  const known = await KnownBlobs.load(store);
+  const progress = new Progress(options.quiet === true);
+  const layers: Digest[] = [];
+  for (const source of sources) layers.push(await importSource(store, known, source, progress));
+  const named = options.snapshot ? [await makeSnapshot(store, known, layers)] : layers;
+  progress.end();
+  const text = named.map(showDigest);
+  print(
+    context.isJson,
+    options.snapshot ? { snapshot: text[0] } : { layers: text },
+    text.join("\n"),
+  );
+}
+
+function digestArgument(text: string): Digest {
+  const digest = parseDigest(text);
+  if (digest !== undefined) return digest;
+  throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; say sha256:<64 hex digits>`);
+}
+
+const TYPES = { file: "-", directory: "d", symlink: "l", fifo: "p", whiteout: "w" };
+
+function line(entry: LayerEntry): string[] {
+  const size = entry.type === "file" ? String(entry.blob.size) : "";
+  const target = entry.type === "symlink" ? ` -> ${showName(entry.target)}` : "";
+  const mode = `${TYPES[entry.type]}${entry.mode.toString(8).padStart(4, "0")}`;
+  return [mode, `${entry.uid}:${entry.gid}`, size, `${showName(entry.path) || "."}${target}`];
+}
+
+async function showLayer(context: Context, text: string, below: string): Promise<void> {
+  const index = await readIndex(openOrigin(context.store), digestArgument(text));
+  const path = Buffer.from(below.replace(/^\/+|\/+$/g, "")).toString("latin1");
+  const entries = [...entriesOf(index)].filter(
+    (entry) => path === "" || entry.path === path || entry.path.startsWith(`${path}/`),
+  );
+  const plain = entries.map((entry) => ({
+    path: showName(entry.path),
+    type: entry.type,
+    mode: entry.mode,
+    uid: entry.uid,
+    gid: entry.gid,
+    ...(entry.type === "file" ? { size: entry.blob.size, sha256: entry.blob.digest } : {}),
+    ...(entry.type === "symlink" ? { target: showName(entry.target) } : {}),
+  }));
+  print(context.isJson, plain, table(entries.map(line)));
+}
+
+async function listLayers(context: Context): Promise<void> {
+  const store = await openStore(context.store);
+  const rows: { digest: string; kind: string; inodes: number; bytes: number }[] = [];
+  for await (const path of store.list("indexes")) {
+    const digest = parseDigest(basename(path));
+    if (digest === undefined) continue;
+    const index = await readIndex(store, digest);
+    let bytes = 0;
+    for (let row = 0; row < index.blobCount; row++) bytes += index.blobSize(row);
+    const kind = index.kind === IndexKind.snapshot ? "snapshot" : "layer";
+    rows.push({ digest: showDigest(digest), kind, inodes: index.inodeCount, bytes });
+  }
+  const cells = rows.map(({ digest, kind, inodes, bytes }) => [
+    digest,
+    kind,
+    String(inodes),
+    showBytes(bytes),
+  ]);
+  print(context.isJson, rows, table([["digest", "kind", "inodes", "content"], ...cells]));
+}

@@ -1,0 +1,173 @@
+// Prepare: everything that must be true before a sandbox starts: snapshots named, their indexes in the cache, stages listed, the
+// daemon up, mounts and bundle written. Shared by run and bundle. Control plane.
+
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { type Digest, parseDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { ensureIndex, openCache } from "../cache/cache.ts";
+import { ensureDaemon } from "../cache/client.ts";
+import { KnownBlobs } from "../store/known.ts";
+import { openOrigin, openStore } from "../store/open.ts";
+import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
+import { createEnvironment } from "./env.ts";
+import { readEnvironment } from "./environment.ts";
+import { importSource, makeSnapshot } from "./layer.ts";
+import type { QuerySpec } from "./oci-spec.ts";
+import { Progress } from "./output.ts";
+import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
+import { importStageIndex } from "./stage.ts";
+
+/** What run and bundle take. */
+export interface QueryOptions {
+  base: string;
+  env?: string;
+  stage: string[];
+  bind: string[];
+  setEnv: string[];
+  tmpSize: string;
+  cwd: string;
+  user: string;
+  memory?: string;
+  json?: boolean;
+}
+
+const collect = (value: string, all: string[]) => [...all, value];
+
+export function addQueryOptions(command: Command): Command {
+  return addCommonOptions(command)
+    .requiredOption(
+      "--base BASE",
+      "root file system: a snapshot's digest, or a directory, tar or .deb to import",
+    )
+    .option(
+      "--env ENV",
+      "conda environment: a snapshot's digest, or an @EXPLICIT lock to create it from",
+    )
+    .option(
+      "--stage NAME=SOURCE",
+      "serve a directory or http(s) stage read-only at /stage/NAME",
+      collect,
+      [],
+    )
+    .option("--bind PATH=SOURCE", "pass a host directory through, read-only, at PATH", collect, [])
+    .option("-e, --set-env NAME=VALUE", "set a variable of the command's environment", collect, [])
+    .option("--tmp-size SIZE", "quota of /tmp, e.g. 64M", "256M")
+    .option("--cwd DIR", "working directory", "/")
+    .option("--user UID[:GID]", "user of the command", "65534:65534")
+    .option("--memory SIZE", "memory limit of the sandbox (needs cgroups)");
+}
+
+export interface Prepared {
+  readonly mounts: QueryMounts;
+  /** Snapshots of the view, the base first. */
+  readonly snapshots: readonly Digest[];
+  spec(command: readonly string[], isTerminal: boolean): QuerySpec;
+}
+
+/** "NAME=VALUE" at its first "=". */
+function pair(text: string, option: string): [string, string] {
+  const at = text.indexOf("=");
+  if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
+  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" has no NAME=VALUE`);
+}
+
+/** The base: a digest is looked for in the store; anything else is imported. */
+async function resolveBase(context: Context, base: string, progress: Progress): Promise<Source> {
+  const digest = parseDigest(base);
+  if (digest !== undefined) return { snapshot: digest, origin: context.store };
+  if (!existsSync(base)) {
+    throw new BurrowError("BURROW_USAGE", `--base ${base} is no digest and no file or directory`);
+  }
+  const store = await openStore(context.store);
+  const known = await KnownBlobs.load(store);
+  const layer = await importSource(store, known, base, progress);
+  return { snapshot: await makeSnapshot(store, known, [layer]), origin: context.store };
+}
+
+/** The environment's snapshot and prefix: a lock is made into one first. */
+async function resolveEnv(context: Context, env: string, progress: Progress) {
+  const digest = parseDigest(env);
+  if (digest === undefined && !existsSync(env)) {
+    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
+  }
+  const snapshot = digest ?? (await createEnvironment(context, env, {}, progress)).snapshot;
+  const { prefix } = await readEnvironment(openOrigin(context.store), snapshot);
+  return { snapshot, origin: context.store, at: prefix };
+}
+
+export async function prepare(
+  context: Context,
+  id: string,
+  options: QueryOptions,
+): Promise<Prepared> {
+  const progress = new Progress(options.json === true);
+  makeFolders(context.state, join(context.state, "mounts"));
+  const cache = openCache(context.cache);
+  const sizeBytes = parseSize(options.tmpSize, "--tmp-size");
+  const [uid, gid] = parseUser(options.user);
+  const variables = Object.fromEntries(options.setEnv.map((text) => pair(text, "--set-env")));
+  const base = await resolveBase(context, options.base, progress);
+  const env =
+    options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
+  await ensureIndex(cache, base.origin, base.snapshot);
+  if (env !== undefined) await ensureIndex(cache, env.origin, env.snapshot);
+  const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
+  for (const text of options.stage) {
+    const [name, source] = pair(text, "--stage");
+    const origin = asOrigin(source);
+    grafts.push({ snapshot: await importStageIndex(cache, origin), origin, at: `/stage/${name}` });
+  }
+  progress.end();
+  await ensureDaemon({ cache: context.cache, state: context.state });
+  const upper = { sizeBytes, inodes: inodesFor(sizeBytes) };
+  const mounts = writeMounts(context, id, base, grafts, upper);
+  const binds = Object.fromEntries(options.bind.map((text) => bindOf(text)));
+  const memory =
+    options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
+  return {
+    mounts,
+    snapshots: [base.snapshot, ...grafts.map((graft) => graft.snapshot)],
+    spec: (command, isTerminal) => ({
+      command,
+      env: { ...environmentOf(env?.at), ...variables },
+      cwd: options.cwd,
+      uid,
+      gid,
+      isTerminal,
+      hostname: "burrow",
+      root: mounts.root,
+      tmp: mounts.tmp,
+      binds,
+      ...memory,
+    }),
+  };
+}
+
+function bindOf(text: string): [string, string] {
+  const [path, source] = pair(text, "--bind");
+  if (!path.startsWith("/"))
+    throw new BurrowError("BURROW_USAGE", `--bind: ${path} is no absolute path`);
+  if (!existsSync(source))
+    throw new BurrowError("BURROW_USAGE", `--bind: ${source} does not exist`);
+  if (!statSync(source).isDirectory() && !statSync(source).isFile()) {
+    throw new BurrowError("BURROW_USAGE", `--bind: ${source} is no directory or file`);
+  }
+  return [path, asOrigin(source)];
+}
+
+function parseUser(text: string): [number, number] {
+  const match = /^(\d{1,9})(?::(\d{1,9}))?$/.exec(text);
+  if (match) return [Number(match[1]), Number(match[2] ?? match[1])];
+  throw new BurrowError("BURROW_USAGE", `--user: "${text}" is no UID[:GID]`);
+}
+
+/** The variables that a query starts with: what activating the environment would set, without its scripts. */
+function environmentOf(prefix: string | undefined): Record<string, string> {
+  const system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  const common = { HOME: "/tmp", LANG: "C.UTF-8", PYTHONDONTWRITEBYTECODE: "1", TMPDIR: "/tmp" };
+  if (prefix === undefined) return { PATH: system, ...common };
+  const activated = { CONDA_PREFIX: prefix, CONDA_DEFAULT_ENV: prefix, CONDA_SHLVL: "1" };
+  return { PATH: `${prefix}/bin:${system}`, ...common, ...activated };
+}

@@ -1,0 +1,153 @@
+// burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
+
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Command } from "commander";
+import type { Digest } from "../base/digest.ts";
+import { daemonStatus } from "../cache/client.ts";
+import { cachePath } from "../cache/layout.ts";
+import { Index } from "../layer/index.ts";
+import { Count, showCounters } from "../serve/counters.ts";
+import { type Context, contextOf } from "./context.ts";
+import { ociSpec } from "./oci-spec.ts";
+import { showBytes, table } from "./output.ts";
+import { addQueryOptions, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
+import { newRunId, removeMounts } from "./query.ts";
+import { runSandbox, type SandboxResult } from "./sandbox.ts";
+
+interface RunOptions extends QueryOptions {
+  platform?: string;
+  network: string;
+  runscFlag: string[];
+  stats?: boolean;
+  statsFile?: string;
+}
+
+const EXAMPLES = `
+The command's exit code is passed on. It runs without capabilities, with a read-only root and /tmp of its own.
+
+Examples:
+  burrow run --base rootfs.tar -- /bin/ls /
+  burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
+  burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py`;
+
+export function addRun(program: Command): void {
+  addQueryOptions(program.command("run"))
+    .description("run a command in a sandbox")
+    .argument("<command...>", "after --")
+    .option("--platform NAME", "runsc's platform: systrap, ptrace or kvm (default: runsc's own)")
+    .option("--network KIND", "runsc's network: none, sandbox or host", "none")
+    .option(
+      "--runsc-flag FLAG",
+      "one more global flag for runsc",
+      (flag, all: string[]) => [...all, flag],
+      [],
+    )
+    .option("--stats", "print what the run took to stderr")
+    .option("--stats-file FILE", "write the same as JSON")
+    .passThroughOptions()
+    .addHelpText("after", EXAMPLES)
+    .action(async (command: string[], options: RunOptions) => {
+      process.exitCode = await run(contextOf(options), command, options);
+    });
+}
+
+async function run(context: Context, command: string[], options: RunOptions): Promise<number> {
+  const startedMs = performance.now();
+  const id = newRunId();
+  const bundle = join(context.state, "runs", id);
+  try {
+    const prepared = await prepare(context, id, options);
+    mkdirSync(bundle, { recursive: true, mode: 0o700 });
+    const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
+    const spec = ociSpec(prepared.spec(command, isTerminal));
+    writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+    const preparedMs = performance.now();
+    const before = await fetchedSoFar(context.cache);
+    const result = await runSandbox(context, { id, bundle, runscFlags: runscFlags(options) });
+    if (result.counters[Count.connections] === 0) sayWhy(result);
+    const after = await fetchedSoFar(context.cache);
+    const stats = {
+      ...statsOf(context, prepared, result, before, after),
+      prepareSeconds: (preparedMs - startedMs) / 1000,
+    };
+    if (options.statsFile) writeFileSync(options.statsFile, `${JSON.stringify(stats)}\n`);
+    if (options.stats) process.stderr.write(`${showStats(stats)}\n`);
+    return result.exitCode;
+  } finally {
+    rmSync(bundle, { recursive: true, force: true });
+    removeMounts(context, id);
+  }
+}
+
+function runscFlags(options: RunOptions): string[] {
+  const flags = ["--ignore-cgroups", `--network=${options.network}`, ...options.runscFlag];
+  if (options.memory !== undefined) flags.shift();
+  if (options.platform !== undefined) flags.push(`--platform=${options.platform}`);
+  return flags;
+}
+
+/** A sandbox that never connected: the gofer's own log has the reason. */
+function sayWhy(result: SandboxResult): void {
+  if (result.goferLog !== "") process.stderr.write(result.goferLog);
+}
+
+interface Fetched {
+  readonly requests: number;
+  readonly bytes: number;
+}
+
+/** What the daemon has fetched since it started. */
+async function fetchedSoFar(cache: string): Promise<Fetched> {
+  const status = await daemonStatus(cache);
+  const meters = Object.values((status?.["origins"] ?? {}) as Record<string, Fetched>);
+  return {
+    requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
+    bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),
+  };
+}
+
+function statsOf(
+  context: Context,
+  prepared: Prepared,
+  result: SandboxResult,
+  before: Fetched,
+  after: Fetched,
+) {
+  return {
+    seconds: result.seconds,
+    exitCode: result.exitCode,
+    counters: showCounters(result.counters),
+    fetched: {
+      requests: after.requests - before.requests,
+      bytes: after.bytes - before.bytes,
+    },
+    viewBytes: prepared.snapshots.reduce((sum, digest) => sum + contentBytes(context, digest), 0),
+  };
+}
+
+function contentBytes(context: Context, digest: Digest): number {
+  const index = new Index(readFileSync(cachePath(context.cache, "indexes", digest)));
+  let bytes = 0;
+  for (let row = 0; row < index.blobCount; row++) bytes += index.blobSize(row);
+  return bytes;
+}
+
+function showStats(stats: ReturnType<typeof statsOf> & { prepareSeconds: number }): string {
+  const { requests, others } = stats.counters;
+  return table([
+    [
+      "time to result",
+      `${stats.seconds.toFixed(2)} s after ${stats.prepareSeconds.toFixed(2)} s of preparing`,
+    ],
+    ["fetched", `${showBytes(stats.fetched.bytes)} in ${stats.fetched.requests} requests`],
+    ["view", showBytes(stats.viewBytes)],
+    ["donated", `${others["donated"] ?? 0} files`],
+    [
+      "RPCs",
+      Object.entries(requests)
+        .map(([name, count]) => `${name} ${count}`)
+        .join(", "),
+    ],
+  ]);
+}

@@ -1,0 +1,101 @@
+// @EXPLICIT locks: one package a line, by URL or path, with its hash: what `conda list --explicit --md5` writes. Control plane.
+
+import { fileURLToPath } from "node:url";
+import { BurrowError } from "../../base/error.ts";
+import { PATH_MAX_BYTES } from "../../base/limits.ts";
+
+export interface ExplicitPackage {
+  /** As in the lock, without the hash. */
+  readonly url: string;
+  /** The file of a file:// URL or bare path; undefined for http(s). */
+  readonly path?: string;
+  readonly sha256?: string;
+  readonly md5?: string;
+  readonly line: number;
+}
+
+const HASH = /^(?:(md5|sha256):)?([0-9a-f]+)$/i;
+const ARCHIVE = /\.(conda|tar\.bz2)$/;
+
+/** The packages of a lock in their order. BURROW_BAD_LOCK, with the line, for what is none. `where` is what errors call it. */
+export function parseExplicit(text: string, where: string): ExplicitPackage[] {
+  const packages: ExplicitPackage[] = [];
+  let isExplicit = false;
+  for (const [i, raw] of text
+    .replace(/^\ufeff/, "")
+    .split(/\r?\n/)
+    .entries()) {
+    const line = raw.trim();
+    if (line === "" || line.startsWith("#")) continue;
+    if (line === "@EXPLICIT") {
+      isExplicit = true;
+      continue;
+    }
+    const refuse = (why: string): never => {
+      throw new BurrowError("BURROW_BAD_LOCK", `${where}:${i + 1}: ${why}`, {
+        context: { line: line.slice(0, 200) },
+      });
+    };
+    if (!isExplicit) refuse("an @EXPLICIT line must come before the packages");
+    packages.push(parseLine(line, i + 1, refuse));
+  }
+  if (isExplicit) return packages;
+  throw new BurrowError(
+    "BURROW_BAD_LOCK",
+    `${where} has no @EXPLICIT line: it is no explicit lock`,
+  );
+}
+
+function parseLine(line: string, number: number, refuse: (why: string) => never): ExplicitPackage {
+  const at = line.indexOf("#");
+  const url = at < 0 ? line : line.slice(0, at);
+  if (url.length > PATH_MAX_BYTES) refuse("the URL is too long");
+  if (!ARCHIVE.test(url)) refuse("the package is no .conda or .tar.bz2");
+  return {
+    url,
+    line: number,
+    ...pathOf(url, refuse),
+    ...hashOf(at < 0 ? "" : line.slice(at + 1), refuse),
+  };
+}
+
+function pathOf(url: string, refuse: (why: string) => never): { path?: string } {
+  if (/^https?:\/\//.test(url)) return {};
+  if (!url.startsWith("file://")) {
+    return /^[a-z][a-z0-9+.-]*:\/\//i.test(url)
+      ? refuse("only http, https and file URLs are read")
+      : { path: url };
+  }
+  try {
+    return { path: fileURLToPath(url) };
+  } catch {
+    return refuse("the file URL names no local path");
+  }
+}
+
+/** A bare hash is md5 by conda's custom, sha256 by its length. */
+function hashOf(text: string, refuse: (why: string) => never): { sha256?: string; md5?: string } {
+  if (text === "") return {};
+  const match = HASH.exec(text);
+  const hex = match?.[2]?.toLowerCase() ?? "";
+  const kind = match?.[1]?.toLowerCase() ?? (hex.length === 64 ? "sha256" : "md5");
+  if (kind === "sha256" && hex.length === 64) return { sha256: hex };
+  if (kind === "md5" && hex.length === 32) return { md5: hex };
+  return refuse("what stands behind # is no md5 or sha256");
+}
+
+/** "name-version-build" of a package's URL or path in its parts; undefined when it is no such name. */
+export function distOf(url: string): { name: string; version: string; build: string } | undefined {
+  const file = url.slice(url.lastIndexOf("/") + 1).replace(ARCHIVE, "");
+  const match = /^(.+)-([^-]+)-([^-]+)$/.exec(file);
+  return match ? { name: match[1]!, version: match[2]!, build: match[3]! } : undefined;
+}
+
+/** "3.11" of the `python` package in a lock; undefined when there is none. */
+export function pythonVersionOf(packages: readonly ExplicitPackage[]): string | undefined {
+  for (const { url } of packages) {
+    const dist = distOf(url);
+    if (dist?.name === "python") return dist.version.split(".").slice(0, 2).join(".");
+  }
+  return undefined;
+}
