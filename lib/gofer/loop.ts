@@ -138,6 +138,10 @@ export class Loop implements ConnectionHost {
 
   ended(connection: Connection): void {
     this.#connections.delete(connection);
+    // Nothing may hold its channels, which are unmapped, or its socket's buffer of 2 MiB.
+    for (const [slot, served] of this.#channels.entries()) {
+      if (served?.connection === connection) this.#channels[slot] = undefined;
+    }
     if (connection.socket !== undefined) this.#sockets[connection.socket.slot] = undefined;
     const mailbox = this.#mailboxOf.get(connection);
     this.#park.drop(connection, (ticket) => mailbox?.forget(ticket));
@@ -188,6 +192,7 @@ export class Loop implements ConnectionHost {
 
   #rerun(parked: Parked, mailbox: Mailbox): void {
     const { connection, from, mid, payload } = parked;
+    if (!connection.isOpen) return;
     from.bytes.set(payload, from.payloadStart);
     if (dispatch(connection, from, mid, payload.length, this.#log) === MISS) {
       const isEndless = ++this.#reruns > RERUNS_MAX * (1 + this.#park.size);
@@ -199,7 +204,9 @@ export class Loop implements ConnectionHost {
     this.#flush(parked);
   }
 
+  /** Failing another of the same connection may have ended it: then its windows are gone. */
   #fail(parked: Parked, errno: number): void {
+    if (!parked.connection.isOpen) return;
     answerError(parked.from, errno);
     this.#flush(parked);
   }

@@ -32,6 +32,8 @@ interface FdFunctions {
 /** native/addon/map.c */
 interface MapFunctions {
   map(fd: number, offset: number, length: number, writable: boolean): ArrayBuffer | number;
+  /** Unmaps what map gave, and empties every view of it. */
+  unmap(buffer: ArrayBufferLike): number;
 }
 
 /** native/addon/channel.c: lib/sys/wait.ts says what each means. */

@@ -44,7 +44,9 @@ export class Channel implements Communicator {
     if (typeof window === "number") return window;
     const bytes = new Uint8Array(window);
     const slot = addChannel(bytes);
-    return slot < 0 ? slot : new Channel(bytes, slot, socketFd, sink);
+    if (slot >= 0) return new Channel(bytes, slot, socketFd, sink);
+    native.unmap(window);
+    return slot;
   }
 
   /** The loop saw a request of `datagramBytes` (-1: out of bounds). LISAFS: channel.go rcvMsg. */
@@ -85,9 +87,10 @@ export class Channel implements Communicator {
     this.replyBytes = -1;
   }
 
-  /** Shuts the channel down and gives its FDs back. Idempotence is the owner's: called once. */
+  /** Shuts the channel down, unmaps its window and gives its FD back. Nothing of it is used after. Called once, by its owner. */
   close(): void {
     dropChannel(this.slot);
+    native.unmap(this.bytes.buffer);
     native.closeFd(this.#socketFd);
   }
 }

@@ -13,12 +13,12 @@ static void release(napi_env env, void *data, void *hint) {
   (void)env;
   (void)data;
   struct mapping *mapping = hint;
-  munmap(mapping->address, mapping->length);
+  if (mapping->address != NULL) munmap(mapping->address, mapping->length);
   free(mapping);
 }
 
 // map(fd, offset, length, writable): Uint8Array's ArrayBuffer over a MAP_SHARED mapping, or -errno.
-// It is unmapped when the ArrayBuffer is collected.
+// It is unmapped by unmap, else when the ArrayBuffer is collected.
 static napi_value map(napi_env env, napi_callback_info info) {
   ARGS;
   size_t length = (size_t)arg_i64(env, argv[2]);
@@ -38,9 +38,26 @@ static napi_value map(napi_env env, napi_callback_info info) {
     release(env, NULL, mapping);
     return integer(env, -ENOMEM);
   }
+  napi_wrap(env, buffer, mapping, NULL, NULL, NULL);
   return buffer;
+}
+
+// unmap(buffer): unmaps what map gave, now, and empties every view of it. The collector can't be relied on: it runs
+// finalizers from the event loop, to which the data plane's thread never returns.
+static napi_value unmap(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct mapping *mapping = NULL;
+  if (napi_unwrap(env, argv[0], (void **)&mapping) != napi_ok || mapping->address == NULL) {
+    return integer(env, -EINVAL);
+  }
+  void *address = mapping->address;
+  size_t length = mapping->length;
+  mapping->address = NULL;  // `mapping` may be gone after the next call.
+  napi_detach_arraybuffer(env, argv[0]);
+  return outcome(env, munmap(address, length));
 }
 
 void register_map(napi_env env, napi_value exports) {
   export_function(env, exports, "map", map);
+  export_function(env, exports, "unmap", unmap);
 }

@@ -244,6 +244,11 @@ export class LisafsClient {
     return cursor.seek(via.start, via.start + PAYLOAD_MAX);
   }
 
+  /** Closes FDs that came with a reply. */
+  takeBack(fds: readonly number[]): void {
+    for (const fd of fds) native.closeFd(fd);
+  }
+
   /** Hangs up. Idempotent. */
   close(): void {
     if (!this.#isOpen) return;

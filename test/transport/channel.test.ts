@@ -69,6 +69,7 @@ for (const [name, act] of Object.entries(ENDINGS)) {
     client.call(Mid.FStat, { fd: client.rootFd }, undefined, client.socket);
     waitUntil(() => gofer.fdCount === before - 1);
     t.equal(gofer.fdCount, before - 1, "the FD socket is closed");
+    t.equal(gofer.windowCount, 2, "the window is unmapped");
     t.equal(one.transact(Mid.FStat, 8).errno, Errno.EPIPE, "calls on it fail");
     for (const via of [two, three, client.socket]) {
       t.equal(client.call(Mid.FStat, { fd: client.rootFd }, undefined, via).errno, 0, via.name);
