@@ -39,6 +39,8 @@ export class Fetcher {
   readonly #deadlineMs: number;
   readonly #hasBackground: boolean;
   readonly #flights = new Map<Digest, Flight>();
+  /** Led flights that have sent no request yet: a run that comes by takes them along. */
+  readonly #starting = new Map<Digest, { adopted: Promise<boolean> | undefined }>();
   readonly #larges = new Map<Digest, LargeBlob>();
   readonly #settling = new Map<Digest, Promise<boolean>>();
   readonly #trailing = new Set<Promise<void>>();
@@ -166,27 +168,47 @@ export class Fetcher {
   async #fetchSmall(source: Source, digest: Digest, size: number): Promise<void> {
     // A flight may have ended between the look at the disk and this one.
     if (await this.#settle(digest, size)) return;
+    const starting: { adopted: Promise<boolean> | undefined } = { adopted: undefined };
+    this.#starting.set(digest, starting);
+    const claim = () => {
+      this.#starting.delete(digest);
+      return starting.adopted;
+    };
     const enlist = (blob: Digest) => this.#enlist(blob);
-    const { finished } = await fetchSmall(this.#cache, this.#context, source, digest, size, enlist);
-    this.#trailing.add(finished);
-    void finished.finally(() => this.#trailing.delete(finished));
+    try {
+      const { finished } = await fetchSmall(this.#cache, this.#context, {
+        source,
+        digest,
+        size,
+        enlist,
+        claim,
+      });
+      this.#trailing.add(finished);
+      void finished.finally(() => this.#trailing.delete(finished));
+    } finally {
+      this.#starting.delete(digest);
+    }
   }
 
-  /** A flight for a neighbour, unless it flies already or is on this node. */
+  /** A place in a run for a blob, unless its own request is under way or it is on this node. */
   #enlist(digest: Digest): Neighbour | undefined {
-    if (this.#flights.has(digest) || this.#cache.check("blobs", digest, -1) !== "missing")
+    const starting = this.#starting.get(digest);
+    if (starting !== undefined && starting.adopted === undefined) {
+      const { done, settle } = deferred();
+      starting.adopted = done;
+      return { digest, settle };
+    }
+    if (this.#flights.has(digest) || this.#cache.check("blobs", digest, -1) !== "missing") {
       return undefined;
-    let settleFlight: (isHere: boolean) => void = () => undefined;
-    const done = new Promise<boolean>((resolve) => {
-      settleFlight = resolve;
-    });
+    }
+    const { done, settle } = deferred();
     const flight = { isLed: false, done };
     this.#flights.set(digest, flight);
-    const settle = (isHere: boolean) => {
+    const land = (isHere: boolean) => {
       if (this.#flights.get(digest) === flight) this.#flights.delete(digest);
-      settleFlight(isHere);
+      settle(isHere);
     };
-    return { digest, settle };
+    return { digest, settle: land };
   }
 
   async #haveLarge(
@@ -235,6 +257,14 @@ export class Fetcher {
       }
     }
   }
+}
+
+function deferred(): { done: Promise<boolean>; settle: (isHere: boolean) => void } {
+  let settle: (isHere: boolean) => void = () => undefined;
+  const done = new Promise<boolean>((resolve) => {
+    settle = resolve;
+  });
+  return { done, settle };
 }
 
 function complete(): AnswerFields {

@@ -14,7 +14,7 @@ import type { Origin } from "./origins.ts";
 import { getPieces, openPiece, type Piece, pieceCount, runLength, type Source } from "./pieces.ts";
 
 /** One background request: long enough for bandwidth, short enough to let demand in between. */
-const BACKGROUND_RUN_BYTES = 2 * 1024 * 1024;
+const BACKGROUND_RUN_BYTES = 1024 * 1024;
 /** One demand request at most, whatever was asked for. */
 const RUN_MAX_BYTES = 4 * 1024 * 1024;
 /** Blocks looked at for one run: more than compressed ones fill it at the ratios seen (up to 3.8). */
@@ -173,11 +173,17 @@ export class LargeBlob {
         ),
       );
     }
-    await Promise.all(own);
-    const outcomes = await Promise.allSettled(others);
+    const failures = [...(await Promise.allSettled(own))].filter(isRejected);
+    const shared = await Promise.allSettled(others);
+    if (this.#hasAll(from, to)) return;
+    if (failures.length > 0) throw failures[0]!.reason;
     // What another ask or the background stream failed to get is tried in our own name.
-    if (outcomes.some((outcome) => outcome.status === "rejected"))
-      await this.#fetch(want, from, to);
+    if (shared.some(isRejected)) await this.#fetch(want, from, to);
+  }
+
+  #hasAll(from: number, to: number): boolean {
+    for (let block = from; block < to; block++) if (this.#present[block] === 0) return false;
+    return true;
   }
 
   /** The first block from `block` on that is here or on its way, or `limit`. */
@@ -197,32 +203,38 @@ export class LargeBlob {
     return run;
   }
 
+  /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
   async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
     const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
+    let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
-      const digest = want.source.table.blockDigest(want.row, first + i);
-      const content = await this.#verified(want.source, piece, stored[i]!, digest, want.signal);
-      this.#write(first + i, content);
+      try {
+        const digest = want.source.table.blockDigest(want.row, first + i);
+        this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest));
+      } catch (error) {
+        if (this.#isDropped) throw error;
+        failure ??= error;
+      }
     }
+    if (failure !== undefined) throw failure;
   }
 
   /** The content of a block, fetched again on its own while it is wrong: a bounded number of times. */
   async #verified(
-    source: Source,
+    want: Want,
     piece: Piece,
     stored: Uint8Array,
     digest: Digest,
-    signal: AbortSignal,
   ): Promise<Uint8Array> {
     for (let attempt = 1, bytes = stored; ; attempt++) {
       try {
         return openPiece(piece, bytes, digest);
       } catch (error) {
-        this.#context.noteMismatch(this.digest, source, error);
+        this.#context.noteMismatch(this.digest, want.source, error);
         if (attempt >= TRIES || classOf(error) !== "transient") throw error;
       }
-      const again = await getPieces(this.#context.origin(source), [piece], true, signal);
-      bytes = again[0]!;
+      const origin = this.#context.origin(want.source);
+      bytes = (await getPieces(origin, [piece], want.isDemand, want.signal))[0]!;
     }
   }
 
@@ -269,4 +281,8 @@ export class LargeBlob {
     if (this.#fd >= 0) fs.closeSync(this.#fd);
     this.#fd = -1;
   }
+}
+
+function isRejected(outcome: PromiseSettledResult<void>): outcome is PromiseRejectedResult {
+  return outcome.status === "rejected";
 }

@@ -22,6 +22,17 @@ export interface Neighbour {
 /** Takes a neighbour into the run, unless it is here already or on its way. */
 export type Enlist = (digest: Digest) => Neighbour | undefined;
 
+/** Called once, right before a flight sends its request: the outcome of a run that took the blob along meanwhile. */
+export type Claim = () => Promise<boolean> | undefined;
+
+export interface SmallFetch {
+  readonly source: Source;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly enlist: Enlist;
+  readonly claim: Claim;
+}
+
 interface RunItem {
   readonly digest: Digest;
   readonly piece: Piece;
@@ -36,17 +47,16 @@ interface RunItem {
 export async function fetchSmall(
   cache: CacheDirectory,
   context: FetchContext,
-  source: Source,
-  digest: Digest,
-  size: number,
-  enlist: Enlist,
+  wanted: SmallFetch,
 ): Promise<{ finished: Promise<void> }> {
+  const { source, digest, size, enlist, claim } = wanted;
   if (size === 0) {
     await keep(cache, context, digest, Buffer.alloc(0));
     return { finished: Promise.resolve() };
   }
   const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
+  if ((await claim()) === true) return { finished: Promise.resolve() };
   let piece = pieces[0]!;
   let run: RunItem[] = [];
   for (let attempt = 1; ; attempt++) {
@@ -86,7 +96,7 @@ export async function fetchSmall(
 function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
   const asked: RunItem = { digest, piece, neighbour: undefined };
   if (locator.kind === "files") return [asked];
-  const around = locator.runAround(locator.find(digest), 0, FETCH_RUN_BYTES);
+  const around = locator.runAround(locator.find(digest), FETCH_RUN_BYTES);
   const at = around.findIndex((chunk) => chunk.blob === digest);
   const isTaken = (i: number) => {
     const chunk = around[i];

@@ -121,11 +121,11 @@ export class Locator {
   }
 
   /**
-   * The chunk k of a blob and those that follow it in its pack without a gap, then (from the end of the pack)
-   * those before it, while all together are no more than maxBytes as stored; in order of their offsets.
+   * The only chunk of a small blob and those of small blobs that follow it in its pack without a gap, then those
+   * before it, while all together are no more than maxBytes as stored; in order of their offsets.
    */
-  runAround(row: number, k: number, maxBytes: number): RunChunk[] {
-    const at = this.#orderOf(this.#chunkNumber(row, k));
+  runAround(row: number, maxBytes: number): RunChunk[] {
+    const at = this.#orderOf(this.#chunkNumber(row, 0));
     const first = this.#runChunk(at);
     const run = [first];
     let bytes = first.stored;
@@ -137,7 +137,8 @@ export class Locator {
           step === 1
             ? edge.offset + edge.stored === next.offset
             : next.offset + next.stored === edge.offset;
-        if (next.pack !== first.pack || !touches || bytes + next.stored > maxBytes) return;
+        if (next.pack !== first.pack || !touches || !next.isWhole) return;
+        if (bytes + next.stored > maxBytes) return;
         bytes += next.stored;
         if (step === 1) run.push(next);
         else run.unshift(next);

@@ -47,9 +47,9 @@ export interface Published {
 export function noise(bytes: number, seed = 1): Buffer {
   const out = Buffer.alloc(bytes);
   let state = seed * 2654435761;
-  for (let i = 0; i < bytes; i += 4) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    out.writeUInt32LE((state ^ (state >>> 15)) >>> 0, Math.min(i, Math.max(0, bytes - 4)));
+  for (let i = 0; i < bytes; i++) {
+    if (i % 4 === 0) state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    out[i] = (state ^ (state >>> 15)) >>> (8 * (i % 4));
   }
   return out;
 }

@@ -84,27 +84,29 @@ export class OriginServer {
       response.writeHead(302, { location: `/${path}` }).end();
       return;
     }
-    let whole: Buffer;
+    let fd: number;
     try {
-      whole = fs.readFileSync(`${this.#root}/${path}`);
+      fd = fs.openSync(`${this.#root}/${path}`, "r");
     } catch {
       response.writeHead(404).end();
       return;
     }
-    this.#serve(request, response, whole, fault);
+    this.#serve(request, response, fd, fault);
+    fs.closeSync(fd);
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse, whole: Buffer, fault: Fault): void {
+  #serve(request: IncomingMessage, response: ServerResponse, fd: number, fault: Fault): void {
     const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
+    const size = fs.fstatSync(fd).size;
     const isRange = range !== null && fault !== "whole";
     const first = isRange ? Number(range[1]) : 0;
-    let end = isRange ? Math.min(Number(range[2]) + 1, whole.length) : whole.length;
+    let end = isRange ? Math.min(Number(range[2]) + 1, size) : size;
     if (fault === "short-range") end = first + Math.floor((end - first) / 2);
-    let body = Buffer.from(whole.subarray(first, end));
+    let body = Buffer.alloc(end - first);
+    fs.readSync(fd, body, 0, body.length, first);
     const shift = fault === "wrong-range" ? 1 : 0;
     const headers: Record<string, string | number> = { "content-length": body.length };
-    if (isRange)
-      headers["content-range"] = `bytes ${first + shift}-${end - 1 + shift}/${whole.length}`;
+    if (isRange) headers["content-range"] = `bytes ${first + shift}-${end - 1 + shift}/${size}`;
     if (fault === "gzip") headers["content-encoding"] = "gzip";
     if (fault === "flip" && body.length > 0) body[body.length >> 1]! ^= 1;
     if (fault === "long-body") {

@@ -1,0 +1,232 @@
+// The life of a daemon: one per cache, started on demand, ended when idle or told to; and what it takes from a peer.
+
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { type Test, test } from "tap";
+import { Errno } from "../../lib/base/errno.ts";
+import { BLOCK_BYTES } from "../../lib/base/limits.ts";
+import { daemonStatus, ensureDaemon, isDaemonUp, stopDaemon } from "../../lib/cache/client.ts";
+import { encodeAskBlob, encodeBare, Frame } from "../../lib/cache/mailbox-wire.ts";
+import { daemonConfig } from "../../lib/daemon/config.ts";
+import { startDaemon } from "../../lib/daemon/supervisor.ts";
+import { digestOf } from "../../lib/store/hash.ts";
+import { exited, MailboxClient, noise, publish, TestNode } from "../suite/daemon-node.ts";
+import { OriginServer } from "../suite/origin-server.ts";
+
+function newNode(t: Test): TestNode {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  return node;
+}
+
+test("of many daemons for one cache one lives, also over a killed one's socket", async (t) => {
+  const node = newNode(t);
+  const first = await node.start();
+  first.kill("SIGKILL");
+  await exited(first);
+  t.ok(fs.existsSync(`${node.cache}/daemon.sock`), "a killed daemon leaves its socket");
+  t.equal(await isDaemonUp(node.cache), false);
+  const racers = Array.from({ length: 4 }, () => node.spawn());
+  const codes = await Promise.race([
+    Promise.all(racers.map((racer) => Promise.race([exited(racer), sleep(6000, "alive")]))),
+    sleep(9000, []),
+  ]);
+  t.same([...codes].sort(), [0, 0, 0, "alive"]);
+  const status = await node.status();
+  t.ok(racers.some((racer) => racer.pid === status.pid && racer.exitCode === null));
+  t.equal((node.output.match(/already running/g) ?? []).length, 3);
+});
+
+test("it ends when idle, not while someone is connected, and leaves nothing", async (t) => {
+  const node = newNode(t);
+  const { digest } = await publish(node.store, { a: noise(10) });
+  const daemon = await node.start({ idleMs: 300 });
+  const client = await node.connect(node.mount(node.store, digest));
+  await sleep(900);
+  t.equal(daemon.exitCode, null, "connected");
+  client.close();
+  t.equal(await exited(daemon), 0);
+  t.equal(fs.existsSync(`${node.cache}/daemon.sock`), false);
+  t.match(node.output, /"reason":"idle"/);
+});
+
+test("SIGTERM and SIGINT end it cleanly, also in the middle of work", async (t) => {
+  const node = newNode(t);
+  const large = noise(40 * BLOCK_BYTES);
+  const published = await publish(node.store, { large });
+  const server = await OriginServer.start(node.store);
+  t.teardown(() => server.close());
+  server.delayMs = 50;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    const daemon = await node.start();
+    const client = await node.connect(node.mount(server.url, published.digest));
+    const answer = client.askBlocks(0, published.row("large"), 0, 1);
+    await sleep(60);
+    daemon.kill(signal);
+    t.equal(await exited(daemon), 0, signal);
+    t.ok((await answer).errno !== 0 || (await answer).name !== "");
+    t.same(node.names("partial"), []);
+  }
+});
+
+test("ensureDaemon starts one, finds it again, and says why it can't", async (t) => {
+  const node = newNode(t);
+  const program = `${node.root}/start.mjs`;
+  const daemon = fileURLToPath(new URL("../suite/daemon-program.js", import.meta.url));
+  fs.writeFileSync(
+    program,
+    `const at = (name) => process.argv[process.argv.indexOf(name) + 1];
+    process.argv[2] = JSON.stringify({ cache: at("--cache"), state: at("--state") });
+    await import(${JSON.stringify(daemon)});`,
+  );
+  const options = { cache: node.cache, state: node.state, command: [process.execPath, program] };
+  t.equal(await daemonStatus(node.cache), undefined);
+  await ensureDaemon(options);
+  const status = await daemonStatus(node.cache);
+  await ensureDaemon(options);
+  t.equal((await daemonStatus(node.cache))?.pid, status?.pid);
+  t.equal(await stopDaemon(node.cache), true);
+  t.equal(await stopDaemon(node.cache), false);
+  // Two at once: one of the two daemons gives way, perhaps after the other was seen.
+  const other = { ...options, cache: `${node.root}/other` };
+  await Promise.all([ensureDaemon(other), ensureDaemon(other)]);
+  t.ok(await daemonStatus(other.cache));
+  t.teardown(async () => {
+    for (let i = 0; i < 3; i++) {
+      await stopDaemon(other.cache);
+      await sleep(200);
+    }
+  });
+  const broken = {
+    ...options,
+    command: [process.execPath, "-e", "console.error('no luck'); process.exit(3)", "--"],
+  };
+  await t.rejects(ensureDaemon(broken), { code: "BURROW_DAEMON", message: /status 3: no luck/ });
+});
+
+test("a peer that breaks the protocol is dropped, and only that peer", async (t) => {
+  const node = newNode(t);
+  const { digest } = await publish(node.store, { a: noise(10) });
+  await node.start();
+  const id = node.mount(node.store, digest);
+  const good = await node.connect(id);
+  const path = `${node.cache}/daemon.sock`;
+  const ask = Buffer.alloc(64);
+  const bad: [string, Buffer][] = [
+    ["a length past the maximum", Buffer.from([0xff, 0xff, 0xff, 0xff])],
+    ["a length too short", Buffer.from([1, 0, 0, 0, 0])],
+    ["an unknown type", ask.subarray(0, encodeBare(ask, 77, 1))],
+    ["STOP", Buffer.from(ask.subarray(0, encodeBare(ask, Frame.stop, 1)))],
+    ["an ask cut short", Buffer.from(ask.subarray(0, encodeBare(ask, Frame.askBlob, 1)))],
+    ["an answer", Buffer.from(ask.subarray(0, encodeBare(ask, Frame.answer, 1)))],
+  ];
+  for (const [what, bytes] of bad) {
+    const client = await MailboxClient.connect(path, id);
+    client.send(bytes);
+    for (let i = 0; i < 100 && !client.isClosed; i++) await sleep(5);
+    t.ok(client.isClosed, what);
+    client.close();
+  }
+  const silent = await MailboxClient.connect(path, "no-such-mount");
+  t.equal(silent.welcome, Errno.ENOENT);
+  silent.send(ask.subarray(0, encodeAskBlob(ask, 1, 0, 0)));
+  for (let i = 0; i < 100 && !silent.isClosed; i++) await sleep(5);
+  t.ok(silent.isClosed, "an ask without a welcome");
+  t.equal((await good.askBlob(0, 0)).errno, 0);
+});
+
+test("a full disk: ENOSPC for that ask, nothing half kept, the daemon goes on", async (t) => {
+  const node = newNode(t);
+  if (process.getuid?.() !== 0) {
+    t.comment("skipped: mounting a tmpfs needs root");
+    return;
+  }
+  const disk = `${node.root}/disk`;
+  fs.mkdirSync(disk);
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=3m", "tmpfs", disk]).status !== 0) {
+    t.comment("skipped: no right to mount a tmpfs");
+    return;
+  }
+  t.teardown(() => spawnSync("umount", ["-l", disk]));
+  node.cache = `${disk}/cache`;
+  const files = {
+    small: noise(200_000, 2),
+    fits: noise(1000, 3),
+    large: noise(14 * BLOCK_BYTES, 4),
+  };
+  const published = await publish(node.store, files);
+  await node.start({ background: true });
+  const client = await node.connect(node.mount(node.store, published.digest));
+  t.equal((await client.askBlob(0, published.row("large"))).errno, Errno.ENOSPC);
+  t.same(node.names("partial"), [], "a blob that can't fit leaves no partial file");
+  t.throws(() => fs.writeFileSync(`${disk}/ballast`, Buffer.alloc(4_000_000)), { code: "ENOSPC" });
+  t.equal((await client.askBlob(0, published.row("small"))).errno, Errno.ENOSPC);
+  t.same(node.names("tmp"), []);
+  fs.rmSync(`${disk}/ballast`);
+  t.equal((await client.askBlob(0, published.row("small"))).errno, 0, "room again");
+  t.equal((await client.askBlob(0, published.row("fits"))).errno, 0);
+  const digest = published.refs.get("small")!.digest;
+  t.equal(digestOf(fs.readFileSync(node.blobPath(digest))), digest);
+  const { fetch } = await node.settled();
+  t.equal(fetch["noSpace"], 2);
+});
+
+test("demand is not starved by background streams", async (t) => {
+  const node = newNode(t);
+  const smalls = Object.fromEntries(
+    Array.from({ length: 8 }, (_, i) => [`f${i}`, noise(900_000, i + 50)]),
+  );
+  const larges = Object.fromEntries(
+    Array.from({ length: 4 }, (_, i) => [`l${i}`, noise(80 * BLOCK_BYTES, i + 1)]),
+  );
+  const published = await publish(node.store, { ...smalls, ...larges });
+  const server = await OriginServer.start(node.store);
+  t.teardown(() => server.close());
+  server.delayMs = 20;
+  await node.start();
+  const client = await node.connect(node.mount(server.url, published.digest));
+  const ask = async (name: string) => {
+    const startedMs = performance.now();
+    const seen = server.requests.length;
+    t.equal((await client.askBlob(0, published.row(name))).errno, 0);
+    const ms = performance.now() - startedMs;
+    return { ms, seen, until: server.requests.length };
+  };
+  await ask("f0");
+  const idle = await ask("f1");
+  await Promise.all([0, 1, 2, 3].map((i) => client.askBlocks(0, published.row(`l${i}`), 0, 1)));
+  const busy = [await ask("f4"), await ask("f5"), await ask("f6")];
+  // Its own request and those that background streams may have under way or start before it.
+  for (const { seen, until } of busy)
+    t.ok(until - seen <= 1 + 2, `${until - seen} requests meanwhile`);
+  const times = busy.map(({ ms }) => ms.toFixed(0)).join(", ");
+  t.comment(`900 kB on demand: ${idle.ms.toFixed(0)} ms idle; ${times} ms beside four streams`);
+  const { fetch } = await node.settled();
+  t.equal(fetch["blobs"], 5 + 4, "the streams end, too");
+});
+
+test("starting and stopping leaves no descriptor open", async (t) => {
+  const node = newNode(t);
+  const { digest } = await publish(node.store, { a: noise(10), large: noise(9 * BLOCK_BYTES) });
+  const config = daemonConfig({ cache: node.cache, state: node.state, idleMs: 0 });
+  const id = node.mount(node.store, digest);
+  const count = () => fs.readdirSync("/proc/self/fd").length;
+  const round = async () => {
+    const daemon = await startDaemon(config, () => undefined);
+    t.ok(daemon !== undefined);
+    const client = await node.connect(id);
+    await client.askBlob(0, 0);
+    await client.askBlob(0, 1);
+    client.close();
+    daemon?.stop("test");
+    t.equal(await daemon?.ended, "test");
+  };
+  await round();
+  await sleep(50);
+  const before = count();
+  for (let i = 0; i < 3; i++) await round();
+  await sleep(50);
+  t.equal(count(), before);
+});
