@@ -29,7 +29,7 @@ export function addBundle(program: Command): void {
     .description("write an OCI bundle")
     .argument("<dir>", "folder for config.json; made when it is missing")
     .argument("<command...>", "after --")
-    .option("--id ID", "name of its mounts (default: a new one)")
+    .option("--id <ID>", "name of its mounts (default: a new one)")
     .option("--tty", "the command has a terminal")
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
@@ -40,7 +40,7 @@ export function addBundle(program: Command): void {
     .command("bundle-rm")
     .description("remove the mounts of a bundle")
     .argument("<id>")
-    .option("--state DIR", "as given to burrow bundle")
+    .option("--state <DIR>", "as given to burrow bundle")
     .action((id: string, options: { state?: string }) => {
       if (!isMountId(id)) throw new BurrowError("BURROW_USAGE", `"${id}" is no mount id`);
       removeMounts(contextOf(options), id);

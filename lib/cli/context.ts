@@ -18,10 +18,13 @@ export interface Context {
 /** Options that every command takes. */
 export function addCommonOptions(command: Command): Command {
   return command
-    .option("--state DIR", `mounts and runs of this node ($BURROW_STATE; default ${DEFAULT_STATE})`)
-    .option("--cache DIR", `the node's cache ($BURROW_CACHE; default ${DEFAULT_CACHE})`)
     .option(
-      "--store STORE",
+      "--state <DIR>",
+      `mounts and runs of this node ($BURROW_STATE; default ${DEFAULT_STATE})`,
+    )
+    .option("--cache <DIR>", `the node's cache ($BURROW_CACHE; default ${DEFAULT_CACHE})`)
+    .option(
+      "--store <STORE>",
       "a directory or http(s) URL of layers ($BURROW_STORE; default STATE/store)",
     )
     .option("--json", "machine-readable output on stdout");

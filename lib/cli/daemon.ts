@@ -28,11 +28,11 @@ export function addDaemon(program: Command): void {
   addCommonOptions(daemon.command("start"))
     .description("serve the cache in the foreground until idle or told to end")
     .option(
-      "--idle SECONDS",
+      "--idle <SECONDS>",
       "end after this long without work; 0: never",
       String(DAEMON_DEFAULTS.idleMs / 1000),
     )
-    .option("--limit SIZE", "evict the oldest files past this size (default: no limit)")
+    .option("--limit <SIZE>", "evict the oldest files past this size (default: no limit)")
     .option("--no-background", "fetch only the blocks of large files that are asked for")
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)

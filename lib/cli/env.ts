@@ -54,8 +54,8 @@ export function addEnv(program: Command): void {
   addCommonOptions(env.command("create"))
     .argument("<lock...>", "an @EXPLICIT list, or packages in their order")
     .description("turn packages into a snapshot of the store; print its digest")
-    .option("--prefix DIR", "where the environment is seen in the sandbox", DEFAULT_PREFIX)
-    .option("--python X.Y", "Python of noarch packages when the list has no python package")
+    .option("--prefix <DIR>", "where the environment is seen in the sandbox", DEFAULT_PREFIX)
+    .option("--python <X.Y>", "Python of noarch packages when the list has no python package")
     .option("--quiet", "no progress")
     .addHelpText("after", EXAMPLES)
     .action(async (locks: string[], options: CreateOptions & { json?: boolean }) => {

@@ -38,25 +38,35 @@ const collect = (value: string, all: string[]) => [...all, value];
 export function addQueryOptions(command: Command): Command {
   return addCommonOptions(command)
     .requiredOption(
-      "--base BASE",
+      "--base <BASE>",
       "root file system: a snapshot's digest, or a directory, tar or .deb to import",
     )
     .option(
-      "--env ENV",
+      "--env <ENV>",
       "conda environment: a snapshot's digest, or an @EXPLICIT lock to create it from",
     )
     .option(
-      "--stage NAME=SOURCE",
+      "--stage <NAME=SOURCE>",
       "serve a directory or http(s) stage read-only at /stage/NAME",
       collect,
       [],
     )
-    .option("--bind PATH=SOURCE", "pass a host directory through, read-only, at PATH", collect, [])
-    .option("-e, --set-env NAME=VALUE", "set a variable of the command's environment", collect, [])
-    .option("--tmp-size SIZE", "quota of /tmp, e.g. 64M", "256M")
-    .option("--cwd DIR", "working directory", "/")
-    .option("--user UID[:GID]", "user of the command", "65534:65534")
-    .option("--memory SIZE", "memory limit of the sandbox (needs cgroups)");
+    .option(
+      "--bind <PATH=SOURCE>",
+      "pass a host directory through, read-only, at PATH",
+      collect,
+      [],
+    )
+    .option(
+      "-e, --set-env <NAME=VALUE>",
+      "set a variable of the command's environment",
+      collect,
+      [],
+    )
+    .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
+    .option("--cwd <DIR>", "working directory", "/")
+    .option("--user <UID[:GID]>", "user of the command", "65534:65534")
+    .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)");
 }
 
 export interface Prepared {

@@ -35,16 +35,16 @@ export function addRun(program: Command): void {
   addQueryOptions(program.command("run"))
     .description("run a command in a sandbox")
     .argument("<command...>", "after --")
-    .option("--platform NAME", "runsc's platform: systrap, ptrace or kvm (default: runsc's own)")
-    .option("--network KIND", "runsc's network: none, sandbox or host", "none")
+    .option("--platform <NAME>", "runsc's platform: systrap, ptrace or kvm (default: runsc's own)")
+    .option("--network <KIND>", "runsc's network: none, sandbox or host", "none")
     .option(
-      "--runsc-flag FLAG",
+      "--runsc-flag <FLAG>",
       "one more global flag for runsc",
       (flag, all: string[]) => [...all, flag],
       [],
     )
     .option("--stats", "print what the run took to stderr")
-    .option("--stats-file FILE", "write the same as JSON")
+    .option("--stats-file <FILE>", "write the same as JSON")
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {

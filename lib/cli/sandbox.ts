@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import {
   closeSync,
   existsSync,
+  fstatSync,
   ftruncateSync,
   openSync,
   readFileSync,
@@ -36,6 +37,11 @@ export interface SandboxResult {
 
 const FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
 
+/** A sandbox writes to a file at an offset of its own, over what others wrote there: give it a pipe instead. */
+function streamFor(fd: number): "inherit" | "pipe" {
+  return fstatSync(fd).isFile() ? "pipe" : "inherit";
+}
+
 /** Runs the bundle to its end. Ctrl-C reaches runsc through the terminal; other signals are passed on. */
 export async function runSandbox(
   context: Context,
@@ -67,7 +73,9 @@ export async function runSandbox(
     BURROW_NODE: process.env["BURROW_NODE"] ?? process.execPath,
   };
   const startedMs = performance.now();
-  const child = spawn(launcher, args, { stdio: "inherit", env });
+  const child = spawn(launcher, args, { stdio: ["inherit", streamFor(1), streamFor(2)], env });
+  child.stdout?.pipe(process.stdout, { end: false });
+  child.stderr?.pipe(process.stderr, { end: false });
   const forward = (signal: NodeJS.Signals) => child.kill(signal);
   const ignore = () => {};
   for (const signal of FORWARDED) process.on(signal, forward);
@@ -75,7 +83,7 @@ export async function runSandbox(
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
-      child.once("exit", (code, signal) =>
+      child.once("close", (code, signal) =>
         resolve(code ?? 128 + constants.signals[signal ?? "SIGKILL"]),
       );
     });
