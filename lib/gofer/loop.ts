@@ -2,12 +2,7 @@
 // connection, and ends when the last one is gone. docs/design/0001-threads.md says why one thread. Data plane.
 
 import { Errno, MISS } from "../base/errno.ts";
-import {
-  CHANNELS_PER_CONNECTION_MAX,
-  CONNECTIONS_MAX,
-  MISS_DEADLINE_MS,
-  WAIT_WORDS_MAX,
-} from "../base/limits.ts";
+import { CHANNELS_PER_CONNECTION_MAX, CONNECTIONS_MAX, WAIT_WORDS_MAX } from "../base/limits.ts";
 import type { Mailbox } from "../cache/mailbox.ts";
 import { Count, counters } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
@@ -31,6 +26,7 @@ const RERUNS_MAX = 8;
 export class Loop implements ConnectionHost {
   readonly #keeper: Keeper;
   readonly #log: LogLine;
+  readonly #missDeadlineMs: number;
   readonly #park = new Park();
   readonly #connections = new Set<Connection>();
   readonly #channels: ({ connection: Connection; channel: Channel } | undefined)[] = [];
@@ -41,9 +37,11 @@ export class Loop implements ConnectionHost {
   #reruns = 0;
   #added = 0;
 
-  constructor(keeper: Keeper, log: LogLine) {
+  /** `missDeadlineMs`: a parked request is answered EIO after this long. */
+  constructor(keeper: Keeper, log: LogLine, missDeadlineMs: number) {
     this.#keeper = keeper;
     this.#log = log;
+    this.#missDeadlineMs = missDeadlineMs;
     createWait();
   }
 
@@ -124,7 +122,7 @@ export class Loop implements ConnectionHost {
       from,
       mid,
       payload: from.bytes.slice(start, start + payloadBytes),
-      deadlineMs: performance.now() + MISS_DEADLINE_MS,
+      deadlineMs: performance.now() + this.#missDeadlineMs,
     });
   }
 

@@ -3,6 +3,7 @@
 
 import { errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
+import { MISS_DEADLINE_MS } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, useCounters } from "../serve/counters.ts";
 import { native } from "../sys/native.ts";
@@ -84,6 +85,12 @@ function mapCounters(path: string | undefined): void {
   if (typeof mapped !== "number") useCounters(new Float64Array(mapped, 0, COUNTER_COUNT));
 }
 
+/** MISS_DEADLINE_MS, or what $BURROW_MISS_DEADLINE_MS says: 1 ms to a day. */
+function missDeadlineMs(text: string | undefined): number {
+  const ms = Number(text);
+  return text !== undefined && ms >= 1 && ms <= 86_400_000 ? ms : MISS_DEADLINE_MS;
+}
+
 function showCpu({ user, system }: NodeJS.CpuUsage): string {
   return `${Math.round(user / 1000)} ms of CPU and ${Math.round(system / 1000)} in the kernel`;
 }
@@ -123,6 +130,7 @@ function serve(stubFd: number): void {
       drop: (index) => dropConnection(stubFd, index),
     },
     log,
+    missDeadlineMs(process.env["BURROW_MISS_DEADLINE_MS"]),
   );
   for (const [i, { tree, isReadOnly, mailbox }] of opened.entries()) {
     const failed = loop.add(i, sockets[i]!.fd, tree, isReadOnly, mailbox);

@@ -33,6 +33,11 @@ function putSealed(cache: string, folder: CacheFolder, bytes: Uint8Array): Diges
   return digest;
 }
 
+/** Puts the blob of a file into the cache below DIRECTORY, as a daemon that has fetched it does. */
+export function putBlob(directory: string, content: string | Uint8Array): void {
+  putSealed(join(directory, "cache"), "blobs", Buffer.from(content));
+}
+
 function entryOf(path: string, content: string | Uint8Array): LayerEntry {
   const text = typeof content === "string" ? content : "";
   if (text === "/") return { ...common, path, mode: 0o755, type: "directory" };
