@@ -11,6 +11,14 @@ import type { Communicator, RequestSink } from "./communicator.ts";
 const HEADER_BYTES = 8;
 /** FDs of one reply: 2 in practice (Channel); LISAFS: communicator.go wantFDs is a u8. */
 const DONATED_MAX = 8;
+const MSG_PEEK_DONTWAIT = 0x42;
+
+/** What the socket is about: a request comes in, is being handled or waits for bytes, or its reply goes out. */
+const State = { receiving: 0, handling: 1, replying: 2 } as const;
+
+const peeked = new Uint8Array(1);
+/** Room for no FD: what a client sends is closed. */
+const noFds = new Int32Array(1);
 
 export class Socket implements Communicator {
   /** Room for the largest message: untouched pages of it cost nothing. */
@@ -22,7 +30,7 @@ export class Socket implements Communicator {
   readonly #fd: number;
   readonly #view = new DataView(this.bytes.buffer);
   #received = 0;
-  #isReplying = false;
+  #state: (typeof State)[keyof typeof State] = State.receiving;
   #sent = 0;
   #toSend = 0;
   readonly #donated = new Int32Array(DONATED_MAX);
@@ -45,8 +53,15 @@ export class Socket implements Communicator {
 
   /** The loop saw an event on the socket: goes on with what is under way. */
   advance(): void {
-    if (this.#isReplying) this.#send();
-    else this.#receive();
+    if (this.#state === State.receiving) this.#receive();
+    else if (this.#state === State.replying) this.#send();
+    else this.#watchParked();
+  }
+
+  /** An event while a request waits for bytes: a hang-up ends it; what else came is read after the reply. */
+  #watchParked(): void {
+    const got = native.receiveMessage(this.#fd, peeked, noFds, MSG_PEEK_DONTWAIT);
+    if (got === 0 || (got < 0 && got !== -Errno.EAGAIN && got !== -Errno.EINTR)) this.sink.end();
   }
 
   #receive(): void {
@@ -59,8 +74,9 @@ export class Socket implements Communicator {
       if (this.#received === wanted) {
         const mid = this.#view.getUint16(4, true);
         this.#received = 0;
-        this.#isReplying = true;
+        this.#state = State.handling;
         this.sink.handle(this, mid, wanted - HEADER_BYTES);
+        if (this.#isParked()) armSocket(this.slot, false);
         return;
       }
       const got = native.readFd(this.#fd, this.bytes.subarray(this.#received, wanted));
@@ -75,6 +91,11 @@ export class Socket implements Communicator {
       }
       this.#received += got;
     }
+  }
+
+  /** Asked again after a call that may have answered. */
+  #isParked(): boolean {
+    return this.#state === State.handling;
   }
 
   /** Bytes that the message under way has in all, as far as they are known; -1 when it is too large. */
@@ -107,6 +128,7 @@ export class Socket implements Communicator {
     this.#view.setUint16(6, 0, true);
     this.#toSend = HEADER_BYTES + payloadBytes;
     this.#sent = 0;
+    this.#state = State.replying;
     this.#send();
   }
 
@@ -128,7 +150,7 @@ export class Socket implements Communicator {
       if (this.#sent === 0) this.#closeDonated();
       this.#sent += sent;
     }
-    this.#isReplying = false;
+    this.#state = State.receiving;
     armSocket(this.slot, false);
   }
 

@@ -109,6 +109,37 @@ test("a connection that ends while its requests wait takes them with it", (t) =>
   t.end();
 });
 
+test("a hang-up is noticed while a request on the socket waits", (t) => {
+  const { client, gofer } = serveView(t, FILES, MISSING);
+  const control = walkTo(client, "d/gone");
+  const message = Buffer.alloc(8 + 16);
+  message.writeUInt32LE(16, 0);
+  message.writeUInt16LE(Mid.OpenAt, 4);
+  message.writeBigUInt64LE(BigInt(control), 8);
+  client.socket.send(message);
+  t.equal(stat(client, client.rootFd).mode & 0o170000, 0o040000, "it waits; the channel serves");
+  client.close();
+  for (let i = 0; i < 1000 && gofer.isAlive; i++) sleepMs(2);
+  t.notOk(gofer.isAlive, "the gofer ends long before the deadline of 30 s");
+  t.end();
+});
+
+test("what is sent behind a request that waits is answered after it", (t) => {
+  const { client } = serveView(t, FILES, MISSING, { env });
+  const control = walkTo(client, "d/gone");
+  const message = Buffer.alloc(8 + 16 + 8 + 8);
+  message.writeUInt32LE(16, 0);
+  message.writeUInt16LE(Mid.OpenAt, 4);
+  message.writeBigUInt64LE(BigInt(control), 8);
+  message.writeUInt32LE(8, 24);
+  message.writeUInt16LE(Mid.FStat, 28);
+  message.writeBigUInt64LE(BigInt(control), 32);
+  client.socket.send(message);
+  t.equal(client.socket.receive().errno, Errno.EIO);
+  t.equal(client.socket.receive().mid, Mid.FStat);
+  t.end();
+});
+
 test("a parked request's memory may be rewritten: the copy is run", (t) => {
   const { client } = serveView(t, FILES, MISSING, { env });
   const channel = client.channels[0]!;
@@ -122,10 +153,11 @@ test("a parked request's memory may be rewritten: the copy is run", (t) => {
 test("a channel shut down while its request waits is dropped at the deadline", (t) => {
   const { client, gofer } = serveView(t, FILES, MISSING, { env, channels: 2 });
   const [one, two] = client.channels as [ChannelPathway, ChannelPathway];
-  startOpen(one, walkTo(client, "d/gone"));
+  const control = walkTo(client, "d/gone");
   const before = gofer.fdCount;
+  startOpen(one, control);
   one.view.setUint32(0, 2, true);
-  for (let i = 0; i < 1000 && gofer.fdCount === before; i++) sleepMs(2);
+  for (let i = 0; i < 1000 && gofer.fdCount !== before - 1; i++) sleepMs(2);
   t.equal(gofer.fdCount, before - 1, "its FD socket is closed");
   client.pathway = two;
   t.equal(stat(client, client.rootFd).mode & 0o170000, 0o040000, "the other goes on");

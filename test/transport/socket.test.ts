@@ -29,22 +29,28 @@ function fdid(fd: number): Buffer {
   return bytes;
 }
 
-/** Two mounts of one gofer: the first client misbehaves, the second must not notice. */
-function serveTwo(t: Parameters<typeof startGofer>[0]) {
+/** Two mounts of one gofer: one client misbehaves, the other must not notice. */
+function serveTwo(t: Parameters<typeof startGofer>[0], fileCount = 0) {
+  const { gofer, clients } = serveMany(t, 2, fileCount);
+  return { gofer, good: clients[0]!, bad: clients[1]! };
+}
+
+/** `count` mounts of a directory with `fileCount` files in "d"; the first client has a channel. */
+function serveMany(t: Parameters<typeof startGofer>[0], count: number, fileCount = 0) {
   const directory = temporary(t);
   mkdirSync(join(directory, "d"));
-  for (let i = 0; i < 2000; i++) writeFileSync(join(directory, `d/a-rather-long-name-${i}`), "");
-  const gofer = startGofer(t, [
-    { destination: "/", source: directory, isReadOnly: true },
-    { destination: "/mnt", source: directory, isReadOnly: true },
-  ]);
-  const bad = LisafsClient.mount(gofer.takeSocket(0));
-  const good = LisafsClient.mount(gofer.takeSocket(1), 1);
+  for (let i = 0; i < fileCount; i++) writeFileSync(join(directory, `d/a-long-name-${i}`), "");
+  const mounts = Array.from({ length: count }, (_, i) => ({
+    destination: `/${i}`,
+    source: directory,
+    isReadOnly: true,
+  }));
+  const gofer = startGofer(t, mounts);
+  const clients = mounts.map((_, i) => LisafsClient.mount(gofer.takeSocket(i), i === 0 ? 1 : 0));
   t.teardown(() => {
-    bad.close();
-    good.close();
+    for (const client of clients) client.close();
   });
-  return { gofer, bad, good };
+  return { gofer, clients };
 }
 
 /** The slowest of `count` calls of a client, ms. */
@@ -86,8 +92,11 @@ test("requests that come at once are answered in their order", (t) => {
 });
 
 test("a header that says more than a message may have is EIO and the end", (t) => {
-  for (const length of [PAYLOAD_MAX + 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]) {
-    const { bad, good } = serveTwo(t);
+  const lengths = [PAYLOAD_MAX + 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+  const { clients } = serveMany(t, 1 + lengths.length);
+  const [good, ...others] = clients as [LisafsClient, ...LisafsClient[]];
+  for (const [i, length] of lengths.entries()) {
+    const bad = others[i]!;
     bad.socket.send(frame(Mid.PWrite, Buffer.alloc(0), length));
     t.equal(bad.socket.receive().errno, Errno.EIO, `${length} bytes`);
     t.equal(bad.socket.receive().errno, Errno.ECONNRESET, "then the connection is closed");
@@ -135,7 +144,7 @@ test("a client that sends a byte a second delays nobody else", (t) => {
 });
 
 test("a client that never reads its replies delays nobody else", (t) => {
-  const { gofer, bad, good } = serveTwo(t);
+  const { gofer, bad, good } = serveTwo(t, 2000);
   const directory = openPath(bad, "d");
   const request = Buffer.alloc(16);
   request.writeBigUInt64LE(BigInt(directory));
