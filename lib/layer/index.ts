@@ -94,7 +94,7 @@ export class Index {
     // Mapped files are aligned; a slice of somebody's buffer may not be.
     const bytes = given.byteOffset % 4 === 0 ? given : Uint8Array.from(given);
     this.bytes = bytes;
-    this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+    this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
     const count = (table: number) => this.words[(Header.tables >> 2) + 2 * table]!;
     const offset = (table: number) => this.words[(Header.tables >> 2) + 2 * table + 1]!;
     this.kind = this.words[Header.kind >> 2] as IndexKind;
@@ -104,11 +104,11 @@ export class Index {
     this.#blockCount = count(Table.blocks);
     this.#xattrCount = count(Table.xattrs);
     this.#stringBytes = count(Table.strings);
-    this.#inodes = offset(Table.inodes) >> 2;
-    this.#dirents = offset(Table.dirents) >> 2;
-    this.#blobs = offset(Table.blobs) >> 2;
+    this.#inodes = offset(Table.inodes) >>> 2;
+    this.#dirents = offset(Table.dirents) >>> 2;
+    this.#blobs = offset(Table.blobs) >>> 2;
     this.#blocks = offset(Table.blocks);
-    this.#xattrs = offset(Table.xattrs) >> 2;
+    this.#xattrs = offset(Table.xattrs) >>> 2;
     this.#strings = offset(Table.strings);
     this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }

@@ -6,21 +6,21 @@ import type { BlobRef } from "../base/blob.ts";
 import { roundUp, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
-import { BurrowError } from "../base/error.ts";
-import { INDEX_INODES_MAX, INDEX_MAX_BYTES, SYMLINK_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
+import { INDEX_INODES_MAX, INDEX_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { checkName, compareNames, showName } from "../base/name.ts";
 import type { LayerEntry } from "./entry.ts";
+import { checkEntry, refuse } from "./entry-check.ts";
 import {
   BLOB_BYTES,
-  Blob,
   BLOCK_DIGEST_BYTES,
+  Blob,
   DIRENT_BYTES,
   Dirent,
   direntType,
   HEADER_BYTES,
   Header,
   INODE_BYTES,
-  IndexKind,
+  type IndexKind,
   Inode,
   MAGIC_HIGH,
   MAGIC_LOW,
@@ -62,10 +62,6 @@ export function writeIndex(kind: IndexKind, entries: Iterable<LayerEntry>): Uint
   return layOut(kind, nodes);
 }
 
-function refuse(path: string, why: string): never {
-  throw new BurrowError("BURROW_BAD_INDEX", `${why}: ${showName(path) || "/"}`);
-}
-
 function emptyDirectory(path: string): LayerEntry {
   return { type: "directory", path, mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
 }
@@ -88,15 +84,14 @@ function buildTree(entries: Iterable<LayerEntry>, kind: IndexKind): Node {
     const names = entry.path.split("/");
     if (names.length > TREE_DEPTH_MAX) refuse(entry.path, "too deep");
     let parent = root;
-    let path = "";
     for (const [i, name] of names.entries()) {
       const bad = checkName(name);
       if (bad < 0) refuse(entry.path, `a name is not allowed (${errnoName(bad)})`);
-      path = i === 0 ? name : `${path}/${name}`;
-      const siblings: Map<string, Node> = parent.children ?? refuse(entry.path, "a file is its parent");
+      const siblings: Map<string, Node> =
+        parent.children ?? refuse(entry.path, "a file is its parent");
       const known = siblings.get(name);
       if (i < names.length - 1) {
-        const next = known ?? newNode(emptyDirectory(path));
+        const next = known ?? newNode(emptyDirectory(names.slice(0, i + 1).join("/")));
         if (known === undefined) {
           implied.add(next);
           siblings.set(name, next);
@@ -112,16 +107,6 @@ function buildTree(entries: Iterable<LayerEntry>, kind: IndexKind): Node {
     }
   }
   return root;
-}
-
-function checkEntry(entry: LayerEntry, kind: IndexKind): void {
-  if (kind === IndexKind.snapshot) {
-    const isOpaque = entry.type === "directory" && entry.opaque === true;
-    if (entry.type === "whiteout" || isOpaque) refuse(entry.path, "a whiteout in a snapshot");
-  }
-  if (entry.type !== "symlink") return;
-  const { length } = entry.target;
-  if (length === 0 || length > SYMLINK_MAX_BYTES) refuse(entry.path, `a symlink target of ${length} bytes`);
 }
 
 interface Numbered {
@@ -156,20 +141,21 @@ function numberNodes(root: Node): Numbered {
       linkCounts.push(child.children === undefined ? 1 : 2);
       if (child.children !== undefined) linkCounts[at]!++;
       if (group !== undefined && group !== "") groups.set(group, child);
-      if (nodes.length > INDEX_INODES_MAX) refuse(child.entry.path, `over ${INDEX_INODES_MAX} inodes`);
+      if (nodes.length > INDEX_INODES_MAX)
+        refuse(child.entry.path, `over ${INDEX_INODES_MAX} inodes`);
     }
   }
   return { nodes, linkCounts, directories };
 }
 
 function checkSameFile(first: LayerEntry, other: LayerEntry): void {
-  const isSame = first.type === "file" && other.type === "file" && first.blob.digest === other.blob.digest;
+  const isSame =
+    first.type === "file" && other.type === "file" && first.blob.digest === other.blob.digest;
   if (!isSame) refuse(other.path, `a hard link to ${showName(first.path)} with other content`);
 }
 
-/** Distinct strings one after the other. */
+/** Distinct strings one after the other, in the order in which they were first added. */
 class Strings {
-  readonly #parts: string[] = [];
   readonly #offsets = new Map<string, number>();
   length = 0;
 
@@ -178,19 +164,26 @@ class Strings {
     if (known !== undefined) return known;
     const offset = this.length;
     this.#offsets.set(text, offset);
-    this.#parts.push(text);
     this.length += text.length;
     return offset;
   }
 
-  get bytes(): Buffer {
-    return Buffer.from(this.#parts.join(""), "latin1");
+  /** Writes them into the index. One by one: together they may be longer than a JavaScript string. */
+  writeTo(bytes: Buffer, start: number): void {
+    for (const [text, offset] of this.#offsets) bytes.write(text, start + offset, "latin1");
   }
 }
 
 function sortedBlobs(nodes: readonly Node[]): BlobRef[] {
   const blobs = new Map<Digest, BlobRef>();
-  for (const { entry } of nodes) if (entry.type === "file") blobs.set(entry.blob.digest, entry.blob);
+  for (const { entry } of nodes) {
+    if (entry.type !== "file") continue;
+    const { blob, path } = entry;
+    const known = blobs.get(blob.digest);
+    if (known === undefined) blobs.set(blob.digest, blob);
+    else if (known.size !== blob.size)
+      refuse(path, `one digest for ${known.size} and ${blob.size} bytes`);
+  }
   return [...blobs.values()].sort((left, right) => compareNames(left.digest, right.digest));
 }
 
@@ -211,7 +204,7 @@ function layOut(kind: IndexKind, { nodes, linkCounts, directories }: Numbered): 
   for (const { children } of directories) for (const [name] of children) strings.add(name);
   for (const { entry } of nodes) {
     if (entry.type === "symlink") strings.add(entry.target);
-    for (const [name, value] of xattrsOf(entry)) (strings.add(name), strings.add(value));
+    for (const text of xattrsOf(entry).flat()) strings.add(text);
   }
   const counts = [nodes.length, direntCount, blobs.length, blockCount, xattrCount, strings.length];
   const widths = [INODE_BYTES, DIRENT_BYTES, BLOB_BYTES, BLOCK_DIGEST_BYTES, XATTR_BYTES, 1];
@@ -236,7 +229,7 @@ function layOut(kind: IndexKind, { nodes, linkCounts, directories }: Numbered): 
   const firstDirent = writeDirents(view, offsets[Table.dirents]!, directories, strings);
   writeInodes(view, offsets, nodes, linkCounts, firstDirent, blobRow, strings);
   writeBlobs(bytes, view, offsets, blobs);
-  strings.bytes.copy(bytes, offsets[Table.strings]!);
+  strings.writeTo(bytes, offsets[Table.strings]!);
   return bytes;
 }
 
@@ -264,7 +257,13 @@ function writeDirents(
 }
 
 function modeOf(entry: LayerEntry): number {
-  const types = { file: S_IFREG, directory: S_IFDIR, symlink: S_IFLNK, fifo: S_IFIFO, whiteout: S_IFCHR };
+  const types = {
+    file: S_IFREG,
+    directory: S_IFDIR,
+    symlink: S_IFLNK,
+    fifo: S_IFIFO,
+    whiteout: S_IFCHR,
+  };
   return types[entry.type] | (entry.mode & 0o7777);
 }
 
@@ -319,7 +318,12 @@ function writeInodes(
   }
 }
 
-function writeBlobs(bytes: Buffer, view: DataView, offsets: readonly number[], blobs: readonly BlobRef[]): void {
+function writeBlobs(
+  bytes: Buffer,
+  view: DataView,
+  offsets: readonly number[],
+  blobs: readonly BlobRef[],
+): void {
   let block = 0;
   for (const [row, blob] of blobs.entries()) {
     const at = offsets[Table.blobs]! + row * BLOB_BYTES;

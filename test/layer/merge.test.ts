@@ -1,0 +1,160 @@
+// The merge of layers against a model: each layer a tree of Maps, laid over the one below as overlayfs.rst says. The model goes
+// by trees where the program goes by paths, so they share no idea of how.
+
+import { deepStrictEqual } from "node:assert";
+import fc from "fast-check";
+import { test } from "tap";
+import type { LayerEntry } from "../../lib/layer/entry.ts";
+import { IndexKind } from "../../lib/layer/format.ts";
+import { Index } from "../../lib/layer/index.ts";
+import { entriesOf, mergeLayers } from "../../lib/layer/merge.ts";
+import { writeIndex } from "../../lib/layer/writer.ts";
+import { directory, file, normal, RUNS, SEED, symlink, treeArbitrary, whiteout } from "./trees.ts";
+
+interface Model {
+  entry: LayerEntry;
+  children: Map<string, Model>;
+}
+
+/** A layer as a tree of Maps; its hard links are its own. */
+function modelOf(entries: readonly LayerEntry[], layer: number): Model {
+  const root: Model = { entry: directory(""), children: new Map() };
+  for (const entry of [...entries].sort((left, right) => left.path.length - right.path.length)) {
+    const isLinked = entry.type === "file" && entry.linkGroup !== undefined;
+    const own = isLinked ? { ...entry, linkGroup: `${layer} ${entry.linkGroup}` } : entry;
+    if (entry.path === "") {
+      root.entry = own;
+      continue;
+    }
+    const names = entry.path.split("/");
+    let parent = root;
+    for (const name of names.slice(0, -1)) parent = parent.children.get(name)!;
+    parent.children.set(names.at(-1)!, { entry: own, children: new Map() });
+  }
+  return root;
+}
+
+/** What one sees of `upper` over `lower`. */
+function overlay(lower: Model | undefined, upper: Model): Model {
+  const { entry } = upper;
+  if (entry.type !== "directory") return upper;
+  const isMerged = lower?.entry.type === "directory" && entry.opaque !== true;
+  const children = new Map(isMerged ? lower.children : []);
+  for (const [name, child] of upper.children) {
+    if (child.entry.type === "whiteout") children.delete(name);
+    else children.set(name, overlay(children.get(name), child));
+  }
+  return { entry: { ...entry, opaque: false }, children };
+}
+
+function* flat(model: Model): Iterable<LayerEntry> {
+  yield model.entry;
+  for (const child of model.children.values()) yield* flat(child);
+}
+
+/** Layers through their index files and the merge, into a snapshot's and out again. */
+function merged(layers: readonly LayerEntry[][], at = ""): LayerEntry[] {
+  const stack = layers.map((entries) => {
+    return { entries: entriesOf(new Index(writeIndex(IndexKind.layer, entries))), at };
+  });
+  return [...entriesOf(new Index(writeIndex(IndexKind.snapshot, mergeLayers(stack))))];
+}
+
+test("a merged stack is what the model says", (t) => {
+  t.comment(`seed ${SEED}`);
+  const stacks = fc.array(treeArbitrary("layer"), { minLength: 1, maxLength: 4 });
+  const property = fc.property(stacks, (layers) => {
+    let model: Model | undefined;
+    for (const [i, layer] of layers.entries()) model = overlay(model, modelOf(layer, i));
+    deepStrictEqual(normal(merged(layers)), normal(flat(model!)));
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: RUNS, seed: SEED }));
+  t.end();
+});
+
+test("the order of a layer's entries means nothing", (t) => {
+  t.comment(`seed ${SEED}`);
+  const stacks = fc.array(treeArbitrary("layer"), { minLength: 2, maxLength: 3 });
+  const property = fc.property(stacks, (layers) => {
+    const forward = mergeLayers(layers.map((entries) => ({ entries, at: "" })));
+    const backward = mergeLayers(
+      layers.map((entries) => ({ entries: [...entries].reverse(), at: "" })),
+    );
+    deepStrictEqual(normal(forward), normal(backward));
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: RUNS, seed: SEED }));
+  t.end();
+});
+
+const paths = (entries: Iterable<LayerEntry>) =>
+  normal(entries).map((each) => (each as LayerEntry).path);
+
+test("whiteouts, opaque directories and files in the place of directories", (t) => {
+  const base = [file("a/one"), file("a/two"), file("b/three"), symlink("l", "a"), file("f")];
+  t.same(paths(merged([base, [whiteout("a/one")]])), ["", "a", "a/two", "b", "b/three", "f", "l"]);
+  t.same(paths(merged([base, [whiteout("a"), whiteout("l")]])), ["", "b", "b/three", "f"]);
+  t.same(paths(merged([base, [whiteout("none")]])), paths(merged([base])), "of what isn't there");
+  const opaque = [directory("a", true), file("a/new")];
+  t.same(paths(merged([base, opaque])), ["", "a", "a/new", "b", "b/three", "f", "l"]);
+  t.same(paths(merged([base, [directory("", true), file("new")]])), ["", "new"], "an opaque root");
+  t.same(paths(merged([base, [file("a")]])), ["", "a", "b", "b/three", "f", "l"]);
+  t.same(paths(merged([base, [file("f/in")]])), [
+    "",
+    "a",
+    "a/one",
+    "a/two",
+    "b",
+    "b/three",
+    "f",
+    "f/in",
+    "l",
+  ]);
+  t.same(
+    paths(merged([base, [file("l/in")]])).slice(-2),
+    ["l", "l/in"],
+    "a symlink is not followed",
+  );
+  t.same(paths(merged([base, [whiteout("a")], [file("a/late")]])).slice(0, 3), ["", "a", "a/late"]);
+  t.end();
+});
+
+test("hard links are those of one layer", (t) => {
+  const pair = (group: string) =>
+    ["x", "y"].map((path) => ({ ...file(path, "same"), linkGroup: group }) as LayerEntry);
+  const renamed = [
+    { ...file("z", "same"), linkGroup: "g" } as LayerEntry,
+    { ...file("y", "same"), linkGroup: "g" } as LayerEntry,
+  ];
+  const links = (entries: LayerEntry[]) =>
+    normal(entries).map((each) => (each as { linkedTo?: string }).linkedTo);
+  t.same(links(merged([pair("g")])), [undefined, "x", "x"]);
+  t.same(
+    links(merged([pair("g"), renamed])),
+    [undefined, undefined, "y", "y"],
+    "x stands alone now",
+  );
+  t.same(links(merged([pair("g"), [file("y", "same")]])), [undefined, undefined, undefined]);
+  t.end();
+});
+
+test("layers lie where the stack says", (t) => {
+  const made = merged([[file("bin/python"), directory("empty")]], "opt/env");
+  t.same(paths(made), ["", "opt", "opt/env", "opt/env/bin", "opt/env/bin/python", "opt/env/empty"]);
+  const stack = [
+    { entries: [file("opt"), file("keep")], at: "" },
+    { entries: [directory("", true), file("new")], at: "opt" },
+  ];
+  t.same(paths(mergeLayers(stack)), ["", "keep", "opt", "opt/new"]);
+  t.end();
+});
+
+test("what is no stack of trees is refused", (t) => {
+  const refused = (entries: LayerEntry[], message: RegExp) =>
+    t.throws(() => [...mergeLayers([{ entries, at: "" }])], { code: "BURROW_BAD_INDEX", message });
+  refused([file("a"), file("a/b")], /a file is its parent: a\/b/);
+  refused([file("a/b"), symlink("a", "x")], /a file is its parent: a\/b/);
+  refused([file("a"), whiteout("a")], /the same path twice: a/);
+  refused([file("")], /the root is no directory/);
+  refused([whiteout("")], /the root is no directory/);
+  t.end();
+});
