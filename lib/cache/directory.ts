@@ -26,6 +26,8 @@ const readAsync = promisify(fs.read);
 const FOLDER_MODE = 0o755;
 const SEALED_MODE = 0o444;
 const HASH_PIECE_BYTES = 1024 * 1024;
+/** Nothing is written for longer; after that a pid is taken for another process's. */
+const WRITING_MAX_MS = 600_000;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 
 /** What a look at a file of the cache says. */
@@ -144,7 +146,7 @@ export class CacheDirectory {
 
   /** A path in tmp/ that nothing had before. */
   temporary(digest: Digest): string {
-    return `${this.root}/tmp/${digest}.${randomBytes(8).toString("hex")}`;
+    return `${this.root}/tmp/${digest}.${process.pid}.${randomBytes(8).toString("hex")}`;
   }
 
   /**
@@ -155,7 +157,9 @@ export class CacheDirectory {
   startUp(isSuspect: boolean): boolean {
     for (const folder of ["partial", "tmp"] as const) {
       for (const name of fs.readdirSync(`${this.root}/${folder}`)) {
-        fs.rmSync(`${this.root}/${folder}/${name}`, { force: true, recursive: true });
+        const path = `${this.root}/${folder}/${name}`;
+        if (folder === "partial" || !isBeingWritten(path))
+          fs.rmSync(path, { force: true, recursive: true });
       }
     }
     const boot = fs.readFileSync(BOOT_ID, "utf8").trim();
@@ -282,6 +286,14 @@ function makeFolder(path: string): void {
   if (fs.mkdirSync(path, { recursive: true, mode: FOLDER_MODE }) !== undefined) {
     fs.chmodSync(path, FOLDER_MODE);
   }
+}
+
+/** Whether a file of tmp/ may belong to a live process: the CLI writes indexes while daemons come and go. */
+function isBeingWritten(path: string): boolean {
+  const pid = /\.(\d+)\.[0-9a-f]+$/.exec(path)?.[1];
+  const stat = fs.statSync(path, { throwIfNoEntry: false });
+  if (pid === undefined || stat === undefined || Number(pid) === process.pid) return false;
+  return Date.now() - stat.mtimeMs < WRITING_MAX_MS && fs.existsSync(`/proc/${pid}`);
 }
 
 function shardNames(folder: string): string[] {

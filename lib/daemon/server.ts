@@ -85,7 +85,8 @@ export class Server {
 class Connection {
   readonly #context: ServerContext;
   readonly #socket: net.Socket;
-  readonly #open = new Set<number>();
+  /** Asks by id; the value tells an ask from a cancelled one of the same id. */
+  readonly #open = new Map<number, AskFields>();
   #snapshots: readonly SnapshotSource[] | undefined;
   #in: Buffer = Buffer.alloc(0);
 
@@ -169,10 +170,12 @@ class Connection {
       this.#answer(id, { errno: Errno.ENOBUFS, state: 0, name: "" });
       return;
     }
-    this.#open.add(id);
+    this.#open.set(id, ask);
     const answer = await this.#fetch(ask, snapshots);
     // Cancelled meanwhile: nobody waits.
-    if (this.#open.delete(id)) this.#answer(id, answer);
+    if (this.#open.get(id) !== ask) return;
+    this.#open.delete(id);
+    this.#answer(id, answer);
   }
 
   async #fetch(ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<AnswerFields> {

@@ -72,6 +72,21 @@ test("a cache of another format, or none, is refused", (t) => {
   t.end();
 });
 
+test("a starting daemon spares what a live process is writing, and nothing else", (t) => {
+  const root = `${temporary(t)}/cache`;
+  const cache = openCache(root);
+  const name = `${"ab".repeat(32)}.${process.ppid}.0123456789abcdef`;
+  for (const path of [`tmp/${name}`, "tmp/x", `tmp/${"ab".repeat(32)}.4194305.01`, "partial/y"]) {
+    fs.writeFileSync(`${root}/${path}`, "");
+  }
+  t.equal(cache.startUp(false), true, "first start: nothing is vouched for");
+  t.same(fs.readdirSync(`${root}/tmp`), [name]);
+  t.same(fs.readdirSync(`${root}/partial`), []);
+  t.equal(cache.startUp(false), false);
+  t.equal(cache.startUp(true), true);
+  t.end();
+});
+
 test("verify drops what is wrong, evict what was used longest ago", async (t) => {
   const cache = openCache(`${temporary(t)}/cache`);
   const contents = [1, 2, 3].map((seed) => noise(1000, seed));

@@ -198,9 +198,10 @@ test("demand is not starved by background streams", async (t) => {
   const idle = await ask("f1");
   await Promise.all([0, 1, 2, 3].map((i) => client.askBlocks(0, published.row(`l${i}`), 0, 1)));
   const busy = [await ask("f4"), await ask("f5"), await ask("f6")];
-  // Its own request and those that background streams may have under way or start before it.
-  for (const { seen, until } of busy)
-    t.ok(until - seen <= 1 + 2, `${until - seen} requests meanwhile`);
+  // Its own request, and of the two turns of background work one under way and the next ones before its answer is seen.
+  for (const { seen, until } of busy) {
+    t.ok(until - seen <= 1 + 2 * 4, `${until - seen} requests meanwhile`);
+  }
   const times = busy.map(({ ms }) => ms.toFixed(0)).join(", ");
   t.comment(`900 kB on demand: ${idle.ms.toFixed(0)} ms idle; ${times} ms beside four streams`);
   const { fetch } = await node.settled();

@@ -1,0 +1,122 @@
+// What goes wrong in the cache directory or with packs behind our back: healed, never believed (pitfalls B3, C1).
+
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Test, test } from "tap";
+import { objectPath } from "../../lib/store/layout.ts";
+import {
+  exited,
+  type Files,
+  noise,
+  type Published,
+  publish,
+  TestNode,
+} from "../suite/daemon-node.ts";
+import { OriginServer } from "../suite/origin-server.ts";
+
+const SMALL: Files = Object.fromEntries(
+  Array.from({ length: 50 }, (_, i) => [`file${i}`, noise(10_000 + i, i + 1)]),
+);
+
+interface Scene {
+  readonly node: TestNode;
+  readonly server: OriginServer;
+  readonly published: Published;
+  readonly mountId: string;
+}
+
+async function scene(t: Test, files: Files): Promise<Scene> {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const published = await publish(node.store, files);
+  const server = await OriginServer.start(node.store);
+  t.teardown(() => server.close());
+  return { node, server, published, mountId: node.mount(server.url, published.digest) };
+}
+
+test("a broken file on disk is healed, and a right one sealed again", async (t) => {
+  const { node, published, mountId } = await scene(t, SMALL);
+  await node.start();
+  const client = await node.connect(mountId);
+  await client.askBlob(0, published.row("file1"));
+  await node.settled();
+  const path = (name: string) => node.blobPath(published.refs.get(name)!.digest);
+  fs.chmodSync(path("file1"), 0o644);
+  fs.truncateSync(path("file1"), 100);
+  fs.chmodSync(path("file2"), 0o644);
+  fs.writeFileSync(path("file2"), Buffer.alloc(SMALL["file2"]!.length));
+  fs.renameSync(path("file4"), path("file3"));
+  fs.utimesSync(path("file5"), 1, 1);
+  for (const name of ["file1", "file2", "file3", "file4", "file5"]) {
+    t.equal((await client.askBlob(0, published.row(name))).errno, 0);
+    t.same(fs.readFileSync(path(name)), SMALL[name], name);
+    t.equal(fs.statSync(path(name)).mode & 0o7777, 0o444);
+  }
+  const { fetch } = await node.settled();
+  t.equal(fetch["dropped"], 3, "truncated, overwritten, swapped");
+  t.equal(fetch["resealed"], 1, "only its time was touched");
+});
+
+test("after a boot everything is suspect and verified before use", async (t) => {
+  const { node, server, published, mountId } = await scene(t, SMALL);
+  const first = await node.start();
+  const client = await node.connect(mountId);
+  await client.askBlob(0, published.row("file1"));
+  await node.settled();
+  first.kill("SIGTERM");
+  t.equal(await exited(first), 0);
+  const path = (name: string) => node.blobPath(published.refs.get(name)!.digest);
+  // What a power cut may do: the seal is there, the data is not.
+  const { atime, mtime } = fs.statSync(path("file2"));
+  fs.chmodSync(path("file2"), 0o644);
+  fs.writeFileSync(path("file2"), Buffer.alloc(SMALL["file2"]!.length));
+  fs.utimesSync(path("file2"), atime, mtime);
+  fs.writeFileSync(`${node.cache}/boot`, "another boot\n");
+  const before = server.count("packs");
+  await node.start();
+  t.equal(fs.existsSync(path("file1")), false, "moved to suspect");
+  const again = await node.connect(mountId);
+  t.equal((await again.askBlob(0, published.row("file1"))).errno, 0);
+  t.equal(server.count("packs"), before, "not fetched again");
+  t.equal((await again.askBlob(0, published.row("file2"))).errno, 0);
+  t.same(fs.readFileSync(path("file2")), SMALL["file2"]);
+  t.match((await node.settled()).fetch, { resealed: 1, dropped: 1 });
+});
+
+test("evicted while mapped: the mapping stays right, the blob comes again", async (t) => {
+  const { node, published, mountId } = await scene(t, SMALL);
+  await node.start({ limitBytes: 100_000, idleMs: 0 });
+  const client = await node.connect(mountId);
+  await client.askBlob(0, published.row("file6"));
+  const digest = published.refs.get("file6")!.digest;
+  const fd = fs.openSync(node.blobPath(digest), "r");
+  for (let i = 0; i < 300 && fs.existsSync(node.blobPath(digest)); i++) await sleep(20);
+  t.equal(fs.fstatSync(fd).nlink, 0, "evicted by unlink");
+  const bytes = Buffer.alloc(SMALL["file6"]!.length);
+  fs.readSync(fd, bytes, 0, bytes.length, 0);
+  fs.closeSync(fd);
+  t.same(bytes, SMALL["file6"], "whoever has it keeps it");
+  t.equal((await client.askBlob(0, published.row("file6"))).errno, 0);
+  t.same(fs.readFileSync(node.blobPath(digest)), SMALL["file6"]);
+});
+
+test("a pack that was rewritten is found through a fresh locator", async (t) => {
+  const { node, published, mountId, server } = await scene(t, SMALL);
+  const daemon = await node.start();
+  const first = await node.connect(mountId);
+  await first.askBlob(0, published.row("file0"));
+  await node.settled();
+  daemon.kill("SIGTERM");
+  await exited(daemon);
+  fs.rmSync(`${node.cache}/blobs`, { recursive: true });
+  fs.rmSync(`${node.store}/packs`, { recursive: true });
+  fs.rmSync(`${node.store}/locators`, { recursive: true });
+  // The same snapshot packed in another order: other packs, another locator.
+  const again = await publish(node.store, Object.fromEntries(Object.entries(SMALL).reverse()));
+  t.equal(again.digest, published.digest);
+  await node.start();
+  const client = await node.connect(mountId);
+  t.equal((await client.askBlob(0, published.row("file0"))).errno, 0);
+  t.equal((await node.settled()).fetch["refreshed"], 1);
+  t.ok(server.requests.some(({ path }) => path === objectPath("locators", published.digest)));
+});
