@@ -18,6 +18,7 @@ export interface BenchOptions {
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   wait: () => import("./micro/wait.ts"),
   worker: () => import("./micro/worker.ts"),
+  "hot-start": () => import("./replay/hot-start.ts"),
 };
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */

@@ -60,7 +60,9 @@ async function bundle(
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
   const prepared = await prepare(context, id, options);
   mkdirSync(resolve(dir), { recursive: true });
-  const spec = ociSpec(prepared.spec(command, options.tty === true));
+  // Behind the folder, a "--" is passed on as a word.
+  const words = command[0] === "--" ? command.slice(1) : command;
+  const spec = ociSpec(prepared.spec(words, options.tty === true));
   writeFileSync(path, `${JSON.stringify(spec, null, 2)}\n`);
   const snapshots = prepared.snapshots.map(showDigest);
   print(context.isJson, { id, bundle: resolve(dir), snapshots, mounts: prepared.mounts }, id);
