@@ -91,12 +91,25 @@ function missDeadlineMs(text: string | undefined): number {
   return text !== undefined && ms >= 1 && ms <= 86_400_000 ? ms : MISS_DEADLINE_MS;
 }
 
+/** What the gofer serves, waits for or writes to; syncSentryExit is held to the end, since runsc writes to it. */
+const USED = new Set<number>([
+  Role.io,
+  Role.spec,
+  Role.mounts,
+  Role.syncChroot,
+  Role.syncNvproxy,
+  Role.log,
+  Role.debugLog,
+  Role.syncSentryExit,
+]);
+
 function showCpu({ user, system }: NodeJS.CpuUsage): string {
   return `${Math.round(user / 1000)} ms of CPU and ${Math.round(system / 1000)} in the kernel`;
 }
 
 function serve(stubFd: number): void {
   const adopted = receiveAdopted(stubFd);
+  for (const { role, fd } of adopted) if (!USED.has(role)) native.closeFd(fd);
   const first = (role: number) => adopted.find((each) => each.role === role)?.fd;
   const logFd = first(Role.debugLog) ?? first(Role.log);
   if (process.env["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);

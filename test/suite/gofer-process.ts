@@ -31,7 +31,7 @@ export interface GoferOptions {
   readonly nodeFlags?: readonly string[];
   readonly extraFds?: readonly ExtraFd[];
   /** Changes the OCI spec before it is written. */
-  readonly spec?: (spec: Record<string, unknown>) => void;
+  readonly spec?: (spec: Record<string, unknown>) => unknown;
   /** Another number of io sockets than there are mounts. */
   readonly socketCount?: number;
   /** Do not wait for the mounts JSON: the caller has yet to let the gofer go on. */
@@ -57,7 +57,8 @@ export class GoferProcess {
   output = "";
   mountsJson = "";
   readonly stubFd: number;
-  readonly #mountsFd: number;
+  /** Our end of the mounts pipe. */
+  readonly mountsFd: number;
 
   private constructor(options: GoferOptions) {
     this.directory = mkdtempSync(join(tmpdir(), "burrow-gofer-"));
@@ -66,7 +67,7 @@ export class GoferProcess {
     const stub = pair(SOCK_SEQPACKET);
     const mounts = pair(SOCK_STREAM);
     this.stubFd = stub[0];
-    this.#mountsFd = mounts[0];
+    this.mountsFd = mounts[0];
     const given: ExtraFd[] = [
       { role: Role.spec, fd: native.openAt(-1, specPath, 0, 0) },
       { role: Role.mounts, fd: mounts[1] },
@@ -108,7 +109,7 @@ export class GoferProcess {
     const part = Buffer.alloc(64 * 1024);
     const parts: Buffer[] = [];
     for (;;) {
-      const got = native.readFd(this.#mountsFd, part);
+      const got = native.readFd(this.mountsFd, part);
       if (got <= 0) break;
       parts.push(Buffer.from(part.subarray(0, got)));
     }
@@ -168,7 +169,7 @@ export class GoferProcess {
     const code = await this.exit;
     clearTimeout(timer);
     native.closeFd(this.stubFd);
-    native.closeFd(this.#mountsFd);
+    native.closeFd(this.mountsFd);
     rmSync(this.directory, { recursive: true, force: true });
     return code;
   }
