@@ -1,151 +1,213 @@
-// Conda archives: .conda (a zip of two tars: info and pkg) and .tar.bz2 (one tar with info/ in it). Judged as any tar is, by
-// importTar; what a caller sees is entries and the content that it asks for. Control plane.
+// Conda archives as a stream of entries: .conda (a zip with two zstd tars) and .tar.bz2. Says what is in an archive, judges
+// nothing but whether it can be read whole; import.ts judges. Told apart by their first bytes. Control plane.
 
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { basename } from "node:path";
 import type { Readable } from "node:stream";
-import yauzl from "yauzl";
+import { extract } from "tar-stream";
+import { assert } from "../../base/assert.ts";
 import { BurrowError } from "../../base/error.ts";
-import { METADATA_MAX_BYTES } from "../../base/limits.ts";
-import type { LayerEntry } from "../../layer/entry.ts";
-import type { BlobSink } from "../../store/blob-sink.ts";
-import { decompressed } from "../decompress.ts";
-import { discardingSink } from "../sink.ts";
-import { importTar, type TarOptions } from "../tar.ts";
+import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX } from "../../base/limits.ts";
+import { showName } from "../../base/name.ts";
+import { decompressed, kindOf, MAGIC_BYTES } from "../decompress.ts";
+import { readHeader, type TarHeader } from "../tar-header.ts";
+import { openCondaZip } from "./zip.ts";
 
-const METADATA = /^info\//;
-
-/** What may be asked of the tars of an archive: importTar's options without its name. */
-export type ArchiveOptions = Omit<TarOptions, "name" | "whiteouts">;
-
-function bad(archive: string, why: string, cause?: unknown): BurrowError {
-  return new BurrowError("BURROW_BAD_ARCHIVE", why, { cause, context: { archive } });
+export interface ArchiveEntry {
+  /** Latin1, as archived but for "./" at its start: neither normal nor safe. */
+  readonly name: string;
+  /** What the tar says: "file", "directory", "symlink", "hardlink", or a type that no package should have. */
+  readonly type: Exclude<TarHeader["type"], "link"> | "hardlink";
+  readonly mode: number;
+  readonly size: number;
+  readonly mtimeSec: number;
+  readonly mtimeNs: number;
+  /** Of symlinks and hard links; latin1. */
+  readonly target?: string;
+  /** Of files: read it before asking for the next entry, or not at all. */
+  readonly content?: AsyncIterable<Uint8Array>;
 }
 
-/** Members of the zip whose base name starts with `kind`: "info-" or "pkg-". */
-async function openMember(
+export interface ReadOptions {
+  /** What errors call the archive; the file's name when missing. */
+  readonly name?: string;
+  /** Lower bounds than limits.ts has: entries, and bytes of the archive after decompression. */
+  readonly maxEntries?: number;
+  readonly maxBytes?: number;
+}
+
+const ZIP_MAGIC = "504b";
+const READ_BYTES = 1 << 20;
+
+/** Error of an archive that can't be believed, naming it and the entry. */
+export function badArchive(
+  archive: string,
+  why: string,
+  entry?: string,
+  cause?: unknown,
+): BurrowError {
+  return new BurrowError("BURROW_BAD_ARCHIVE", why, {
+    context: entry === undefined ? { archive } : { archive, entry: showName(entry) },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/**
+ * The entries of a conda archive, those of its info part first for a .conda. BURROW_BAD_ARCHIVE when it is cut, corrupt, no such
+ * archive, or past the limits; BURROW_NOT_FOUND and BURROW_IO when it can't be read.
+ */
+export async function* readCondaArchive(
   path: string,
-  name: string,
-  kind: string,
-): Promise<{ zip: yauzl.ZipFile; stream: Readable }> {
-  const zip = await new Promise<yauzl.ZipFile>((resolve, reject) => {
-    yauzl.open(path, { lazyEntries: true, autoClose: false }, (error, opened) => {
-      if (error) reject(zipError(name, error));
-      else resolve(opened);
-    });
-  });
-  try {
-    const entry = await findMember(zip, name, kind);
-    const stream = await new Promise<Readable>((resolve, reject) => {
-      zip.openReadStream(entry, (error, opened) => {
-        if (error) reject(zipError(name, error));
-        else resolve(opened);
-      });
-    });
-    return { zip, stream };
-  } catch (error) {
-    zip.close();
-    throw error;
-  }
-}
-
-function zipError(name: string, cause: Error): BurrowError {
-  const isSystem = "syscall" in cause;
-  if (!isSystem) return bad(name, `it is no good zip: ${cause.message}`, cause);
-  const isMissing = "code" in cause && cause.code === "ENOENT";
-  return new BurrowError(isMissing ? "BURROW_NOT_FOUND" : "BURROW_IO", "can't read the archive", {
-    cause,
-    context: { archive: name },
-  });
-}
-
-function findMember(zip: yauzl.ZipFile, name: string, kind: string): Promise<yauzl.Entry> {
-  return new Promise((resolve, reject) => {
-    zip.on("error", (error: Error) => reject(zipError(name, error)));
-    zip.on("entry", (entry: yauzl.Entry) => {
-      const base = entry.fileName.slice(entry.fileName.lastIndexOf("/") + 1);
-      if (base.startsWith(kind) && base.endsWith(".tar.zst")) resolve(entry);
-      else zip.readEntry();
-    });
-    zip.on("end", () => reject(bad(name, `it has no ${kind}*.tar.zst`)));
-    zip.readEntry();
-  });
-}
-
-async function* readMember(
-  path: string,
-  name: string,
-  kind: string,
-  options: ArchiveOptions,
-): AsyncIterable<LayerEntry> {
-  const { zip, stream } = await openMember(path, name, kind);
-  try {
-    // What the zip's own checks find (sizes, deflate) is an error of the archive.
-    stream.on("error", () => {});
-    yield* importTar(decompressed(stream, "zst", name), { ...options, name });
-  } catch (error) {
-    throw error instanceof BurrowError ? error : bad(name, "it is no good zip", error);
-  } finally {
-    zip.close();
-  }
-}
-
-/** The package's own files, without info/. `name` is what errors call the archive. */
-export async function* readPackageFiles(
-  path: string,
-  name: string,
-  options: ArchiveOptions,
-): AsyncIterable<LayerEntry> {
-  if (path.endsWith(".conda")) {
-    yield* readMember(path, name, "pkg-", options);
-    return;
-  }
-  const { mapPath } = options;
-  yield* importTar(path, {
-    ...options,
-    name,
-    mapPath: (entry, type) => {
-      if (entry === "info" || METADATA.test(entry)) return undefined;
-      return mapPath === undefined ? entry : mapPath(entry, type);
-    },
-  });
-}
-
-/** The files below info/, by their path with "info/" and in memory. */
-export async function readMetadata(path: string, name: string): Promise<Map<string, Buffer>> {
-  const files = new Map<string, Buffer>();
-  let current = "";
-  let total = 0;
-  const take = (bytes: Buffer) => {
-    total += bytes.length;
-    if (total > METADATA_MAX_BYTES)
-      throw bad(name, `its info/ is over ${METADATA_MAX_BYTES} bytes`);
-    files.set(current, bytes);
-  };
-  const rest = discardingSink();
-  const sink: BlobSink = {
-    addBytes: async (bytes) => {
-      take(Buffer.from(bytes));
-      return await rest.addBytes(bytes);
-    },
-    addStream: async (chunks) => {
-      const parts: Uint8Array[] = [];
-      let length = 0;
-      for await (const chunk of chunks) {
-        length += chunk.length;
-        if (length + total > METADATA_MAX_BYTES) throw bad(name, "its info/ is too large");
-        parts.push(chunk);
+  options: ReadOptions = {},
+): AsyncIterable<ArchiveEntry> {
+  const archive = options.name ?? basename(path);
+  const budget = new Budget(archive, options);
+  const start = await firstBytes(path, archive);
+  if (start.toString("hex").startsWith(ZIP_MAGIC)) {
+    const zip = await openCondaZip(path, archive);
+    try {
+      for (const part of zip.parts) {
+        const bytes = await zip.open(part);
+        yield* tarEntries(decompressed(bytes, "zst", archive), archive, budget);
       }
-      const bytes = Buffer.concat(parts);
-      take(bytes);
-      return await rest.addBytes(bytes);
-    },
+    } finally {
+      zip.close();
+    }
+  } else if (kindOf(start) === "bz2") {
+    const bytes = createReadStream(path, { highWaterMark: READ_BYTES });
+    yield* tarEntries(decompressed(bytes, "bz2", archive), archive, budget);
+  } else {
+    throw badArchive(archive, "it is neither a .conda (zip) nor a .tar.bz2 archive");
+  }
+}
+
+/** What is left of the limits of one archive. */
+class Budget {
+  readonly #archive: string;
+  readonly #maxEntries: number;
+  readonly #maxBytes: number;
+  #entries = 0;
+  #bytes = 0;
+
+  constructor(archive: string, { maxEntries, maxBytes }: ReadOptions) {
+    this.#archive = archive;
+    this.#maxEntries = maxEntries ?? ARCHIVE_ENTRIES_MAX;
+    this.#maxBytes = maxBytes ?? ARCHIVE_BYTES_MAX;
+  }
+
+  takeEntry(name: string, size: number): void {
+    if (++this.#entries > this.#maxEntries) {
+      throw badArchive(this.#archive, `it has over ${this.#maxEntries} entries`, name);
+    }
+    if (size > this.#maxBytes) throw badArchive(this.#archive, `it claims ${size} bytes`, name);
+  }
+
+  /** Takes bytes of a tar: an error once there are too many. */
+  takeBytes(count: number): BurrowError | undefined {
+    this.#bytes += count;
+    if (this.#bytes <= this.#maxBytes) return undefined;
+    return badArchive(this.#archive, `it is over ${this.#maxBytes} bytes when decompressed`);
+  }
+}
+
+async function firstBytes(path: string, archive: string): Promise<Buffer> {
+  const start = Buffer.alloc(MAGIC_BYTES);
+  try {
+    await using file = await open(path, "r");
+    const { bytesRead } = await file.read(start, 0, MAGIC_BYTES, 0);
+    return start.subarray(0, bytesRead);
+  } catch (cause) {
+    throw readError(cause, archive);
+  }
+}
+
+/** The error for an archive that the file system doesn't give us. */
+export function readError(cause: unknown, archive: string): BurrowError {
+  const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+  const code = isMissing ? "BURROW_NOT_FOUND" : "BURROW_IO";
+  return new BurrowError(code, "can't read the archive", { cause, context: { archive } });
+}
+
+async function* tarEntries(
+  source: Readable,
+  archive: string,
+  budget: Budget,
+): AsyncIterable<ArchiveEntry> {
+  // Names as latin1 are names as bytes. The option is not in tar-stream's types.
+  const options = { filenameEncoding: "latin1", highWaterMark: 1 << 20 };
+  const tar = extract(options);
+  let failure: unknown;
+  const fail = (error: unknown) => {
+    failure ??= error;
+    tar.destroy(error instanceof Error ? error : new Error(String(error)));
   };
-  const mapPath = (entry: string) => {
-    current = entry;
-    return METADATA.test(entry) ? entry : undefined;
-  };
-  const entries = path.endsWith(".conda")
-    ? readMember(path, name, "info-", { sink, mapPath })
-    : importTar(path, { sink, mapPath, name });
-  for await (const _ of entries);
-  return files;
+  tar.on("error", (error: unknown) => {
+    failure ??= error;
+  });
+  source.on("error", fail);
+  source.on("data", (chunk: Buffer) => {
+    const error = budget.takeBytes(chunk.length);
+    if (error !== undefined) fail(error);
+  });
+  source.pipe(tar as unknown as NodeJS.WritableStream);
+  try {
+    for await (const entry of tar) {
+      yield entryOf(entry.header, bytesOf(entry), archive, budget);
+      // What was read already has nothing more to say.
+      entry.resume();
+    }
+  } catch (error) {
+    throw explained(failure ?? error, error, archive);
+  } finally {
+    source.destroy();
+    tar.destroy();
+  }
+}
+
+/** An error of the source, of tar-stream or of our caller, as ours. */
+function explained(failure: unknown, error: unknown, archive: string): unknown {
+  if (error instanceof BurrowError) return error;
+  if (failure instanceof BurrowError) return failure;
+  if (failure instanceof Error && "syscall" in failure) return readError(failure, archive);
+  const text = failure instanceof Error ? failure.message : String(failure);
+  return badArchive(archive, `its tar is cut or corrupt: ${text}`, undefined, failure);
+}
+
+type TarEntry = Parameters<typeof readHeader>[0];
+
+function entryOf(
+  raw: TarEntry,
+  content: AsyncIterable<Uint8Array>,
+  archive: string,
+  budget: Budget,
+): ArchiveEntry {
+  const header = readHeader(raw);
+  if (typeof header === "string") throw badArchive(archive, header, raw.name);
+  const name = header.name.replace(/^(\.\/+)+/, "");
+  budget.takeEntry(name, header.size);
+  const { mode, mtimeSec, mtimeNs } = header.attributes;
+  // Before ustar a directory was an empty file with a slash at its end; PAX names may still be.
+  const isOldDirectory = header.type === "file" && header.size === 0 && name.endsWith("/");
+  const common = { name, mode, size: header.size, mtimeSec, mtimeNs };
+  switch (header.type) {
+    case "file":
+    case "contiguous-file":
+      return isOldDirectory
+        ? { ...common, type: "directory" }
+        : { ...common, type: "file", content };
+    case "link":
+      return { ...common, type: "hardlink", target: header.linkname.replace(/^(\.\/+)+/, "") };
+    case "symlink":
+      return { ...common, type: "symlink", target: header.linkname };
+    default:
+      return { ...common, type: header.type };
+  }
+}
+
+async function* bytesOf(entry: AsyncIterable<unknown>): AsyncIterable<Uint8Array> {
+  for await (const chunk of entry) {
+    assert(chunk instanceof Uint8Array, "tar-stream yields bytes");
+    yield chunk;
+  }
 }

@@ -1,200 +1,289 @@
-// A conda package's metadata: info/index.json, paths.json or the older files and has_prefix, link.json. Checked field by field,
-// since an archive is hostile until shown otherwise. CEP "Package format"; conda models. Control plane.
+// What a package says of itself in info/: index.json, paths.json (or the older files and has_prefix) and link.json. Everything
+// is checked field by field and nothing is believed of the bytes: import.ts holds them against it. Control plane.
 
 import { BurrowError } from "../../base/error.ts";
-import { checkName, nameOf } from "../../base/name.ts";
-import type { FileMode } from "./prefix.ts";
+import { nameOf } from "../../base/name.ts";
+import { plainPath, Refusal } from "../entry-tree.ts";
+import type { FileMode, Placeholder } from "./prefix.ts";
 
-/** conda: the placeholder of packages that name none in has_prefix. */
-const DEFAULT_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3";
+/** The files of info/ that decide how a package is linked. */
+export const METADATA_FILES: ReadonlySet<string> = new Set([
+  "info/index.json",
+  "info/paths.json",
+  "info/files",
+  "info/has_prefix",
+  "info/link.json",
+  "info/package_metadata.json",
+]);
 
-export interface PathRecord {
-  /** Path in the archive, latin1. */
-  readonly path: string;
-  readonly type: "hardlink" | "softlink" | "directory";
-  readonly sha256?: string;
-  readonly size?: number;
-  readonly placeholder?: string;
-  readonly mode?: FileMode;
-}
-
-export interface EntryPoint {
-  readonly command: string;
-  readonly module: string;
-  readonly attribute: string;
-}
-
-export interface CondaMetadata {
+export interface IndexJson {
   readonly name: string;
   readonly version: string;
   readonly build: string;
   readonly buildNumber: number;
   readonly subdir: string;
-  readonly noarch: "python" | "generic" | undefined;
   readonly depends: readonly string[];
   readonly constrains: readonly string[];
-  readonly license: string | undefined;
-  /** What is linked, by archive path; undefined: everything, as in packages without paths.json and files. */
-  readonly paths: ReadonlyMap<string, PathRecord> | undefined;
-  readonly entryPoints: readonly EntryPoint[];
-  /** index.json as it came. */
-  readonly index: Readonly<Record<string, unknown>>;
+  readonly license?: string;
+  readonly licenseFamily?: string;
+  /** How one archive serves all platforms; undefined for a package of one platform. */
+  readonly noarch?: "python" | "generic";
+  /** Of a python package that says where it looks for packages (free-threaded builds do). Latin1. */
+  readonly sitePackages?: string;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
+export type PathType = "hardlink" | "softlink" | "directory" | "unknown";
+
+/** One path that the package wants linked. */
+export interface ListedPath {
+  /** Plain latin1 path as in the archive. */
+  readonly path: string;
+  readonly type: PathType;
+  readonly sha256?: string;
+  readonly size?: number;
+  readonly placeholder?: Placeholder;
+}
+
+export interface PackageMetadata {
+  readonly index: IndexJson;
+  /** In the package's order, each path once. */
+  readonly paths: readonly ListedPath[];
+  /** Entry points "NAME = MODULE:FUNCTION" of a noarch: python package. */
+  readonly entryPoints: readonly string[];
+}
+
+/** conda's default of before 2016, for has_prefix lines that name none. conda/base/constants.py PREFIX_PLACEHOLDER. */
+const OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3";
+const HEX_64 = /^[0-9a-f]{64}$/;
+const FIELD = /^[^\s/\0-\x1f\x7f]+$/;
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Whether these files are enough to link by; more may still come, but no package needs others. */
+export function isComplete(files: ReadonlyMap<string, Uint8Array>): boolean {
+  return files.has("info/index.json") && (files.has("info/paths.json") || files.has("info/files"));
+}
+
+/** Reads the metadata out of the bytes of METADATA_FILES. BURROW_BAD_PACKAGE naming the package and the file. */
+export function readMetadata(
+  files: ReadonlyMap<string, Uint8Array>,
+  archive: string,
+): PackageMetadata {
+  const reader = new Reader(files, archive);
+  const index = reader.index();
+  return { index, paths: reader.paths(), entryPoints: reader.entryPoints() };
+}
 
 class Reader {
+  readonly #files: ReadonlyMap<string, Uint8Array>;
   readonly #archive: string;
-  readonly #files: ReadonlyMap<string, Buffer>;
 
-  constructor(archive: string, files: ReadonlyMap<string, Buffer>) {
-    this.#archive = archive;
+  constructor(files: ReadonlyMap<string, Uint8Array>, archive: string) {
     this.#files = files;
+    this.#archive = archive;
   }
 
-  bad(file: string, why: string, cause?: unknown): BurrowError {
-    return new BurrowError("BURROW_BAD_PACKAGE", why, {
-      cause,
-      context: { archive: this.#archive, file },
+  index(): IndexJson {
+    const file = "info/index.json";
+    const json = this.#json(file);
+    if (json === undefined) throw this.#bad(file, "the package has none");
+    const text = (key: string) => this.#text(json, key, file);
+    const build = json["build"] === undefined ? text("build_string") : text("build");
+    const strings = (key: string) => this.#strings(json, key, file);
+    const noarch = json["noarch"];
+    const number = json["build_number"] ?? 0;
+    if (typeof number !== "number" || !Number.isSafeInteger(number) || number < 0) {
+      throw this.#bad(file, "its build_number is no number");
+    }
+    const site = json["python_site_packages_path"];
+    return {
+      name: text("name"),
+      version: text("version"),
+      build,
+      buildNumber: number,
+      subdir: typeof json["subdir"] === "string" ? text("subdir") : noarch ? "noarch" : "linux-64",
+      depends: strings("depends"),
+      constrains: strings("constrains"),
+      ...(typeof json["license"] === "string" ? { license: json["license"] } : {}),
+      ...(typeof json["license_family"] === "string"
+        ? { licenseFamily: json["license_family"] }
+        : {}),
+      ...this.#noarch(noarch),
+      ...(typeof site === "string" ? { sitePackages: this.#path(site, file) } : {}),
+    };
+  }
+
+  /** true is what generic was called before it had a name. conda/models/enums.py NoarchType. */
+  #noarch(value: unknown): { noarch?: "python" | "generic" } {
+    if (value === undefined || value === null || value === false) return {};
+    if (value === "python") return { noarch: value };
+    if (value === "generic" || value === true) return { noarch: "generic" };
+    throw this.#bad("info/index.json", `noarch "${String(value)}" is not known`);
+  }
+
+  paths(): ListedPath[] {
+    const json = this.#json("info/paths.json");
+    const listed = json === undefined ? this.#oldPaths() : this.#pathsJson(json);
+    const known = new Map<string, ListedPath>();
+    for (const one of listed) {
+      if (known.has(one.path)) throw this.#bad("its list of files", "a path twice", one.path);
+      known.set(one.path, one);
+    }
+    return listed.filter(({ path }) => path !== "info" && !path.startsWith("info/"));
+  }
+
+  #pathsJson(json: Json): ListedPath[] {
+    const file = "info/paths.json";
+    const version = json["paths_version"] ?? 1;
+    if (version !== 1) throw this.#bad(file, `its version is ${String(version)}, not 1`);
+    const paths = json["paths"];
+    if (!Array.isArray(paths)) throw this.#bad(file, "it has no list of paths");
+    return paths.map((value: unknown) => {
+      if (!isObject(value)) throw this.#bad(file, "a path that is no object");
+      const path = this.#path(value["_path"], file);
+      const type = value["path_type"] ?? "hardlink";
+      if (type !== "hardlink" && type !== "softlink" && type !== "directory") {
+        throw this.#bad(file, `path_type "${String(type)}" is not known`, path);
+      }
+      const { sha256, size_in_bytes: size } = value;
+      if (sha256 !== undefined && sha256 !== null && !isHash(sha256)) {
+        throw this.#bad(file, "a sha256 that is none", path);
+      }
+      if (size !== undefined && size !== null && !isSize(size)) {
+        throw this.#bad(file, "a size that is none", path);
+      }
+      return {
+        path,
+        type,
+        ...(isHash(sha256) ? { sha256 } : {}),
+        ...(isSize(size) ? { size } : {}),
+        ...this.#placeholder(value["prefix_placeholder"], value["file_mode"], file, path),
+      };
     });
   }
 
-  json(file: string): Fields | undefined {
+  #placeholder(
+    text: unknown,
+    mode: unknown,
+    file: string,
+    path: string,
+  ): { placeholder?: Placeholder } {
+    if (text === undefined || text === null || text === "") return {};
+    if (typeof text !== "string" || text.includes("\0") || text.includes("\n")) {
+      throw this.#bad(file, "a prefix_placeholder that is none", path);
+    }
+    if (!isMode(mode ?? "text")) {
+      throw this.#bad(file, `file_mode "${String(mode)}" is not known`, path);
+    }
+    return { placeholder: { text, mode: isMode(mode) ? mode : "text" } };
+  }
+
+  /** Packages from before conda-build 2: a list of paths, and one of those with a placeholder. */
+  #oldPaths(): ListedPath[] {
+    const placeholders = new Map<string, Placeholder>();
+    for (const line of this.#lines("info/has_prefix")) {
+      const words = wordsOf(line);
+      const isLong = words.length === 3 && isMode(words[1]);
+      if (!isLong && words.length !== 1) throw this.#bad("info/has_prefix", "a line that is none");
+      const [text, mode, name] = isLong ? words : [OLD_PLACEHOLDER, "text", words[0]];
+      const path = this.#path(name, "info/has_prefix");
+      const placeholder = this.#placeholder(text, mode, "info/has_prefix", path).placeholder;
+      if (placeholder !== undefined) placeholders.set(path, placeholder);
+    }
+    const paths = new Set(this.#lines("info/files").map((line) => this.#path(line, "info/files")));
+    return [...paths].map((path) => {
+      const placeholder = placeholders.get(path);
+      return { path, type: "unknown", ...(placeholder === undefined ? {} : { placeholder }) };
+    });
+  }
+
+  entryPoints(): string[] {
+    const file = this.#files.has("info/link.json")
+      ? "info/link.json"
+      : "info/package_metadata.json";
+    const noarch = this.#json(file)?.["noarch"];
+    return isObject(noarch) ? this.#strings(noarch, "entry_points", file) : [];
+  }
+
+  #lines(file: string): string[] {
+    const bytes = this.#files.get(file);
+    if (bytes === undefined) return [];
+    const lines = Buffer.from(bytes).toString("utf8").split("\n");
+    return lines.map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
+  }
+
+  #json(file: string): Json | undefined {
     const bytes = this.#files.get(file);
     if (bytes === undefined) return undefined;
     let value: unknown;
     try {
-      value = JSON.parse(bytes.toString("utf8"));
+      value = JSON.parse(
+        Buffer.from(bytes)
+          .toString("utf8")
+          .replace(/^\ufeff/, ""),
+      );
     } catch (cause) {
-      throw this.bad(file, "it is no JSON", cause);
+      throw this.#bad(file, "it is no JSON", undefined, cause);
     }
-    if (isFields(value)) return value;
-    throw this.bad(file, "it is no object");
+    if (!isObject(value)) throw this.#bad(file, "it is no JSON object");
+    return value;
   }
 
-  lines(file: string): string[] | undefined {
-    const text = this.#files.get(file)?.toString("utf8");
-    return text
-      ?.split(/\r?\n/)
-      .map((line) => line.trim())
-      .filter((line) => line !== "");
+  /** A field that goes into file names and reports. */
+  #text(json: Json, key: string, file: string): string {
+    const value = json[key];
+    if (typeof value === "string" && FIELD.test(value) && !/^\.{1,2}$/.test(value)) return value;
+    throw this.#bad(file, `its ${key} is missing or not allowed`);
   }
 
-  text(fields: Fields, name: string, file: string): string {
-    const value = fields[name];
-    if (typeof value === "string" && value !== "" && !/[\0/]/.test(value)) return value;
-    throw this.bad(file, `${name} is no name`);
+  #strings(json: Json, key: string, file: string): string[] {
+    const value = json[key] ?? [];
+    if (!Array.isArray(value)) throw this.#bad(file, `its ${key} is no list`);
+    return value.map((one: unknown) => {
+      if (typeof one !== "string") throw this.#bad(file, `its ${key} has what is no text`);
+      return one;
+    });
+  }
+
+  #path(value: unknown, file: string): string {
+    const path =
+      typeof value === "string" ? plainPath(nameOf(value)) : new Refusal("it is no text");
+    if (typeof path === "string" && path !== "") return path;
+    const why = path instanceof Refusal ? path.why : "it is empty";
+    throw this.#bad(file, `a path is not allowed: ${why}`, String(value));
+  }
+
+  #bad(file: string, why: string, path?: string, cause?: unknown): BurrowError {
+    return badPackage(this.#archive, `${file}: ${why}`, path, cause);
   }
 }
 
-function isFields(value: unknown): value is Fields {
+/** Error of a package that is not what it says, naming it and the file. */
+export function badPackage(name: string, why: string, file?: string, cause?: unknown): BurrowError {
+  return new BurrowError("BURROW_BAD_PACKAGE", why, {
+    context: file === undefined ? { package: name } : { package: name, file },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function texts(value: unknown): string[] {
-  return Array.isArray(value)
-    ? value.filter((each): each is string => typeof each === "string")
-    : [];
+function isHash(value: unknown): value is string {
+  return typeof value === "string" && HEX_64.test(value);
 }
 
-/** The metadata in the files of info/. BURROW_BAD_PACKAGE naming archive and file. */
-export function readCondaMetadata(
-  archive: string,
-  files: ReadonlyMap<string, Buffer>,
-): CondaMetadata {
-  const reader = new Reader(archive, files);
-  const file = "info/index.json";
-  const index = reader.json(file);
-  if (index === undefined) throw reader.bad(file, "the package has no index.json");
-  const link = reader.json("info/link.json");
-  const noarch = noarchOf(index, link);
-  const number = index["build_number"];
-  const license = index["license"];
-  return {
-    name: reader.text(index, "name", file),
-    version: reader.text(index, "version", file),
-    build: typeof index["build"] === "string" ? reader.text(index, "build", file) : "0",
-    buildNumber: typeof number === "number" ? number : 0,
-    subdir: typeof index["subdir"] === "string" ? index["subdir"] : noarch ? "noarch" : "linux-64",
-    noarch,
-    depends: texts(index["depends"]),
-    constrains: texts(index["constrains"]),
-    license: typeof license === "string" ? license : undefined,
-    paths: readPaths(reader) ?? readOldPaths(reader),
-    entryPoints: noarch === "python" ? readEntryPoints(reader, link) : [],
-    index,
-  };
+function isSize(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
-/** index.json says "python" or "generic"; the oldest say true and leave it to link.json. */
-function noarchOf(index: Fields, link: Fields | undefined): "python" | "generic" | undefined {
-  const linked = isFields(link?.["noarch"]) ? link["noarch"]["type"] : undefined;
-  const value = linked ?? index["noarch"];
-  if (value === "python") return "python";
-  return value === "generic" || value === true ? "generic" : undefined;
+function isMode(value: unknown): value is FileMode {
+  return value === "text" || value === "binary";
 }
 
-function readPaths(reader: Reader): Map<string, PathRecord> | undefined {
-  const file = "info/paths.json";
-  const fields = reader.json(file);
-  if (fields === undefined) return undefined;
-  if (!Array.isArray(fields["paths"])) throw reader.bad(file, "paths is no list");
-  const paths = new Map<string, PathRecord>();
-  for (const value of fields["paths"] as unknown[]) {
-    if (!isFields(value) || typeof value["_path"] !== "string")
-      throw reader.bad(file, "a path has no _path");
-    const path = nameOf(value["_path"]);
-    const type = value["path_type"] ?? "hardlink";
-    if (type !== "hardlink" && type !== "softlink" && type !== "directory") {
-      throw reader.bad(file, `unknown path_type ${String(type)}`);
-    }
-    const { sha256, size_in_bytes: size, prefix_placeholder: placeholder, file_mode: mode } = value;
-    paths.set(path, {
-      path,
-      type,
-      ...(typeof sha256 === "string" ? { sha256: sha256.toLowerCase() } : {}),
-      ...(typeof size === "number" ? { size } : {}),
-      ...(typeof placeholder === "string" && placeholder !== ""
-        ? { placeholder, mode: mode === "binary" ? "binary" : "text" }
-        : {}),
-    });
-  }
-  return paths;
-}
-
-/** Packages from before paths.json: info/files lists them, info/has_prefix says which hold the placeholder. */
-function readOldPaths(reader: Reader): Map<string, PathRecord> | undefined {
-  const files = reader.lines("info/files");
-  const prefixes = new Map((reader.lines("info/has_prefix") ?? []).map((line) => hasPrefix(line)));
-  if (files === undefined && prefixes.size === 0) return undefined;
-  const paths = new Map<string, PathRecord>();
-  for (const name of files ?? prefixes.keys()) {
-    const path = nameOf(name);
-    paths.set(path, { path, type: "hardlink", ...prefixes.get(name) });
-  }
-  return paths;
-}
-
-/** `path`, or `placeholder mode path`; each may be quoted. conda: gateways/disk/read.py read_has_prefix. */
-function hasPrefix(line: string): [string, { placeholder: string; mode: FileMode }] {
-  const words = [...line.matchAll(/"((?:\\.|[^"])*)"|(\S+)/g)].map(
-    (match) => match[1] ?? match[2]!,
-  );
-  if (words.length < 3) return [words[0] ?? "", { placeholder: DEFAULT_PLACEHOLDER, mode: "text" }];
-  const [placeholder = "", mode, path = ""] = words;
-  return [path, { placeholder, mode: mode === "binary" ? "binary" : "text" }];
-}
-
-const ENTRY_POINT = /^\s*([^=\s]+)\s*=\s*([\w.]+)\s*:\s*([\w.]+)\s*(?:\[.*\])?\s*$/;
-
-function readEntryPoints(reader: Reader, link: Fields | undefined): EntryPoint[] {
-  const noarch = isFields(link?.["noarch"]) ? link["noarch"] : {};
-  return texts(noarch["entry_points"]).map((text) => {
-    const match = ENTRY_POINT.exec(text);
-    // A command with a slash or ".." would be written elsewhere: rattler CVE-2026-47425.
-    if (match === null || checkName(match[1]!) < 0) {
-      throw reader.bad("info/link.json", `"${text.slice(0, 80)}" is no entry point`);
-    }
-    return { command: match[1]!, module: match[2]!, attribute: match[3]! };
-  });
+/** A line's words as a shell would part them: quotes hold blanks together. */
+function wordsOf(line: string): string[] {
+  const words = line.match(/"[^"]*"|'[^']*'|[^\s"']+/g) ?? [];
+  return words.map((word) => (/^["']/.test(word) ? word.slice(1, -1) : word));
 }

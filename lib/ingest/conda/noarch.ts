@@ -1,29 +1,83 @@
-// noarch: python packages are laid out for the Python of their environment, and get their entry points as scripts. Pure.
-// conda: core/path_actions.py (get_python_noarch_target_path, entry points), gateways/disk/create.py. Control plane.
+// noarch: python: where a package that fits every Python lands for one of them, and the programs made of its entry points.
+// Facts from conda (conda/core/path_actions.py, conda/gateways/disk/create.py). Pure. Control plane.
 
-import type { EntryPoint } from "./metadata.ts";
-import { shortenShebang } from "./prefix.ts";
+import { BurrowError } from "../../base/error.ts";
+import { checkName, nameOf } from "../../base/name.ts";
+import { badPackage } from "./metadata.ts";
+import { SHEBANG_MAX_BYTES } from "./prefix.ts";
 
-/** Where a noarch: python package's path goes, for Python "3.11". */
-export function noarchPath(path: string, pythonVersion: string): string {
-  if (path.startsWith("site-packages/")) return `lib/python${pythonVersion}/${path}`;
-  if (path.startsWith("python-scripts/")) return `bin/${path.slice("python-scripts/".length)}`;
+/** The Python that noarch packages are laid out for. */
+export interface PythonTarget {
+  /** Major and minor: "3.11". */
+  readonly version: string;
+  /** Latin1 path below the prefix. */
+  readonly sitePackages: string;
+}
+
+export interface EntryPoint {
+  /** Latin1 path below the prefix. */
+  readonly path: string;
+  readonly content: Buffer;
+}
+
+const SITE_PACKAGES = "site-packages/";
+const PYTHON_SCRIPTS = "python-scripts/";
+const DOTTED = /^[\p{L}_][\p{L}\p{N}_]*(\.[\p{L}_][\p{L}\p{N}_]*)*$/u;
+const VERSION = /^(\d+)\.(\d+)(?:$|[.a-z+_-])/;
+
+/** The target for a version such as "3.11" or "3.11.2"; BURROW_USAGE when it is none. */
+export function pythonTarget(version: string, sitePackages?: string): PythonTarget {
+  const match = VERSION.exec(version);
+  if (match === null) {
+    throw new BurrowError("BURROW_USAGE", `"${version}" is no version of Python; say 3.11`);
+  }
+  const short = `${match[1]}.${match[2]}`;
+  return { version: short, sitePackages: sitePackages ?? `lib/python${short}/site-packages` };
+}
+
+/** Where a path of a noarch: python package goes. */
+export function noarchPath(path: string, python: PythonTarget): string {
+  if (path.startsWith(SITE_PACKAGES)) {
+    return `${python.sitePackages}/${path.slice(SITE_PACKAGES.length)}`;
+  }
+  if (path.startsWith(PYTHON_SCRIPTS)) return `bin/${path.slice(PYTHON_SCRIPTS.length)}`;
   return path;
 }
 
-/** The script of an entry point, as conda writes it. Mode 0755. */
-export function entryPointScript(entry: EntryPoint, prefix: string, pythonVersion: string): Buffer {
-  const [imported = ""] = entry.attribute.split(".");
-  const text = `#!${prefix}/bin/python${pythonVersion}
-# -*- coding: utf-8 -*-
+/** The program of an entry point "NAME = MODULE:FUNCTION". BURROW_BAD_PACKAGE for what is none or leaves bin/. */
+export function entryPoint(
+  definition: string,
+  prefix: string,
+  python: PythonTarget,
+  packageName: string,
+): EntryPoint {
+  const colon = definition.lastIndexOf(":");
+  const equals = definition.lastIndexOf("=", colon);
+  const name = definition.slice(0, Math.max(0, equals)).trim();
+  const module = definition.slice(equals + 1, Math.max(0, colon)).trim();
+  const call = definition.slice(colon + 1).trim();
+  const isSound = equals > 0 && DOTTED.test(module) && DOTTED.test(call);
+  if (!isSound || checkName(nameOf(name)) < 0 || /[\0-\x1f\x7f]/.test(name)) {
+    throw badPackage(packageName, "an entry point is not allowed", definition);
+  }
+  const imported = call.split(".", 1)[0]!;
+  // conda-build takes such a suffix off too: the program's name in its own messages is NAME.
+  const text = `${shebang(`${prefix}/bin/python${python.version}`)}# -*- coding: utf-8 -*-
 import re
 import sys
 
-from ${entry.module} import ${imported}
+from ${module} import ${imported}
 
 if __name__ == '__main__':
     sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
-    sys.exit(${entry.attribute}())
+    sys.exit(${call}())
 `;
-  return shortenShebang(Buffer.from(text), prefix);
+  return { path: `bin/${nameOf(name)}`, content: Buffer.from(text) };
+}
+
+/** A kernel's shebang, or, when the program's path is too long or has a blank, one that shell and Python both read. */
+function shebang(program: string): string {
+  const line = `#!${program}\n`;
+  if (Buffer.byteLength(line) <= SHEBANG_MAX_BYTES && !line.includes(" ")) return line;
+  return `#!/bin/sh\n'''exec' "${program}" "$0" "$@"\n' '''\n`;
 }

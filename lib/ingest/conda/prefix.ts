@@ -1,76 +1,139 @@
-// Prefix rewriting: the placeholder that a package was built with becomes the prefix that it is linked at. Pure.
-// Facts: conda core/portability.py (update_prefix, binary_replace, replace_long_shebang). Control plane.
+// Placeholders: the path that a package was built for, replaced by the prefix it is installed at. Pure; changes the buffers that
+// it is given. The rules are conda's (conda/core/portability.py): five encodings, C strings padded behind. Control plane.
 
 import { BurrowError } from "../../base/error.ts";
 
 export type FileMode = "text" | "binary";
 
-/** Longest "#!" line that every kernel takes whole. conda: MAX_SHEBANG_LENGTH_LINUX; man execve(2). */
-const SHEBANG_MAX_BYTES = 127;
-const SHEBANG = /^#![ \t]*((?:\\ |[^ \n\r\t])+)([^\n\r]*)/;
-
-export interface PrefixRewrite {
-  readonly placeholder: string;
+export interface Placeholder {
+  readonly text: string;
   readonly mode: FileMode;
 }
 
-/** The content under another prefix. A binary keeps its length. BURROW_PREFIX_TOO_LONG with `context`. */
-export function rewritePrefix(
+/** What errors name. */
+export interface PatchContext {
+  readonly package: string;
+  readonly file: string;
+}
+
+/** A kernel reads this much of a shebang line for certain: 127 bytes and a newline. man execve(2); conda has the same figure. */
+export const SHEBANG_MAX_BYTES = 127;
+
+interface Encoding {
+  readonly unit: 1 | 2 | 4;
+  readonly encode: (text: string) => Buffer;
+}
+
+const ENCODINGS: readonly Encoding[] = [
+  { unit: 1, encode: (text) => Buffer.from(text, "utf8") },
+  { unit: 2, encode: (text) => Buffer.from(text, "utf16le") },
+  { unit: 2, encode: (text) => Buffer.from(text, "utf16le").swap16() },
+  { unit: 4, encode: utf32le },
+  { unit: 4, encode: (text) => utf32le(text).swap32() },
+];
+
+function utf32le(text: string): Buffer {
+  const points = [...text].map((char) => char.codePointAt(0)!);
+  const bytes = Buffer.alloc(4 * points.length);
+  for (const [i, point] of points.entries()) bytes.writeUInt32LE(point, 4 * i);
+  return bytes;
+}
+
+/**
+ * The content of a file with its placeholder replaced by `prefix`. Binary: the same length, in place. Text: a new buffer when
+ * something was replaced. BURROW_PREFIX_TOO_LONG when a C string has no room for it.
+ */
+export function replacePlaceholder(
   content: Buffer,
-  { placeholder, mode }: PrefixRewrite,
+  placeholder: Placeholder,
   prefix: string,
-  context: Readonly<Record<string, string>>,
+  context: PatchContext,
 ): Buffer {
-  if (mode === "text") return shortenShebang(replaceText(content, placeholder, prefix), prefix);
-  if (prefix.length <= placeholder.length) return replaceBinary(content, placeholder, prefix);
-  if (content.indexOf(placeholder) < 0) return content;
-  throw new BurrowError(
-    "BURROW_PREFIX_TOO_LONG",
-    `the prefix has ${prefix.length} bytes, and a binary has room for ${placeholder.length}`,
-    { context: { ...context, prefix } },
-  );
-}
-
-function replaceText(content: Buffer, old: string, replacement: string): Buffer {
-  const parts: Buffer[] = [];
-  const bytes = Buffer.from(replacement);
-  const oldBytes = Buffer.from(old);
-  let start = 0;
-  for (let at = content.indexOf(oldBytes); at >= 0; at = content.indexOf(oldBytes, start)) {
-    parts.push(content.subarray(start, at), bytes);
-    start = at + oldBytes.length;
+  let result = content;
+  const isText = placeholder.mode === "text";
+  if (isText) result = escapeShebang(result, placeholder.text, prefix);
+  for (const encoding of ENCODINGS) {
+    const from = encoding.encode(placeholder.text);
+    const to = encoding.encode(prefix);
+    if (isText) result = replaceAll(result, from, to);
+    else replaceInStrings(result, from, to, encoding.unit, context);
   }
-  return start === 0 ? content : Buffer.concat([...parts, content.subarray(start)]);
+  return isText ? shortenShebang(result) : result;
 }
 
-/** In each C string with the placeholder all its occurrences are replaced, and NULs make up for the bytes that are saved. */
-function replaceBinary(content: Buffer, old: string, replacement: string): Buffer {
-  const oldBytes = Buffer.from(old);
-  const out = Buffer.from(content);
-  for (let at = content.indexOf(oldBytes); at >= 0; ) {
-    const nul = content.indexOf(0, at);
-    const end = nul < 0 ? content.length : nul;
-    const replaced = replaceText(content.subarray(at, end), old, replacement);
-    replaced.copy(out, at);
-    out.fill(0, at + replaced.length, end);
-    at = content.indexOf(oldBytes, end);
+/** Every occurrence of `from`, left to right; the same buffer when there is none. */
+export function replaceAll(content: Buffer, from: Uint8Array, to: Uint8Array): Buffer {
+  const parts: Uint8Array[] = [];
+  let done = 0;
+  for (let at = content.indexOf(from); at >= 0; at = content.indexOf(from, done)) {
+    parts.push(content.subarray(done, at), to);
+    done = at + from.length;
   }
-  return out;
+  if (done === 0) return content;
+  parts.push(content.subarray(done));
+  return Buffer.concat(parts);
 }
 
-/** A "#!" line that is too long, or has a space in its prefix, finds its interpreter through env and PATH. */
-export function shortenShebang(content: Buffer, prefix: string): Buffer {
+/**
+ * In place: from each occurrence to the end of its C string, all are replaced and what became free is NULs at the string's end.
+ * Bytes that no NUL ends are no C string and stay, as with conda.
+ */
+function replaceInStrings(
+  content: Buffer,
+  from: Buffer,
+  to: Buffer,
+  unit: number,
+  context: PatchContext,
+): void {
+  for (let at = content.indexOf(from); at >= 0; at = content.indexOf(from, at)) {
+    const end = stringEnd(content, at + from.length, unit);
+    if (end < 0) return;
+    if (to.length > from.length) {
+      throw new BurrowError(
+        "BURROW_PREFIX_TOO_LONG",
+        `the prefix has ${to.length / unit} bytes and the file has room for ${from.length / unit}`,
+        { context: { ...context } },
+      );
+    }
+    const text = replaceAll(Buffer.from(content.subarray(at, end)), from, to);
+    text.copy(content, at);
+    content.fill(0, at + text.length, end);
+    at = end;
+  }
+}
+
+/** Where the terminator of a string starts, in whole units from `start`; -1 when there is none. */
+function stringEnd(content: Buffer, start: number, unit: number): number {
+  if (unit === 1) return content.indexOf(0, start);
+  for (let at = start; at + unit <= content.length; at += unit) {
+    let isZero = true;
+    for (let k = 0; k < unit; k++) isZero &&= content[at + k] === 0;
+    if (isZero) return at;
+  }
+  return -1;
+}
+
+/** A prefix with a blank would cut a shebang in two: it is escaped there, which shortenShebang understands. */
+function escapeShebang(content: Buffer, placeholder: string, prefix: string): Buffer {
+  const from = Buffer.from(`#!${placeholder}`);
+  const isShebang = content.subarray(0, from.length).equals(from) && content.includes("\n");
+  if (!prefix.includes(" ") || !isShebang) return content;
+  const to = Buffer.from(`#!${prefix.replaceAll(" ", "\\ ")}`);
+  return Buffer.concat([to, content.subarray(from.length)]);
+}
+
+/** "#!", blanks, an absolute program in which a blank may be escaped, and the rest of the line. Latin1. */
+const SHEBANG = /^#! *(\/(?:\\ |[^ \n\r\t])*)(.*)$/;
+
+/** A shebang too long for a kernel, or with a blank in its path, finds its program on the PATH: `#!/usr/bin/env NAME`. */
+function shortenShebang(content: Buffer): Buffer {
   if (content[0] !== 0x23 || content[1] !== 0x21) return content;
-  const newline = content.indexOf(10);
-  const line = content.toString("latin1", 0, newline < 0 ? content.length : newline);
-  if (line.length <= SHEBANG_MAX_BYTES && !prefix.includes(" ")) return content;
-  // The prefix may hold the spaces that would end the interpreter's name.
-  const match =
-    prefix.includes(" ") && line.startsWith(`#!${prefix}/`)
-      ? /^([^ \t]*)(.*)/.exec(line.slice(`#!${prefix}/`.length))
-      : SHEBANG.exec(line);
+  const newline = content.indexOf(0x0a);
+  const end = newline < 0 ? content.length : newline;
+  const match = SHEBANG.exec(content.toString("latin1", 0, end));
   if (match === null) return content;
-  const program = match[1]!.slice(match[1]!.lastIndexOf("/") + 1);
-  const shebang = Buffer.from(`#!/usr/bin/env ${program}${match[2]!}`, "latin1");
-  return Buffer.concat([shebang, content.subarray(line.length)]);
+  const slash = match[1]!.lastIndexOf("/");
+  if (end <= SHEBANG_MAX_BYTES && !match[1]!.slice(0, slash).includes("\\ ")) return content;
+  const shebang = `#!/usr/bin/env ${match[1]!.slice(slash + 1)}${match[2]}`;
+  return Buffer.concat([Buffer.from(shebang, "latin1"), content.subarray(end)]);
 }

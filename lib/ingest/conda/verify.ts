@@ -1,0 +1,78 @@
+// Hashes of a whole archive, taken and compared before a byte of it is believed. Control plane.
+
+import { createHash } from "node:crypto";
+import { type FileHandle, open } from "node:fs/promises";
+import { basename } from "node:path";
+import { BurrowError } from "../../base/error.ts";
+import { readError } from "./archive.ts";
+
+/** What a lock or a channel says of an archive; hex. */
+export interface Expected {
+  readonly sha256?: string;
+  readonly md5?: string;
+  readonly size?: number;
+}
+
+export interface ArchiveHashes {
+  readonly sha256: string;
+  /** Only when one was expected. */
+  readonly md5?: string;
+  readonly size: number;
+}
+
+const READ_BYTES = 1 << 20;
+
+/** Opens an archive. BURROW_NOT_FOUND or BURROW_IO, naming it, when that fails. */
+export async function openArchive(path: string, name: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (cause) {
+    throw readError(cause, name);
+  }
+}
+
+/** The hashes of the archive at `path`: see hashArchive. */
+export async function checkArchive(path: string, expected: Expected = {}): Promise<ArchiveHashes> {
+  const name = basename(path);
+  await using file = await openArchive(path, name);
+  return await hashArchive(file, name, expected);
+}
+
+/** The hashes of an open archive. BURROW_DIGEST_MISMATCH when it is not what was expected. */
+export async function hashArchive(
+  file: FileHandle,
+  name: string,
+  expected: Expected = {},
+): Promise<ArchiveHashes> {
+  const sha256 = createHash("sha256");
+  const md5 = expected.md5 === undefined ? undefined : createHash("md5");
+  let size = 0;
+  try {
+    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, READ_BYTES, size);
+      if (bytesRead === 0) break;
+      const bytes = buffer.subarray(0, bytesRead);
+      sha256.update(bytes);
+      md5?.update(bytes);
+      size += bytesRead;
+    }
+  } catch (cause) {
+    throw readError(cause, name);
+  }
+  const hashes = {
+    sha256: sha256.digest("hex"),
+    ...(md5 === undefined ? {} : { md5: md5.digest("hex") }),
+    size,
+  };
+  for (const key of ["size", "sha256", "md5"] as const) {
+    const given = expected[key];
+    const want = typeof given === "string" ? given.toLowerCase() : given;
+    const got = hashes[key];
+    if (want === undefined || got === undefined || got === want) continue;
+    throw new BurrowError("BURROW_DIGEST_MISMATCH", `the archive's ${key} is not as expected`, {
+      context: { package: name, expected: want, got },
+    });
+  }
+  return hashes;
+}
