@@ -1,0 +1,178 @@
+// Fuzzing of a live gofer: mutated messages on both pathways, to an upper and to a view with blobs missing. Rule: each is
+// answered, the process lives, memory is flat, no bug of ours is logged. BURROW_SEED repeats a run; BURROW_LONG=1 takes 10^7.
+
+import { test } from "tap";
+import { Errno } from "../../lib/base/errno.ts";
+import { native } from "../../lib/sys/native.ts";
+import { Mid } from "../../lib/wire/lisafs/mid.ts";
+import { type GoferProcess, writeMount } from "../suite/gofer-process.ts";
+import { LisafsClient, type Pathway } from "../suite/lisafs-client.ts";
+import { startGofer, type Teardown, temporary } from "../suite/served.ts";
+import { makeView } from "../suite/view-cache.ts";
+import { crashers, isSkipped, Mutator, Recent } from "./lisafs.ts";
+
+const isLong = process.env["BURROW_LONG"] === "1";
+const MESSAGES = isLong ? 10_000_000 : 200_000;
+const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
+/** FDIDs given since the last Mount are closed after so many messages, so that tables and trees stay small. */
+const EPOCH = 2000;
+/** No reply within this long is a hang. Twice the rule's second, and some: the gate's machine is busy. */
+const HANG_MS = 5000;
+const RSS_MAX = 32 * 1024 * 1024;
+
+function serveBoth(t: Teardown): { gofer: GoferProcess; clients: LisafsClient[] } {
+  const state = temporary(t);
+  const upper = { kind: "upper", sizeBytes: 8 << 20, inodes: 200, mode: 0o755 };
+  const files = { f: "content", "d/g": "more", "d/x": "missing", l: "-> d/g", empty: "" };
+  const gofer = startGofer(
+    t,
+    [
+      { destination: "/", source: makeView(state, files, ["d/x"]), isReadOnly: true },
+      { destination: "/upper", source: writeMount(state, "upper", upper) },
+    ],
+    { BURROW_STATE: state, BURROW_MISS_DEADLINE_MS: "1" },
+  );
+  const clients = [0, 1].map((i) => LisafsClient.mount(gofer.takeSocket(i), 1));
+  t.teardown(() => {
+    for (const client of clients) client.close();
+  });
+  for (const client of clients) {
+    client.socket.timeoutMs = HANG_MS;
+    client.channels[0]!.timeoutMs = HANG_MS;
+  }
+  return { gofer, clients };
+}
+
+/** What a run knows of one connection: FDIDs to ask about. */
+class Session {
+  readonly client: LisafsClient;
+  known: number[] = [];
+  newest = 0;
+  #oldest = 1;
+
+  constructor(client: LisafsClient) {
+    this.client = client;
+    this.renew();
+  }
+
+  /** Mounts anew, closes all FDIDs given before, and opens a few. */
+  renew(): void {
+    const { client } = this;
+    client.supported = [];
+    if (client.mount() !== 0) throw new Error("Mount fails");
+    if (this.newest < 2 ** 52) {
+      const old: number[] = [];
+      for (let fd = this.#oldest; fd < client.rootFd && old.length < 60_000; fd++) old.push(fd);
+      client.call(Mid.Close, { fds: old });
+      this.#oldest = client.rootFd;
+    }
+    this.known = [client.rootFd];
+    this.newest = client.rootFd;
+    for (const name of ["f", "d", "l", "n1", "n2", "n3"]) {
+      const { errno, payload } = client.call(Mid.Walk, { fd: client.rootFd, names: [name] });
+      if (errno === 0 && payload.readUInt16LE(1) === 1) this.#learn(payload, 3);
+    }
+    for (const fd of this.known.slice()) {
+      const { errno, payload, fds } = client.call(Mid.OpenAt, { fd });
+      client.takeBack(fds);
+      if (errno === 0) this.#learn(payload, 0);
+    }
+  }
+
+  #learn(payload: Buffer, at: number): void {
+    this.newest = Number(payload.readBigUInt64LE(at));
+    this.known.push(this.newest);
+  }
+}
+
+/** Sends `count` messages: "" or what went wrong. */
+function fuzz(
+  gofer: GoferProcess,
+  clients: LisafsClient[],
+  mutator: Mutator,
+  count: number,
+): string {
+  const recent = new Recent();
+  const sessions = clients.map((client) => new Session(client));
+  let sinceRenewal = 0;
+  for (let i = 0; i < count; i++) {
+    if (++sinceRenewal > EPOCH) {
+      sinceRenewal = 0;
+      for (const session of sessions) session.renew();
+      if (!gofer.isAlive) return recent.save(`lisafs-${mutator.seed}-died`);
+    }
+    const session = sessions[mutator.pick(2)]!;
+    const { client } = session;
+    // The socket costs several times a channel's call: one in eight.
+    const via: Pathway = mutator.pick(8) === 0 ? client.socket : client.channels[0]!;
+    const mid = mutator.next(via.buffer, via.start, session.known, session.newest);
+    if (isSkipped(mid)) continue;
+    recent.add(mid, via.buffer.subarray(via.start, via.start + mutator.length));
+    const { errno, fds } = via.transact(mid, mutator.length);
+    client.takeBack(fds);
+    const isLost = errno === Errno.ETIMEDOUT || errno === Errno.EPIPE || errno === Errno.ECONNRESET;
+    if (isLost) return recent.save(`lisafs-${mutator.seed}-${i}`);
+    if (errno === Errno.EREMOTEIO) return recent.save(`lisafs-${mutator.seed}-${i}-bug`);
+  }
+  return "";
+}
+
+test(`${MESSAGES} mutated messages, seed ${seed}`, { timeout: 7_200_000 }, (t) => {
+  const { gofer, clients } = serveBoth(t);
+  const mutator = new Mutator(seed);
+  // Code is compiled and heaps grow at first.
+  t.equal(fuzz(gofer, clients, mutator, MESSAGES / 4), "", "the first quarter");
+  const [rss, fds] = [gofer.rssBytes, gofer.fdCount];
+  const start = performance.now();
+  t.equal(fuzz(gofer, clients, mutator, (MESSAGES * 3) / 4), "", "the rest");
+  const perSecond = (MESSAGES * 3) / 4 / ((performance.now() - start) / 1000);
+  t.ok(gofer.isAlive, `${perSecond.toFixed(0)} messages a second`);
+  const growth = (gofer.rssBytes - rss) / 1024 / 1024;
+  t.ok(gofer.rssBytes - rss < RSS_MAX, `RSS grew by ${growth.toFixed(1)} MiB`);
+  t.ok(gofer.fdCount < fds + 200, `${gofer.fdCount - fds} FDs more`);
+  t.end();
+});
+
+test("every crasher found so far is answered", (t) => {
+  const found = crashers();
+  if (found.length === 0) return void t.end();
+  const { gofer, clients } = serveBoth(t);
+  for (const [name, messages] of found) {
+    for (const client of clients) {
+      for (const via of [client.socket, client.channels[0]!]) {
+        for (const { mid, payload } of messages) {
+          const { errno, fds } = client.callRaw(mid, payload, via);
+          client.takeBack(fds);
+          if (errno === Errno.EREMOTEIO || errno === Errno.ETIMEDOUT) t.fail(`${name}: ${errno}`);
+        }
+      }
+    }
+    t.ok(gofer.isAlive, name);
+  }
+  t.end();
+});
+
+/** A frame whose header lies ends the connection or is waited for; never more than one connection is lost. */
+test("random bytes on a socket lose one connection at most", (t) => {
+  const state = temporary(t);
+  const count = isLong ? 60 : 20;
+  const mounts = Array.from({ length: count + 1 }, (_, i) => ({
+    destination: `/${i}`,
+    source: state,
+    isReadOnly: true,
+  }));
+  const gofer = startGofer(t, mounts);
+  const good = LisafsClient.mount(gofer.takeSocket(0), 1);
+  t.teardown(() => good.close());
+  const mutator = new Mutator(seed);
+  const noFds = new Int32Array(1);
+  for (let i = 1; i <= count; i++) {
+    const fd = gofer.takeSocket(i);
+    const bytes = Buffer.alloc(4096, 0);
+    for (let at = 0; at < bytes.length; at++) bytes[at] = mutator.pick(i % 2 === 0 ? 256 : 3);
+    for (let round = 0; round < 50; round++) native.sendMessage(fd, bytes, noFds, 0);
+    t.equal(good.call(Mid.FStat, { fd: good.rootFd }).errno, 0);
+    native.closeFd(fd);
+  }
+  t.end();
+});
