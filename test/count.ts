@@ -20,7 +20,7 @@ const POINT = /^((?: {4})*)(not )?ok\b(?: \d+)?(?: - )?(.*)$/;
 const PLAN = /^((?: {4})+)1\.\.\d+/;
 const SUBTEST = /^((?: {4})*)# Subtest: (.*)$/;
 const DIRECTIVE = /# (?:SKIP|TODO)\b ?(.*)$/i;
-const DIAGNOSTIC_LINES_MAX = 30;
+const DIAGNOSTIC_LINES_MAX = 20;
 
 const depthOf = (indent: string) => indent.length / 4;
 
@@ -70,8 +70,9 @@ function main(path: string): void {
   const those = (outcome: Point["outcome"]) => points.filter((point) => point.outcome === outcome);
   for (const { name, diagnostics } of those("failed")) {
     const shown = diagnostics.slice(0, DIAGNOSTIC_LINES_MAX).filter((line) => line.trim() !== "");
-    process.stderr.write(`${[`not ok: ${name}`, ...shown].join("\n")}\n\n`);
+    process.stderr.write(`${[name, ...shown].join("\n")}\n\n`);
   }
+  for (const { name } of those("failed")) process.stderr.write(`not ok: ${name}\n`);
   const skips = those("skipped").map(({ reason, name }) => `${reason} (${name.split(" > ")[0]})`);
   for (const skip of new Set(skips)) process.stderr.write(`skipped: ${skip}\n`);
   const [passed, failed] = [those("passed").length, those("failed").length];
