@@ -11,6 +11,10 @@ import { LisafsClient, PAYLOAD_MAX, sleepMs } from "../suite/lisafs-client.ts";
 import { serveHost, startGofer, temporary } from "../suite/served.ts";
 
 const noFds = new Int32Array(1);
+/** A server that waited for the other client would take for ever; a busy machine takes a part of this. */
+const DELAY_MAX_MS = 500;
+/** AddressSanitizer keeps freed memory aside: RSS says nothing then. */
+const isSanitized = process.env["BURROW_ADDON"] !== undefined;
 
 function frame(
   mid: number,
@@ -136,7 +140,7 @@ test("a client that sends a byte a second delays nobody else", (t) => {
   const bytes = frame(Mid.FStat, fdid(bad.rootFd));
   for (const byte of bytes.subarray(0, 5)) {
     bad.socket.send(Uint8Array.of(byte));
-    t.ok(slowestMs(good, 2000) < 100, "a call of another connection");
+    t.ok(slowestMs(good, 2000) < DELAY_MAX_MS, "a call of another connection");
   }
   bad.socket.send(bytes.subarray(5));
   t.equal(bad.socket.receive().mid, Mid.FStat, "and it is answered at last");
@@ -157,8 +161,9 @@ test("a client that never reads its replies delays nobody else", (t) => {
     sent++;
   }
   t.ok(sent < 20_000, `the server stops to read after ${sent} requests`);
-  t.ok(slowestMs(good, 5000) < 100, "a call of another connection");
-  t.ok(gofer.rssBytes - before < 32 * 1024 * 1024, "nothing is queued");
+  t.ok(slowestMs(good, 5000) < DELAY_MAX_MS, "a call of another connection");
+  const growth = gofer.rssBytes - before;
+  t.ok(growth < 32 * 1024 * 1024 || isSanitized, "nothing is queued");
   for (let i = 0; i < Math.min(sent, 50); i++) {
     if (bad.socket.receive().mid !== Mid.Getdents64) t.fail(`reply ${i}`);
   }
@@ -177,6 +182,6 @@ test("a client that floods its socket does not starve another's channel", (t) =>
     slowest = Math.max(slowest, slowestMs(good, 100));
     while (native.receiveMessage(bad.socket.fd, sink, noFds, 0x40) > 0);
   }
-  t.ok(slowest < 100, `its slowest of 5,000 calls took ${slowest.toFixed(2)} ms`);
+  t.ok(slowest < DELAY_MAX_MS, `its slowest of 5,000 calls took ${slowest.toFixed(2)} ms`);
   t.end();
 });
