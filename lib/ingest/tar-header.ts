@@ -2,6 +2,7 @@
 // NaN and text that was no UTF-8 among it. Control plane.
 
 import type { Header } from "tar-stream";
+import { showName } from "../base/name.ts";
 
 export interface Attributes {
   readonly mode: number;
@@ -50,6 +51,11 @@ export function readHeader(header: Header): TarHeader | string {
   if (typeof attributes === "string") return attributes;
   const contentOffset = "byteOffset" in header ? Number(header.byteOffset) : 0;
   return { type, name, linkname, size, contentOffset, attributes };
+}
+
+/** An entry's name as people read it, before anything is known of it. */
+export function shownName(header: Header): string {
+  return paxOf(header).get("path") || showName(header.name);
 }
 
 function attributesOf(header: Header, pax: ReadonlyMap<string, string>): Attributes | string {

@@ -15,7 +15,7 @@ import type { BlobSink } from "../store/blob-sink.ts";
 import { decompressed, kindOf, MAGIC_BYTES } from "./decompress.ts";
 import { EntryTree, plainPath, Refusal } from "./entry-tree.ts";
 import { addContent } from "./sink.ts";
-import { type Attributes, readHeader, type TarHeader } from "./tar-header.ts";
+import { type Attributes, readHeader, shownName, type TarHeader } from "./tar-header.ts";
 
 export interface TarOptions {
   readonly sink: BlobSink;
@@ -117,25 +117,25 @@ class TarReader {
 
   #bad(why: string, entry?: string): BurrowError {
     const archive = this.#options.name;
-    const context = entry === undefined ? { archive } : { archive, entry: showName(entry) };
+    const context = entry === undefined ? { archive } : { archive, entry };
     return new BurrowError("BURROW_BAD_ARCHIVE", why, { context });
   }
 
   async #take(entry: Content): Promise<void> {
-    const raw = entry.header.name;
+    const shown = shownName(entry.header);
     if (++this.#entryCount > this.#maxEntries) {
-      throw this.#bad(`it has over ${this.#maxEntries} entries`, raw);
+      throw this.#bad(`it has over ${this.#maxEntries} entries`, shown);
     }
     const header = readHeader(entry.header);
-    if (typeof header === "string") throw this.#bad(header, raw);
+    if (typeof header === "string") throw this.#bad(header, shown);
     const { size, contentOffset } = header;
-    if (size > this.#maxBytes) throw this.#bad(`it claims ${size} bytes`, header.name);
+    if (size > this.#maxBytes) throw this.#bad(`it claims ${size} bytes`, shown);
     this.#contentEnd = contentOffset + Math.ceil(size / BLOCK) * BLOCK;
     const type = typeOf(header);
-    const path = this.#place(header.name, type, header.name);
+    const path = this.#place(header.name, type, shown);
     if (path === undefined) entry.resume();
     const result = path === undefined ? undefined : await this.#taken(path, type, header, entry);
-    if (result instanceof Refusal) throw this.#bad(result.why, header.name);
+    if (result instanceof Refusal) throw this.#bad(result.why, shown);
     if (result !== undefined) this.#options.onEntry?.(result);
   }
 
@@ -162,7 +162,7 @@ class TarReader {
         return this.#takeWhiteout(path, attributes, entry);
       }
       const blob = await addContent(this.#options.sink, bytesOf(entry), size, (actual) =>
-        this.#bad(`its size is ${size} bytes in its header and ${actual} in fact`, path),
+        this.#bad(`its size is ${size} bytes in its header and ${actual} in fact`, showName(path)),
       );
       return this.#added({ type: "file", path, ...attributes, blob });
     }
@@ -180,7 +180,7 @@ class TarReader {
         }
         return this.#added({ type: "symlink", path, ...attributes, target: linkname });
       case "link": {
-        const target = this.#place(linkname, "file", path);
+        const target = this.#place(linkname, "file", showName(path));
         return target === undefined
           ? new Refusal("its target is left out")
           : this.tree.link(path, target);
