@@ -151,14 +151,15 @@ async function* tarEntries(
     if (error !== undefined) fail(error);
   });
   source.pipe(tar as unknown as NodeJS.WritableStream);
+  const explain = (error: unknown) => explained(failure ?? error, error, archive);
   try {
     for await (const entry of tar) {
-      yield entryOf(entry.header, bytesOf(entry), archive, budget);
+      yield entryOf(entry.header, bytesOf(entry, explain), archive, budget);
       // What was read already has nothing more to say.
       entry.resume();
     }
   } catch (error) {
-    throw explained(failure ?? error, error, archive);
+    throw explain(error);
   } finally {
     source.destroy();
     tar.destroy();
@@ -205,9 +206,16 @@ function entryOf(
   }
 }
 
-async function* bytesOf(entry: AsyncIterable<unknown>): AsyncIterable<Uint8Array> {
-  for await (const chunk of entry) {
-    assert(chunk instanceof Uint8Array, "tar-stream yields bytes");
-    yield chunk;
+async function* bytesOf(
+  entry: AsyncIterable<unknown>,
+  explain: (error: unknown) => unknown,
+): AsyncIterable<Uint8Array> {
+  try {
+    for await (const chunk of entry) {
+      assert(chunk instanceof Uint8Array, "tar-stream yields bytes");
+      yield chunk;
+    }
+  } catch (error) {
+    throw explain(error);
   }
 }

@@ -3,6 +3,7 @@
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../../base/error.ts";
 import { PATH_MAX_BYTES } from "../../base/limits.ts";
+import { ARCHIVE_SUFFIX } from "./dist.ts";
 
 export interface ExplicitPackage {
   /** As in the lock, without the hash. */
@@ -15,7 +16,6 @@ export interface ExplicitPackage {
 }
 
 const HASH = /^(?:(md5|sha256):)?([0-9a-f]+)$/i;
-const ARCHIVE = /\.(conda|tar\.bz2)$/;
 
 /** The packages of a lock in their order. BURROW_BAD_LOCK, with the line, for what is none. `where` is what errors call it. */
 export function parseExplicit(text: string, where: string): ExplicitPackage[] {
@@ -50,7 +50,7 @@ function parseLine(line: string, number: number, refuse: (why: string) => never)
   const at = line.indexOf("#");
   const url = at < 0 ? line : line.slice(0, at);
   if (url.length > PATH_MAX_BYTES) refuse("the URL is too long");
-  if (!ARCHIVE.test(url)) refuse("the package is no .conda or .tar.bz2");
+  if (!ARCHIVE_SUFFIX.test(url)) refuse("the package is no .conda or .tar.bz2");
   return {
     url,
     line: number,
@@ -84,18 +84,4 @@ function hashOf(text: string, refuse: (why: string) => never): { sha256?: string
   return refuse("what stands behind # is no md5 or sha256");
 }
 
-/** "name-version-build" of a package's URL or path in its parts; undefined when it is no such name. */
-export function distOf(url: string): { name: string; version: string; build: string } | undefined {
-  const file = url.slice(url.lastIndexOf("/") + 1).replace(ARCHIVE, "");
-  const match = /^(.+)-([^-]+)-([^-]+)$/.exec(file);
-  return match ? { name: match[1]!, version: match[2]!, build: match[3]! } : undefined;
-}
-
-/** "3.11" of the `python` package in a lock; undefined when there is none. */
-export function pythonVersionOf(packages: readonly ExplicitPackage[]): string | undefined {
-  for (const { url } of packages) {
-    const dist = distOf(url);
-    if (dist?.name === "python") return dist.version.split(".").slice(0, 2).join(".");
-  }
-  return undefined;
-}
+export { pythonVersionOf } from "./environment.ts";

@@ -1,7 +1,6 @@
 // One conda package to the entries of its layer, below the prefix it is for: linked as conda links it, placeholders replaced,
 // noarch laid out, every file held against paths.json. A package is hostile until shown otherwise. Control plane.
 
-import { basename } from "node:path";
 import type { BlobRef } from "../../base/blob.ts";
 import { BurrowError } from "../../base/error.ts";
 import type { LayerEntry } from "../../layer/entry.ts";
@@ -9,6 +8,7 @@ import type { BlobSink } from "../../store/blob-sink.ts";
 import { plainPath, Refusal } from "../entry-tree.ts";
 import { type ArchiveEntry, type ReadOptions, readCondaArchive } from "./archive.ts";
 import { wholeMetadata } from "./content.ts";
+import { nameOfArchive } from "./dist.ts";
 import { Linker } from "./linker.ts";
 import { type IndexJson, METADATA_FILES } from "./metadata.ts";
 import { pythonTarget } from "./noarch.ts";
@@ -77,16 +77,6 @@ function expectedOf({ expected = {}, sha256, md5 }: ImportOptions): Expected {
     ...(md5 === undefined ? {} : { md5 }),
     ...expected,
   };
-}
-
-/** The file's name in a URL or path. */
-export function nameOfArchive(place: string): string {
-  const path = URL.canParse(place) ? new URL(place).pathname : place;
-  try {
-    return basename(decodeURIComponent(path));
-  } catch {
-    return basename(path);
-  }
 }
 
 function checkPrefix(prefix: string): void {

@@ -180,6 +180,7 @@ class Reader {
 
   /** Packages from before conda-build 2: a list of paths, and one of those with a placeholder. */
   #oldPaths(): ListedPath[] {
+    if (!this.#files.has("info/files")) throw this.#bad("info/files", "the package has none");
     const placeholders = new Map<string, Placeholder>();
     for (const line of this.#lines("info/has_prefix")) {
       const words = wordsOf(line);
