@@ -7,6 +7,9 @@ import { type GoferMount, GoferProcess, writeMount } from "./gofer-process.ts";
 import { LisafsClient } from "./lisafs-client.ts";
 import { type Files, makeView } from "./view-cache.ts";
 
+/** AddressSanitizer keeps freed memory aside: RSS says nothing then. */
+export const isSanitized = process.env["BURROW_ADDON"] !== undefined;
+
 /** The part of tap's Test that fixtures need. */
 export interface Teardown {
   teardown(action: () => void | Promise<void>): void;

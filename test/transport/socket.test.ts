@@ -8,13 +8,11 @@ import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { openPath, stat } from "../suite/lisafs-calls.ts";
 import { LisafsClient, PAYLOAD_MAX, sleepMs } from "../suite/lisafs-client.ts";
-import { serveHost, startGofer, temporary } from "../suite/served.ts";
+import { isSanitized, serveHost, startGofer, temporary } from "../suite/served.ts";
 
 const noFds = new Int32Array(1);
 /** A server that waited for the other client would take for ever; a busy machine takes a part of this. */
 const DELAY_MAX_MS = 500;
-/** AddressSanitizer keeps freed memory aside: RSS says nothing then. */
-const isSanitized = process.env["BURROW_ADDON"] !== undefined;
 
 function frame(
   mid: number,
