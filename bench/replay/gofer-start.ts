@@ -5,15 +5,14 @@
 // (30 ms) and one bundled file. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc;
 // fixtures as for hot-start.
 
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdirSync, openSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NATIVE_DIRECTORY, native } from "../../lib/sys/native.ts";
 import type { Bench } from "../run.ts";
+import { median, type Setup, setUp } from "./setup.ts";
 
-const CLI = fileURLToPath(new URL("../../lib/cli/main.js", import.meta.url));
 const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 const RUNS = 20;
 const SOCK_STREAM = 1;
@@ -41,8 +40,11 @@ async function startOnce(
   });
   for (const fd of [spec, mountsChild, ioChild]) native.closeFd(fd);
   const bytes = Buffer.alloc(64 * 1024);
+  // unshare keeps a copy of the pipe while it waits for its child, so the array's end stands for the end of file.
   let got = 0;
-  for (let n = native.readFd(mounts, bytes); n > 0; n = native.readFd(mounts, bytes)) got += n;
+  for (let n = 1; n > 0 && !bytes.toString("latin1", 0, got).trimEnd().endsWith("]"); got += n) {
+    n = Math.max(0, native.readFd(mounts, bytes.subarray(got)));
+  }
   const tookMs = performance.now() - startedMs;
   native.closeFd(mounts);
   native.closeFd(io);
@@ -59,88 +61,63 @@ function ended(child: ChildProcess): Promise<void> {
   });
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
+/** Our mounts come from a view, the peer's from the same files unpacked: a config.json for each. */
+function writeConfigs({ cli, importBase, fixtures, work }: Setup): { ours: string; stock: string } {
+  const base = importBase();
+  cli("bundle", "--base", base, "--id", "bench", join(work, "ours"), "true");
+  mkdirSync(join(work, "stock"));
+  const write = (bundle: string, root: string): string => {
+    const spec = {
+      ociVersion: "1.0.2",
+      root: { path: root, readonly: true },
+      mounts: [],
+      process: { args: ["true"], cwd: "/" },
+    };
+    const path = join(work, bundle, "config.json");
+    writeFileSync(path, JSON.stringify(spec));
+    return path;
+  };
+  return {
+    ours: write("ours", `${work}/state/mounts/bench`),
+    stock: write("stock", join(fixtures, "root")),
+  };
+}
+
+/** The command line that runsc would exec, with argv[0] as it would be. */
+function goferWords(program: string, config: string, { isOld, work }: Setup): string[] {
+  const confs = isOld ? [] : ["--gofer-mount-confs=lisafs:none"];
+  const flags = [`--root=${work}/root`, "--network=none", "gofer", "--bundle", dirname(config)];
+  const fds = ["--spec-fd=3", "--mounts-fd=4", "--io-fds=5"];
+  return ["bash", "-c", 'exec -a runsc-gofer "$@"', "gofer", program, ...flags, ...confs, ...fds];
 }
 
 export const bench: Bench = async (emit, { isQuick }) => {
-  const fixtures = process.env["BURROW_FIXTURES"];
-  if (process.getuid?.() !== 0 || fixtures === undefined || !existsSync(join(fixtures, "root"))) {
-    emit({ skipped: "needs root, and BURROW_FIXTURES=DIR after fixtures/base.sh DIR" });
-    return;
-  }
-  const runsc = process.env["BURROW_RUNSC"] ?? "runsc";
-  const flags = spawnSync(runsc, ["flags"], { encoding: "utf8" });
-  const isOld = !`${flags.stdout}${flags.stderr}`.includes("directfs");
-  const work = mkdtempSync(join(tmpdir(), "burrow-start-"));
-  const { NODE_EXTRA_CA_CERTS: _, ...caller } = process.env;
-  const env: NodeJS.ProcessEnv = {
-    ...caller,
-    BURROW_STATE: `${work}/state`,
-    BURROW_CACHE: `${work}/cache`,
-    BURROW_STORE: `${work}/store`,
-    BURROW_NODE: process.execPath,
-    BURROW_GOFER: GOFER,
-  };
+  const setup = setUp();
+  if (typeof setup === "string") return emit({ skipped: setup });
+  const env = { ...setup.env, BURROW_NODE: process.execPath, BURROW_GOFER: GOFER };
   try {
-    const cli = (...args: string[]) =>
-      execFileSync(process.execPath, [CLI, ...args], { env, encoding: "utf8" }).trim();
-    const base = cli("layer", "import", "--quiet", "--snapshot", join(fixtures, "base.tar"));
-    cli("bundle", "--base", base, "--id", "bench", join(work, "ours"), "true");
-    const root = (path: string) =>
-      JSON.stringify({
-        ociVersion: "1.0.2",
-        root: { path, readonly: true },
-        mounts: [],
-        process: { args: ["true"], cwd: "/" },
-      });
-    mkdirSync(join(work, "stock"));
-    writeFileSync(join(work, "stock/config.json"), root(join(fixtures, "root")));
-    writeFileSync(join(work, "ours/config.json"), root(`${work}/state/mounts/bench`));
-    const confs = isOld ? [] : ["--gofer-mount-confs=lisafs:none"];
-    const words = (program: string, bundle: string) => [
-      "bash",
-      "-c",
-      `exec -a runsc-gofer "$@"`,
-      "gofer",
-      program,
-      `--root=${work}/root`,
-      "--network=none",
-      "gofer",
-      "--bundle",
-      join(work, bundle),
-      ...confs,
-      "--spec-fd=3",
-      "--mounts-fd=4",
-      "--io-fds=5",
-    ];
+    const { ours, stock } = writeConfigs(setup);
+    const stub = join(NATIVE_DIRECTORY, "burrow-stub");
     const modes = [
-      { mode: "stock", config: join(work, "stock/config.json"), words: words(runsc, "stock") },
-      {
-        mode: "burrow",
-        config: join(work, "ours/config.json"),
-        words: words(join(NATIVE_DIRECTORY, "burrow-stub"), "ours"),
-      },
+      { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup) },
+      { mode: "burrow", config: ours, words: goferWords(stub, ours, setup) },
     ];
     const took = new Map<string, number[]>(modes.map(({ mode }) => [mode, []]));
     const bare: number[] = [];
     for (let round = 0; round <= (isQuick ? 2 : RUNS); round++) {
-      for (const { mode, config, words: line } of modes) {
-        const ms = await startOnce(line, config, env);
+      for (const { mode, config, words } of modes) {
+        const ms = await startOnce(words, config, env);
         if (round > 0) took.get(mode)!.push(ms);
       }
       const startedMs = performance.now();
       execFileSync("unshare", [...UNSHARE, "--", "bash", "-c", "exec true"]);
       bare.push(performance.now() - startedMs);
     }
-    const version = execFileSync(runsc, ["--version"], { encoding: "utf8" })
-      .split("\n")[0]!
-      .replace("runsc version ", "");
+    const round = (value: number) => Number(value.toFixed(1));
     for (const [mode, all] of took) {
-      const round = (value: number) => Number(value.toFixed(1));
       emit({
         mode,
-        runsc: version,
+        runsc: setup.version,
         runs: all.length,
         medianMs: round(median(all)),
         minMs: round(Math.min(...all)),
@@ -150,7 +127,6 @@ export const bench: Bench = async (emit, { isQuick }) => {
       });
     }
   } finally {
-    execFileSync(process.execPath, [CLI, "daemon", "stop"], { env, stdio: "ignore" });
-    rmSync(work, { recursive: true, force: true });
+    setup.dispose();
   }
 };

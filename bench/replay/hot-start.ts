@@ -5,15 +5,13 @@
 // plus wake-ups. Needs root, runsc and the fixtures: fixtures/check.sh DIR first, then BURROW_FIXTURES=DIR. $BURROW_RUNSC picks
 // the revision, $BURROW_PLATFORM the platform.
 
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { NATIVE_DIRECTORY } from "../../lib/sys/native.ts";
 import type { Bench } from "../run.ts";
+import { median, type Setup, setUp } from "./setup.ts";
 
-const CLI = fileURLToPath(new URL("../../lib/cli/main.js", import.meta.url));
 const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t)";
 const RUNS = 12;
 
@@ -29,55 +27,29 @@ interface Sample {
   readonly runSeconds: number;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
 /** Burrow's bundle over a store made of the fixtures, and the peer's over the same files unpacked. */
-function makeBundles(
-  fixtures: string,
-  work: string,
-  env: NodeJS.ProcessEnv,
-): { ours: string; stock: string } {
-  const cli = (...args: string[]) =>
-    execFileSync(process.execPath, [CLI, ...args], { env, encoding: "utf8" }).trim();
-  const base = cli("layer", "import", "--quiet", "--snapshot", join(fixtures, "base.tar"));
+function makeBundles({ fixtures, work, cli, importBase }: Setup): { ours: string; stock: string } {
+  const base = importBase();
   const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
   const ours = join(work, "ours");
   const python = "/opt/env/bin/python3";
-  cli(
-    "bundle",
-    "--base",
-    base,
-    "--env",
-    environment,
-    "--user",
-    "0",
-    "--id",
-    "bench",
-    ours,
-    "--",
-    python,
-    "-c",
-    PROGRAM,
-  );
+  const snapshots = ["--base", base, "--env", environment];
+  cli("bundle", ...snapshots, "--user", "0", "--id", "bench", ours, "--", python, "-c", PROGRAM);
   const spec = JSON.parse(readFileSync(join(ours, "config.json"), "utf8")) as {
     root: { path: string };
     mounts: { destination: string; source: string }[];
   };
-  // The peer serves the same mounts: its root unpacked, its /tmp a folder of the host's tmpfs.
+  // The peer serves the same mounts: its root unpacked, its /tmp a folder of the host's.
   const stock = join(work, "stock");
-  mkdirSync(stock);
+  const tmp = join(work, "tmp");
+  for (const folder of [stock, tmp]) mkdirSync(folder);
   spec.root.path = join(fixtures, "check");
-  for (const mount of spec.mounts)
-    if (mount.destination === "/tmp") mount.source = mkdtempSync("/dev/shm/burrow-bench-");
+  for (const mount of spec.mounts) if (mount.destination === "/tmp") mount.source = tmp;
   writeFileSync(join(stock, "config.json"), JSON.stringify(spec));
   return { ours, stock };
 }
 
-function modes(runsc: string, bundles: { ours: string; stock: string }, isOld: boolean): Mode[] {
+function modes({ runsc, isOld }: Setup, bundles: { ours: string; stock: string }): Mode[] {
   const launcher = join(NATIVE_DIRECTORY, "burrow-runsc");
   const ours = { name: "burrow", program: launcher, flags: [], bundle: bundles.ours };
   if (isOld) return [{ name: "stock", program: runsc, flags: [], bundle: bundles.stock }, ours];
@@ -112,27 +84,11 @@ function runOnce(mode: Mode, work: string, id: string, env: NodeJS.ProcessEnv): 
 }
 
 export const bench: Bench = async (emit, { isQuick }) => {
-  const fixtures = process.env["BURROW_FIXTURES"];
-  if (process.getuid?.() !== 0 || fixtures === undefined || !existsSync(join(fixtures, "check"))) {
-    emit({ skipped: "needs root, and BURROW_FIXTURES=DIR after fixtures/check.sh DIR" });
-    return;
-  }
-  const runsc = process.env["BURROW_RUNSC"] ?? "runsc";
-  const version = execFileSync(runsc, ["--version"], { encoding: "utf8" })
-    .split("\n")[0]!
-    .replace("runsc version ", "");
-  const flags = spawnSync(runsc, ["flags"], { encoding: "utf8" });
-  const isOld = !`${flags.stdout}${flags.stderr}`.includes("directfs");
-  const work = mkdtempSync(join(tmpdir(), "burrow-hot-"));
-  const { NODE_EXTRA_CA_CERTS: _, ...caller } = process.env;
-  const env: NodeJS.ProcessEnv = {
-    ...caller,
-    BURROW_STATE: `${work}/state`,
-    BURROW_CACHE: `${work}/cache`,
-    BURROW_STORE: `${work}/store`,
-  };
+  const setup = setUp();
+  if (typeof setup === "string") return emit({ skipped: setup });
+  const { work, env, isOld } = setup;
   try {
-    const all = modes(runsc, makeBundles(fixtures, work, env), isOld);
+    const all = modes(setup, makeBundles(setup));
     const samples = new Map<string, Sample[]>(all.map(({ name }) => [name, []]));
     // The first round fills the caches and is not counted.
     for (let round = 0; round <= (isQuick ? 1 : RUNS); round++) {
@@ -141,13 +97,10 @@ export const bench: Bench = async (emit, { isQuick }) => {
         if (round > 0) samples.get(mode.name)!.push(sample);
       }
     }
-    report(emit, samples, {
-      runsc: version,
-      platform: env["BURROW_PLATFORM"] ?? (isOld ? "ptrace" : "systrap"),
-    });
+    const platform = env["BURROW_PLATFORM"] ?? (isOld ? "ptrace" : "systrap");
+    report(emit, samples, { runsc: setup.version, platform });
   } finally {
-    execFileSync(process.execPath, [CLI, "daemon", "stop"], { env, stdio: "ignore" });
-    rmSync(work, { recursive: true, force: true });
+    setup.dispose();
   }
 };
 

@@ -1,0 +1,65 @@
+// What the benches with a runsc share: a throw-away state, cache and store, the command line over them, and facts of the peer.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const CLI = fileURLToPath(new URL("../../lib/cli/main.js", import.meta.url));
+
+export interface Setup {
+  readonly fixtures: string;
+  readonly runsc: string;
+  readonly version: string;
+  /** A revision without directfs and mount confs: 2022. */
+  readonly isOld: boolean;
+  readonly work: string;
+  readonly env: NodeJS.ProcessEnv;
+  cli(...args: string[]): string;
+  /** The digest of a snapshot of the fixtures' base root. */
+  importBase(): string;
+  dispose(): void;
+}
+
+/** Why it can't run, or what it runs with: root, and $BURROW_FIXTURES = DIR after fixtures/check.sh DIR. */
+export function setUp(): Setup | string {
+  const fixtures = process.env["BURROW_FIXTURES"];
+  if (process.getuid?.() !== 0 || fixtures === undefined || !existsSync(join(fixtures, "check"))) {
+    return "needs root, and BURROW_FIXTURES=DIR after fixtures/check.sh DIR";
+  }
+  const runsc = process.env["BURROW_RUNSC"] ?? "runsc";
+  const flags = spawnSync(runsc, ["flags"], { encoding: "utf8" });
+  const version = execFileSync(runsc, ["--version"], { encoding: "utf8" });
+  const work = mkdtempSync(join(tmpdir(), "burrow-bench-"));
+  // Settings of the caller's Node.js are not what is measured; the stub drops them too.
+  const { NODE_EXTRA_CA_CERTS: _, ...caller } = process.env;
+  const env: NodeJS.ProcessEnv = {
+    ...caller,
+    BURROW_STATE: `${work}/state`,
+    BURROW_CACHE: `${work}/cache`,
+    BURROW_STORE: `${work}/store`,
+  };
+  const cli = (...args: string[]) =>
+    execFileSync(process.execPath, [CLI, ...args], { env, encoding: "utf8" }).trim();
+  return {
+    fixtures,
+    runsc,
+    version: version.split("\n")[0]!.replace("runsc version ", ""),
+    isOld: !`${flags.stdout}${flags.stderr}`.includes("directfs"),
+    work,
+    env,
+    cli,
+    importBase: () => cli("layer", "import", "--quiet", "--snapshot", join(fixtures, "base.tar")),
+    dispose: () => {
+      cli("daemon", "stop");
+      rmSync(work, { recursive: true, force: true });
+    },
+  };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
