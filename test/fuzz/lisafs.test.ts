@@ -10,7 +10,7 @@ import { type GoferProcess, writeMount } from "../suite/gofer-process.ts";
 import { LisafsClient, type Pathway } from "../suite/lisafs-client.ts";
 import { isSanitized, startGofer, type Teardown, temporary } from "../suite/served.ts";
 import { makeView } from "../suite/view-cache.ts";
-import { crashers, isSkipped, Mutator, Recent } from "./lisafs.ts";
+import { crashers, fdidAt, isSkipped, Mutator, Recent } from "./lisafs.ts";
 
 const isLong = process.env["BURROW_LONG"] === "1";
 const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 1_000_000));
@@ -87,6 +87,14 @@ class Session {
     this.newest = Number(payload.readBigUInt64LE(at));
     this.known.push(this.newest);
   }
+
+  /** Takes an FDID that a reply names, in the place of an older one. */
+  note(mid: number, payload: Buffer): void {
+    const at = fdidAt(mid, payload);
+    if (at < 0) return;
+    this.#learn(payload, at);
+    if (this.known.length > 40) this.known.splice(8, 1);
+  }
 }
 
 /** Sends `count` messages, fewer when `endMs` comes first: how many, or the file of what went wrong. */
@@ -114,8 +122,9 @@ function fuzz(
     const mid = mutator.next(via.buffer, via.start, session.known, session.newest);
     if (isSkipped(mid)) continue;
     recent.add(mid, via.buffer.subarray(via.start, via.start + mutator.length));
-    const { errno, fds } = via.transact(mid, mutator.length);
+    const { errno, fds, payload } = via.transact(mid, mutator.length);
     client.takeBack(fds);
+    if (errno === 0) session.note(mid, payload);
     const isLost = errno === Errno.ETIMEDOUT || errno === Errno.EPIPE || errno === Errno.ECONNRESET;
     if (isLost) return recent.save(`lisafs-${mutator.seed}-${i}`);
     if (errno === Errno.EREMOTEIO) return recent.save(`lisafs-${mutator.seed}-${i}-bug`);

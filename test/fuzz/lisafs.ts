@@ -13,8 +13,8 @@ const CRASHERS = fileURLToPath(new URL("../../../test/fuzz/crashers/", import.me
 
 const NAMES = ["f", "d", "g", "l", "x", "none", "", ".", "..", "a/b", "a\0b", "\xff\xfe"];
 const NUMBERS = [0, 1, 2, 7, 8, 0x40, 0x7f, 0xff, 0x100, 0xffff, 0x7fff_ffff, 0x8000_0000];
-const FLAGS = [0, 1, 2, 3, 4, 0o1000, 0o1002, 0x200, 0x241, 0xffff_ffff];
-const OFFSETS = [0, 1, 4095, 4096, 65_536, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, -1];
+const FLAGS = [0, 0, 0, 2, 2, 1, 3, 4, 0o1000, 0o1002, 0x200, 0x241, 0xffff_ffff];
+const OFFSETS = [0, 0, 1, 100, 4095, 4096, 65_536, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, -1];
 const COUNTS = [0, 1, 40, 4096, 65_536, 1_000_000, 2_093_048, 0x7fff_ffff];
 
 /** A message as it was sent. */
@@ -52,15 +52,15 @@ export class Mutator {
     const kind = this.pick(20);
     if (kind === 0) return "x".repeat(255);
     if (kind === 1) return "x".repeat(256);
-    return kind < 12 ? `n${this.pick(40)}` : this.#of(NAMES);
+    return kind < 15 ? `n${this.pick(12)}` : this.#of(NAMES);
   }
 
   /** An FDID that is likely to be one: ids count up from `newest - 64`. */
   #fdid(known: readonly number[], newest: number): number {
     const kind = this.pick(16);
-    if (kind < 10) return this.#of(known);
-    if (kind < 14) return Math.max(0, newest - this.pick(64));
-    return kind === 14 ? this.#of(NUMBERS) : this.#of(OFFSETS);
+    if (kind < 13) return this.#of(known);
+    if (kind < 15) return Math.max(0, newest - this.pick(64));
+    return this.pick(2) === 0 ? this.#of(NUMBERS) : this.#of(OFFSETS);
   }
 
   /**
@@ -89,7 +89,11 @@ export class Mutator {
     request.nameCount = this.pick(5);
     for (let i = 0; i < request.nameCount; i++) request.names[i] = this.#name();
     request.fdCount = this.pick(4);
-    for (let i = 0; i < request.fdCount; i++) request.fds[i] = this.#fdid(known, newest);
+    // Close takes ids at random: else those worth asking about would soon be gone.
+    for (let i = 0; i < request.fdCount; i++) {
+      const isAny = mid === Mid.Close && this.pick(8) !== 0;
+      request.fds[i] = isAny ? Math.max(0, newest - this.pick(256)) : this.#fdid(known, newest);
+    }
     const cursor = new Cursor(bytes).seek(start, bytes.length);
     encodeRequest(mid, request, cursor, this.#data.subarray(0, this.pick(this.#data.length)));
     this.length = this.#mutate(bytes, start, cursor.offset - start);
@@ -100,10 +104,10 @@ export class Mutator {
   length = 0;
 
   #mutate(bytes: Buffer, start: number, length: number): number {
-    const kind = this.pick(8);
-    if (kind < 2) return length;
-    if (kind === 2) return this.pick(length + 1);
-    if (kind === 3) return length + this.pick(300);
+    const kind = this.pick(12);
+    if (kind < 6) return length;
+    if (kind === 6) return this.pick(length + 1);
+    if (kind === 7) return length + this.pick(300);
     for (let i = 1 + this.pick(6); i > 0 && length > 0; i--) {
       const at = start + this.pick(length);
       const how = this.pick(4);
@@ -152,6 +156,14 @@ export function crashers(): [name: string, messages: Sent[]][] {
     }));
     return [name, messages];
   });
+}
+
+/** Where a reply names a new FDID; -1 when it names none. */
+export function fdidAt(mid: number, payload: Buffer): number {
+  if (mid === Mid.OpenAt || mid === Mid.MkdirAt || mid === Mid.MknodAt) return 0;
+  if (mid === Mid.SymlinkAt || mid === Mid.LinkAt) return 0;
+  if (mid === Mid.OpenCreateAt) return 152;
+  return mid === Mid.Walk && payload.readUInt16LE(1) > 0 ? 3 : -1;
 }
 
 /** Messages whose effect on the run itself would be no finding: more windows than it maps. */
