@@ -1,4 +1,5 @@
-// @EXPLICIT locks: one package a line, by URL or path, with its hash: what `conda list --explicit --md5` writes. Control plane.
+// @EXPLICIT locks: one package a line, by URL or path, with its hash: what `conda list --explicit --md5` writes. Pure.
+// Control plane.
 
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../../base/error.ts";
@@ -32,8 +33,9 @@ export function parseExplicit(text: string, where: string): ExplicitPackage[] {
       continue;
     }
     const refuse = (why: string): never => {
+      // Not the line itself: it may hold a token.
       throw new BurrowError("BURROW_BAD_LOCK", `${where}:${i + 1}: ${why}`, {
-        context: { line: line.slice(0, 200) },
+        context: { source: where, line: i + 1 },
       });
     };
     if (!isExplicit) refuse("an @EXPLICIT line must come before the packages");
@@ -43,6 +45,7 @@ export function parseExplicit(text: string, where: string): ExplicitPackage[] {
   throw new BurrowError(
     "BURROW_BAD_LOCK",
     `${where} has no @EXPLICIT line: it is no explicit lock`,
+    { context: { source: where } },
   );
 }
 
@@ -55,12 +58,12 @@ function parseLine(line: string, number: number, refuse: (why: string) => never)
     url,
     line: number,
     ...pathOf(url, refuse),
-    ...hashOf(at < 0 ? "" : line.slice(at + 1), refuse),
+    ...(at < 0 ? {} : hashOf(line.slice(at + 1), refuse)),
   };
 }
 
 function pathOf(url: string, refuse: (why: string) => never): { path?: string } {
-  if (/^https?:\/\//.test(url)) return {};
+  if (/^https?:\/\//.test(url)) return URL.canParse(url) ? {} : refuse("the URL is none");
   if (!url.startsWith("file://")) {
     return /^[a-z][a-z0-9+.-]*:\/\//i.test(url)
       ? refuse("only http, https and file URLs are read")
@@ -75,7 +78,6 @@ function pathOf(url: string, refuse: (why: string) => never): { path?: string } 
 
 /** A bare hash is md5 by conda's custom, sha256 by its length. */
 function hashOf(text: string, refuse: (why: string) => never): { sha256?: string; md5?: string } {
-  if (text === "") return {};
   const match = HASH.exec(text);
   const hex = match?.[2]?.toLowerCase() ?? "";
   const kind = match?.[1]?.toLowerCase() ?? (hex.length === 64 ? "sha256" : "md5");

@@ -193,7 +193,7 @@ export class Linker {
     const raw = { ...blob, digest: archived.digest as BlobRef["digest"], size: archived.size };
     this.#accept(path, this.#archived.add(file(path, entry, raw)));
     this.#link(path, file(this.#place(path), entry, blob));
-    if (SCRIPT.test(path)) this.#scripts.push(path);
+    if (SCRIPT.test(this.#place(path))) this.#scripts.push(this.#place(path));
     const { digest: sha256, size } = archived;
     this.#found.set(path, { type: "file", sha256, size, sha256InPrefix: blob.digest });
   }
