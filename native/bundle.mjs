@@ -8,8 +8,9 @@ await build({
   platform: "node",
   target: "node20",
   format: "cjs",
-  sourcemap: "inline",
-  sourcesContent: false,
+  // Names stay, so that a logged trace can be read.
+  minifyWhitespace: true,
+  minifySyntax: true,
   logLevel: "warning",
   // The addon is found from the place of lib/sys/native.js, as in the unbundled program.
   define: { "import.meta.url": "moduleUrl" },

@@ -98,7 +98,6 @@ const USED = new Set<number>([
   Role.mounts,
   Role.syncChroot,
   Role.syncNvproxy,
-  Role.log,
   Role.debugLog,
   Role.syncSentryExit,
 ]);
@@ -111,7 +110,8 @@ function serve(stubFd: number): void {
   const adopted = receiveAdopted(stubFd);
   for (const { role, fd } of adopted) if (!USED.has(role)) native.closeFd(fd);
   const first = (role: number) => adopted.find((each) => each.role === role)?.fd;
-  const logFd = first(Role.debugLog) ?? first(Role.log);
+  // --log is left alone: with --log-format=json, as containerd asks for, others parse it.
+  const logFd = first(Role.debugLog);
   if (process.env["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
   const args = parseGoferArguments(process.argv.slice(2));
   waitForEof(adopted, Role.syncChroot);

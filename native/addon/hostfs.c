@@ -368,7 +368,8 @@ static napi_value tmpfs_mount(napi_env env, napi_callback_info info) {
 }
 
 // readOnlyClone(fd): a private copy of the mounts at and below an O_PATH FD, made read-only, so that the kernel
-// refuses to write through any FD that comes from it, donated and reopened ones too. man open_tree(2), mount_setattr(2).
+// refuses to write through any FD that comes from it, donated and reopened ones too. man open_tree(2),
+// mount_setattr(2).
 static napi_value read_only_clone(napi_env env, napi_callback_info info) {
   ARGS;
   int fd = (int)syscall(SYS_open_tree, arg_int(env, argv[0]), "",

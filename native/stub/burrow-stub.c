@@ -219,8 +219,8 @@ static bool sendAdopt(void) {
     return true;
 }
 
-/* The caller's NODE_* settings are not for the server: NODE_OPTIONS would run code in it, and reading NODE_EXTRA_CA_CERTS
- * alone takes longer than its whole start. */
+/* The caller's NODE_* settings are not for the server: NODE_OPTIONS would run code in it, and reading
+ * NODE_EXTRA_CA_CERTS alone takes longer than its whole start. */
 static void forgetNodeSettings(void) {
     for (char **entry = environ; *entry;) {
         char *end = strncmp(*entry, "NODE_", 5) == 0 ? strchr(*entry, '=') : NULL;
@@ -244,7 +244,7 @@ static void becomeServer(int talk) {
     char **argv = calloc((size_t)argc + strlen(words) + 5, sizeof *argv);
     argv[n++] = (char *)(node ? node : "node");
     argv[n++] = "--no-warnings";
-    /* Optimize later than V8 would: a start of 3,400 requests is over before that pays. docs/design/0003-server-start.md */
+    /* Optimize later than V8 would: a start is over before that pays. docs/design/0003-server-start.md */
     argv[n++] = "--interrupt-budget=1000000";
     for (char *word; (word = strsep(&rest, " "));)
         if (*word)
