@@ -115,7 +115,8 @@ async function importItem<Layer>(
   if (early !== undefined) return { item, ...early, isNew: false, warnings: [] };
   const path = await fetch(item);
   try {
-    const { sha256 } = await checkArchive(path, hashesOf(item));
+    // With a hash in the list, the import itself checks it: once is enough.
+    const sha256 = item.sha256 ?? (await checkArchive(path, hashesOf(item))).sha256;
     const key = keyOf(sha256);
     const late = item.sha256 === undefined ? await find?.(key) : undefined;
     if (late !== undefined) return { item, ...late, isNew: false, warnings: [] };
