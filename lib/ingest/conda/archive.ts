@@ -9,9 +9,9 @@ import { extract } from "tar-stream";
 import { assert } from "../../base/assert.ts";
 import { BurrowError } from "../../base/error.ts";
 import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX } from "../../base/limits.ts";
-import { showName } from "../../base/name.ts";
 import { decompressed, kindOf, MAGIC_BYTES } from "../decompress.ts";
 import { readHeader, type TarHeader } from "../tar-header.ts";
+import { badArchive, readError } from "./errors.ts";
 import { openCondaZip } from "./zip.ts";
 
 export interface ArchiveEntry {
@@ -39,19 +39,6 @@ export interface ReadOptions {
 
 const ZIP_MAGIC = "504b";
 const READ_BYTES = 1 << 20;
-
-/** Error of an archive that can't be believed, naming it and the entry. */
-export function badArchive(
-  archive: string,
-  why: string,
-  entry?: string,
-  cause?: unknown,
-): BurrowError {
-  return new BurrowError("BURROW_BAD_ARCHIVE", why, {
-    context: entry === undefined ? { archive } : { archive, entry: showName(entry) },
-    ...(cause === undefined ? {} : { cause }),
-  });
-}
 
 /**
  * The entries of a conda archive, those of its info part first for a .conda. BURROW_BAD_ARCHIVE when it is cut, corrupt, no such
@@ -120,13 +107,6 @@ async function firstBytes(path: string, archive: string): Promise<Buffer> {
   } catch (cause) {
     throw readError(cause, archive);
   }
-}
-
-/** The error for an archive that the file system doesn't give us. */
-export function readError(cause: unknown, archive: string): BurrowError {
-  const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
-  const code = isMissing ? "BURROW_NOT_FOUND" : "BURROW_IO";
-  return new BurrowError(code, "can't read the archive", { cause, context: { archive } });
 }
 
 async function* tarEntries(

@@ -1,7 +1,8 @@
 // Whole files of an archive in memory: metadata, and files with a placeholder. Bounded. Control plane.
 
 import { METADATA_MAX_BYTES } from "../../base/limits.ts";
-import { type ArchiveEntry, badArchive } from "./archive.ts";
+import type { ArchiveEntry } from "./archive.ts";
+import { badArchive } from "./errors.ts";
 
 /** A file with a placeholder is held whole while it is patched; the largest seen (a static library) had 190 MB. */
 const PATCHED_MAX_BYTES = 1024 * 1024 * 1024;

@@ -10,10 +10,10 @@ import type { BlobSink } from "../../store/blob-sink.ts";
 import { digestOf } from "../../store/hash.ts";
 import { EntryTree, plainPath, Refusal } from "../entry-tree.ts";
 import { addContent, discardingSink } from "../sink.ts";
-import { type ArchiveEntry, badArchive } from "./archive.ts";
+import type { ArchiveEntry } from "./archive.ts";
 import { wholeMetadata, wholePatched } from "./content.ts";
+import { badArchive, badPackage } from "./errors.ts";
 import {
-  badPackage,
   type IndexJson,
   isComplete,
   type ListedPath,

@@ -1,9 +1,10 @@
 // What a package says of itself in info/: index.json, paths.json (or the older files and has_prefix) and link.json. Everything
 // is checked field by field and nothing is believed of the bytes: import.ts holds them against it. Control plane.
 
-import { BurrowError } from "../../base/error.ts";
+import type { BurrowError } from "../../base/error.ts";
 import { nameOf } from "../../base/name.ts";
 import { plainPath, Refusal } from "../entry-tree.ts";
+import { badPackage } from "./errors.ts";
 import type { FileMode, Placeholder } from "./prefix.ts";
 
 /** The files of info/ that decide how a package is linked. */
@@ -257,14 +258,6 @@ class Reader {
   #bad(file: string, why: string, path?: string, cause?: unknown): BurrowError {
     return badPackage(this.#archive, `${file}: ${why}`, path, cause);
   }
-}
-
-/** Error of a package that is not what it says, naming it and the file. */
-export function badPackage(name: string, why: string, file?: string, cause?: unknown): BurrowError {
-  return new BurrowError("BURROW_BAD_PACKAGE", why, {
-    context: file === undefined ? { package: name } : { package: name, file },
-    ...(cause === undefined ? {} : { cause }),
-  });
 }
 
 function isObject(value: unknown): value is Json {

@@ -3,7 +3,7 @@
 
 import { BurrowError } from "../../base/error.ts";
 import { checkName, nameOf } from "../../base/name.ts";
-import { badPackage } from "./metadata.ts";
+import { badPackage } from "./errors.ts";
 import { SHEBANG_MAX_BYTES } from "./prefix.ts";
 
 /** The Python that noarch packages are laid out for. */

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
 import { BurrowError } from "../../base/error.ts";
-import { readError } from "./archive.ts";
+import { readError } from "./errors.ts";
 
 /** What a lock or a channel says of an archive; hex. */
 export interface Expected {

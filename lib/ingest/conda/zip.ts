@@ -6,7 +6,7 @@ import { pipeline, type Readable, Transform } from "node:stream";
 import { crc32 } from "node:zlib";
 import { type Entry, openPromise, type ZipFile } from "yauzl";
 import { BurrowError } from "../../base/error.ts";
-import { badArchive, readError } from "./archive.ts";
+import { badArchive, readError } from "./errors.ts";
 
 export interface CondaZip {
   /** The info part, then the package part where there is one. */

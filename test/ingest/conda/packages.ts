@@ -2,7 +2,7 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateRawSync } from "node:zlib";
@@ -178,9 +178,16 @@ export async function tarBz2(spec: Spec): Promise<Buffer> {
   return bz2(await tarOf([...infoOf(spec), ...(spec.files ?? [])]));
 }
 
-/** A path that holds these bytes. */
+const folders: string[] = [];
+process.once("exit", () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A path that holds these bytes, until the process ends. */
 export function fileOf(bytes: Buffer, name = "demo-1.0-h0_0.conda"): string {
-  const path = join(mkdtempSync(join(tmpdir(), "burrow-conda-test-")), name);
+  const folder = mkdtempSync(join(tmpdir(), "burrow-conda-test-"));
+  folders.push(folder);
+  const path = join(folder, name);
   writeFileSync(path, bytes);
   return path;
 }
