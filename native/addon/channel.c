@@ -76,6 +76,8 @@ static napi_value wait_create(napi_env env, napi_callback_info info) {
   ARGS;
   struct bytes events = arg_bytes(env, argv[0]);
   if (set.epoll >= 0 || events.length < sizeof(int32_t)) return integer(env, -EINVAL);
+  // Without futex_waitv (Linux 5.16) every wait would return at once: refuse to start instead of spinning.
+  if (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno == ENOSYS) return outcome(env, -1);
   for (int i = 0; i < SOCKETS_MAX; i++) set.sockets[i] = -1;
   set.epoll = epoll_create1(EPOLL_CLOEXEC);
   if (set.epoll < 0) return outcome(env, -1);

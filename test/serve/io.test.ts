@@ -26,7 +26,7 @@ import {
   write,
 } from "../suite/lisafs-calls.ts";
 import { type LisafsClient, PAYLOAD_MAX } from "../suite/lisafs-client.ts";
-import { onBothPathways, serveHost, serveUpper } from "../suite/served.ts";
+import { noUpper, onBothPathways, serveHost, serveUpper } from "../suite/served.ts";
 
 const O_RDWR = 2;
 const O_WRONLY = 1;
@@ -47,7 +47,9 @@ function create(client: LisafsClient, name: string, flags = O_RDWR, mode = 0o644
   return { fd, control: inodeAt(payload, 0).fd, hostFd: fds[0] ?? -1 };
 }
 
-test("what is written by message is read by message and through the donated FD", (t) => {
+test("what is written by message is read by message and through the donated FD", {
+  skip: noUpper,
+}, (t) => {
   const { client } = serveUpper(t);
   onBothPathways(client, (pathway) => {
     const { fd, hostFd, control } = create(client, `file-${pathway}`);
@@ -71,7 +73,7 @@ test("what is written by message is read by message and through the donated FD",
   t.end();
 });
 
-test("the largest messages pass", (t) => {
+test("the largest messages pass", { skip: noUpper }, (t) => {
   const { client } = serveUpper(t);
   onBothPathways(client, () => {
     const { fd, hostFd } = create(client, `large-${client.pathway.name}`);
@@ -86,7 +88,9 @@ test("the largest messages pass", (t) => {
   t.end();
 });
 
-test("a walk whose inodes do not fit a reply is EIO and leaves no FD behind", (t) => {
+test("a walk whose inodes do not fit a reply is EIO and leaves no FD behind", {
+  skip: noUpper,
+}, (t) => {
   const { client, gofer } = serveUpper(t, { inodes: 20_000 });
   const depth = Math.floor((PAYLOAD_MAX - 3) / INODE_BYTES) + 1;
   let fd = client.rootFd;
@@ -109,7 +113,7 @@ test("a walk whose inodes do not fit a reply is EIO and leaves no FD behind", (t
   t.end();
 });
 
-test("access modes hold, on the message and on the donated FD", (t) => {
+test("access modes hold, on the message and on the donated FD", { skip: noUpper }, (t) => {
   const { client } = serveUpper(t);
   const created = create(client, "file");
   native.closeFd(created.hostFd);
@@ -133,7 +137,7 @@ test("access modes hold, on the message and on the donated FD", (t) => {
   t.end();
 });
 
-test("SetStat sets mode, size, times and owner, and says what failed", (t) => {
+test("SetStat sets mode, size, times and owner, and says what failed", { skip: noUpper }, (t) => {
   const { client } = serveUpper(t);
   const { fd, control, hostFd } = create(client, "file");
   native.closeFd(hostFd);
@@ -163,7 +167,7 @@ test("SetStat sets mode, size, times and owner, and says what failed", (t) => {
   t.end();
 });
 
-test("names are made, linked, renamed and removed", (t) => {
+test("names are made, linked, renamed and removed", { skip: noUpper }, (t) => {
   const { client } = serveUpper(t);
   const fd = client.rootFd;
   const names = () =>
@@ -205,7 +209,7 @@ test("names are made, linked, renamed and removed", (t) => {
   t.end();
 });
 
-test("xattrs are set, listed, read and removed", (t) => {
+test("xattrs are set, listed, read and removed", { skip: noUpper }, (t) => {
   const { client } = serveUpper(t);
   const { control, hostFd } = create(client, "file");
   native.closeFd(hostFd);
@@ -257,7 +261,7 @@ test("Close ignores what it does not know, and closes once", (t) => {
   t.end();
 });
 
-test("FStatFS says how much room there is", (t) => {
+test("FStatFS says how much room there is", { skip: noUpper }, (t) => {
   const { client } = serveUpper(t);
   const { payload } = must(client, Mid.FStatFS, { fd: client.rootFd });
   t.equal(payload.length, 64);

@@ -10,6 +10,10 @@ import { type Files, makeView } from "./view-cache.ts";
 /** AddressSanitizer keeps freed memory aside: RSS says nothing then. */
 export const isSanitized = process.env["BURROW_ADDON"] !== undefined;
 
+/** Why a test with an upper can't run here, or false: its tmpfs is a mount (docs/design/0002-upper-on-tmpfs.md). */
+export const noUpper: string | false =
+  process.getuid?.() === 0 ? false : "an upper is a mount of its own: needs root";
+
 /** The part of tap's Test that fixtures need. */
 export interface Teardown {
   teardown(action: () => void | Promise<void>): void;
