@@ -38,12 +38,19 @@ export function addBundle(program: Command): void {
     });
   program
     .command("bundle-rm")
-    .description("remove the mounts of a bundle")
-    .argument("<id>")
+    .description("remove the mounts of a bundle; its folder stays")
+    .argument("<id>", "as burrow bundle printed it")
     .option("--state <DIR>", "as given to burrow bundle")
-    .action((id: string, options: { state?: string }) => {
+    .option("--json", "machine-readable output on stdout")
+    .addHelpText("after", "\nExample:\n  burrow bundle-rm qmwpzjgqh-f389d9b7")
+    .action((id: string, options: { state?: string; json?: boolean }) => {
       if (!isMountId(id)) throw new BurrowError("BURROW_USAGE", `"${id}" is no mount id`);
-      removeMounts(contextOf(options), id);
+      const context = contextOf(options);
+      if (!removeMounts(context, id)) {
+        const where = { state: context.state };
+        throw new BurrowError("BURROW_NOT_FOUND", `no mounts of ${id}`, { context: where });
+      }
+      if (context.isJson) print(true, { removed: id }, "");
     });
 }
 
@@ -58,12 +65,17 @@ async function bundle(
   const path = join(resolve(dir), "config.json");
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
-  const prepared = await prepare(context, id, options);
   mkdirSync(resolve(dir), { recursive: true });
-  // Behind the folder, a "--" is passed on as a word.
-  const words = command[0] === "--" ? command.slice(1) : command;
-  const spec = ociSpec(prepared.spec(words, options.tty === true));
-  writeFileSync(path, `${JSON.stringify(spec, null, 2)}\n`);
+  const prepared = await prepare(context, id, options);
+  try {
+    // Behind the folder, a "--" is passed on as a word.
+    const words = command[0] === "--" ? command.slice(1) : command;
+    const spec = ociSpec(prepared.spec(words, options.tty === true));
+    writeFileSync(path, `${JSON.stringify(spec, null, 2)}\n`);
+  } catch (error) {
+    removeMounts(context, id);
+    throw error;
+  }
   const snapshots = prepared.snapshots.map(showDigest);
   print(context.isJson, { id, bundle: resolve(dir), snapshots, mounts: prepared.mounts }, id);
 }

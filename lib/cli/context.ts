@@ -37,10 +37,15 @@ interface CommonOptions {
   json?: boolean;
 }
 
+/** An option, else its variable: empty is as good as unset, as the launcher has it. */
+function setting(option: string | undefined, variable: string): string | undefined {
+  return option || process.env[variable] || undefined;
+}
+
 export function contextOf(options: CommonOptions): Context {
-  const state = resolve(options.state ?? process.env["BURROW_STATE"] ?? DEFAULT_STATE);
-  const cache = resolve(options.cache ?? process.env["BURROW_CACHE"] ?? DEFAULT_CACHE);
-  const store = options.store ?? process.env["BURROW_STORE"] ?? `${state}/store`;
+  const state = resolve(setting(options.state, "BURROW_STATE") ?? DEFAULT_STATE);
+  const cache = resolve(setting(options.cache, "BURROW_CACHE") ?? DEFAULT_CACHE);
+  const store = setting(options.store, "BURROW_STORE") ?? `${state}/store`;
   return { state, cache, store: asOrigin(store), isJson: options.json === true };
 }
 

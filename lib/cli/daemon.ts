@@ -1,6 +1,7 @@
 // burrow daemon start | stop | status. Control plane.
 
 import type { Command } from "commander";
+import { BurrowError } from "../base/error.ts";
 import { daemonStatus, stopDaemon } from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
@@ -23,6 +24,12 @@ manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask 
 Example:
   burrow daemon start --cache /var/cache/burrow --idle 0`;
 
+/** Seconds as milliseconds. BURROW_USAGE. */
+function parseSeconds(text: string, option: string): number {
+  if (/^\d{1,9}(\.\d+)?$/.test(text)) return Math.round(Number(text) * 1000);
+  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no number of seconds`);
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -42,7 +49,7 @@ export function addDaemon(program: Command): void {
       const config = daemonConfig({
         cache: context.cache,
         state: context.state,
-        idleMs: Math.round(Number(options.idle) * 1000),
+        idleMs: parseSeconds(options.idle, "--idle"),
         limitBytes: options.limit === undefined ? 0 : parseSize(options.limit, "--limit"),
         background: options.background,
         suspect: options.suspect === true,
@@ -55,6 +62,7 @@ export function addDaemon(program: Command): void {
     });
   addCommonOptions(daemon.command("stop"))
     .description("end the daemon of the cache, if one runs")
+    .addHelpText("after", "\nExample:\n  burrow daemon stop --cache /var/cache/burrow")
     .action(async (options) => {
       const context = contextOf(options);
       const wasUp = await stopDaemon(context.cache);
@@ -62,6 +70,7 @@ export function addDaemon(program: Command): void {
     });
   addCommonOptions(daemon.command("status"))
     .description("what the daemon of the cache has done; exits 1 when none runs")
+    .addHelpText("after", "\nExample:\n  burrow daemon status --json")
     .action(async (options) => {
       const context = contextOf(options);
       const status = await daemonStatus(context.cache);

@@ -1,8 +1,8 @@
 // burrow doctor: what this machine lacks to run sandboxes, and how to get it. Control plane.
 
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { accessSync, constants, existsSync, readFileSync, statfsSync, statSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
 import type { Command } from "commander";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -15,6 +15,9 @@ interface Finding {
   readonly detail: string;
   readonly advice?: string;
 }
+
+/** How long a program may take to say its version. */
+const ANSWER_MS = 5_000;
 
 export function addDoctor(program: Command): void {
   addCommonOptions(program.command("doctor"))
@@ -46,7 +49,7 @@ export function diagnose(context: Context): Finding[] {
     node(),
     platform(),
     built(),
-    program("runsc", process.env["BURROW_RUNSC"], "apt-get install runsc", "missing"),
+    runsc(),
     root(),
     ptrace(),
     futexWaitv(),
@@ -100,27 +103,37 @@ function program(
   const candidates = path
     ? [path]
     : (process.env["PATH"] ?? "").split(delimiter).map((dir) => join(dir, name));
-  const found = candidates.find((candidate) => {
-    try {
-      accessSync(candidate, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  if (found === undefined) return { name, state: worst, detail: "not found", advice };
-  return { name, state: "ok", detail: `${found}${name === "runsc" ? versionOf(found) : ""}` };
+  const found = candidates.find(isProgram);
+  const detail = path === undefined || path === "" ? "not found" : `not found at ${path}`;
+  return found === undefined
+    ? { name, state: worst, detail, advice }
+    : { name, state: "ok", detail: found, advice };
 }
 
-function versionOf(runsc: string): string {
+function isProgram(path: string): boolean {
   try {
-    const output = execFileSync(runsc, ["--version"], {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** The runtime, which must also answer. */
+function runsc(): Finding {
+  const advice = "apt-get install runsc, or name one in $BURROW_RUNSC";
+  const found = program("runsc", process.env["BURROW_RUNSC"], advice, "missing");
+  if (found.state !== "ok") return found;
+  try {
+    const output = execFileSync(found.detail, ["--version"], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "ignore"],
+      timeout: ANSWER_MS,
     });
-    return ` (${output.split("\n")[0]?.replace("runsc version ", "") ?? ""})`;
+    const version = output.split("\n")[0]?.replace("runsc version ", "") ?? "";
+    return { ...found, detail: `${found.detail} (${version})` };
   } catch {
-    return " (does not answer --version)";
+    return { ...found, state: "missing", detail: `${found.detail} does not answer --version` };
   }
 }
 
@@ -157,13 +170,16 @@ function futexWaitv(): Finding {
   return { name: "kernel", state: isFit ? "ok" : "missing", detail: `Linux ${release}`, advice };
 }
 
+/** A folder that is written to, or can be made: nothing is made to find out. */
 function folder(name: string, path: string): Finding {
+  let there = path;
+  while (!existsSync(there)) there = dirname(there);
   try {
-    mkdirSync(path, { recursive: true });
-    accessSync(path, constants.W_OK);
-    const space = statfsSync(path);
+    if (!statSync(there).isDirectory()) throw new Error("no directory");
+    accessSync(there, constants.W_OK | constants.X_OK);
+    const space = statfsSync(there);
     const free = (space.bavail * space.bsize) / 1e9;
-    const detail = `${path}, ${free.toFixed(1)} GB free`;
+    const detail = `${path}${there === path ? "" : " (will be made)"}, ${free.toFixed(1)} GB free`;
     const advice = "free some space, or name another folder";
     return { name, state: free < 1 ? "limited" : "ok", detail, advice };
   } catch {

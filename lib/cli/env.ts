@@ -1,10 +1,8 @@
 // burrow env create | show: conda environments as snapshots of a store, made of packages given explicitly. Control plane.
 
-import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -19,6 +17,7 @@ import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { download } from "./download.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
@@ -28,7 +27,8 @@ import {
   readEnvironment,
   writeEnvironment,
 } from "./environment.ts";
-import { readIndex } from "./layer.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { digestArgument, readIndex } from "./layer.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
 
 const DEFAULT_PREFIX = "/opt/env";
@@ -71,6 +71,7 @@ export function addEnv(program: Command): void {
   addCommonOptions(env.command("show"))
     .argument("<snapshot>", "digest that env create printed")
     .description("list the packages of an environment")
+    .addHelpText("after", "\nExample:\n  burrow env show sha256:… --json")
     .action(async (text: string, options) => {
       await showEnvironment(contextOf(options), text);
     });
@@ -174,14 +175,14 @@ async function importItem(
   const early =
     item.sha256 === undefined ? undefined : await findImport<Facts>(store, keyOf(item.sha256));
   if (early !== undefined) return { ...early.facts, url: item.url, layer: showDigest(early.layer) };
-  const scratch =
-    item.path === undefined ? mkdtempSync(join(tmpdir(), "burrow-package-")) : undefined;
+  const scratch = item.path === undefined ? mkdtempSync(join(tmpdir(), "burrow-package-")) : "";
+  const clean = () => {
+    if (scratch !== "") rmSync(scratch, { recursive: true, force: true });
+  };
+  const stopWatching = onInterrupt(clean);
   try {
-    const path =
-      item.path ??
-      (await download(item.url, scratch!, (bytes) =>
-        progress.update(`${label}: ${showBytes(bytes)}`),
-      ));
+    const onBytes = (bytes: number) => progress.update(`${label}: ${showBytes(bytes)}`);
+    const path = item.path ?? (await download(item.url, scratch, { onBytes }));
     const { sha256 } = await checkArchive(path, item);
     const key = keyOf(sha256);
     const late = await findImport<Facts>(store, key);
@@ -208,45 +209,8 @@ async function importItem(
     );
     return { ...facts, url: item.url, layer: showDigest(digest) };
   } finally {
-    if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
-  }
-}
-
-/** How long a server may be silent before a download is given up. */
-const STALL_MS = 30_000;
-
-async function download(
-  url: string,
-  folder: string,
-  onBytes: (bytes: number) => void,
-): Promise<string> {
-  const path = join(folder, basename(new URL(url).pathname));
-  mkdirSync(folder, { recursive: true });
-  const abort = new AbortController();
-  let timer = setTimeout(() => abort.abort(), STALL_MS);
-  try {
-    const response = await fetch(url, { signal: abort.signal });
-    if (!response.ok || response.body === null) throw new Error(`HTTP status ${response.status}`);
-    let bytes = 0;
-    const counted = async function* (chunks: AsyncIterable<Uint8Array>) {
-      for await (const chunk of chunks) {
-        clearTimeout(timer);
-        timer = setTimeout(() => abort.abort(), STALL_MS);
-        bytes += chunk.length;
-        onBytes(bytes);
-        yield chunk;
-      }
-    };
-    await pipeline(Readable.fromWeb(response.body as never), counted, createWriteStream(path));
-    return path;
-  } catch (cause) {
-    throw new BurrowError("BURROW_ORIGIN", "can't download the package", {
-      cause,
-      class: "transient",
-      context: { url },
-    });
-  } finally {
-    clearTimeout(timer);
+    stopWatching();
+    clean();
   }
 }
 
@@ -271,8 +235,7 @@ function findClobbers(
 }
 
 async function showEnvironment(context: Context, text: string): Promise<void> {
-  const snapshot = parseDigest(text);
-  if (snapshot === undefined) throw new BurrowError("BURROW_USAGE", `"${text}" is no digest`);
+  const snapshot = digestArgument(text);
   const environment = await readEnvironment(openOrigin(context.store), snapshot);
   const rows = environment.packages.map(({ name, version, build, layer }) => [
     name,

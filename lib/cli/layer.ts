@@ -17,9 +17,9 @@ import { entriesOf, mergeLayers } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath } from "../store/layout.ts";
-import { openOrigin, openStore } from "../store/open.ts";
+import { isStore, openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
-import type { Backend, WritableBackend } from "../store/store.ts";
+import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
@@ -60,6 +60,7 @@ export function addLayer(program: Command): void {
     });
   addCommonOptions(layer.command("ls"))
     .description("list the layers and snapshots of the store")
+    .addHelpText("after", "\nExample:\n  burrow layer ls --store /srv/store")
     .action(async (options) => {
       await listLayers(contextOf(options));
     });
@@ -135,8 +136,20 @@ export async function makeSnapshot(
   return (await writer.writeSnapshot(bytes, layers)).digest;
 }
 
+/** What was not found by its digest, said in the words of who asked; any other error as it is. */
+export function noSuchDigest(error: unknown, digest: Digest, store: string): unknown {
+  if (classOf(error) !== "notFound") return error;
+  const what = `no layer or snapshot ${showDigest(digest)}`;
+  return new BurrowError("BURROW_NOT_FOUND", what, { context: { store } });
+}
+
 export async function readIndex(store: Backend, digest: Digest): Promise<Index> {
-  const bytes = await store.get(objectPath("indexes", digest));
+  let bytes: Buffer;
+  try {
+    bytes = await store.get(objectPath("indexes", digest));
+  } catch (error) {
+    throw noSuchDigest(error, digest, store.origin);
+  }
   const fault = faultOf(bytes);
   if (fault === undefined) return new Index(bytes);
   throw new BurrowError("BURROW_BAD_INDEX", `${showDigest(digest)}: ${fault}`, {
@@ -164,7 +177,8 @@ async function importLayers(
   );
 }
 
-function digestArgument(text: string): Digest {
+/** A digest given as an argument. BURROW_USAGE. */
+export function digestArgument(text: string): Digest {
   const digest = parseDigest(text);
   if (digest !== undefined) return digest;
   throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; say sha256:<64 hex digits>`);
@@ -185,6 +199,9 @@ async function showLayer(context: Context, text: string, below: string): Promise
   const entries = [...entriesOf(index)].filter(
     (entry) => path === "" || entry.path === path || entry.path.startsWith(`${path}/`),
   );
+  if (entries.length === 0 && path !== "") {
+    throw new BurrowError("BURROW_NOT_FOUND", `${text} has no ${below}`);
+  }
   const plain = entries.map((entry) => ({
     path: showName(entry.path),
     type: entry.type,
@@ -198,6 +215,16 @@ async function showLayer(context: Context, text: string, below: string): Promise
 }
 
 async function listLayers(context: Context): Promise<void> {
+  if (/^https?:/.test(context.store)) {
+    throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP store can't be listed", {
+      context: { store: context.store },
+    });
+  }
+  if (!(await isStore(openOrigin(context.store)))) {
+    throw new BurrowError("BURROW_NOT_FOUND", "there is no store", {
+      context: { store: context.store },
+    });
+  }
   const store = await openStore(context.store);
   const rows: { digest: string; kind: string; inodes: number; bytes: number }[] = [];
   for await (const path of store.list("indexes")) {

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { BurrowError } from "../base/error.ts";
 import { addBundle } from "./bundle.ts";
 import { addDaemon } from "./daemon.ts";
 import { addDoctor } from "./doctor.ts";
@@ -19,8 +20,8 @@ function makeProgram(): Command {
   const program = new Command("burrow")
     .description("run commands in gVisor sandboxes over lazily fetched conda layers")
     .version(version())
-    .showHelpAfterError("(burrow COMMAND --help says more)")
     .exitOverride()
+    .configureOutput({ outputError: () => {} }) // codeOf() prints it
     .enablePositionalOptions();
   addRun(program);
   addBundle(program);
@@ -31,12 +32,32 @@ function makeProgram(): Command {
   return program;
 }
 
-/** The exit code for what a command threw. */
-function codeOf(error: unknown): number {
-  if (!(error instanceof CommanderError)) return report(error, process.argv.includes("--json"));
-  return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+/** Whether errors are wanted as JSON: --json among burrow's own words. */
+function wantsJson(): boolean {
+  const end = process.argv.indexOf("--");
+  return process.argv.slice(2, end < 0 ? undefined : end).includes("--json");
 }
 
+/** The exit code for what a command threw, after it was printed. */
+function codeOf(error: unknown): number {
+  if (!(error instanceof CommanderError)) return report(error, wantsJson());
+  if (error.exitCode === 0) return ExitCode.ok;
+  if (error.code === "commander.help") return ExitCode.usage; // the help was printed in its place
+  const text = error.message.replace(/^error: /, "").replaceAll("\n", " ");
+  const help = "burrow COMMAND --help says more";
+  return report(new BurrowError("BURROW_USAGE", `${text}; ${help}`), wantsJson());
+}
+
+/** A reader that went away ends us as it ends other programs; a full disk is an error like any other. */
+function watchOutput(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(ExitCode.brokenPipe);
+    process.exitCode = report(error, wantsJson());
+  });
+  process.stderr.on("error", () => {});
+}
+
+watchOutput();
 try {
   await makeProgram().parseAsync(process.argv);
 } catch (error) {

@@ -3,7 +3,7 @@
 import { BurrowError, explain } from "../base/error.ts";
 
 /** Exit codes of burrow itself; `run` passes its command's code through. */
-export const ExitCode = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+export const ExitCode = { ok: 0, failed: 1, usage: 2, brokenPipe: 141 } as const;
 
 /** Prints a result: JSON on one line, or the text for people. */
 export function print(isJson: boolean, value: unknown, text: string): void {
@@ -71,9 +71,17 @@ export function table(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
+/** The code of an error: what the operating system refused has one of its own, anything else without is a bug. */
+function codeOf(error: unknown): string {
+  if (error instanceof BurrowError) return error.code;
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code === undefined || syscall === undefined) return "BURROW_INTERNAL";
+  return code === "ENOSPC" || code === "EDQUOT" ? "BURROW_NO_SPACE" : "BURROW_IO";
+}
+
 /** Prints an error for people (or as JSON on stderr) and gives the exit code for it. */
 export function report(error: unknown, isJson: boolean): number {
-  const code = error instanceof BurrowError ? error.code : "BURROW_INTERNAL";
+  const code = codeOf(error);
   if (isJson) {
     const context = error instanceof BurrowError ? error.context : {};
     process.stderr.write(

@@ -8,12 +8,13 @@ import { type Digest, parseDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { createEnvironment } from "./env.ts";
 import { readEnvironment } from "./environment.ts";
-import { importSource, makeSnapshot } from "./layer.ts";
+import { importSource, makeSnapshot, noSuchDigest } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
 import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
@@ -23,17 +24,19 @@ import { importStageIndex } from "./stage.ts";
 export interface QueryOptions {
   base: string;
   env?: string;
-  stage: string[];
-  bind: string[];
-  setEnv: string[];
+  stage?: string[];
+  bind?: string[];
+  setEnv?: string[];
   tmpSize: string;
   cwd: string;
   user: string;
   memory?: string;
+  quiet?: boolean;
   json?: boolean;
 }
 
-const collect = (value: string, all: string[]) => [...all, value];
+/** For options that may be given several times. */
+export const collect = (value: string, all: string[] = []) => [...all, value];
 
 export function addQueryOptions(command: Command): Command {
   return addCommonOptions(command)
@@ -49,24 +52,14 @@ export function addQueryOptions(command: Command): Command {
       "--stage <NAME=SOURCE>",
       "serve a directory or http(s) stage read-only at /stage/NAME",
       collect,
-      [],
     )
-    .option(
-      "--bind <PATH=SOURCE>",
-      "pass a host directory through, read-only, at PATH",
-      collect,
-      [],
-    )
-    .option(
-      "-e, --set-env <NAME=VALUE>",
-      "set a variable of the command's environment",
-      collect,
-      [],
-    )
+    .option("--bind <PATH=SOURCE>", "pass a host directory through, read-only, at PATH", collect)
+    .option("-e, --set-env <NAME=VALUE>", "set a variable of the command's environment", collect)
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
     .option("--cwd <DIR>", "working directory", "/")
     .option("--user <UID[:GID]>", "user of the command", "65534:65534")
-    .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)");
+    .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
+    .option("--quiet", "no progress");
 }
 
 export interface Prepared {
@@ -107,50 +100,84 @@ async function resolveEnv(context: Context, env: string, progress: Progress) {
   return { snapshot, origin: context.store, at: prefix };
 }
 
+/** What the options say of the query, checked before anything is read or written. */
+function settingsOf(options: QueryOptions) {
+  const sizeBytes = parseSize(options.tmpSize, "--tmp-size");
+  const [uid, gid] = parseUser(options.user);
+  const memory =
+    options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
+  if (!options.cwd.startsWith("/"))
+    throw new BurrowError("BURROW_USAGE", `--cwd: ${options.cwd} is no absolute path`);
+  return {
+    upper: { sizeBytes, inodes: inodesFor(sizeBytes) },
+    uid,
+    gid,
+    memory,
+    cwd: options.cwd,
+    variables: Object.fromEntries((options.setEnv ?? []).map((text) => pair(text, "--set-env"))),
+    binds: Object.fromEntries((options.bind ?? []).map((text) => bindOf(text))),
+    stages: stagesOf(options.stage ?? []),
+  };
+}
+
+/** Stages by name. */
+function stagesOf(texts: readonly string[]): Map<string, string> {
+  const stages = new Map<string, string>();
+  for (const text of texts) {
+    const [name, source] = pair(text, "--stage");
+    const refuse = (why: string) => new BurrowError("BURROW_USAGE", `--stage: ${why}`);
+    if (/[/\0]/.test(name) || name === "." || name === "..") throw refuse(`"${name}" is no name`);
+    if (stages.has(name)) throw refuse(`there are two of the name ${name}`);
+    if (source === "") throw refuse(`"${text}" names no source`);
+    const origin = asOrigin(source);
+    if (origin.startsWith("/") && !existsSync(origin)) throw refuse(`${source} does not exist`);
+    stages.set(name, origin);
+  }
+  return stages;
+}
+
+/** Has a snapshot's index in the cache. */
+async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<void> {
+  try {
+    await ensureIndex(cache, source.origin, source.snapshot);
+  } catch (cause) {
+    throw noSuchDigest(cause, source.snapshot, source.origin);
+  }
+}
+
 export async function prepare(
   context: Context,
   id: string,
   options: QueryOptions,
 ): Promise<Prepared> {
-  const progress = new Progress(options.json === true);
+  const progress = new Progress(options.quiet === true || options.json === true);
+  const { upper, variables, stages, memory, ...settings } = settingsOf(options);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
-  const sizeBytes = parseSize(options.tmpSize, "--tmp-size");
-  const [uid, gid] = parseUser(options.user);
-  const variables = Object.fromEntries(options.setEnv.map((text) => pair(text, "--set-env")));
   const base = await resolveBase(context, options.base, progress);
+  await ensureSnapshot(cache, base);
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
-  await ensureIndex(cache, base.origin, base.snapshot);
-  if (env !== undefined) await ensureIndex(cache, env.origin, env.snapshot);
+  if (env !== undefined) await ensureSnapshot(cache, env);
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
-  for (const text of options.stage) {
-    const [name, source] = pair(text, "--stage");
-    const origin = asOrigin(source);
+  for (const [name, origin] of stages) {
     grafts.push({ snapshot: await importStageIndex(cache, origin), origin, at: `/stage/${name}` });
   }
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
-  const upper = { sizeBytes, inodes: inodesFor(sizeBytes) };
   const mounts = writeMounts(context, id, base, grafts, upper);
-  const binds = Object.fromEntries(options.bind.map((text) => bindOf(text)));
-  const memory =
-    options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   return {
     mounts,
     snapshots: [base.snapshot, ...grafts.map((graft) => graft.snapshot)],
     spec: (command, isTerminal) => ({
+      ...settings,
+      ...memory,
       command,
       env: { ...environmentOf(env?.at), ...variables },
-      cwd: options.cwd,
-      uid,
-      gid,
       isTerminal,
       hostname: "burrow",
       root: mounts.root,
       tmp: mounts.tmp,
-      binds,
-      ...memory,
     }),
   };
 }
@@ -167,9 +194,13 @@ function bindOf(text: string): [string, string] {
   return [path, asOrigin(source)];
 }
 
+/** 2^32 - 1 is no id: it means "leave it as it is". */
+const ID_MAX = 2 ** 32 - 2;
+
 function parseUser(text: string): [number, number] {
-  const match = /^(\d{1,9})(?::(\d{1,9}))?$/.exec(text);
-  if (match) return [Number(match[1]), Number(match[2] ?? match[1])];
+  const match = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text);
+  const [uid, gid] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
+  if (match && uid <= ID_MAX && gid <= ID_MAX) return [uid, gid];
   throw new BurrowError("BURROW_USAGE", `--user: "${text}" is no UID[:GID]`);
 }
 

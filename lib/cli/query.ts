@@ -2,7 +2,7 @@
 // and an upper in the state directory. Shared by run and bundle. Control plane.
 
 import { randomBytes } from "node:crypto";
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -40,6 +40,13 @@ export function writeMounts(
   grafts: readonly (Source & { at: string })[],
   upper: UpperSize,
 ): QueryMounts {
+  for (const each of [id, `${id}-tmp`]) {
+    if (!existsSync(mountDirectory(context.state, each))) continue;
+    throw new BurrowError(
+      "BURROW_USAGE",
+      `there is a mount ${each}; end it: burrow bundle-rm ${id}`,
+    );
+  }
   const described = (source: Source) => ({
     snapshot: showDigest(source.snapshot),
     origin: source.origin,
@@ -72,9 +79,12 @@ function writeMount(state: string, id: string, description: unknown): string {
   return folder;
 }
 
-export function removeMounts(context: Context, id: string): void {
-  for (const each of [id, `${id}-tmp`])
-    rmSync(mountDirectory(context.state, each), { recursive: true, force: true });
+/** Removes the mounts of a query: whether there were any. */
+export function removeMounts(context: Context, id: string): boolean {
+  const folders = [id, `${id}-tmp`].map((each) => mountDirectory(context.state, each));
+  const wereThere = folders.some((folder) => existsSync(folder));
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  return wereThere;
 }
 
 const SIZE = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i;

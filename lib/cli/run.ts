@@ -1,24 +1,25 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { daemonStatus } from "../cache/client.ts";
 import { cachePath } from "../cache/layout.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
 import { type Context, contextOf } from "./context.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { showBytes, table } from "./output.ts";
-import { addQueryOptions, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
+import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
 import { newRunId, removeMounts } from "./query.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
   platform?: string;
   network: string;
-  runscFlag: string[];
+  runscFlag?: string[];
   stats?: boolean;
   statsFile?: string;
 }
@@ -35,15 +36,20 @@ export function addRun(program: Command): void {
   addQueryOptions(program.command("run"))
     .description("run a command in a sandbox")
     .argument("<command...>", "after --")
-    .option("--platform <NAME>", "runsc's platform: systrap, ptrace or kvm (default: runsc's own)")
-    .option("--network <KIND>", "runsc's network: none, sandbox or host", "none")
-    .option(
-      "--runsc-flag <FLAG>",
-      "one more global flag for runsc",
-      (flag, all: string[]) => [...all, flag],
-      [],
+    .addOption(
+      new Option("--platform <NAME>", "runsc's platform (default: runsc's own)").choices([
+        "systrap",
+        "ptrace",
+        "kvm",
+      ]),
     )
-    .option("--stats", "print what the run took to stderr")
+    .addOption(
+      new Option("--network <KIND>", "runsc's network")
+        .choices(["none", "sandbox", "host"])
+        .default("none"),
+    )
+    .option("--runsc-flag <FLAG>", "one more global flag for runsc", collect)
+    .option("--stats", "print what the run took to stderr; as JSON with --json")
     .option("--stats-file <FILE>", "write the same as JSON")
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
@@ -56,32 +62,46 @@ async function run(context: Context, command: string[], options: RunOptions): Pr
   const startedMs = performance.now();
   const id = newRunId();
   const bundle = join(context.state, "runs", id);
+  const clean = () => {
+    rmSync(bundle, { recursive: true, force: true });
+    removeMounts(context, id);
+  };
+  const stopWatching = onInterrupt(clean);
+  const { statsFile } = options;
   try {
+    // Rather now than after the command has run.
+    if (statsFile !== undefined) appendFileSync(statsFile, "");
     const prepared = await prepare(context, id, options);
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
     const spec = ociSpec(prepared.spec(command, isTerminal));
     writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
     const preparedMs = performance.now();
-    const before = await fetchedSoFar(context.cache);
-    const result = await runSandbox(context, { id, bundle, runscFlags: runscFlags(options) });
+    const isMeasured = options.stats === true || statsFile !== undefined;
+    const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
+    stopWatching(); // runSandbox has the signals
+    const flags = runscFlags(options);
+    const result = await runSandbox(context, { id, bundle, runscFlags: flags, isTerminal });
     if (result.counters[Count.connections] === 0) sayWhy(result);
+    if (!isMeasured) return result.exitCode;
     const after = await fetchedSoFar(context.cache);
     const stats = {
       ...statsOf(context, prepared, result, before, after),
       prepareSeconds: (preparedMs - startedMs) / 1000,
     };
-    if (options.statsFile) writeFileSync(options.statsFile, `${JSON.stringify(stats)}\n`);
-    if (options.stats) process.stderr.write(`${showStats(stats)}\n`);
+    if (statsFile !== undefined) writeFileSync(statsFile, `${JSON.stringify(stats)}\n`);
+    if (options.stats) {
+      process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
+    }
     return result.exitCode;
   } finally {
-    rmSync(bundle, { recursive: true, force: true });
-    removeMounts(context, id);
+    stopWatching();
+    clean();
   }
 }
 
 function runscFlags(options: RunOptions): string[] {
-  const flags = ["--ignore-cgroups", `--network=${options.network}`, ...options.runscFlag];
+  const flags = ["--ignore-cgroups", `--network=${options.network}`, ...(options.runscFlag ?? [])];
   if (options.memory !== undefined) flags.shift();
   if (options.platform !== undefined) flags.push(`--platform=${options.platform}`);
   return flags;
@@ -97,9 +117,11 @@ interface Fetched {
   readonly bytes: number;
 }
 
-/** What the daemon has fetched since it started. */
+const NOTHING: Fetched = { requests: 0, bytes: 0 };
+
+/** What the daemon has fetched since it started. A daemon that doesn't say is no reason to fail a run. */
 async function fetchedSoFar(cache: string): Promise<Fetched> {
-  const status = await daemonStatus(cache);
+  const status = await daemonStatus(cache).catch(() => undefined);
   const meters = Object.values((status?.["origins"] ?? {}) as Record<string, Fetched>);
   return {
     requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
@@ -119,8 +141,8 @@ function statsOf(
     exitCode: result.exitCode,
     counters: showCounters(result.counters),
     fetched: {
-      requests: after.requests - before.requests,
-      bytes: after.bytes - before.bytes,
+      requests: Math.max(0, after.requests - before.requests), // less: another daemon
+      bytes: Math.max(0, after.bytes - before.bytes),
     },
     viewBytes: prepared.snapshots.reduce((sum, digest) => sum + contentBytes(context, digest), 0),
   };

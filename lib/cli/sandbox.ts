@@ -1,12 +1,13 @@
-// Sandbox: one run of a bundle under burrow-runsc: started, waited for, signals passed on, everything removed. Control plane.
+// Sandbox: one run of a bundle under burrow-runsc: started, waited for, signals passed on, all of it removed. Control plane.
 
-import { spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import {
   closeSync,
   existsSync,
   fstatSync,
   ftruncateSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -23,6 +24,8 @@ export interface SandboxOptions {
   readonly bundle: string;
   /** Global flags for runsc, e.g. --platform=systrap. */
   readonly runscFlags: readonly string[];
+  /** The command has this process's terminal: runsc passes signals on by itself. */
+  readonly isTerminal: boolean;
 }
 
 export interface SandboxResult {
@@ -35,51 +38,134 @@ export interface SandboxResult {
   readonly goferLog: string;
 }
 
-const FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
+const ENDING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+/** How long a command may take to end after SIGTERM or SIGHUP. */
+const GRACE_MS = 10_000;
+/** How long runsc may take to send a signal or remove what it keeps of a sandbox. */
+const RUNSC_MS = 10_000;
 
 /** A sandbox writes to a file at an offset of its own, over what others wrote there: give it a pipe instead. */
 function streamFor(fd: number): "inherit" | "pipe" {
   return fstatSync(fd).isFile() ? "pipe" : "inherit";
 }
 
-/** Runs the bundle to its end. Ctrl-C reaches runsc through the terminal; other signals are passed on. */
+/** One runsc by its launcher, with the state of this node's sandboxes. */
+class Runsc {
+  readonly #launcher = join(NATIVE_DIRECTORY, "burrow-runsc");
+  readonly #root: string;
+  readonly #env: NodeJS.ProcessEnv;
+
+  constructor(context: Context, env: NodeJS.ProcessEnv) {
+    if (!existsSync(this.#launcher)) {
+      const advice = "is not built; run: npm run build";
+      throw new BurrowError("BURROW_NOT_FOUND", `${this.#launcher} ${advice}`);
+    }
+    this.#root = join(context.state, "runsc");
+    this.#env = env;
+  }
+
+  /** Out of the terminal's process group unless it has the terminal: Ctrl-C is for us to pass on, or runsc dies first. */
+  run({ bundle, id, runscFlags, isTerminal }: SandboxOptions): ChildProcess {
+    const args = [`--root=${this.#root}`, ...runscFlags, "run", `--bundle=${bundle}`, id];
+    return spawn(this.#launcher, args, {
+      stdio: ["inherit", streamFor(1), streamFor(2)],
+      env: this.#env,
+      detached: !isTerminal,
+    });
+  }
+
+  /** Whether the command was there to get the signal. */
+  async kill(id: string, signal: NodeJS.Signals): Promise<boolean> {
+    return await this.#call("kill", id, String(constants.signals[signal]));
+  }
+
+  /** Removes what runsc keeps of a sandbox when it didn't do so itself: it was killed. */
+  async delete(id: string): Promise<void> {
+    if (!existsSync(this.#root)) return;
+    const left = readdirSync(this.#root).filter((name) => name.startsWith(`${id}_sandbox:`));
+    if (left.some((name) => name.endsWith(".state"))) await this.#call("delete", "--force", id);
+    for (const name of left) rmSync(join(this.#root, name), { force: true });
+  }
+
+  #call(...words: string[]): Promise<boolean> {
+    const options = { env: this.#env, timeout: RUNSC_MS };
+    return new Promise((resolve) => {
+      execFile(this.#launcher, [`--root=${this.#root}`, ...words], options, (error) =>
+        resolve(error === null),
+      );
+    });
+  }
+}
+
+/**
+ * Passes signals on to the sandbox's command until the returned function is called. What has not begun is ended at once, as is what
+ * is told a second time to end.
+ */
+function passSignals(runsc: Runsc, child: ChildProcess, options: SandboxOptions): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  let isEnding = false;
+  const pass = (signal: NodeJS.Signals) => {
+    if (options.isTerminal) {
+      if (signal !== "SIGINT") child.kill(signal);
+      return;
+    }
+    const isEnd = ENDING.includes(signal);
+    if (isEnd && isEnding) {
+      child.kill("SIGKILL"); // the sandbox dies with it
+      return;
+    }
+    if (isEnd) isEnding = true;
+    if (isEnd && signal !== "SIGINT") timer = setTimeout(() => child.kill("SIGKILL"), GRACE_MS);
+    runsc.kill(options.id, signal).then((isPassed) => {
+      if (!isPassed && isEnd) child.kill(signal);
+    });
+  };
+  for (const signal of SIGNALS) process.on(signal, pass);
+  return () => {
+    clearTimeout(timer);
+    for (const signal of SIGNALS) process.off(signal, pass);
+  };
+}
+
+/** Copies what the sandbox wrote to a stream of ours. When that fails, the sandbox sees a broken pipe. */
+function copyOutput(child: ChildProcess): { failure?: Error } {
+  const seen: { failure?: Error } = {};
+  for (const name of ["stdout", "stderr"] as const) {
+    const from = child[name];
+    if (from === null) continue;
+    process[name].once("error", (error) => {
+      seen.failure ??= error;
+      from.destroy();
+    });
+    from.pipe(process[name], { end: false });
+  }
+  return seen;
+}
+
+/** Runs the bundle to its end, whatever that is: nothing of the sandbox is there afterwards. */
 export async function runSandbox(
   context: Context,
   options: SandboxOptions,
 ): Promise<SandboxResult> {
-  const launcher = join(NATIVE_DIRECTORY, "burrow-runsc");
-  if (!existsSync(launcher)) {
-    throw new BurrowError("BURROW_NOT_FOUND", `${launcher} is not built; run: npm run build`);
-  }
   const countersPath = join(options.bundle, "counters");
   const logPath = join(options.bundle, "gofer.log");
   const file = openSync(countersPath, "w", 0o600);
   ftruncateSync(file, COUNTER_BYTES);
   closeSync(file);
   writeFileSync(logPath, "", { mode: 0o600 });
-  const args = [
-    `--root=${join(context.state, "runsc")}`,
-    ...options.runscFlags,
-    "run",
-    `--bundle=${options.bundle}`,
-    options.id,
-  ];
-  const env = {
+  const runsc = new Runsc(context, {
     ...process.env,
     BURROW_STATE: context.state,
     BURROW_CACHE: context.cache,
     BURROW_COUNTERS: countersPath,
     BURROW_LOG: logPath,
-    BURROW_NODE: process.env["BURROW_NODE"] ?? process.execPath,
-  };
+    BURROW_NODE: process.env["BURROW_NODE"] || process.execPath,
+  });
   const startedMs = performance.now();
-  const child = spawn(launcher, args, { stdio: ["inherit", streamFor(1), streamFor(2)], env });
-  child.stdout?.pipe(process.stdout, { end: false });
-  child.stderr?.pipe(process.stderr, { end: false });
-  const forward = (signal: NodeJS.Signals) => child.kill(signal);
-  const ignore = () => {};
-  for (const signal of FORWARDED) process.on(signal, forward);
-  process.on("SIGINT", ignore);
+  const child = runsc.run(options);
+  const output = copyOutput(child);
+  const stopPassing = passSignals(runsc, child, options);
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
@@ -87,14 +173,17 @@ export async function runSandbox(
         resolve(code ?? 128 + constants.signals[signal ?? "SIGKILL"]),
       );
     });
+    if (output.failure !== undefined) {
+      const what = "can't write what the command printed";
+      throw new BurrowError("BURROW_IO", what, { cause: output.failure });
+    }
     const bytes = readFileSync(countersPath);
     const counters = new Float64Array(COUNTER_COUNT);
     for (let i = 0; i < COUNTER_COUNT; i++) counters[i] = bytes.readDoubleLE(8 * i);
     const seconds = (performance.now() - startedMs) / 1000;
     return { exitCode, seconds, counters, goferLog: readFileSync(logPath, "utf8") };
   } finally {
-    for (const signal of FORWARDED) process.off(signal, forward);
-    process.off("SIGINT", ignore);
-    rmSync(countersPath, { force: true });
+    await runsc.delete(options.id);
+    stopPassing();
   }
 }
