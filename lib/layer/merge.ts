@@ -2,7 +2,7 @@
 // resolved here, at build time, so that a lookup never sees a layer. overlayfs.rst is the model. Control plane.
 
 import type { BlobRef } from "../base/blob.ts";
-import { digestAt } from "../base/digest.ts";
+import { type Digest, digestAt } from "../base/digest.ts";
 import { SYMLINK_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { checkName, compareNames } from "../base/name.ts";
 import type { LayerEntry } from "./entry.ts";
@@ -29,6 +29,14 @@ export interface StackedLayer {
 interface Node {
   entry: LayerEntry;
   children: Map<string, Node> | undefined;
+  /** Number of the layer that its entry is of. */
+  layer: number;
+}
+
+/** A layer on its way into the tree: where its root lies and which it is. */
+interface Place {
+  readonly at: string;
+  readonly layer: number;
 }
 
 /**
@@ -36,87 +44,164 @@ interface Node {
  * what its path is, and one path twice is a mistake. Throws BURROW_BAD_INDEX for that and for a file as a parent.
  */
 export function* mergeLayers(layers: readonly StackedLayer[]): Iterable<LayerEntry> {
-  const root = directory("");
-  for (const [number, { entries, at }] of layers.entries()) {
-    const added = new Set<Node>();
-    // A directory's path is a prefix of those below it, so this order has it first: opaque ones clear what is older only.
-    const sorted = [...entries].sort((left, right) => compareNames(left.path, right.path));
-    let previous: string | undefined;
-    for (const entry of sorted) {
-      if (entry.path === previous) refuse(entry.path, "the same path twice");
-      previous = entry.path;
-      put(root, at === "" ? entry : moved(entry, at), `${number}`, added);
-    }
+  const root = directory("", -1);
+  for (const [layer, { entries, at }] of layers.entries()) {
+    const list = [...entries];
+    if (list.length === 0) continue;
+    const place = { at, layer };
+    const base = descend(root, at === "" ? [] : at.split("/"), { at: "", layer }, at);
+    if (isTreeOrder(list)) addInOrder(base, list, place);
+    else addSorted(base, list, place);
   }
   yield* flatten(root);
 }
 
-/** The entry of a layer whose root lies at `at`. */
-function moved(entry: LayerEntry, at: string): LayerEntry {
-  return { ...entry, path: entry.path === "" ? at : `${at}/${entry.path}` };
+/** Where an entry of a layer lies in the merged tree. */
+function pathIn({ at }: Place, path: string): string {
+  if (at === "") return path;
+  return path === "" ? at : `${at}/${path}`;
 }
 
-function directory(path: string): Node {
-  const entry: LayerEntry = {
-    type: "directory",
-    path,
-    mode: 0o755,
-    uid: 0,
-    gid: 0,
-    mtimeSec: 0,
-    mtimeNs: 0,
-  };
-  return { entry, children: new Map() };
+function directory(path: string, layer: number): Node {
+  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
+  return { entry: { type: "directory", path, ...plain }, children: new Map(), layer };
 }
 
-function put(root: Node, entry: LayerEntry, layer: string, added: Set<Node>): void {
-  if (entry.path === "") {
-    if (entry.type !== "directory") refuse("", "the root is no directory");
-    if (entry.opaque === true) root.children?.clear();
-    root.entry = resolved(entry, layer);
-    return;
-  }
-  const names = entry.path.split("/");
-  const last = names.pop()!;
-  let parent = root;
-  for (const [i, name] of names.entries()) {
-    let next = parent.children!.get(name);
-    if (next?.children === undefined) {
-      if (next !== undefined && added.has(next)) {
-        refuse(entry.path, "a file is its parent");
-      }
-      next = directory(names.slice(0, i + 1).join("/"));
-      parent.children!.set(name, next);
+/**
+ * Whether each entry comes after its parent's and siblings are in order, each once: as entriesOf gives them. Then nothing has to
+ * be sorted or searched for, and no path is there twice.
+ */
+function isTreeOrder(entries: readonly LayerEntry[]): boolean {
+  const parents = [""];
+  const lasts = [""];
+  for (const [i, { path, type }] of entries.entries()) {
+    if (path === "") {
+      if (i > 0) return false;
+      continue;
     }
-    parent = next;
+    const slash = path.lastIndexOf("/");
+    const parent = slash < 0 ? "" : path.slice(0, slash);
+    while (parents.length > 0 && parents[parents.length - 1] !== parent) {
+      parents.pop();
+      lasts.pop();
+    }
+    const name = path.slice(slash + 1);
+    if (parents.length === 0 || lasts[lasts.length - 1]! >= name) return false;
+    lasts[lasts.length - 1] = name;
+    if (type === "directory") {
+      parents.push(path);
+      lasts.push("");
+    }
   }
+  return true;
+}
+
+function addInOrder(base: Node, entries: readonly LayerEntry[], place: Place): void {
+  const parents = [base];
+  const paths = [""];
+  for (const entry of entries) {
+    if (entry.path === "") {
+      putRoot(base, entry, place);
+      continue;
+    }
+    const slash = entry.path.lastIndexOf("/");
+    const parent = slash < 0 ? "" : entry.path.slice(0, slash);
+    while (paths[paths.length - 1] !== parent) {
+      paths.pop();
+      parents.pop();
+    }
+    const name = entry.path.slice(slash + 1);
+    const node = put(parents[parents.length - 1]!, name, entry, place);
+    if (node?.children === undefined) continue;
+    paths.push(entry.path);
+    parents.push(node);
+  }
+}
+
+function addSorted(base: Node, entries: readonly LayerEntry[], place: Place): void {
+  // A directory's path is a prefix of those below it, so this order has it first: opaque ones clear what is older only.
+  const sorted = [...entries].sort((left, right) => compareNames(left.path, right.path));
+  let previous: string | undefined;
+  for (const entry of sorted) {
+    const { path } = entry;
+    if (path === previous) refuse(pathIn(place, path), "the same path twice");
+    previous = path;
+    if (path === "") {
+      putRoot(base, entry, place);
+      continue;
+    }
+    const names = path.split("/");
+    const name = names.pop()!;
+    put(descend(base, names, place, path), name, entry, place);
+  }
+}
+
+/** The directory that names lead to, made where it is missing or a lower layer has a file; `wanted` is below it. */
+function descend(base: Node, names: readonly string[], place: Place, wanted: string): Node {
+  let node = base;
+  for (const [i, name] of names.entries()) {
+    let next = node.children!.get(name);
+    if (next?.children === undefined) {
+      if (next?.layer === place.layer) refuse(pathIn(place, wanted), "a file is its parent");
+      next = directory(pathIn(place, names.slice(0, i + 1).join("/")), place.layer);
+      node.children!.set(name, next);
+    }
+    node = next;
+  }
+  return node;
+}
+
+function putRoot(base: Node, entry: LayerEntry, place: Place): void {
+  if (entry.type !== "directory") refuse(place.at, "the root is no directory");
+  if (entry.opaque === true) base.children!.clear();
+  base.entry = resolved(entry, place);
+}
+
+/** Lays an entry over what its parent has by that name; its node, unless it is a whiteout. */
+function put(parent: Node, name: string, entry: LayerEntry, place: Place): Node | undefined {
+  const siblings = parent.children!;
   if (entry.type === "whiteout") {
-    parent.children!.delete(last);
-    return;
+    siblings.delete(name);
+    return undefined;
   }
-  const known = parent.children!.get(last);
-  const isMerged =
-    entry.type === "directory" && known?.children !== undefined && entry.opaque !== true;
-  const node: Node = {
-    entry: resolved(entry, layer),
-    children: entry.type === "directory" ? (isMerged ? known.children : new Map()) : undefined,
-  };
-  added.add(node);
-  parent.children!.set(last, node);
+  const known = siblings.get(name);
+  const isDirectory = entry.type === "directory";
+  const isMerged = isDirectory && known?.children !== undefined && entry.opaque !== true;
+  const children = isMerged ? known.children : isDirectory ? new Map<string, Node>() : undefined;
+  const node = { entry: resolved(entry, place), children, layer: place.layer };
+  siblings.set(name, node);
+  return node;
 }
 
-/** The entry as a snapshot has it: not opaque, and its hard links apart from those of other layers. */
-function resolved(entry: LayerEntry, layer: string): LayerEntry {
+/** The entry as a snapshot has it: at its place, not opaque, and its hard links apart from those of other layers. */
+function resolved(entry: LayerEntry, place: Place): LayerEntry {
+  const path = pathIn(place, entry.path);
   if (entry.type === "file" && entry.linkGroup)
-    return { ...entry, linkGroup: `${layer}:${entry.linkGroup}` };
-  if (entry.type === "directory" && entry.opaque === true) return { ...entry, opaque: false };
-  return entry;
+    return { ...entry, path, linkGroup: `${place.layer}:${entry.linkGroup}` };
+  if (entry.type === "directory" && entry.opaque === true) return { ...entry, path, opaque: false };
+  return place.at === "" ? entry : { ...entry, path };
 }
 
-function* flatten(node: Node): Iterable<LayerEntry> {
-  yield node.entry;
-  if (node.children !== undefined)
-    for (const child of node.children.values()) yield* flatten(child);
+function* flatten(root: Node): Iterable<LayerEntry> {
+  yield root.entry;
+  const stack = [root.children!.values()];
+  while (stack.length > 0) {
+    const next = stack[stack.length - 1]!.next();
+    if (next.done === true) {
+      stack.pop();
+      continue;
+    }
+    const { entry, children } = next.value;
+    yield entry;
+    if (children !== undefined) stack.push(children.values());
+  }
+}
+
+/** A directory that entriesOf is in: which of its dirents comes next. */
+interface Frame {
+  readonly path: string;
+  readonly end: number;
+  dirent: number;
 }
 
 /**
@@ -124,31 +209,33 @@ function* flatten(node: Node): Iterable<LayerEntry> {
  * Throws BURROW_BAD_INDEX for one that contradicts itself; a hostile one can't make it go in circles or without end.
  */
 export function* entriesOf(index: Index): Iterable<LayerEntry> {
-  yield* entriesBelow(index, 1, "", 0, new Uint8Array(index.inodeCount + 1));
-}
-
-function* entriesBelow(
-  index: Index,
-  ino: number,
-  path: string,
-  depth: number,
-  seen: Uint8Array,
-): Iterable<LayerEntry> {
-  const row = index.row(ino);
-  const entry = entryAt(index, row, ino, path);
-  yield entry;
-  if (entry.type !== "directory") return;
-  // A directory has one name.
-  if (seen[ino] !== 0 || depth > TREE_DEPTH_MAX) corrupt(path);
-  seen[ino] = 1;
-  const first = index.firstDirent(row);
-  if (first < 0) corrupt(path);
-  const end = first + index.field(row, Inode.b);
-  for (let dirent = first; dirent < end; dirent++) {
+  const seen = new Uint8Array(index.inodeCount + 1);
+  const stack: Frame[] = [];
+  const enter = (ino: number, path: string) => {
+    // A directory has one name.
+    if (seen[ino] !== 0 || stack.length > TREE_DEPTH_MAX) corrupt(path);
+    seen[ino] = 1;
+    const row = index.row(ino);
+    const first = index.firstDirent(row);
+    if (first < 0) corrupt(path);
+    stack.push({ path, dirent: first, end: first + index.field(row, Inode.b) });
+  };
+  yield entryAt(index, index.row(1), 1, "");
+  enter(1, "");
+  while (stack.length > 0) {
+    const frame = stack[stack.length - 1]!;
+    if (frame.dirent === frame.end) {
+      stack.pop();
+      continue;
+    }
+    const dirent = frame.dirent++;
     const name = index.direntName(dirent);
-    const child = index.direntIno(dirent);
-    if (child <= 0 || checkName(name) < 0) corrupt(path);
-    yield* entriesBelow(index, child, path === "" ? name : `${path}/${name}`, depth + 1, seen);
+    const ino = index.direntIno(dirent);
+    if (ino <= 0 || checkName(name) < 0) corrupt(frame.path);
+    const path = frame.path === "" ? name : `${frame.path}/${name}`;
+    const entry = entryAt(index, index.row(ino), ino, path);
+    yield entry;
+    if (entry.type === "directory") enter(ino, path);
   }
 }
 
@@ -156,21 +243,22 @@ function corrupt(path: string): never {
   refuse(path, "the index contradicts itself");
 }
 
+const NO_BLOCKS: readonly Digest[] = [];
 const text = new Uint8Array(XATTR_VALUE_MAX_BYTES);
 
 function entryAt(index: Index, row: number, ino: number, path: string): LayerEntry {
   const mode = index.field(row, Inode.mode);
-  const xattrs = xattrsAt(index, row, path);
-  const isOpaque = xattrs.delete(OPAQUE_XATTR);
-  const common = {
+  const plain = {
     path,
     mode: mode & 0o7777,
     uid: index.field(row, Inode.uid),
     gid: index.field(row, Inode.gid),
     mtimeSec: index.mtimeAt(row),
     mtimeNs: index.field(row, Inode.mtimeNs),
-    ...(xattrs.size > 0 ? { xattrs } : {}),
   };
+  const xattrs = index.field(row, Inode.xattr) === 0 ? undefined : xattrsAt(index, row, path);
+  const isOpaque = xattrs?.delete(OPAQUE_XATTR) === true;
+  const common = xattrs !== undefined && xattrs.size > 0 ? { ...plain, xattrs } : plain;
   switch (mode & S_IFMT) {
     case S_IFDIR:
       return { ...common, type: "directory", ...(isOpaque ? { opaque: true } : {}) };
@@ -215,8 +303,8 @@ function blobAt(index: Index, inode: number, path: string): BlobRef {
   const blob = index.field(inode, Inode.a);
   const row = index.blobRow(blob);
   if (row < 0 || index.blobSize(blob) !== index.sizeAt(inode)) corrupt(path);
-  const blocks = Array.from({ length: index.blockCount(blob) }, (_, k) =>
-    index.blockDigest(blob, k),
-  );
+  const count = index.blockCount(blob);
+  const blocks =
+    count === 0 ? NO_BLOCKS : Array.from({ length: count }, (_, k) => index.blockDigest(blob, k));
   return { digest: digestAt(index.bytes, row + Blob.digest), size: index.blobSize(blob), blocks };
 }

@@ -43,7 +43,8 @@ const TABLE_ALIGN = 8;
 /** A node of the tree under construction; children sorted when it is laid out. */
 interface Node {
   entry: LayerEntry;
-  children: Map<string, Node> | undefined;
+  readonly children: Map<string, Node> | undefined;
+  readonly depth: number;
   ino: number;
 }
 
@@ -57,64 +58,92 @@ export function indexDigest(bytes: Uint8Array): Digest {
  * a bad name, a path twice, a file as a parent, a whiteout in a snapshot, and past the limits.
  */
 export function writeIndex(kind: IndexKind, entries: Iterable<LayerEntry>): Uint8Array {
-  const root = buildTree(entries, kind);
-  const nodes = numberNodes(root);
-  return layOut(kind, nodes);
+  const tree = new TreeBuilder();
+  for (const entry of entries) {
+    checkEntry(entry, kind);
+    tree.add(entry);
+  }
+  return layOut(kind, numberNodes(tree.root));
 }
 
 function emptyDirectory(path: string): LayerEntry {
   return { type: "directory", path, mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
 }
 
-function newNode(entry: LayerEntry): Node {
-  return { entry, children: entry.type === "directory" ? new Map() : undefined, ino: 0 };
+function newNode(entry: LayerEntry, depth: number): Node {
+  return { entry, children: entry.type === "directory" ? new Map() : undefined, depth, ino: 0 };
 }
 
-function buildTree(entries: Iterable<LayerEntry>, kind: IndexKind): Node {
-  const root = newNode(emptyDirectory(""));
-  const implied = new Set<Node>([root]);
-  for (const entry of entries) {
-    checkEntry(entry, kind);
-    if (entry.path === "") {
-      if (entry.type !== "directory") refuse("", "the root is no directory");
-      if (!implied.delete(root)) refuse("", "the same path twice");
-      root.entry = entry;
-      continue;
+/** The tree that entries describe, in whatever order they come. */
+class TreeBuilder {
+  readonly root = newNode(emptyDirectory(""), 0);
+  /** By path: most entries find their parent in one step. */
+  readonly #directories = new Map<string, Node>([["", this.root]]);
+  /** Directories that have no entry of their own, so far. */
+  readonly #implied = new Set<Node>([this.root]);
+
+  add(entry: LayerEntry): void {
+    const { path, type } = entry;
+    if (path === "") {
+      if (type !== "directory") refuse("", "the root is no directory");
+      if (!this.#implied.delete(this.root)) refuse("", "the same path twice");
+      this.root.entry = entry;
+      return;
     }
-    const names = entry.path.split("/");
-    if (names.length > TREE_DEPTH_MAX) refuse(entry.path, "too deep");
-    let parent = root;
-    for (const [i, name] of names.entries()) {
-      const bad = checkName(name);
-      if (bad < 0) refuse(entry.path, `a name is not allowed (${errnoName(bad)})`);
-      const siblings: Map<string, Node> =
-        parent.children ?? refuse(entry.path, "a file is its parent");
-      const known = siblings.get(name);
-      if (i < names.length - 1) {
-        const next = known ?? newNode(emptyDirectory(names.slice(0, i + 1).join("/")));
-        if (known === undefined) {
-          implied.add(next);
-          siblings.set(name, next);
-        }
-        parent = next;
-      } else if (known === undefined) {
-        siblings.set(name, newNode(entry));
-      } else if (implied.delete(known) && entry.type === "directory") {
-        known.entry = entry;
+    const slash = path.lastIndexOf("/");
+    const parent = this.#directory(slash < 0 ? "" : path.slice(0, slash), path);
+    const name = path.slice(slash + 1);
+    const known = parent.children!.get(name);
+    if (known === undefined) this.#insert(parent, name, entry, path);
+    else if (type === "directory" && this.#implied.delete(known)) known.entry = entry;
+    else refuse(path, "the same path twice");
+  }
+
+  /** The directory at a path, made when it is missing; `entry` is the path that wants it. */
+  #directory(path: string, entry: string): Node {
+    const known = this.#directories.get(path);
+    if (known !== undefined && !entry.startsWith("/")) return known;
+    const names = entry.split("/");
+    if (names.length > TREE_DEPTH_MAX) refuse(entry, "too deep");
+    let node = this.root;
+    for (let i = 0; i < names.length - 1; i++) {
+      const name = names[i]!;
+      const next = node.children!.get(name);
+      if (next === undefined) {
+        node = this.#insert(node, name, emptyDirectory(names.slice(0, i + 1).join("/")), entry);
+        this.#implied.add(node);
+      } else if (next.children === undefined) {
+        refuse(entry, "a file is its parent");
       } else {
-        refuse(entry.path, "the same path twice");
+        node = next;
       }
     }
+    return node;
   }
-  return root;
+
+  #insert(parent: Node, name: string, entry: LayerEntry, wanted: string): Node {
+    const bad = checkName(name);
+    if (bad < 0) refuse(wanted, `a name is not allowed (${errnoName(bad)})`);
+    if (parent.depth >= TREE_DEPTH_MAX) refuse(wanted, "too deep");
+    const node = newNode(entry, parent.depth + 1);
+    parent.children!.set(name, node);
+    if (node.children !== undefined) this.#directories.set(entry.path, node);
+    return node;
+  }
+}
+
+interface Directory {
+  readonly node: Node;
+  /** Sorted. */
+  readonly names: readonly string[];
 }
 
 interface Numbered {
   /** One per inode, ino - 1; the first name of hard links stands for all. */
   readonly nodes: Node[];
   readonly linkCounts: number[];
-  /** Directories with their sorted children, in the order of their inode numbers. */
-  readonly directories: { node: Node; children: [string, Node][] }[];
+  /** In the order of their inode numbers. */
+  readonly directories: Directory[];
 }
 
 /** Breadth first; hard links share the number of their first name. */
@@ -122,13 +151,16 @@ function numberNodes(root: Node): Numbered {
   const nodes: Node[] = [root];
   const linkCounts: number[] = [2];
   const groups = new Map<string, Node>();
-  const directories: Numbered["directories"] = [];
+  const directories: Directory[] = [];
   root.ino = 1;
-  for (const [at, node] of nodes.entries()) {
+  for (let at = 0; at < nodes.length; at++) {
+    const node = nodes[at]!;
     if (node.children === undefined) continue;
-    const children = [...node.children].sort(([left], [right]) => compareNames(left, right));
-    directories.push({ node, children });
-    for (const [, child] of children) {
+    // Code units of latin1 are bytes, and without a comparer they are sorted several times as fast.
+    const names = [...node.children.keys()].sort();
+    directories.push({ node, names });
+    for (const name of names) {
+      const child = node.children.get(name)!;
       const group = child.entry.type === "file" ? child.entry.linkGroup : undefined;
       const first = group === undefined || group === "" ? undefined : groups.get(group);
       if (first !== undefined) {
@@ -174,39 +206,80 @@ class Strings {
   }
 }
 
-function sortedBlobs(nodes: readonly Node[]): BlobRef[] {
-  const blobs = new Map<Digest, BlobRef>();
-  for (const { entry } of nodes) {
-    if (entry.type !== "file") continue;
-    const { blob, path } = entry;
-    const known = blobs.get(blob.digest);
-    if (known === undefined) blobs.set(blob.digest, blob);
-    else if (known.size !== blob.size)
-      refuse(path, `one digest for ${known.size} and ${blob.size} bytes`);
-  }
-  return [...blobs.values()].sort((left, right) => compareNames(left.digest, right.digest));
+interface Blobs {
+  /** Sorted by digest. */
+  readonly sorted: readonly BlobRef[];
+  /** Row of each inode's blob; of files alone. */
+  readonly rows: Uint32Array;
 }
 
+function collectBlobs(nodes: readonly Node[]): Blobs {
+  const found: BlobRef[] = [];
+  const numbers = new Map<Digest, number>();
+  const rows = new Uint32Array(nodes.length);
+  for (const [i, { entry }] of nodes.entries()) {
+    if (entry.type !== "file") continue;
+    const { blob, path } = entry;
+    let number = numbers.get(blob.digest);
+    if (number === undefined) {
+      number = found.push(blob) - 1;
+      numbers.set(blob.digest, number);
+    } else if (found[number]!.size !== blob.size) {
+      refuse(path, `one digest for ${found[number]!.size} and ${blob.size} bytes`);
+    }
+    rows[i] = number;
+  }
+  const order = orderOf(found);
+  const rowOf = new Uint32Array(found.length);
+  for (const [row, number] of order.entries()) rowOf[number] = row;
+  for (const [i, { entry }] of nodes.entries()) {
+    if (entry.type === "file") rows[i] = rowOf[rows[i]!]!;
+  }
+  return { sorted: Array.from(order, (number) => found[number]!), rows };
+}
+
+/** Positions of blobs in the order of their digests; 48 bits of each nearly always decide, and compare as numbers. */
+function orderOf(blobs: readonly BlobRef[]): Uint32Array {
+  const keys = Float64Array.from(blobs, ({ digest }) => Number.parseInt(digest.slice(0, 12), 16));
+  return Uint32Array.from(blobs.keys()).sort((left, right) => {
+    const difference = keys[left]! - keys[right]!;
+    return difference !== 0 ? difference : compareNames(blobs[left]!.digest, blobs[right]!.digest);
+  });
+}
+
+const NO_XATTRS: readonly [string, string][] = [];
+
 /** Extended attributes of an entry as the index has them: the opaque mark is one of them. */
-function xattrsOf(entry: LayerEntry): [string, string][] {
+function xattrsOf(entry: LayerEntry): readonly [string, string][] {
+  const isOpaque = entry.type === "directory" && entry.opaque === true;
+  if (entry.xattrs === undefined && !isOpaque) return NO_XATTRS;
   const xattrs = [...(entry.xattrs ?? [])].filter(([name]) => name !== OPAQUE_XATTR);
-  if (entry.type === "directory" && entry.opaque === true) xattrs.push([OPAQUE_XATTR, "y"]);
+  if (isOpaque) xattrs.push([OPAQUE_XATTR, "y"]);
   return xattrs.sort(([left], [right]) => compareNames(left, right));
 }
 
 function layOut(kind: IndexKind, { nodes, linkCounts, directories }: Numbered): Uint8Array {
-  const blobs = sortedBlobs(nodes);
-  const blobRow = new Map(blobs.map((blob, row) => [blob.digest, row]));
+  const blobs = collectBlobs(nodes);
   const strings = new Strings();
-  const direntCount = directories.reduce((sum, { children }) => sum + children.length, 0);
+  const direntCount = directories.reduce((sum, { names }) => sum + names.length, 0);
   const xattrCount = nodes.reduce((sum, { entry }) => sum + xattrsOf(entry).length, 0);
-  const blockCount = blobs.reduce((sum, { blocks }) => sum + blocks.length, 0);
-  for (const { children } of directories) for (const [name] of children) strings.add(name);
+  const blockCount = blobs.sorted.reduce((sum, { blocks }) => sum + blocks.length, 0);
+  const nameOffsets = new Uint32Array(direntCount);
+  let dirent = 0;
+  for (const { names } of directories)
+    for (const name of names) nameOffsets[dirent++] = strings.add(name);
   for (const { entry } of nodes) {
     if (entry.type === "symlink") strings.add(entry.target);
     for (const text of xattrsOf(entry).flat()) strings.add(text);
   }
-  const counts = [nodes.length, direntCount, blobs.length, blockCount, xattrCount, strings.length];
+  const counts = [
+    nodes.length,
+    direntCount,
+    blobs.sorted.length,
+    blockCount,
+    xattrCount,
+    strings.length,
+  ];
   const widths = [INODE_BYTES, DIRENT_BYTES, BLOB_BYTES, BLOCK_DIGEST_BYTES, XATTR_BYTES, 1];
   const offsets: number[] = [];
   let end = HEADER_BYTES;
@@ -226,9 +299,9 @@ function layOut(kind: IndexKind, { nodes, linkCounts, directories }: Numbered): 
     view.setUint32(Header.tables + 8 * table, count, true);
     view.setUint32(Header.tables + 8 * table + 4, offsets[table]!, true);
   }
-  const firstDirent = writeDirents(view, offsets[Table.dirents]!, directories, strings);
-  writeInodes(view, offsets, nodes, linkCounts, firstDirent, blobRow, strings);
-  writeBlobs(bytes, view, offsets, blobs);
+  const firstDirent = writeDirents(view, offsets[Table.dirents]!, directories, nameOffsets);
+  writeInodes(view, offsets, nodes, linkCounts, firstDirent, blobs.rows, strings);
+  writeBlobs(bytes, view, offsets, blobs.sorted);
   strings.writeTo(bytes, offsets[Table.strings]!);
   return bytes;
 }
@@ -237,17 +310,18 @@ function layOut(kind: IndexKind, { nodes, linkCounts, directories }: Numbered): 
 function writeDirents(
   view: DataView,
   start: number,
-  directories: Numbered["directories"],
-  strings: Strings,
+  directories: readonly Directory[],
+  nameOffsets: Uint32Array,
 ): Map<number, number> {
   const first = new Map<number, number>();
   let row = 0;
-  for (const { node, children } of directories) {
+  for (const { node, names } of directories) {
     first.set(node.ino, row);
-    for (const [name, child] of children) {
-      const at = start + row++ * DIRENT_BYTES;
+    for (const name of names) {
+      const child = node.children!.get(name)!;
+      const at = start + row * DIRENT_BYTES;
       view.setUint32(at + Dirent.ino, child.ino, true);
-      view.setUint32(at + Dirent.name, strings.add(name), true);
+      view.setUint32(at + Dirent.name, nameOffsets[row++]!, true);
       view.setUint16(at + Dirent.nameBytes, name.length, true);
       view.setUint8(at + Dirent.type, direntType(modeOf(child.entry)));
       view.setUint32(at + Dirent.prefix, namePrefix(name), true);
@@ -256,15 +330,16 @@ function writeDirents(
   return first;
 }
 
+const TYPE_BITS = {
+  file: S_IFREG,
+  directory: S_IFDIR,
+  symlink: S_IFLNK,
+  fifo: S_IFIFO,
+  whiteout: S_IFCHR,
+};
+
 function modeOf(entry: LayerEntry): number {
-  const types = {
-    file: S_IFREG,
-    directory: S_IFDIR,
-    symlink: S_IFLNK,
-    fifo: S_IFIFO,
-    whiteout: S_IFCHR,
-  };
-  return types[entry.type] | (entry.mode & 0o7777);
+  return TYPE_BITS[entry.type] | (entry.mode & 0o7777);
 }
 
 function writeInodes(
@@ -273,7 +348,7 @@ function writeInodes(
   nodes: readonly Node[],
   linkCounts: readonly number[],
   firstDirent: ReadonlyMap<number, number>,
-  blobRow: ReadonlyMap<Digest, number>,
+  blobRows: Uint32Array,
   strings: Strings,
 ): void {
   let xattrRow = 0;
@@ -284,7 +359,7 @@ function writeInodes(
     let b = 0;
     if (entry.type === "file") {
       size = entry.blob.size;
-      a = blobRow.get(entry.blob.digest)!;
+      a = blobRows[i]!;
     } else if (entry.type === "symlink") {
       size = entry.target.length;
       a = strings.add(entry.target);
