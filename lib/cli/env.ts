@@ -4,11 +4,16 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { nameOf, showName } from "../base/name.ts";
-import { type ExplicitPackage, parseExplicit, pythonVersionOf } from "../ingest/conda/explicit.ts";
-import { checkArchive, importCondaPackage } from "../ingest/conda/import.ts";
+import {
+  findClobbers,
+  type ImportedEnvironment,
+  importEnvironment,
+  type Link,
+  type PackageFacts,
+} from "../ingest/conda/environment.ts";
+import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
 import { IndexKind } from "../layer/format.ts";
 import { entriesOf, mergeLayers } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
@@ -21,7 +26,6 @@ import { download } from "./download.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
-  type EnvironmentPackage,
   findImport,
   noteImport,
   readEnvironment,
@@ -32,9 +36,6 @@ import { digestArgument, readIndex } from "./layer.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
 
 const DEFAULT_PREFIX = "/opt/env";
-/** Part of the key of every imported package: change it when the same package becomes another layer. */
-const LINK_VERSION = "1";
-
 interface CreateOptions {
   prefix?: string;
   python?: string;
@@ -117,26 +118,19 @@ export async function createEnvironment(
   const items = packagesOf(typeof locks === "string" ? [locks] : locks);
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
   const prefix = checkPrefix(options.prefix ?? DEFAULT_PREFIX);
-  const python = options.python ?? pythonVersionOf(items);
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
-  const packages: EnvironmentPackage[] = [];
-  for (const [i, item] of items.entries()) {
-    const label = `[${i + 1}/${items.length}] ${basename(item.url)}`;
-    progress.update(label);
-    packages.push(await importItem(store, known, item, { prefix, python }, label, progress));
-  }
-  const layers = packages.map((each) => parseDigest(each.layer)!);
+  const imported = await importPackages(store, known, items, prefix, options.python, progress);
+  const layers = imported.packages.map(({ layer }) => layer);
   const stack = [];
-  for (const layer of layers)
+  for (const layer of layers) {
     stack.push({ entries: [...entriesOf(await readIndex(store, layer))], at: "" });
-  const names = packages.map((each) => `${each.name}-${each.version}-${each.build}`);
+  }
   const clobbers = findClobbers(
-    stack.map(({ entries }) => entries),
-    names,
+    stack.map(({ entries }, i) => ({ name: distName(imported.packages[i]!.facts), entries })),
   );
-  for (const { path, winner, losers } of clobbers) {
-    progress.line(`both ${losers.join(", ")} and ${winner} have ${path}: the latter's is served`);
+  for (const { path, winner, losers, isSame } of clobbers) {
+    if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
   const writer = await openPackWriter(store, { known });
   const index = writeIndex(IndexKind.snapshot, mergeLayers(stack));
@@ -144,8 +138,11 @@ export async function createEnvironment(
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
     prefix,
-    python: python ?? null,
-    packages,
+    python: imported.python?.version ?? null,
+    packages: imported.packages.map(({ item, facts, layer }) => {
+      const { name, version, build, subdir, sha256 } = facts;
+      return { name, version, build, subdir, url: item.url, sha256, layer: showDigest(layer) };
+    }),
     clobbers,
   };
   await writeEnvironment(store, snapshot, environment);
@@ -153,85 +150,64 @@ export async function createEnvironment(
   return { snapshot, environment };
 }
 
-type Target = { prefix: string; python: string | undefined };
-type Facts = Omit<EnvironmentPackage, "layer" | "url">;
+function distName({ name, version, build }: PackageFacts): string {
+  return `${name}-${version}-${build}`;
+}
 
-/** One package's layer: from the store when it has been imported for this prefix and Python before. */
-async function importItem(
+/** A layer of the store for each package; downloads are gone when their package is done, or on Ctrl-C. */
+async function importPackages(
   store: WritableBackend,
   known: KnownBlobs,
-  item: ExplicitPackage,
-  target: Target,
-  label: string,
+  items: readonly ExplicitPackage[],
+  prefix: string,
+  pythonVersion: string | undefined,
   progress: Progress,
-): Promise<EnvironmentPackage> {
-  const keyOf = (sha256: string) => [
-    "conda",
-    LINK_VERSION,
-    sha256,
-    target.prefix,
-    target.python ?? "",
-  ];
-  const early =
-    item.sha256 === undefined ? undefined : await findImport<Facts>(store, keyOf(item.sha256));
-  if (early !== undefined) return { ...early.facts, url: item.url, layer: showDigest(early.layer) };
-  const scratch = item.path === undefined ? mkdtempSync(join(tmpdir(), "burrow-package-")) : "";
-  const clean = () => {
-    if (scratch !== "") rmSync(scratch, { recursive: true, force: true });
-  };
+): Promise<ImportedEnvironment<Digest>> {
+  const scratch = mkdtempSync(join(tmpdir(), "burrow-packages-"));
+  const clean = () => rmSync(scratch, { recursive: true, force: true });
   const stopWatching = onInterrupt(clean);
+  const labelOf = (item: ExplicitPackage) =>
+    `[${items.indexOf(item) + 1}/${items.length}] ${basename(item.url)}`;
   try {
-    const onBytes = (bytes: number) => progress.update(`${label}: ${showBytes(bytes)}`);
-    const path = item.path ?? (await download(item.url, scratch, { onBytes }));
-    const { sha256 } = await checkArchive(path, item);
-    const key = keyOf(sha256);
-    const late = await findImport<Facts>(store, key);
-    if (late !== undefined) return { ...late.facts, url: item.url, layer: showDigest(late.layer) };
-    const writer = await openPackWriter(store, { known });
-    const { entries, metadata } = await importCondaPackage(path, {
-      prefix: target.prefix,
-      ...(target.python === undefined ? {} : { pythonVersion: target.python }),
-      sink: writer,
-      url: item.url,
-      sha256,
-      onEntry: () =>
-        progress.update(
-          `${label}: ${writer.counts.blobs} files, ${showBytes(writer.counts.contentBytes)}`,
-        ),
+    return await importEnvironment<Digest>(items, {
+      prefix,
+      ...(pythonVersion === undefined ? {} : { pythonVersion }),
+      fetch: async (item) => {
+        const onBytes = (bytes: number) => progress.update(`${labelOf(item)}: ${showBytes(bytes)}`);
+        return item.path ?? (await download(item.url, scratch, { onBytes }));
+      },
+      release: (item, path) => {
+        if (item.path === undefined) rmSync(path, { force: true });
+      },
+      find: (key) => findImport<PackageFacts>(store, key),
+      makeLayer: (key, item, link) =>
+        makeLayer(store, known, key, link, (text) => progress.update(`${labelOf(item)}: ${text}`)),
+      onPackage: ({ item, isNew, warnings }) => {
+        if (isNew) progress.line(labelOf(item));
+        for (const warning of warnings) progress.line(`  ${warning}`);
+      },
     });
-    const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
-    const { name, version, build, subdir } = metadata;
-    const facts: Facts = { name, version, build, subdir, sha256 };
-    await noteImport(store, key, digest, facts);
-    const { contentBytes, storedBytes } = writer.counts;
-    progress.line(
-      `${label}: ${entries.length} entries, ${showBytes(contentBytes)} in ${showBytes(storedBytes)}`,
-    );
-    return { ...facts, url: item.url, layer: showDigest(digest) };
   } finally {
     stopWatching();
     clean();
   }
 }
 
-/** Paths (no directories) that several packages have, with the last as winner: conda's rule for what is linked later. */
-function findClobbers(
-  stack: readonly (readonly { path: string; type: string }[])[],
-  names: readonly string[],
-): Environment["clobbers"] {
-  const owners = new Map<string, string[]>();
-  for (const [i, entries] of stack.entries()) {
-    for (const { path, type } of entries) {
-      if (type === "directory") continue;
-      const known = owners.get(path);
-      if (known === undefined) owners.set(path, [names[i]!]);
-      else known.push(names[i]!);
-    }
-  }
-  return [...owners]
-    .filter(([, all]) => all.length > 1)
-    .map(([path, all]) => ({ path: showName(path), winner: all.at(-1)!, losers: all.slice(0, -1) }))
-    .sort((a, b) => (nameOf(a.path) < nameOf(b.path) ? -1 : 1));
+async function makeLayer(
+  store: WritableBackend,
+  known: KnownBlobs,
+  key: readonly string[],
+  link: Link,
+  onProgress: (text: string) => void,
+): Promise<Digest> {
+  const writer = await openPackWriter(store, { known });
+  const { counts } = writer;
+  const { entries, facts } = await link(writer, () =>
+    onProgress(`${counts.blobs} files, ${showBytes(counts.contentBytes)}`),
+  );
+  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  await noteImport(store, key, digest, facts);
+  return digest;
 }
 
 async function showEnvironment(context: Context, text: string): Promise<void> {

@@ -27,7 +27,12 @@ export interface Environment {
   readonly python: string | null;
   readonly packages: readonly EnvironmentPackage[];
   /** Paths below the prefix that several packages have: the last package's file is served. */
-  readonly clobbers: readonly { path: string; winner: string; losers: readonly string[] }[];
+  readonly clobbers: readonly {
+    readonly path: string;
+    readonly winner: string;
+    readonly losers: readonly string[];
+    readonly isSame: boolean;
+  }[];
 }
 
 async function getJson(store: Backend, path: string): Promise<unknown> {

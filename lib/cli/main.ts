@@ -43,7 +43,7 @@ function codeOf(error: unknown): number {
   if (!(error instanceof CommanderError)) return report(error, wantsJson());
   if (error.exitCode === 0) return ExitCode.ok;
   if (error.code === "commander.help") return ExitCode.usage; // the help was printed in its place
-  const text = error.message.replace(/^error: /, "").replaceAll("\n", " ");
+  const text = error.message.replace(/^error: |\.$/g, "").replaceAll("\n", " ");
   const help = "burrow COMMAND --help says more";
   return report(new BurrowError("BURROW_USAGE", `${text}; ${help}`), wantsJson());
 }

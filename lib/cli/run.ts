@@ -4,7 +4,7 @@ import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
-import { daemonStatus } from "../cache/client.ts";
+import { daemonStatus, ensureDaemon } from "../cache/client.ts";
 import { cachePath } from "../cache/layout.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
@@ -81,7 +81,9 @@ async function run(context: Context, command: string[], options: RunOptions): Pr
     const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
     stopWatching(); // runSandbox has the signals
     const flags = runscFlags(options);
-    const result = await runSandbox(context, { id, bundle, runscFlags: flags, isTerminal });
+    const stopKeeping = keepDaemon(context);
+    const sandbox = { id, bundle, runscFlags: flags, isTerminal };
+    const result = await runSandbox(context, sandbox).finally(stopKeeping);
     if (result.counters[Count.connections] === 0) sayWhy(result);
     if (!isMeasured) return result.exitCode;
     const after = await fetchedSoFar(context.cache);
@@ -98,6 +100,26 @@ async function run(context: Context, command: string[], options: RunOptions): Pr
     stopWatching();
     clean();
   }
+}
+
+/** How often a run looks whether the daemon is still there: its asks wait 30 s at most. */
+const KEEP_MS = 1_000;
+
+/** Starts a daemon anew when it dies under the sandbox, until the returned function is called: its gofer asks again. */
+function keepDaemon(context: Context): () => void {
+  let isBusy = false;
+  const timer = setInterval(() => {
+    if (isBusy) return;
+    isBusy = true;
+    // One that can't be started is tried again; meanwhile the gofer answers what needs it with EIO at its deadline.
+    ensureDaemon({ cache: context.cache, state: context.state })
+      .catch(() => {})
+      .finally(() => {
+        isBusy = false;
+      });
+  }, KEEP_MS);
+  timer.unref();
+  return () => clearInterval(timer);
 }
 
 function runscFlags(options: RunOptions): string[] {
