@@ -92,9 +92,6 @@ async function resolveBase(context: Context, base: string, progress: Progress): 
 /** The environment's snapshot and prefix: a lock is made into one first. */
 async function resolveEnv(context: Context, env: string, progress: Progress) {
   const digest = parseDigest(env);
-  if (digest === undefined && !existsSync(env)) {
-    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
-  }
   const snapshot = digest ?? (await createEnvironment(context, env, {}, progress)).snapshot;
   const { prefix } = await readEnvironment(openOrigin(context.store), snapshot);
   return { snapshot, origin: context.store, at: prefix };
@@ -106,6 +103,9 @@ function settingsOf(options: QueryOptions) {
   const [uid, gid] = parseUser(options.user);
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
+  const { env } = options;
+  if (env !== undefined && parseDigest(env) === undefined && !existsSync(env))
+    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
   if (!options.cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${options.cwd} is no absolute path`);
   return {

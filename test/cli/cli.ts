@@ -1,0 +1,118 @@
+// Owns: what the tests of the command line share: a node of its own in a temporary directory, running burrow to its end with a
+// limit, and finding and removing all that it started. Plane: control.
+import { type ChildProcess, spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { stopDaemon } from "../../lib/cache/client.ts";
+import { exitOf } from "../conformance/runsc.ts";
+
+const ROOT = path.resolve(import.meta.dirname, "../../..");
+const MAIN = path.join(ROOT, "dist/lib/cli/main.js");
+/** Packages of other projects, when they are here. */
+export const DATA = path.join(ROOT, "../shared/data");
+export const ZEROS = `sha256:${"0".repeat(64)}`;
+const LIMIT_MS = 30_000;
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  env?: NodeJS.ProcessEnv;
+  input?: string;
+  /** A file for stdout in place of a pipe. */
+  stdoutFile?: string;
+}
+
+/** State, cache and store of one test. */
+export class Node {
+  readonly dir = fs.mkdtempSync(path.join(os.tmpdir(), "burrow-cli-"));
+  readonly state = path.join(this.dir, "state");
+  readonly cache = path.join(this.dir, "cache");
+  readonly store = path.join(this.dir, "store");
+  readonly env: NodeJS.ProcessEnv = {
+    PATH: process.env["PATH"],
+    TMPDIR: path.join(this.dir, "tmp"),
+    BURROW_STATE: this.state,
+    BURROW_CACHE: this.cache,
+    BURROW_STORE: this.store,
+  };
+  readonly #children: ChildProcess[] = [];
+
+  constructor() {
+    fs.chmodSync(this.dir, 0o755);
+    fs.mkdirSync(this.env["TMPDIR"]!);
+  }
+
+  path(name: string): string {
+    return path.join(this.dir, name);
+  }
+
+  /** A file of this node's directory, with its folders. */
+  file(name: string, content: string | Uint8Array, mode = 0o644): string {
+    fs.mkdirSync(path.dirname(this.path(name)), { recursive: true });
+    fs.writeFileSync(this.path(name), content, { mode });
+    return this.path(name);
+  }
+
+  start(words: readonly string[], options: RunOptions = {}): ChildProcess {
+    const out = options.stdoutFile === undefined ? "pipe" : fs.openSync(options.stdoutFile, "w");
+    const child = spawn(process.execPath, ["--no-warnings", MAIN, ...words], {
+      cwd: this.dir,
+      env: { ...this.env, ...options.env },
+      stdio: [options.input === undefined ? "ignore" : "pipe", out, "pipe"],
+    });
+    if (typeof out === "number") fs.closeSync(out);
+    child.stdin?.end(options.input);
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Runs burrow to its end. */
+  async run(words: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+    const child = this.start(words, options);
+    const timer = setTimeout(() => child.kill("SIGKILL"), LIMIT_MS);
+    const texts = { stdout: "", stderr: "" };
+    const ends: Promise<unknown>[] = [];
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name]?.setEncoding("utf8").on("data", (text: string) => {
+        texts[name] += text;
+      });
+      if (child[name]) ends.push(new Promise((resolve) => child[name]!.once("close", resolve)));
+    }
+    const code = await exitOf(child);
+    await Promise.all(ends);
+    clearTimeout(timer);
+    return { code, ...texts };
+  }
+
+  /** Names in the folders of running sandboxes: empty when nothing is left. */
+  leftovers(): string[] {
+    return ["mounts", "runs", "runsc"].flatMap((folder) => {
+      const where = path.join(this.state, folder);
+      return fs.existsSync(where) ? fs.readdirSync(where).map((name) => `${folder}/${name}`) : [];
+    });
+  }
+
+  /** Processes with this node's directory in their arguments, but for the daemon. */
+  processes(): string[] {
+    return fs.readdirSync("/proc").flatMap((pid) => {
+      if (!/^\d+$/.test(pid)) return [];
+      try {
+        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+        return words.includes(this.dir) && !words.includes(" daemon start ") ? [words] : [];
+      } catch {
+        return []; // it ended meanwhile
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    for (const child of this.#children) if (child.exitCode === null) child.kill("SIGKILL");
+    await stopDaemon(this.cache).catch(() => false);
+    fs.rmSync(this.dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,178 @@
+// Owns: proof that the command line says what it does, and refuses what it can't in one line. Plane: control.
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { Node, ZEROS } from "./cli.ts";
+
+function newNode(t: Test): Node {
+  const node = new Node();
+  t.teardown(() => node.close());
+  return node;
+}
+
+const COMMANDS = [
+  ["run"],
+  ["bundle"],
+  ["bundle-rm"],
+  ["env", "create"],
+  ["env", "show"],
+  ["layer", "import"],
+  ["layer", "show"],
+  ["layer", "ls"],
+  ["daemon", "start"],
+  ["daemon", "stop"],
+  ["daemon", "status"],
+  ["doctor"],
+];
+
+test("every command has help with an example", async (t) => {
+  const node = newNode(t);
+  const outcomes = await Promise.all(COMMANDS.map((words) => node.run([...words, "--help"])));
+  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
+    const words = COMMANDS[i]!.join(" ");
+    t.equal(code, 0, words);
+    t.equal(stderr, "", words);
+    t.match(stdout, new RegExp(`Examples?:\n  burrow ${words} `), words);
+    t.notMatch(stdout, /default: \[\]/, words);
+  }
+  const top = await node.run(["--help"]);
+  t.equal(top.code, 0);
+  for (const name of COMMANDS.map((words) => words[0]!))
+    t.match(top.stdout, new RegExp(`\n  ${name} `), name);
+  t.match((await node.run(["--version"])).stdout, /^\d+\.\d+\.\d+\n$/);
+  const none = await node.run([]);
+  t.equal(none.code, 2, "no command");
+  t.match(none.stderr, /Usage: burrow/);
+  t.equal(none.stdout, "");
+});
+
+test("what is wrong with the words is said in one line, exit 2, before anything is done", async (t) => {
+  const node = newNode(t);
+  fs.mkdirSync(node.path("base"));
+  const query = ["run", "--base", "base"];
+  const cases: [string[], RegExp][] = [
+    [["rnu"], /unknown command 'rnu' \(Did you mean run\?\)/],
+    [["layer", "nope"], /unknown command 'nope'/],
+    [[...query, "--nope", "ls"], /unknown option '--nope'/],
+    [["run", "--", "ls"], /required option '--base <BASE>' not specified/],
+    [["run", "--base"], /'--base <BASE>' argument missing/],
+    [query, /missing required argument 'command'/],
+    [["run", "--base", "nosuch", "--", "ls"], /--base nosuch is no digest and no file/],
+    [["run", "--base", "sha256:12", "--", "ls"], /--base sha256:12 is no digest/],
+    [[...query, "--env", "nosuch", "ls"], /--env nosuch is no digest and no lock/],
+    [[...query, "--tmp-size", "1Q", "ls"], /--tmp-size: "1Q" is no size/],
+    [[...query, "--tmp-size", "1", "ls"], /at least 4K/],
+    [[...query, "--memory", "much", "ls"], /--memory: "much" is no size/],
+    [[...query, "--stage", "data", "ls"], /--stage: "data" has no NAME=VALUE/],
+    [[...query, "--stage", "../x=base", "ls"], /--stage: "\.\.\/x" is no name/],
+    [[...query, "--stage", "a=", "ls"], /names no source/],
+    [[...query, "--stage", "a=nosuch", "ls"], /--stage: nosuch does not exist/],
+    [[...query, "--stage", "a=base", "--stage", "a=base", "ls"], /two of the name a/],
+    [[...query, "--bind", "x=base", "ls"], /--bind: x is no absolute path/],
+    [[...query, "--bind", "/x=nosuch", "ls"], /--bind: nosuch does not exist/],
+    [[...query, "--set-env", "=x", "ls"], /--set-env: "=x"/],
+    [[...query, "--user", "me", "ls"], /--user: "me" is no UID/],
+    [[...query, "--user", "4294967295", "ls"], /--user/],
+    [[...query, "--cwd", "tmp", "ls"], /--cwd: tmp is no absolute path/],
+    [[...query, "--network", "most", "ls"], /Allowed choices are none, sandbox, host;/],
+    [[...query, "--platform", "most", "ls"], /Allowed choices are systrap, ptrace, kvm;/],
+    [["bundle", "--base", "base", "--id", "a/b", "out", "ls"], /--id: "a\/b" is no mount id/],
+    [["bundle-rm", "../x"], /"\.\.\/x" is no mount id/],
+    [["layer", "show", "sha256:zz"], /"sha256:zz" is no digest/],
+    [["env", "show", "zz"], /"zz" is no digest/],
+    [["daemon", "start", "--idle", "soon"], /--idle: "soon" is no number of seconds/],
+    [["daemon", "start", "--limit", "soon"], /--limit: "soon" is no size/],
+  ];
+  const outcomes = await Promise.all(cases.map(([words]) => node.run(words)));
+  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
+    const [words, pattern] = cases[i]!;
+    t.equal(code, 2, words.join(" "));
+    t.equal(stdout, "");
+    t.match(stderr, pattern);
+    t.match(stderr, /^burrow: [^\n]* \(BURROW_USAGE\)\n$/, words.join(" "));
+  }
+  t.equal(fs.existsSync(node.path("base/store")), false);
+  t.equal(fs.existsSync(`${node.store}/indexes`), false, "nothing was imported");
+});
+
+test("what isn't there is named, exit 1", async (t) => {
+  const node = newNode(t);
+  const cases: [string[], RegExp, string][] = [
+    [["layer", "show", ZEROS], /no layer or snapshot sha256:0+ \[store: /, "BURROW_NOT_FOUND"],
+    [["layer", "ls"], /there is no store/, "BURROW_NOT_FOUND"],
+    [["layer", "ls", "--store", "http://127.0.0.1:9"], /can't be listed/, "BURROW_UNSUPPORTED"],
+    [["layer", "import", "nosuch"], /can't read nosuch/, "BURROW_NOT_FOUND"],
+    [["env", "show", ZEROS], /no environment sha256:0+/, "BURROW_NOT_FOUND"],
+    [["env", "create", "nosuch"], /can't read the lock nosuch/, "BURROW_NOT_FOUND"],
+    [["bundle-rm", "nosuch"], /no mounts of nosuch/, "BURROW_NOT_FOUND"],
+    [["run", "--base", ZEROS, "--", "ls"], /no layer or snapshot sha256:0+/, "BURROW_NOT_FOUND"],
+  ];
+  for (const [words, pattern, code] of cases) {
+    const text = await node.run(words);
+    t.equal(text.code, 1, words.join(" "));
+    t.match(text.stderr, pattern);
+    t.match(text.stderr, new RegExp(`^burrow: [^\n]* \\(${code}\\)\n$`));
+    const at = words.indexOf("--") < 0 ? words.length : words.indexOf("--");
+    const json = await node.run([...words.slice(0, at), "--json", ...words.slice(at)]);
+    t.equal(json.stdout, "");
+    t.equal(JSON.parse(json.stderr).error.code, code);
+  }
+  t.same(node.leftovers(), []);
+});
+
+test("--json: errors of usage, too; but not for a --json of the command's own", async (t) => {
+  const node = newNode(t);
+  for (const words of [
+    ["rnu", "--json"],
+    ["run", "--json", "--nope"],
+    ["layer", "ls", "--json", "x"],
+  ]) {
+    const { code, stderr } = await node.run(words);
+    t.equal(code, 2);
+    t.match(JSON.parse(stderr), { error: { code: "BURROW_USAGE", context: {} } });
+  }
+  const { stderr } = await node.run(["run", "--base", "nosuch", "--", "x", "--json"]);
+  t.match(stderr, /^burrow: /);
+});
+
+test("doctor: a table or JSON, 0 when fit and 1 when not, and nothing is made", async (t) => {
+  const node = newNode(t);
+  const text = await node.run(["doctor"]);
+  const json = await node.run(["doctor", "--json"]);
+  const findings = JSON.parse(json.stdout) as { name: string; state: string; detail: string }[];
+  const isFit = findings.every(({ state }) => state !== "missing");
+  t.same([text.code, json.code], isFit ? [0, 0] : [1, 1]);
+  for (const { name, state, detail } of findings) {
+    t.ok(["ok", "missing", "limited"].includes(state), name);
+    t.ok(text.stdout.includes(name) && text.stdout.includes(detail.split(",")[0]!), name);
+  }
+  t.equal(fs.existsSync(node.state) || fs.existsSync(node.cache), false);
+  const mute = node.file("runsc", "#!/bin/sh\nexit 1\n", 0o755);
+  for (const [runsc, detail] of [
+    ["/nosuch/runsc", /not found at/],
+    [mute, /does not answer/],
+  ] as const) {
+    const bad = await node.run(["doctor", "--json"], { env: { BURROW_RUNSC: runsc } });
+    t.equal(bad.code, 1);
+    const found = (JSON.parse(bad.stdout) as typeof findings).find(({ name }) => name === "runsc");
+    t.match(found, { state: "missing", detail });
+  }
+  const bad = await node.run(["doctor"], { env: { BURROW_STATE: `${mute}/state` } });
+  t.equal(bad.code, 1);
+  t.match(bad.stdout, /missing +state .* is not writable/);
+  t.match(bad.stdout, /What to do:\n +state: name a writable folder/);
+});
+
+test("daemon start, status and stop; a variable that is empty is unset", async (t) => {
+  const node = newNode(t);
+  t.match(await node.run(["daemon", "status"]), { code: 1, stdout: "none runs\n" });
+  t.match(await node.run(["daemon", "stop", "--json"]), { code: 0, stdout: '{"stopped":false}\n' });
+  const daemon = node.start(["daemon", "start", "--idle", "0"]);
+  let status = await node.run(["daemon", "status", "--json"]);
+  for (let i = 0; i < 50 && status.code !== 0; i++)
+    status = await node.run(["daemon", "status", "--json"]);
+  t.equal(JSON.parse(status.stdout).pid, daemon.pid);
+  t.match(await node.run(["daemon", "stop"]), { code: 0, stdout: "stopped\n" });
+  t.match(await node.run(["daemon", "status", "--json"]), { code: 1, stdout: "null\n" });
+  const doctor = await node.run(["doctor", "--json"], { env: { BURROW_STATE: "" } });
+  t.match(doctor.stdout, /"name":"state","state":"\w+","detail":"\/var\/lib\/burrow/);
+});
