@@ -1,0 +1,92 @@
+// Owns: proof that layers and environments come out of what people have, are found again, and that what is wrong is refused by
+// name. Plane: control.
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { type Test, test } from "tap";
+import { Node } from "./cli.ts";
+
+function newNode(t: Test): Node {
+  const node = new Node();
+  t.teardown(() => node.close());
+  node.file("tree/bin/tool", "#!/bin/sh\n", 0o755);
+  node.file("tree/etc/conf", "conf\n");
+  fs.symlinkSync("conf", node.path("tree/etc/link"));
+  return node;
+}
+
+const DIGEST = /^sha256:[0-9a-f]{64}\n$/;
+
+test("a directory and a tar become layers and a snapshot; a tar is not read twice", async (t) => {
+  const node = newNode(t);
+  spawnSync("tar", ["-cf", node.path("tree.tar"), "-C", node.path("tree"), "."]);
+  const first = await node.run(["layer", "import", "tree.tar"]);
+  t.equal(first.code, 0, first.stderr);
+  t.match(first.stdout, DIGEST);
+  t.match(first.stderr, /^tree\.tar: 6 entries, /);
+  const second = await node.run(["layer", "import", "tree.tar"]);
+  t.match(second, { code: 0, stdout: first.stdout, stderr: /^$/ }, "found again");
+  const folder = await node.run(["layer", "import", "--quiet", "--json", "tree"]);
+  t.equal(folder.stderr, "");
+  t.match(JSON.parse(folder.stdout), { layers: [/^sha256:/] });
+  const merged = await node.run(["layer", "import", "--snapshot", "--json", "tree.tar", "tree"]);
+  const { snapshot } = JSON.parse(merged.stdout) as { snapshot: string };
+  const listed = await node.run(["layer", "ls"]);
+  t.match(listed.stdout, /^digest +kind +inodes +content\n/);
+  t.ok(listed.stdout.includes(first.stdout.trim()));
+  t.match(listed.stdout, new RegExp(`${snapshot} +snapshot +6 `));
+  const shown = await node.run(["layer", "show", snapshot]);
+  t.match(shown.stdout, /^d0755 .* \.\n/);
+  t.match(shown.stdout, /\n-0755 +\S+ +10 +bin\/tool\n/);
+  t.match(shown.stdout, /\nl0777 .*etc\/link -> conf\n/);
+  const below = await node.run(["layer", "show", snapshot, "/etc/", "--json"]);
+  const paths = (JSON.parse(below.stdout) as { path: string }[]).map((entry) => entry.path);
+  t.same(paths, ["etc", "etc/conf", "etc/link"]);
+  t.match(await node.run(["layer", "show", snapshot, "etc/no"]), {
+    code: 1,
+    stderr: /has no etc\/no/,
+  });
+});
+
+test("what is no archive is refused by name, and a half made layer isn't listed", async (t) => {
+  const node = newNode(t);
+  node.file("junk.tar", Buffer.alloc(2048, "junk"));
+  node.file("junk.deb", "no package");
+  for (const name of ["junk.tar", "junk.deb"]) {
+    const { code, stdout, stderr } = await node.run(["layer", "import", "tree", name]);
+    t.equal(code, 1, name);
+    t.equal(stdout, "");
+    t.match(stderr, new RegExp(`\nburrow: .*${name}.* \\(BURROW_BAD_ARCHIVE\\)\n$`));
+  }
+  const listed = await node.run(["layer", "ls", "--json"]);
+  t.equal(JSON.parse(listed.stdout).length, 1, "the directory's");
+  const readOnly = await node.run(["layer", "import", "tree", "--store", "http://127.0.0.1:9"]);
+  t.match(readOnly, { code: 1, stderr: /an HTTP origin can't be written/ });
+  const blocked = await node.run(["layer", "import", "tree", "--store", "junk.deb/store"]);
+  t.equal(blocked.code, 1);
+  t.notMatch(blocked.stderr, /BURROW_INTERNAL/);
+});
+
+test("a Debian package becomes a layer", async (t) => {
+  const node = newNode(t);
+  const options = [
+    "-o",
+    "Acquire::http::Timeout=5",
+    "-o",
+    "Acquire::Retries=0",
+    "-o",
+    "APT::Sandbox::User=root",
+  ];
+  spawnSync("apt-get", [...options, "download", "hostname"], { cwd: node.dir, timeout: 15_000 });
+  const name = fs.readdirSync(node.dir).find((file) => file.endsWith(".deb"));
+  if (name === undefined) {
+    t.comment("skipped: apt-get can't download a package here");
+    return;
+  }
+  const made = await node.run(["layer", "import", name]);
+  t.equal(made.code, 0, made.stderr);
+  const shown = await node.run(["layer", "show", made.stdout.trim()]);
+  t.match(shown.stdout, /bin\/hostname\n/);
+  const again = await node.run(["layer", "import", path.join(".", name)]);
+  t.match(again, { stdout: made.stdout, stderr: /^$/ });
+});
