@@ -81,7 +81,9 @@ export function addEnv(program: Command): void {
 /** The packages that the arguments name: one lock, or package files and URLs themselves. */
 function packagesOf(locks: readonly string[]): ExplicitPackage[] {
   const isPackage = (text: string) => /\.(conda|tar\.bz2)(#.*)?$/.test(text);
-  if (locks.every(isPackage)) return parseExplicit(`@EXPLICIT\n${locks.join("\n")}`, "arguments");
+  if (locks.every(isPackage)) {
+    return parseExplicit(`@EXPLICIT\n${locks.join("\n")}`, "arguments").map((item) => placed(item));
+  }
   const [path, ...others] = locks;
   if (others.length > 0) {
     throw new BurrowError(
@@ -96,9 +98,14 @@ function packagesOf(locks: readonly string[]): ExplicitPackage[] {
     throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}`, { cause });
   }
   const folder = dirname(resolve(path!));
-  return parseExplicit(text, path!).map((item) =>
-    item.path === undefined ? item : { ...item, path: resolve(folder, item.path) },
-  );
+  return parseExplicit(text, path!).map((item) => placed(item, folder));
+}
+
+/** A package with its path from `folder`. The URL of a file, which gets into the layer, is the same wherever the file lies. */
+function placed(item: ExplicitPackage, folder = "."): ExplicitPackage {
+  if (item.path === undefined) return item;
+  const url = `file:///${encodeURI(basename(item.path))}`;
+  return { ...item, url, path: resolve(folder, item.path) };
 }
 
 function checkPrefix(prefix: string): string {

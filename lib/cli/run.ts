@@ -79,11 +79,12 @@ async function run(context: Context, command: string[], options: RunOptions): Pr
     const preparedMs = performance.now();
     const isMeasured = options.stats === true || statsFile !== undefined;
     const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
-    stopWatching(); // runSandbox has the signals
     const flags = runscFlags(options);
     const stopKeeping = keepDaemon(context);
     const sandbox = { id, bundle, runscFlags: flags, isTerminal };
-    const result = await runSandbox(context, sandbox).finally(stopKeeping);
+    const running = runSandbox(context, sandbox).finally(stopKeeping);
+    stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
+    const result = await running;
     if (result.counters[Count.connections] === 0) sayWhy(result);
     if (!isMeasured) return result.exitCode;
     const after = await fetchedSoFar(context.cache);

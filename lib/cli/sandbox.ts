@@ -45,9 +45,13 @@ const GRACE_MS = 10_000;
 /** How long runsc may take to send a signal or remove what it keeps of a sandbox. */
 const RUNSC_MS = 10_000;
 
-/** A sandbox writes to a file at an offset of its own, over what others wrote there: give it a pipe instead. */
+/**
+ * A sandbox writes to a file at an offset of its own, over what others wrote there, and shuts a socket down for all who share it
+ * (a service manager's log): give it a stream of its own instead.
+ */
 function streamFor(fd: number): "inherit" | "pipe" {
-  return fstatSync(fd).isFile() ? "pipe" : "inherit";
+  const facts = fstatSync(fd);
+  return facts.isFile() || facts.isSocket() ? "pipe" : "inherit";
 }
 
 /** One runsc by its launcher, with the state of this node's sandboxes. */

@@ -1,0 +1,142 @@
+// Owns: proof that environments come out of packages and locks, are found again, and that a wrong, missing or stalled package is
+// refused by name. Packages of other projects; skipped where these aren't. Plane: control.
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { type Test, test } from "tap";
+import { download } from "../../lib/cli/download.ts";
+import { OriginServer } from "../suite/origin-server.ts";
+import { DATA, Node } from "./cli.ts";
+
+const RECIPES = path.join(DATA, "conda/test-recipes-noarch");
+const EMPTY = path.join(DATA, "rattler/packages/empty-0.1.0-h4616a5c_0.conda");
+const SMALL = path.join(RECIPES, "small-executable-1.0-0.conda");
+const NOARCH = path.join(RECIPES, "sample_noarch_python-1.0-py_0.conda");
+const skip = [EMPTY, SMALL, NOARCH].every((file) => fs.existsSync(file))
+  ? false
+  : "the example packages are not here";
+
+function newNode(t: Test): Node {
+  const node = new Node();
+  t.teardown(() => node.close());
+  return node;
+}
+
+const hash = (kind: "md5" | "sha256", file: string) =>
+  createHash(kind).update(fs.readFileSync(file)).digest("hex");
+
+test("packages and locks give one digest, here and in another store", { skip }, async (t) => {
+  const node = newNode(t);
+  const first = await node.run(["env", "create", SMALL, EMPTY]);
+  t.equal(first.code, 0, first.stderr);
+  t.match(first.stdout, /^sha256:[0-9a-f]{64}\n$/);
+  const again = await node.run(["env", "create", SMALL, EMPTY]);
+  t.match(again, { stdout: first.stdout, stderr: /^$/ }, "nothing is imported again");
+  const lock = `# a comment\n@EXPLICIT\n${SMALL}#sha256:${hash("sha256", SMALL)}\nfile://${EMPTY}#${hash("md5", EMPTY)}\n`;
+  node.file("explicit.txt", lock);
+  const locked = await node.run(["env", "create", "explicit.txt"]);
+  t.match(locked, { stdout: first.stdout, stderr: /^$/ });
+  const other = await node.run(["env", "create", SMALL, EMPTY, "--store", node.path("other")]);
+  t.equal(other.stdout, first.stdout);
+  const moved = await node.run(["env", "create", "--prefix", "/opt/x", "--json", "explicit.txt"]);
+  t.equal(JSON.parse(moved.stdout).environment.prefix, "/opt/x");
+  const digest = first.stdout.trim();
+  const shown = await node.run(["env", "show", digest]);
+  t.match(shown.stdout, /^prefix \/opt\/env, Python none, 2 packages\nsmall-executable +1\.0 /);
+  const json = JSON.parse((await node.run(["env", "show", "--json", digest])).stdout);
+  t.equal(json.snapshot, digest);
+  t.equal(json.packages[0].sha256, hash("sha256", SMALL));
+  const layer = await node.run([
+    "layer",
+    "import",
+    "--snapshot",
+    "--json",
+    node.file("t/a", "a").slice(0, -2),
+  ]);
+  const bare = await node.run(["env", "show", JSON.parse(layer.stdout).snapshot]);
+  t.match(bare, { code: 1, stderr: /no environment sha256:/ });
+});
+
+test("what can't be an environment is refused by name", { skip }, async (t) => {
+  const node = newNode(t);
+  const create = ["env", "create"];
+  const name = path.basename(SMALL);
+  node.file("wrong.txt", `@EXPLICIT\n${SMALL}#sha256:${"1".repeat(64)}\n`);
+  node.file("md5.txt", `@EXPLICIT\n${SMALL}#${"1".repeat(32)}\n`);
+  node.file("hash.txt", `@EXPLICIT\n${SMALL}#12\n`);
+  node.file("plain.txt", `${SMALL}\n`);
+  node.file("empty.txt", "@EXPLICIT\n");
+  node.file("cut-1.0-0.conda", fs.readFileSync(SMALL).subarray(0, 300));
+  const cases: [string[], RegExp, number][] = [
+    [["wrong.txt"], new RegExp(`sha256 .*package: ${name}.*BURROW_DIGEST_MISMATCH`), 1],
+    [["md5.txt"], new RegExp(`md5 .*package: ${name}.*BURROW_DIGEST_MISMATCH`), 1],
+    [["hash.txt"], /hash\.txt:2: .* no md5 or sha256.*BURROW_BAD_LOCK/, 1],
+    [["plain.txt"], /plain\.txt:1: an @EXPLICIT line must come/, 1],
+    [["empty.txt"], /names no packages.*BURROW_BAD_LOCK/, 1],
+    [["cut-1.0-0.conda"], /cut-1\.0-0\.conda.*BURROW_BAD_ARCHIVE/, 1],
+    [["nosuch-1-0.conda"], /nosuch-1-0\.conda.*BURROW_NOT_FOUND/, 1],
+    [[SMALL, "empty.txt"], /give one lock, or packages.*BURROW_USAGE/, 2],
+    [["--prefix", "opt", SMALL], /--prefix: "opt" is no absolute path/, 2],
+    [[NOARCH], /no Python .*package: sample_noarch_python.*BURROW_BAD_LOCK/, 1],
+  ];
+  const outcomes = await Promise.all(cases.map(([words]) => node.run([...create, ...words])));
+  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
+    const [words, pattern, expected] = cases[i]!;
+    t.equal(code, expected, words.join(" "));
+    t.equal(stdout, "");
+    t.match(stderr, pattern);
+    t.notMatch(stderr, /BURROW_INTERNAL/);
+  }
+  t.equal((await node.run([...create, "--python", "3.11", NOARCH])).code, 0);
+});
+
+test("packages are downloaded; 404, silence and a hang-up are errors that name the URL", {
+  skip,
+}, async (t) => {
+  const node = newNode(t);
+  const server = await OriginServer.start(RECIPES);
+  t.teardown(() => server.close());
+  const name = path.basename(SMALL);
+  const url = `${server.url}/${name}`;
+  node.file("lock", `@EXPLICIT\n${url}#${hash("sha256", SMALL)}\n`);
+  server.fault = (_path, count) => (count === 1 ? "503" : "none");
+  const made = await node.run(["env", "create", "lock"]);
+  t.equal(made.code, 0, made.stderr);
+  t.equal(server.requests.length, 2, "a busy server is asked again");
+  t.equal((await node.run(["env", "create", "lock"])).stdout, made.stdout);
+  t.equal(server.requests.length, 2, "what the store has is not downloaded");
+  const missing = await node.run(["env", "create", `${server.url}/gone-1-0.conda`]);
+  t.match(missing, {
+    code: 1,
+    stderr: /HTTP status 404 \[url: .*gone-1-0\.conda\] \(BURROW_ORIGIN\)/,
+  });
+  server.fault = () => "flip";
+  const flipped = await node.run(["env", "create", `${url}#${hash("md5", SMALL)}`]);
+  t.match(flipped, { code: 1, stderr: /BURROW_DIGEST_MISMATCH/ });
+  t.same(fs.readdirSync(node.env["TMPDIR"]!), [], "no scratch stays");
+  const options = { stallMs: 200, pauseMs: 10 };
+  for (const [fault, code, text] of [
+    ["stall-body", "BURROW_TIMEOUT", /silent for 0\.2 s/],
+    ["stall-headers", "BURROW_TIMEOUT", /silent for 0\.2 s/],
+    ["short-body", "BURROW_ORIGIN", /the connection failed/],
+    ["reset", "BURROW_ORIGIN", /the connection failed/],
+  ] as const) {
+    server.fault = () => fault;
+    await t.rejects(
+      download(url, node.dir, options),
+      { code, message: text, context: { url } },
+      fault,
+    );
+  }
+  server.fault = () => "slow";
+  const early = node.start(["env", "create", url]);
+  const seen = server.requests.length;
+  for (let i = 0; i < 100 && server.requests.length === seen; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const ended = new Promise((resolve) => early.once("exit", resolve));
+  early.kill("SIGINT");
+  t.equal(await ended, 130);
+  t.same(fs.readdirSync(node.env["TMPDIR"]!), [], "no scratch stays after a signal");
+});

@@ -1,0 +1,175 @@
+// Owns: proof that burrow run passes through what a command line passes through, and leaves nothing. Needs root, runsc and a static
+// busybox; skipped with the reason otherwise. Plane: control.
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { exitOf, findRevisions, LAUNCHER, sleep, until } from "../conformance/runsc.ts";
+import { OriginServer } from "../suite/origin-server.ts";
+import { Node } from "./cli.ts";
+
+const { found, reasons } = findRevisions();
+for (const reason of reasons) console.error(`skipped: ${reason}`);
+const skip = found.length === 0 ? reasons.join("; ") : false;
+
+/** A node with a base of busybox in its store: its digest. */
+async function busybox(t: Test, runsc = found[0]!.path): Promise<{ node: Node; base: string }> {
+  const node = new Node();
+  t.teardown(() => node.close());
+  node.env["BURROW_RUNSC"] = runsc;
+  node.file("base/bin/busybox", fs.readFileSync("/bin/busybox"), 0o755);
+  for (const name of ["sh", "cat", "dd", "id", "ls", "pwd", "sleep", "touch"]) {
+    fs.symlinkSync("busybox", node.path(`base/bin/${name}`));
+  }
+  node.file("base/etc/greeting", "hello\n");
+  for (const name of ["dev", "proc", "sys", "tmp"]) fs.mkdirSync(node.path(`base/${name}`));
+  const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
+  t.equal(code, 0, stderr);
+  return { node, base: stdout.trim() };
+}
+
+for (const revision of found) {
+  test(`${revision.name}: exit codes, streams and options of a command`, {
+    timeout: 60_000,
+  }, async (t) => {
+    const { node, base } = await busybox(t, revision.path);
+    const run = ["run", "--base", base, "--platform", "ptrace"];
+    const sh = (script: string) => ["--", "/bin/sh", "-c", script];
+    const [seven, killed, piped] = await Promise.all([
+      node.run([...run, ...sh("cat /etc/greeting; echo bad >&2; exit 7")]),
+      node.run([...run, ...sh("kill -9 $$")]),
+      node.run([...run, "--", "/bin/cat"], { input: "through\n" }),
+    ]);
+    t.match(seven, { code: 7, stdout: "hello\n", stderr: "bad\n" });
+    t.equal(killed.code, 137);
+    t.match(piped, { code: 0, stdout: "through\n" });
+    node.file("data/rows.csv", "1,2\n");
+    node.file("bound/note", "bound\n");
+    const options = [
+      "--stage",
+      "data=data",
+      "--bind",
+      "/mnt/b=bound",
+      "-e",
+      "A=b=c",
+      "--cwd",
+      "/tmp",
+    ];
+    const more = ["--user", "12:34", "--tmp-size", "1M", "--stats-file", "stats.json"];
+    const script = `pwd; id -u; id -g; echo $A; cat /stage/data/rows.csv /mnt/b/note
+      (echo x > /stage/data/new) 2>/dev/null || echo stage is read-only
+      (echo x > /mnt/b/new) 2>/dev/null || echo bind is read-only
+      echo kept > f && cat f; dd if=/dev/zero of=/tmp/big bs=64k count=32 2>&1 | grep -o "No space.*"`;
+    const file = node.path("out");
+    const all = await node.run(
+      [...run, ...options, ...more, ...sh(script.replace("grep", "busybox grep"))],
+      {
+        stdoutFile: file,
+      },
+    );
+    t.equal(all.code, 0, all.stderr);
+    t.same(
+      fs.readFileSync(file, "utf8").split("\n"),
+      [
+        ..."/tmp,12,34,b=c,1 2,bound,stage is read-only,bind is read-only,kept".split(","),
+        "No space left on device",
+        "",
+      ].map((line) => line.replace("1 2", "1,2")),
+    );
+    const stats = JSON.parse(fs.readFileSync(node.path("stats.json"), "utf8"));
+    t.match(stats, { exitCode: 0, seconds: Number, prepareSeconds: Number, viewBytes: Number });
+    t.match(stats, {
+      fetched: { requests: Number, bytes: Number },
+      counters: { requests: Object },
+    });
+    const again = await node.run([
+      ...run,
+      "--user",
+      "0",
+      "--stats",
+      "--json",
+      ...sh("cat /etc/greeting; touch /etc/x"),
+    ]);
+    t.equal(again.code, 1);
+    t.match(again.stderr, /Read-only file system/);
+    const warm = JSON.parse(again.stderr.split("\n").find((line) => line.startsWith("{"))!);
+    t.same(warm.fetched, { requests: 0, bytes: 0 }, "the second run fetches nothing");
+    t.same(node.leftovers(), []);
+  });
+
+  test(`${revision.name}: signals reach the command, or end it, and nothing stays`, {
+    timeout: 60_000,
+  }, async (t) => {
+    const { node, base } = await busybox(t, revision.path);
+    const run = ["run", "--base", base, "--platform", "ptrace", "--", "/bin/sh", "-c"];
+    const start = async (script: string, signal: NodeJS.Signals) => {
+      const child = node.start([...run, `echo ready; ${script}`]);
+      let out = "";
+      child.stdout!.setEncoding("utf8").on("data", (text: string) => {
+        out += text;
+      });
+      t.ok(await until(() => out.includes("ready")), "started");
+      child.kill(signal);
+      return { code: await exitOf(child), out };
+    };
+    const sleeper = "while :; do sleep 1; done";
+    const [term, int, trapped] = await Promise.all([
+      start(sleeper, "SIGTERM"),
+      start(sleeper, "SIGINT"),
+      start(`trap 'echo got; exit 5' TERM; ${sleeper}`, "SIGTERM"),
+    ]);
+    t.same([term.code, int.code, trapped.code], [143, 130, 5]);
+    t.match(trapped.out, /got/, "the command had its chance");
+    // At any time before it runs, too.
+    for (const ms of [150, 400, 600]) {
+      const child = node.start([...run, "sleep 20"]);
+      await sleep(ms);
+      child.kill("SIGTERM");
+      t.equal(await exitOf(child), 143, `after ${ms} ms`);
+    }
+    t.ok(await until(() => node.processes().length === 0), node.processes().join("\n"));
+    t.same(node.leftovers(), []);
+  });
+}
+
+test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  const server = await OriginServer.start(node.store);
+  t.teardown(() => server.close());
+  // Busybox is in the cache by this run; the file isn't, and can't be had any more.
+  const run = ["run", "--store", server.url, "--base", base, "--", "/bin/sh", "-c"];
+  t.equal((await node.run([...run, ":"])).code, 0);
+  server.fault = (file) => (file.startsWith("packs/") ? "404" : "none");
+  const startedMs = performance.now();
+  const { code, stderr } = await node.run([...run, "cat /etc/greeting"]);
+  t.equal(code, 1);
+  t.match(stderr, /Input\/output error|I\/O error/);
+  t.ok(performance.now() - startedMs < 20_000);
+  t.same(node.leftovers(), []);
+});
+
+test("a bundle runs under burrow-runsc, and goes with bundle-rm", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  const words = ["bundle", "--base", base, "--id", "one", "out", "--", "/bin/cat", "/etc/greeting"];
+  t.match(await node.run(words), { code: 0, stdout: "one\n" });
+  t.match(await node.run(words), { code: 2, stderr: /config\.json exists/ });
+  const second = words.map((word) => (word === "out" ? "other" : word));
+  t.match(await node.run(second), { code: 2, stderr: /there is a mount one/ });
+  const globals = [`--root=${node.path("run")}`, "--network=none", "--ignore-cgroups"];
+  const flags = [
+    ...globals,
+    "--platform=ptrace",
+    "run",
+    `--bundle=${node.path("out")}`,
+    "burrow-cli-one",
+  ];
+  const { status, stdout } = spawnSync(LAUNCHER, flags, {
+    env: node.env,
+    encoding: "utf8",
+    timeout: 30_000,
+  });
+  t.equal(status, 0);
+  t.equal(stdout, "hello\n");
+  t.same(node.leftovers().sort(), ["mounts/one", "mounts/one-tmp"]);
+  t.match(await node.run(["bundle-rm", "one"]), { code: 0, stdout: "" });
+  t.same(node.leftovers(), []);
+});
