@@ -2,6 +2,7 @@
 // is checked field by field and nothing is believed of the bytes: import.ts holds them against it. Control plane.
 
 import type { BurrowError } from "../../base/error.ts";
+import { ARCHIVE_ENTRIES_MAX } from "../../base/limits.ts";
 import { nameOf } from "../../base/name.ts";
 import { plainPath, Refusal } from "../entry-tree.ts";
 import { badPackage } from "./errors.ts";
@@ -210,6 +211,7 @@ class Reader {
   #lines(file: string): string[] {
     const bytes = this.#files.get(file);
     if (bytes === undefined) return [];
+    if (hasOver(ARCHIVE_ENTRIES_MAX, bytes, "\n")) throw this.#bad(file, "it has too many lines");
     const lines = Buffer.from(bytes).toString("utf8").split("\n");
     return lines.map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
   }
@@ -217,6 +219,9 @@ class Reader {
   #json(file: string): Json | undefined {
     const bytes = this.#files.get(file);
     if (bytes === undefined) return undefined;
+    // "[[[[…" or "{},{},…" of some MiB would become GiB of objects: a few hundred bytes of archive.
+    if (hasOver(ARCHIVE_ENTRIES_MAX, bytes, "{", "["))
+      throw this.#bad(file, "it has too many values");
     let value: unknown;
     try {
       value = JSON.parse(
@@ -262,6 +267,18 @@ class Reader {
 
 function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Whether bytes have more than `max` of these ASCII characters. */
+function hasOver(max: number, bytes: Uint8Array, ...marks: readonly string[]): boolean {
+  let count = 0;
+  for (const mark of marks) {
+    const code = mark.charCodeAt(0);
+    for (let at = bytes.indexOf(code); at >= 0; at = bytes.indexOf(code, at + 1)) {
+      if (++count > max) return true;
+    }
+  }
+  return false;
 }
 
 function isHash(value: unknown): value is string {

@@ -79,5 +79,5 @@ if __name__ == '__main__':
 function shebang(program: string): string {
   const line = `#!${program}\n`;
   if (Buffer.byteLength(line) <= SHEBANG_MAX_BYTES && !line.includes(" ")) return line;
-  return `#!/bin/sh\n'''exec' "${program}" "$0" "$@"\n' '''\n`;
+  return `#!/bin/sh\n'''exec' "${program}" "$0" "$@" #'''\n`;
 }
