@@ -38,6 +38,7 @@ export interface ReadOptions {
 }
 
 const ZIP_MAGIC = "504b";
+const TAR_BLOCK = 512;
 const READ_BYTES = 1 << 20;
 
 /**
@@ -98,6 +99,34 @@ class Budget {
   }
 }
 
+/**
+ * How a tar ends: cut between two entries it is a tar without its end mark, which tar-stream takes for a whole one. Without the
+ * mark, a part of info/ could be missing that no list names.
+ */
+class TarEnd {
+  /** Where the last entry's content ends, padding included. */
+  #contentEnd = 0;
+  #byteCount = 0;
+  #zeros = 0;
+
+  see(chunk: Buffer): void {
+    this.#byteCount += chunk.length;
+    let at = chunk.length;
+    while (at > 0 && chunk.length - at < TAR_BLOCK && chunk[at - 1] === 0) at--;
+    const zeros = chunk.length - at;
+    this.#zeros = zeros === chunk.length ? this.#zeros + zeros : zeros;
+  }
+
+  takeEntry({ contentOffset, size }: TarHeader): void {
+    this.#contentEnd = contentOffset + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
+  }
+
+  /** Once all bytes were seen. */
+  get isWhole(): boolean {
+    return this.#zeros >= TAR_BLOCK && this.#byteCount >= this.#contentEnd + TAR_BLOCK;
+  }
+}
+
 async function firstBytes(path: string, archive: string): Promise<Buffer> {
   const start = Buffer.alloc(MAGIC_BYTES);
   try {
@@ -126,7 +155,9 @@ async function* tarEntries(
     failure ??= error;
   });
   source.on("error", fail);
+  const end = new TarEnd();
   source.on("data", (chunk: Buffer) => {
+    end.see(chunk);
     const error = budget.takeBytes(chunk.length);
     if (error !== undefined) fail(error);
   });
@@ -134,10 +165,11 @@ async function* tarEntries(
   const explain = (error: unknown) => explained(failure ?? error, error, archive);
   try {
     for await (const entry of tar) {
-      yield entryOf(entry.header, bytesOf(entry, explain), archive, budget);
+      yield entryOf(entry.header, bytesOf(entry, explain), archive, budget, end);
       // What was read already has nothing more to say.
       entry.resume();
     }
+    if (!end.isWhole) throw badArchive(archive, "its tar is cut: its end mark is missing");
   } catch (error) {
     throw explain(error);
   } finally {
@@ -162,15 +194,23 @@ function entryOf(
   content: AsyncIterable<Uint8Array>,
   archive: string,
   budget: Budget,
+  end: TarEnd,
 ): ArchiveEntry {
   const header = readHeader(raw);
   if (typeof header === "string") throw badArchive(archive, header, raw.name);
   const name = header.name.replace(/^(\.\/+)+/, "");
   budget.takeEntry(name, header.size);
+  end.takeEntry(header);
   const { mode, mtimeSec, mtimeNs } = header.attributes;
   // Before ustar a directory was an empty file with a slash at its end; PAX names may still be.
   const isOldDirectory = header.type === "file" && header.size === 0 && name.endsWith("/");
   const common = { name, mode, size: header.size, mtimeSec, mtimeNs };
+  const isFile = header.type === "file" || header.type === "contiguous-file";
+  if (!isFile && header.size !== 0) {
+    // Readers differ in whether such content is there: what one skips, another takes for the next header.
+    const why = `it is a ${header.type} and claims ${header.size} bytes of content`;
+    throw badArchive(archive, why, name);
+  }
   switch (header.type) {
     case "file":
     case "contiguous-file":
