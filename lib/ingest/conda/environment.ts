@@ -9,6 +9,7 @@ import { distOf } from "./dist.ts";
 import type { ExplicitPackage } from "./explicit.ts";
 import { type ImportedPackage, importCondaPackage } from "./import.ts";
 import { type PythonTarget, pythonTarget } from "./noarch.ts";
+import { plainUrl } from "./record.ts";
 import { checkArchive } from "./verify.ts";
 
 /** What is noted of a package beside its layer: enough to know it again without its archive. JSON. */
@@ -63,7 +64,7 @@ export interface ImportedEnvironment<Layer> {
 }
 
 /** Part of every key: change it when the same package becomes another layer. */
-const LINK_VERSION = "2";
+const LINK_VERSION = "3";
 
 /**
  * Imports the packages of a list that have no layer yet. A package is not even fetched when the list gives its sha256 and `find`
@@ -84,7 +85,7 @@ export async function importEnvironment<Layer>(
     const other = names.get(name);
     if (other !== undefined) {
       throw new BurrowError("BURROW_BAD_LOCK", `line ${item.line}: ${name} comes twice`, {
-        context: { package: item.url, other: other.url },
+        context: { package: plainUrl(item.url), other: plainUrl(other.url) },
       });
     }
     names.set(name, item);

@@ -1,6 +1,7 @@
 // One conda package to the entries of its layer, below the prefix it is for: linked as conda links it, placeholders replaced,
 // noarch laid out, every file held against paths.json. A package is hostile until shown otherwise. Control plane.
 
+import { pathToFileURL } from "node:url";
 import type { BlobRef } from "../../base/blob.ts";
 import { BurrowError } from "../../base/error.ts";
 import type { LayerEntry } from "../../layer/entry.ts";
@@ -61,7 +62,7 @@ export async function importCondaPackage(
   // All reads are of the file that was hashed, whatever its name means by now.
   const source = `/proc/self/fd/${file.fd}`;
   const read = { name, ...options.limits };
-  const url = options.url ?? `file://${encodeURI(path)}`;
+  const url = options.url ?? pathToFileURL(path).href;
   const importer = new Importer(name, { ...options, url }, hashes);
   if (await importer.take(readCondaArchive(source, read))) return await importer.finish();
   // Old archives may have metadata behind the files that it is about: read that first, then all again.

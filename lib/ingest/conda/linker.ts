@@ -316,6 +316,7 @@ export class Linker {
 
   /** Adds a file that is made here. BURROW_BAD_PACKAGE when the package has one in its place. */
   addGenerated(path: string, mode: number, blob: BlobRef): void {
+    this.#inPrefix(path, path);
     this.#link(path, {
       type: "file",
       path,
@@ -351,7 +352,14 @@ export class Linker {
   #place(path: string): string {
     const { python } = this.#options;
     const isPython = this.#made().metadata.index.noarch === "python" && python !== undefined;
-    return isPython ? noarchPath(path, python) : path;
+    return isPython ? this.#inPrefix(noarchPath(path, python), path) : path;
+  }
+
+  /** A path that was made here of a package's: longer than in the archive, it may be over what a layer takes. */
+  #inPrefix(made: string, path: string): string {
+    const plain = plainPath(made);
+    if (plain instanceof Refusal) throw this.#badPackage(`in the prefix ${plain.why}`, path);
+    return plain;
   }
 
   #link(path: string, entry: LayerEntry): void {

@@ -113,7 +113,10 @@ export function recordPathOf(
   };
 }
 
-/** A URL without what may be secret: the user's name and password, an access token ("/t/TOKEN/"), and what follows "?" or "#". */
+/**
+ * A URL without what may be secret: the user's name and password, an access token (the first "/t/TOKEN/", as with conda
+ * wherever it stands), and what follows "?" or "#".
+ */
 export function plainUrl(url: string): string {
   if (!URL.canParse(url)) return url;
   const parsed = new URL(url);
@@ -122,7 +125,7 @@ export function plainUrl(url: string): string {
   parsed.search = "";
   parsed.hash = "";
   const isRemote = /^https?:$/.test(parsed.protocol);
-  if (isRemote) parsed.pathname = parsed.pathname.replace(/^\/t\/[^/]+\//, "/");
+  if (isRemote) parsed.pathname = parsed.pathname.replace(/\/t\/[^/]+\//, "/");
   return parsed.href;
 }
 
