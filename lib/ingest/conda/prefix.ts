@@ -158,7 +158,7 @@ function escapeShebang(content: Buffer, placeholder: string, prefix: string): Bu
 }
 
 /** "#!", blanks, an absolute program in which a blank may be escaped, and the rest of the line. Latin1. */
-const SHEBANG = /^#! *(\/(?:\\ |[^ \n\r\t])*)(.*)$/;
+const SHEBANG = /^#! *(\/(?:\\ |[^ \n\r\t])*)(.*)$/s;
 
 /** A shebang too long for a kernel, or with a blank in its path, finds its program on the PATH: `#!/usr/bin/env NAME`. */
 function shortenShebang(content: Buffer): Buffer {

@@ -132,6 +132,11 @@ t.test("a shebang that a kernel would cut finds its program on the PATH", async 
   const exact = `/${"x".repeat(127 - "#!/bin/sh".length - 1)}`;
   t.equal(patched(`#!${OLD}/bin/sh\n`, "text", exact), `#!${exact}/bin/sh\n`, "127 bytes are fine");
   t.equal(patched(`#!${OLD}/bin/sh\n`, "text", `${exact}x`), "#!/usr/bin/env sh\n", "128 are not");
+  t.equal(
+    patched(`#!${OLD}/bin/sh -e\r\nx\r\n`, "text", long),
+    "#!/usr/bin/env sh -e\r\nx\r\n",
+    "a carriage return at its end, as with conda",
+  );
   t.equal(patched(`echo ${OLD}\n`, "text", long), `echo ${long}\n`, "no shebang");
 });
 
