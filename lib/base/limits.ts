@@ -56,7 +56,7 @@ export const TREE_DEPTH_MAX = 256;
 export const ARCHIVE_ENTRIES_MAX = 2_000_000;
 /** Bytes of all files in one archive. */
 export const ARCHIVE_BYTES_MAX = 64 * 1024 * MIB;
-/** Bytes of a package's own JSON (index.json, paths.json) held in memory. */
+/** Bytes of a stage's manifest held in memory. */
 export const METADATA_MAX_BYTES = 128 * MIB;
 
 /** A pack is closed when it reaches this size: large enough for few objects, small to re-upload. */

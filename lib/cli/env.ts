@@ -44,7 +44,7 @@ interface CreateOptions {
 
 const EXAMPLES = `
 LOCK is an @EXPLICIT list (conda list --explicit --sha256), or packages: .conda and .tar.bz2 files or URLs.
-Packages that the store has are not read again. The same packages, prefix and Python give the same digest.
+Packages that the store has are not read again. The same list, prefix and Python give the same digest.
 
 Examples:
   burrow env create explicit.txt
