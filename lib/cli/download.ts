@@ -6,6 +6,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BurrowError, type ErrorCode } from "../base/error.ts";
+import { plainUrl } from "../ingest/conda/record.ts";
 
 export interface DownloadOptions {
   readonly onBytes?: (bytes: number) => void;
@@ -49,7 +50,8 @@ async function fetchOnce(url: string, path: string, options: DownloadOptions): P
     new BurrowError(code, `can't download the package: ${what}`, {
       cause,
       class: isTransient ? "transient" : "permanent",
-      context: { url },
+      // Without passwords and tokens: errors end up in logs.
+      context: { url: plainUrl(url) },
     });
   const counted = async function* (chunks: AsyncIterable<Uint8Array>) {
     let bytes = 0;
