@@ -32,6 +32,8 @@ export interface DaemonStatus {
 const START_MS = 10_000;
 const POLL_MS = 20;
 const REPLY_MS = 5_000;
+/** What connecting to a daemon that isn't there gives. */
+const NOT_THERE: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED", "ENOTDIR", "ECONNRESET"]);
 const OUTPUT_MAX_CHARS = 2_000;
 
 /** Whether a daemon accepts connections for a cache. */
@@ -127,7 +129,8 @@ function connect(cache: string): Promise<net.Socket | undefined> {
     socket.once("connect", () => resolve(socket));
     socket.on("error", (error) => {
       const { code } = errnoOf(error);
-      if (code === "ENOENT" || code === "ECONNREFUSED" || code === "ENOTDIR") resolve(undefined);
+      // ECONNRESET: it listened, and ended meanwhile.
+      if (NOT_THERE.has(code ?? "")) resolve(undefined);
       else reject(daemonError("can't be connected to", cache, error));
     });
   });
