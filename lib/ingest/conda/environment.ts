@@ -155,15 +155,6 @@ function factsOf({ metadata }: ImportedPackage, sha256: string): PackageFacts {
   return { name, version, build, subdir, sha256, ...site };
 }
 
-/** "3.11" of the `python` package in a list by its file's name; undefined when there is none. */
-export function pythonVersionOf(list: readonly ExplicitPackage[]): string | undefined {
-  for (const { url } of list) {
-    const dist = distOf(url);
-    if (dist?.name === "python") return dist.version.split(".").slice(0, 2).join(".");
-  }
-  return undefined;
-}
-
 /** A path that several packages write. */
 export interface Clobber {
   /** As people read it. */

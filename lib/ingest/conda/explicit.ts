@@ -85,5 +85,3 @@ function hashOf(text: string, refuse: (why: string) => never): { sha256?: string
   if (kind === "md5" && hex.length === 32) return { md5: hex };
   return refuse("what stands behind # is no md5 or sha256");
 }
-
-export { pythonVersionOf } from "./environment.ts";

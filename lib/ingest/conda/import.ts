@@ -154,5 +154,3 @@ export async function collectMetadata(
   }
   return files;
 }
-
-export { checkArchive } from "./verify.ts";
