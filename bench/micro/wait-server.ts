@@ -4,7 +4,7 @@
 import { CHANNEL_WINDOW_BYTES } from "../../lib/base/limits.ts";
 import { native } from "../../lib/sys/native.ts";
 import { createWait, nextEvent, requestBytes, WaitEvent } from "../../lib/sys/wait.ts";
-import { Channel } from "../../lib/transport/channel.ts";
+import { CHANNEL_HEADER_BYTES, Channel } from "../../lib/transport/channel.ts";
 import type { Communicator, RequestSink } from "../../lib/transport/communicator.ts";
 import { Socket } from "../../lib/transport/socket.ts";
 
@@ -43,7 +43,8 @@ function serveAll(channels: readonly Channel[], sockets: readonly Socket[]): voi
     if (event < 0) return;
     if (event < WaitEvent.socket) {
       channel = bySlot[event]!;
-      channel.receive(requestBytes());
+      const mid = channel.receive(requestBytes());
+      if (mid >= 0) channel.reply(mid, requestBytes() - CHANNEL_HEADER_BYTES);
     } else if (event < WaitEvent.closed) {
       socketBySlot[event - WaitEvent.socket]!.advance();
     }
@@ -63,7 +64,7 @@ else {
   const channels =
     kind !== "channel"
       ? []
-      : ends.map((fd, i) => opened(Channel.open(MEMORY_FD, i * CHANNEL_WINDOW_BYTES, fd, echo)));
+      : ends.map((fd, i) => opened(Channel.open(MEMORY_FD, i * CHANNEL_WINDOW_BYTES, fd)));
   const sockets = kind !== "socket" ? [] : ends.map((fd) => opened(Socket.open(fd, echo)));
   serveAll(channels, sockets);
 }

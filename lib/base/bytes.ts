@@ -1,5 +1,7 @@
 // 64-bit integers as JavaScript numbers: two u32 halves (7.6 ns; BigInt 18.5). Any plane.
 // A value past 2^53-1 can't be held: readers return -1 for it and the caller answers EINVAL.
+// A high half of 0 is passed by: multiplied, it would make a heap number of the result and of all that is computed from it,
+// which code that isn't optimized yet pays for at every step (docs/design/0003-server-start.md).
 
 const TWO_32 = 0x1_0000_0000;
 /** Largest high half of a u64 that is still a safe integer. */
@@ -9,6 +11,7 @@ const MAX_HIGH = 0x1f_ffff;
 export function getU64(view: DataView, offset: number): number {
   const low = view.getUint32(offset, true);
   const high = view.getUint32(offset + 4, true);
+  if (high === 0) return low;
   return high > MAX_HIGH ? -1 : high * TWO_32 + low;
 }
 
@@ -16,6 +19,7 @@ export function getU64(view: DataView, offset: number): number {
 export function getI64(view: DataView, offset: number): number {
   const low = view.getUint32(offset, true);
   const high = view.getInt32(offset + 4, true);
+  if (high === 0) return low;
   if (high > MAX_HIGH) return Number.MAX_SAFE_INTEGER;
   if (high < -MAX_HIGH - 1) return -Number.MAX_SAFE_INTEGER;
   return high * TWO_32 + low;
@@ -24,7 +28,7 @@ export function getI64(view: DataView, offset: number): number {
 /** Writes a safe integer >= 0 as u64. */
 export function setU64(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, value >>> 0, true);
-  view.setUint32(offset + 4, Math.floor(value / TWO_32), true);
+  view.setUint32(offset + 4, value >= 0 && value < TWO_32 ? 0 : Math.floor(value / TWO_32), true);
 }
 
 /** Writes a safe integer of either sign as i64. */

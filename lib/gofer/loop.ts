@@ -9,7 +9,7 @@ import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
 import { Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
 import { Park, type Parked } from "../serve/park.ts";
 import { createWait, nextEvent, requestBytes, WaitEvent } from "../sys/wait.ts";
-import type { Channel } from "../transport/channel.ts";
+import { CHANNEL_HEADER_BYTES, type Channel } from "../transport/channel.ts";
 import type { Communicator } from "../transport/communicator.ts";
 import type { Socket } from "../transport/socket.ts";
 import type { Tree } from "../tree/tree.ts";
@@ -78,7 +78,11 @@ export class Loop implements ConnectionHost {
       const event = nextEvent(replySlot, replyBytes, this.#timeoutMs());
       if (event >= 0 && event < WaitEvent.socket) {
         const served = this.#channels[event]!;
-        served.channel.receive(requestBytes());
+        const bytes = requestBytes();
+        const mid = served.channel.receive(bytes);
+        if (mid >= 0) {
+          this.dispatch(served.connection, served.channel, mid, bytes - CHANNEL_HEADER_BYTES);
+        }
         if (served.connection.isOpen) channel = served.channel;
       } else if (event >= WaitEvent.closed && event < WaitEvent.ring) {
         this.#closeChannel(event - WaitEvent.closed);

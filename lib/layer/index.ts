@@ -5,6 +5,7 @@
 import { latin1At, viewOf } from "../base/bytes.ts";
 import { type Digest, digestAt } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
+import { compareNames } from "../base/name.ts";
 import {
   BLOB_BYTES,
   BLOCK_DIGEST_BYTES,
@@ -30,6 +31,7 @@ import {
 } from "./format.ts";
 
 const TWO_32 = 0x1_0000_0000;
+const INODE_WORDS = INODE_BYTES >> 2;
 const DIRENT_WORDS = DIRENT_BYTES >> 2;
 const DIRENT_NAME_BYTES = Dirent.nameBytes >> 2;
 const DIRENT_PREFIX = Dirent.prefix >> 2;
@@ -115,8 +117,9 @@ export class Index {
 
   /** Position in `words` of an inode's row (fields: format.ts Inode), or -EBADF for an ino that is not in the index. */
   row(ino: number): number {
-    if (ino < 1 || ino > this.inodeCount) return -Errno.EBADF;
-    return this.#inodes + (ino - 1) * (INODE_BYTES >> 2);
+    if (!(ino >= 1 && ino <= this.inodeCount)) return -Errno.EBADF;
+    // A small integer again, whatever the caller's arithmetic made of it.
+    return this.#inodes + ((ino - 1) | 0) * INODE_WORDS;
   }
 
   /** u32 field of a row, by its byte offset in the row. */
@@ -126,7 +129,9 @@ export class Index {
 
   /** Size in bytes of the inode at a row. */
   sizeAt(row: number): number {
-    return this.field(row, Inode.size) + this.field(row, Inode.size + 4) * TWO_32;
+    const low = this.words[row + (Inode.size >> 2)]!;
+    const high = this.words[row + (Inode.size >> 2) + 1]!;
+    return high === 0 ? low : low + high * TWO_32;
   }
 
   /** mtime seconds of the inode at a row. */
@@ -137,9 +142,10 @@ export class Index {
 
   /** Row of the first dirent of a directory's row; -ENOTDIR, or -EIO when it lies outside the table. */
   firstDirent(row: number): number {
-    if ((this.field(row, Inode.mode) & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
-    const first = this.field(row, Inode.a);
-    if (first + this.field(row, Inode.b) > this.#direntCount) return -Errno.EIO;
+    const { words } = this;
+    if ((words[row + (Inode.mode >> 2)]! & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
+    const first = words[row + (Inode.a >> 2)]!;
+    if (first + words[row + (Inode.b >> 2)]! > this.#direntCount) return -Errno.EIO;
     return first;
   }
 
@@ -149,23 +155,45 @@ export class Index {
     if (first < 0) return first;
     const { words } = this;
     const prefix = namePrefix(name);
+    const prefixes = this.#dirents + DIRENT_PREFIX;
     let low = first;
-    let high = first + this.field(row, Inode.b);
+    let high = first + words[row + (Inode.b >> 2)]!;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const found = words[this.#dirents + middle * DIRENT_WORDS + DIRENT_PREFIX]!;
+      const found = words[prefixes + middle * DIRENT_WORDS]!;
       if (found < prefix) {
         low = middle + 1;
       } else if (found > prefix) {
         high = middle;
       } else {
-        const text = this.direntName(middle);
-        if (text === name) return this.direntIno(middle);
-        if (text < name) low = middle + 1;
+        const order = this.#compareName(middle, name);
+        if (order === 0) return this.direntIno(middle);
+        if (order < 0) low = middle + 1;
         else high = middle;
       }
     }
     return -Errno.ENOENT;
+  }
+
+  /**
+   * Order of a dirent's name and one of the same prefix: negative, 0 or positive. Byte by byte it is decided early when they
+   * differ; names of one length are mostly equal, and a string is made and compared faster than as many bytes.
+   */
+  #compareName(dirent: number, name: string): number {
+    const row = this.#dirents + dirent * DIRENT_WORDS;
+    const offset = this.words[row + 1]!;
+    const length = this.words[row + DIRENT_NAME_BYTES]! & 0xffff;
+    if (length === name.length || offset + length > this.#stringBytes) {
+      return compareNames(this.#string(offset, length), name);
+    }
+    const { bytes } = this;
+    const start = this.#strings + offset;
+    const shorter = length < name.length ? length : name.length;
+    for (let i = 4; i < shorter; i++) {
+      const difference = bytes[start + i]! - name.charCodeAt(i);
+      if (difference !== 0) return difference;
+    }
+    return length - name.length;
   }
 
   direntIno(dirent: number): number {
@@ -204,7 +232,9 @@ export class Index {
 
   blobSize(blob: number): number {
     const row = this.#blob(blob);
-    return this.field(row, Blob.size) + this.field(row, Blob.size + 4) * TWO_32;
+    const low = this.words[row + (Blob.size >> 2)]!;
+    const high = this.words[row + (Blob.size >> 2) + 1]!;
+    return high === 0 ? low : low + high * TWO_32;
   }
 
   /** How many block digests a blob carries; 0 for small ones. */

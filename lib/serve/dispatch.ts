@@ -83,7 +83,23 @@ export function dispatch(
   const start = from.payloadStart;
   let outcome: number;
   try {
-    outcome = run(connection, from, mid, payloadBytes, cursor);
+    const handler = HANDLERS[mid];
+    if (handler === undefined) {
+      outcome = mid === Mid.Error ? -Errno.EINVAL : -Errno.EOPNOTSUPP;
+    } else if (
+      payloadBytes > LISAFS_MESSAGE_MAX_BYTES ||
+      !decodeRequest(mid, cursor.seek(start, start + payloadBytes), request)
+    ) {
+      outcome = -Errno.EIO;
+    } else {
+      outcome = handler(
+        connection,
+        request,
+        cursor.seek(start, start + from.payloadCapacity),
+        from,
+      );
+      if (outcome >= 0 && cursor.hasOverrun) outcome = -Errno.EIO;
+    }
   } catch (error) {
     counters[Count.internalErrors]!++;
     const trace = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -97,26 +113,6 @@ export function dispatch(
   if (outcome < 0) answerError(from, -outcome);
   else from.reply(mid, cursor.offset - start);
   return 0;
-}
-
-function run(
-  c: Connection,
-  from: Communicator,
-  mid: number,
-  payloadBytes: number,
-  cursor: Cursor,
-): number {
-  if (payloadBytes > LISAFS_MESSAGE_MAX_BYTES) return -Errno.EIO;
-  if (mid === Mid.Error) return -Errno.EINVAL;
-  const handler = HANDLERS[mid];
-  if (handler === undefined) return -Errno.EOPNOTSUPP;
-  const start = from.payloadStart;
-  cursor.seek(start, start + payloadBytes);
-  if (!decodeRequest(mid, cursor, request)) return -Errno.EIO;
-  cursor.seek(start, start + from.payloadCapacity);
-  const outcome = handler(c, request, cursor, from);
-  if (outcome >= 0 && cursor.hasOverrun) return -Errno.EIO;
-  return outcome;
 }
 
 /** Answers with Error and a positive errno. */

@@ -5,11 +5,11 @@ import { Errno } from "../base/errno.ts";
 import { CHANNEL_WINDOW_BYTES, LISAFS_MESSAGE_MAX_BYTES } from "../base/limits.ts";
 import { native } from "../sys/native.ts";
 import { addChannel, dropChannel, replyTo } from "../sys/wait.ts";
-import type { Communicator, RequestSink } from "./communicator.ts";
+import type { Communicator } from "./communicator.ts";
 
 /** Window header (connState, dataLen, reserved) and channel header (u16 MID, u8 FD count, u8 pad). */
 const WINDOW_HEADER_BYTES = 16;
-const CHANNEL_HEADER_BYTES = 4;
+export const CHANNEL_HEADER_BYTES = 4;
 const PAYLOAD_START = WINDOW_HEADER_BYTES + CHANNEL_HEADER_BYTES;
 const SOCK_SEQPACKET = 5;
 
@@ -18,46 +18,40 @@ export class Channel implements Communicator {
   readonly payloadStart = PAYLOAD_START;
   readonly payloadCapacity = LISAFS_MESSAGE_MAX_BYTES;
   readonly slot: number;
-  readonly sink: RequestSink;
   /** Datagram bytes of the reply to be given back by the loop's next wait; -1 when there is none. */
   replyBytes = -1;
   readonly #view: DataView;
   readonly #socketFd: number;
   #donatedCount = 0;
 
-  private constructor(bytes: Uint8Array, slot: number, socketFd: number, sink: RequestSink) {
+  private constructor(bytes: Uint8Array, slot: number, socketFd: number) {
     this.bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.slot = slot;
     this.#socketFd = socketFd;
-    this.sink = sink;
   }
 
   /** Maps the window at `offset` of a memfd and starts to watch it. Takes socketFd on success. */
-  static open(
-    memoryFd: number,
-    offset: number,
-    socketFd: number,
-    sink: RequestSink,
-  ): Channel | number {
+  static open(memoryFd: number, offset: number, socketFd: number): Channel | number {
     const window = native.map(memoryFd, offset, CHANNEL_WINDOW_BYTES, true);
     if (typeof window === "number") return window;
     const bytes = new Uint8Array(window);
     const slot = addChannel(bytes);
-    if (slot >= 0) return new Channel(bytes, slot, socketFd, sink);
+    if (slot >= 0) return new Channel(bytes, slot, socketFd);
     native.unmap(window);
     return slot;
   }
 
-  /** The loop saw a request of `datagramBytes` (-1: out of bounds). LISAFS: channel.go rcvMsg. */
-  receive(datagramBytes: number): void {
+  /**
+   * The loop saw a request of `datagramBytes` (-1: out of bounds): its MID; its payload is CHANNEL_HEADER_BYTES shorter. -EIO for
+   * one without a header, which is answered here. LISAFS: channel.go rcvMsg.
+   */
+  receive(datagramBytes: number): number {
     this.#donatedCount = 0;
-    if (datagramBytes < CHANNEL_HEADER_BYTES) {
-      this.replyError(Errno.EIO);
-      return;
-    }
-    const mid = this.#view.getUint16(WINDOW_HEADER_BYTES, true);
-    this.sink.handle(this, mid, datagramBytes - CHANNEL_HEADER_BYTES);
+    if (datagramBytes >= CHANNEL_HEADER_BYTES)
+      return this.#view.getUint16(WINDOW_HEADER_BYTES, true);
+    this.replyError(Errno.EIO);
+    return -Errno.EIO;
   }
 
   donate(hostFd: number, isOwned: boolean): number {
@@ -69,9 +63,7 @@ export class Channel implements Communicator {
   }
 
   reply(mid: number, payloadBytes: number): void {
-    this.#view.setUint16(WINDOW_HEADER_BYTES, mid, true);
-    this.#view.setUint8(WINDOW_HEADER_BYTES + 2, this.#donatedCount);
-    this.#view.setUint8(WINDOW_HEADER_BYTES + 3, 0);
+    this.#view.setUint32(WINDOW_HEADER_BYTES, mid | (this.#donatedCount << 16), true);
     this.replyBytes = CHANNEL_HEADER_BYTES + payloadBytes;
   }
 

@@ -21,13 +21,24 @@ import {
 /** Inode numbers of the snapshots of one view: number * 2^32 + row. */
 export const SNAPSHOT_INO_STEP = 2 ** 32;
 const BLOCK_SIZE = 4096;
+const TWO_32 = 2 ** 32;
 /** Fields of an inode's row in words. */
+const SIZE = Inode.size >> 2;
 const MODE = Inode.mode >> 2;
 const NLINK = Inode.nlink >> 2;
 const UID = Inode.uid >> 2;
 const GID = Inode.gid >> 2;
 const MTIME = Inode.mtimeSec >> 2;
 const MTIME_NS = Inode.mtimeNs >> 2;
+
+/** Size in bytes, by its halves, and blocks of 512 bytes. */
+function setSize(words: Uint32Array, low: number, high: number): void {
+  words[StatxWord.size] = low;
+  words[StatxWord.size + 1] = high;
+  const isSmall = high === 0 && low <= 0x7fff_fe00;
+  words[StatxWord.blocks] = isSmall ? (low + 511) >>> 9 : Math.ceil((high * TWO_32 + low) / 512);
+  words[StatxWord.blocks + 1] = isSmall ? 0 : Math.floor((high * TWO_32 + low) / (512 * TWO_32));
+}
 
 function setTime(words: Uint32Array, at: number, low: number, high: number, ns: number): void {
   words[at] = low;
@@ -91,7 +102,8 @@ export class SnapshotTree implements Tree {
 
   getattr(ino: Ino, out: Attr): number {
     const index = this.#index;
-    const row = this.#row(ino);
+    const local = ino - this.#inoBase;
+    const row = index.row(local);
     if (row < 0) return row;
     const from = index.words;
     const to = out.words;
@@ -105,11 +117,10 @@ export class SnapshotTree implements Tree {
     to[StatxWord.rdevMinor] = 0;
     to[StatxWord.devMajor] = 0;
     to[StatxWord.devMinor] = this.devMinor;
-    to[StatxWord.ino] = ino - this.#inoBase;
+    to[StatxWord.ino] = local | 0;
     to[StatxWord.ino + 1] = this.#number;
-    const size = (mode & S_IFMT) === S_IFDIR ? BLOCK_SIZE : index.sizeAt(row);
-    out.size = size;
-    out.blocks = Math.ceil(size / 512);
+    if ((mode & S_IFMT) === S_IFDIR) setSize(to, BLOCK_SIZE, 0);
+    else setSize(to, from[row + SIZE]!, from[row + SIZE + 1]!);
     const low = from[row + MTIME]!;
     const high = from[row + MTIME + 1]!;
     const ns = from[row + MTIME_NS]!;

@@ -9,6 +9,7 @@ import type { Attr, DirentSink, Ino, OpenResult, StatFs, Tree } from "./tree.ts"
 
 /** Synthetic directories live behind the last graft, on a device of their own. */
 const SYNTHETIC_NUMBER = GRAFTS_MAX + 1;
+const SYNTHETIC_INO_BASE = SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP;
 const SYNTHETIC_DEV_MINOR = SYNTHETIC_NUMBER + 1;
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
@@ -82,20 +83,20 @@ export class View implements Tree {
   }
 
   #addSynthetic(directory: Ino, name: Name): Ino {
-    const ino = (SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP + ++this.#syntheticCount) as Ino;
+    const ino = (SYNTHETIC_INO_BASE + ++this.#syntheticCount) as Ino;
     this.#put(directory, name, ino);
     return ino;
   }
 
   /** Whether an Ino is a synthetic directory of this view. */
   #isSynthetic(ino: Ino): boolean {
-    const row = ino - SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP;
-    return row >= 1 && row <= this.#syntheticCount;
+    return ino > SYNTHETIC_INO_BASE && ino <= SYNTHETIC_INO_BASE + this.#syntheticCount;
   }
 
   /** The snapshot that an Ino belongs to: the base for numbers of none, which knows no such row and says EBADF. */
   #snapshotOf(ino: Ino): SnapshotTree {
-    return this.#snapshots[Math.floor(ino / SNAPSHOT_INO_STEP)] ?? this.#base;
+    if (ino < SNAPSHOT_INO_STEP) return this.#base;
+    return this.#snapshots[(ino / SNAPSHOT_INO_STEP) | 0] ?? this.#base;
   }
 
   lookup(dir: Ino, name: Name): number {

@@ -80,7 +80,7 @@ export class Connection implements RequestSink {
     const serverFd = this.#pair[0]!;
     const clientFd = this.#pair[1]!;
     const offset = number * CHANNEL_WINDOW_BYTES;
-    const channel = Channel.open(this.#memoryFd, offset, serverFd, this);
+    const channel = Channel.open(this.#memoryFd, offset, serverFd);
     if (typeof channel === "number") {
       native.closeFd(serverFd);
       native.closeFd(clientFd);

@@ -65,10 +65,12 @@ export const walk: Handler = (connection, request, reply) => {
   if (directory < 0) return directory;
   const bad = checkNames(request.names, 0, request.nameCount);
   if (bad < 0) return bad;
-  const failed = tree.getattr(directory as Ino, attr);
-  if (failed < 0) return failed;
-  if ((attr.mode & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
-
+  if (request.nameCount === 0) {
+    // Any lookup says -ENOTDIR itself.
+    const failed = tree.getattr(directory as Ino, attr);
+    if (failed < 0) return failed;
+    if ((attr.mode & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
+  }
   const start = reply.offset;
   reply.skip(3);
   let status: number = WalkStatus.success;

@@ -44,7 +44,18 @@ export class Request {
 
 /** Decodes the payload of a message that is not in `Mid` as nothing: the caller refuses it. False when too short. */
 export function decodeRequest(mid: number, from: Cursor, out: Request): boolean {
+  // The commonest first: a switch asks one case after the other.
   switch (mid) {
+    case Mid.Walk:
+    case Mid.WalkStat:
+      out.fd = from.u64();
+      decodeNames(from, out);
+      break;
+    case Mid.OpenAt:
+      out.fd = from.u64();
+      out.flags = from.u32();
+      from.skip(4);
+      break;
     case Mid.Mount:
     case Mid.Channel:
       break;
@@ -57,16 +68,6 @@ export function decodeRequest(mid: number, from: Cursor, out: Request): boolean 
       break;
     case Mid.SetStat:
       decodeSetStat(from, out);
-      break;
-    case Mid.Walk:
-    case Mid.WalkStat:
-      out.fd = from.u64();
-      decodeNames(from, out);
-      break;
-    case Mid.OpenAt:
-      out.fd = from.u64();
-      out.flags = from.u32();
-      from.skip(4);
       break;
     case Mid.Close:
     case Mid.FSync:
