@@ -1,11 +1,12 @@
 // burrow bundle: an OCI bundle for burrow-runsc, docker or containerd, whose mounts stay until they are removed. Control plane.
 
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { isMountId } from "../gofer/mount.ts";
+import { makeFolder } from "../store/folder.ts";
 import { type Context, contextOf } from "./context.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { print } from "./output.ts";
@@ -65,7 +66,7 @@ async function bundle(
   const path = join(resolve(dir), "config.json");
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
-  mkdirSync(resolve(dir), { recursive: true });
+  makeFolder(resolve(dir), 0o777);
   const prepared = await prepare(context, id, options);
   try {
     // Behind the folder, a "--" is passed on as a word.

@@ -1,6 +1,6 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
@@ -13,7 +13,7 @@ import { onInterrupt } from "./interrupt.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { showBytes, table } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
-import { newRunId, removeMounts } from "./query.ts";
+import { closeRun, openRun, sweepRuns } from "./runs.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
@@ -54,25 +54,26 @@ export function addRun(program: Command): void {
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
-      process.exitCode = await run(contextOf(options), command, options);
+      process.exitCode = await runCommand(contextOf(options), command, options);
     });
 }
 
-async function run(context: Context, command: string[], options: RunOptions): Promise<number> {
+async function runCommand(
+  context: Context,
+  command: string[],
+  options: RunOptions,
+): Promise<number> {
   const startedMs = performance.now();
-  const id = newRunId();
-  const bundle = join(context.state, "runs", id);
-  const clean = () => {
-    rmSync(bundle, { recursive: true, force: true });
-    removeMounts(context, id);
-  };
-  const stopWatching = onInterrupt(clean);
+  await sweepRuns(context);
+  const run = openRun(context);
+  const { id, folder: bundle } = run;
+  const clean = () => closeRun(context, run);
+  let stopWatching = onInterrupt(clean);
   const { statsFile } = options;
   try {
     // Rather now than after the command has run.
     if (statsFile !== undefined) appendFileSync(statsFile, "");
     const prepared = await prepare(context, id, options);
-    mkdirSync(bundle, { recursive: true, mode: 0o700 });
     const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
     const spec = ociSpec(prepared.spec(command, isTerminal));
     writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
@@ -85,6 +86,7 @@ async function run(context: Context, command: string[], options: RunOptions): Pr
     const running = runSandbox(context, sandbox).finally(stopKeeping);
     stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
     const result = await running;
+    stopWatching = onInterrupt(clean); // it listens no more, and asking for figures may take a while
     if (result.counters[Count.connections] === 0) sayWhy(result);
     if (!isMeasured) return result.exitCode;
     const after = await fetchedSoFar(context.cache);

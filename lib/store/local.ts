@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import nodeFs from "node:fs";
 import { BurrowError } from "../base/error.ts";
+import { makeFolderBy } from "./folder.ts";
 import { errnoOf } from "./node-error.ts";
 import {
   backendError,
@@ -31,7 +32,7 @@ export interface FileLike {
 /** What local.ts needs of an fs: the promise half of node:fs, or of memfs. */
 export interface FsLike {
   open(path: string, flags: string, mode?: number): Promise<FileLike>;
-  mkdir(path: string, options: { recursive: true }): Promise<unknown>;
+  mkdir(path: string): Promise<unknown>;
   rename(source: string, target: string): Promise<void>;
   unlink(path: string): Promise<void>;
   readdir(path: string): Promise<unknown[]>;
@@ -158,7 +159,7 @@ class LocalBackend implements WritableBackend {
 
   async #makeFolder(folder: string): Promise<void> {
     if (this.#madeFolders.has(folder)) return;
-    await this.#fs.mkdir(this.#full(folder), { recursive: true });
+    await makeFolderBy(this.#fs, this.#full(folder));
     const above = folder.lastIndexOf("/");
     await this.#syncFolder(above < 0 ? "" : folder.slice(0, above));
     this.#madeFolders.add(folder);

@@ -2,30 +2,14 @@
 // busybox; skipped with the reason otherwise. Plane: control.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { type Test, test } from "tap";
+import { test } from "tap";
 import { exitOf, findRevisions, LAUNCHER, sleep, until } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
-import { Node } from "./cli.ts";
+import { busybox } from "./cli.ts";
 
 const { found, reasons } = findRevisions();
 for (const reason of reasons) console.error(`skipped: ${reason}`);
 const skip = found.length === 0 ? reasons.join("; ") : false;
-
-/** A node with a base of busybox in its store: its digest. */
-async function busybox(t: Test, runsc = found[0]!.path): Promise<{ node: Node; base: string }> {
-  const node = new Node();
-  t.teardown(() => node.close());
-  node.env["BURROW_RUNSC"] = runsc;
-  node.file("base/bin/busybox", fs.readFileSync("/bin/busybox"), 0o755);
-  for (const name of ["sh", "cat", "dd", "id", "ls", "pwd", "sleep", "touch"]) {
-    fs.symlinkSync("busybox", node.path(`base/bin/${name}`));
-  }
-  node.file("base/etc/greeting", "hello\n");
-  for (const name of ["dev", "proc", "sys", "tmp"]) fs.mkdirSync(node.path(`base/${name}`));
-  const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
-  t.equal(code, 0, stderr);
-  return { node, base: stdout.trim() };
-}
 
 for (const revision of found) {
   test(`${revision.name}: exit codes, streams and options of a command`, {
