@@ -8,8 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
 import { errnoOf } from "../store/node-error.ts";
-import { socketPath } from "./layout.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
+import { openSocketName, type SocketName } from "./socket-name.ts";
 
 export interface EnsureOptions {
   readonly cache: string;
@@ -124,16 +124,23 @@ function tailOf(fd: number): string {
 
 /** A connected socket; undefined when nobody listens. */
 function connect(cache: string): Promise<net.Socket | undefined> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect(socketPath(cache));
+  let address: SocketName;
+  const isNotThere = (error: unknown) => NOT_THERE.has(errnoOf(error).code);
+  try {
+    address = openSocketName(cache);
+  } catch (error) {
+    if (isNotThere(error)) return Promise.resolve(undefined);
+    return Promise.reject(daemonError("can't be connected to", cache, error));
+  }
+  return new Promise<net.Socket | undefined>((resolve, reject) => {
+    const socket = net.connect(address.name);
     socket.once("connect", () => resolve(socket));
     socket.on("error", (error) => {
-      const { code } = errnoOf(error);
       // ECONNRESET: it listened, and ended meanwhile.
-      if (NOT_THERE.has(code ?? "")) resolve(undefined);
+      if (isNotThere(error)) resolve(undefined);
       else reject(daemonError("can't be connected to", cache, error));
     });
-  });
+  }).finally(() => address.close());
 }
 
 function receiveFrame(socket: net.Socket, cache: string): Promise<Buffer> {
