@@ -65,7 +65,14 @@ export async function daemonStatus(cache: string): Promise<DaemonStatus | undefi
 export async function stopDaemon(cache: string, waitMs: number = START_MS): Promise<boolean> {
   const status = await daemonStatus(cache);
   if (status === undefined) return false;
-  process.kill(status.pid, "SIGTERM");
+  try {
+    process.kill(status.pid, "SIGTERM");
+  } catch (error) {
+    const { code } = errnoOf(error);
+    if (code === "EPERM")
+      throw daemonError(`is another user's (pid ${status.pid}): end it as that user`, cache, error);
+    if (code !== "ESRCH") throw error; // it has just ended
+  }
   for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
     if (!(await isDaemonUp(cache))) return true;
   }

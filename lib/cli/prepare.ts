@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { type Digest, parseDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
@@ -127,6 +128,8 @@ function stagesOf(texts: readonly string[]): Map<string, string> {
     const [name, source] = pair(text, "--stage");
     const refuse = (why: string) => new BurrowError("BURROW_USAGE", `--stage: ${why}`);
     if (/[/\0]/.test(name) || name === "." || name === "..") throw refuse(`"${name}" is no name`);
+    if (Buffer.byteLength(name) > NAME_MAX_BYTES)
+      throw refuse(`"${name}" is longer than ${NAME_MAX_BYTES} bytes`);
     if (stages.has(name)) throw refuse(`there are two of the name ${name}`);
     if (source === "") throw refuse(`"${text}" names no source`);
     const origin = asOrigin(source);

@@ -2,13 +2,14 @@
 // and an upper in the state directory. Shared by run and bundle. Control plane.
 
 import { randomBytes } from "node:crypto";
-import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { MOUNT_FORMAT, mountDirectory } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
 import type { Context } from "./context.ts";
+import { writeText } from "./output.ts";
 
 /** A snapshot and where it is fetched from. */
 export interface Source {
@@ -73,9 +74,7 @@ function writeMount(state: string, id: string, description: unknown): string {
   const folder = mountDirectory(state, id);
   const aside = asideOf(state, id);
   makeFolder(aside, 0o755);
-  writeFileSync(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`, {
-    mode: 0o644,
-  });
+  writeText(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`);
   renameSync(aside, folder);
   return folder;
 }

@@ -1,17 +1,24 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
-import { daemonStatus, ensureDaemon } from "../cache/client.ts";
+import { ensureDaemon } from "../cache/client.ts";
 import { cachePath } from "../cache/layout.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
 import { type Context, contextOf } from "./context.ts";
+import {
+  explainFailures,
+  type Fetched,
+  failedReads,
+  fetchedBetween,
+  fetchedSoFar,
+} from "./fetched.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { ociSpec } from "./oci-spec.ts";
-import { showBytes, table } from "./output.ts";
+import { showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
 import { closeRun, openRun, sweepRuns } from "./runs.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
@@ -76,10 +83,10 @@ async function runCommand(
     const prepared = await prepare(context, id, options);
     const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
     const spec = ociSpec(prepared.spec(command, isTerminal));
-    writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+    writeText(join(bundle, "config.json"), JSON.stringify(spec), 0o600);
     const preparedMs = performance.now();
     const isMeasured = options.stats === true || statsFile !== undefined;
-    const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
+    const before = await fetchedSoFar(context.cache);
     const flags = runscFlags(options);
     const stopKeeping = keepDaemon(context);
     const sandbox = { id, bundle, runscFlags: flags, isTerminal };
@@ -88,13 +95,16 @@ async function runCommand(
     const result = await running;
     stopWatching = onInterrupt(clean); // it listens no more, and asking for figures may take a while
     if (result.counters[Count.connections] === 0) sayWhy(result);
+    const failed = failedReads(result.counters);
+    if (!isMeasured && failed === 0) return result.exitCode;
+    const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
+    if (failed > 0) process.stderr.write(`${explainFailures(failed, fetched, context)}\n`);
     if (!isMeasured) return result.exitCode;
-    const after = await fetchedSoFar(context.cache);
     const stats = {
-      ...statsOf(context, prepared, result, before, after),
+      ...statsOf(context, prepared, result, fetched),
       prepareSeconds: (preparedMs - startedMs) / 1000,
     };
-    if (statsFile !== undefined) writeFileSync(statsFile, `${JSON.stringify(stats)}\n`);
+    if (statsFile !== undefined) writeText(statsFile, `${JSON.stringify(stats)}\n`);
     if (options.stats) {
       process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
     }
@@ -137,38 +147,17 @@ function sayWhy(result: SandboxResult): void {
   if (result.goferLog !== "") process.stderr.write(result.goferLog);
 }
 
-interface Fetched {
-  readonly requests: number;
-  readonly bytes: number;
-}
-
-const NOTHING: Fetched = { requests: 0, bytes: 0 };
-
-/** What the daemon has fetched since it started. A daemon that doesn't say is no reason to fail a run. */
-async function fetchedSoFar(cache: string): Promise<Fetched> {
-  const status = await daemonStatus(cache).catch(() => undefined);
-  const meters = Object.values((status?.["origins"] ?? {}) as Record<string, Fetched>);
-  return {
-    requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
-    bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),
-  };
-}
-
 function statsOf(
   context: Context,
   prepared: Prepared,
   result: SandboxResult,
-  before: Fetched,
-  after: Fetched,
+  { requests, bytes }: Fetched,
 ) {
   return {
     seconds: result.seconds,
     exitCode: result.exitCode,
     counters: showCounters(result.counters),
-    fetched: {
-      requests: Math.max(0, after.requests - before.requests), // less: another daemon
-      bytes: Math.max(0, after.bytes - before.bytes),
-    },
+    fetched: { requests, bytes },
     viewBytes: prepared.snapshots.reduce((sum, digest) => sum + contentBytes(context, digest), 0),
   };
 }

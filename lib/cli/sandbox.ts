@@ -1,23 +1,14 @@
 // Sandbox: one run of a bundle under burrow-runsc: started, waited for, signals passed on, all of it removed. Control plane.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, fstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { BurrowError } from "../base/error.ts";
 import { COUNTER_BYTES, COUNTER_COUNT } from "../serve/counters.ts";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import type { Context } from "./context.ts";
+import { writeText } from "./output.ts";
 
 export interface SandboxOptions {
   readonly id: string;
@@ -164,10 +155,9 @@ export async function runSandbox(
 ): Promise<SandboxResult> {
   const countersPath = join(options.bundle, "counters");
   const logPath = join(options.bundle, "gofer.log");
-  const file = openSync(countersPath, "w", 0o600);
-  ftruncateSync(file, COUNTER_BYTES);
-  closeSync(file);
-  writeFileSync(logPath, "", { mode: 0o600 });
+  // Written out: on a full disk a hole in what the gofer maps would be its SIGBUS.
+  writeText(countersPath, "\0".repeat(COUNTER_BYTES), 0o600);
+  writeText(logPath, "", 0o600);
   const runsc = new Runsc(context, {
     ...process.env,
     BURROW_STATE: context.state,

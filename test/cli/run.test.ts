@@ -2,7 +2,8 @@
 // busybox; skipped with the reason otherwise. Plane: control.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { test } from "tap";
+import { type Test, test } from "tap";
+import { stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions, LAUNCHER, sleep, until } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { busybox } from "./cli.ts";
@@ -127,7 +128,44 @@ test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) 
   const { code, stderr } = await node.run([...run, "cat /etc/greeting"]);
   t.equal(code, 1);
   t.match(stderr, /Input\/output error|I\/O error/);
+  t.match(stderr, /^burrow: \d+ reads? .* can't be reached or lacks them \(BURROW_ORIGIN\)$/m);
   t.ok(performance.now() - startedMs < 20_000);
+  t.same(node.leftovers(), []);
+});
+
+/** A tmpfs of a size at a folder. */
+function smallDisk(t: Test, folder: string, size: string): void {
+  fs.mkdirSync(folder, { recursive: true });
+  const args = ["-t", "tmpfs", "-o", `size=${size}`, "burrow-test", folder];
+  t.equal(spawnSync("mount", args).status, 0);
+  t.teardown(async () => {
+    await stopDaemon(folder);
+    spawnSync("umount", [folder]);
+  });
+}
+
+test("a full disk is named with the file, and nothing stays", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  smallDisk(t, node.state, "64k");
+  fs.writeFileSync(`${node.state}/filler`, Buffer.alloc(64 * 1024));
+  const run = ["run", "--base", base, "--platform", "ptrace"];
+  const full = await node.run([...run, "--", "/bin/pwd"]);
+  t.equal(full.code, 1);
+  t.match(full.stderr, /^burrow: [^\n]*state\/mounts\/[^\n]*\(BURROW_NO_SPACE\)\n$/);
+  t.same(node.leftovers(), []);
+  fs.rmSync(`${node.state}/filler`);
+  t.match(await node.run([...run, "--", "/bin/pwd"]), { code: 0, stdout: "/\n" });
+  const words = ["--stats-file", "/dev/full", "--", "/bin/pwd"];
+  const stats = await node.run([...run, ...words]);
+  t.match(stats, { code: 1, stderr: /\/dev\/full[^\n]*\(BURROW_NO_SPACE\)\n$/ });
+});
+
+test("a full cache is named when reads fail for it", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  smallDisk(t, node.cache, "512k"); // busybox alone is larger
+  const { code, stderr } = await node.run(["run", "--base", base, "--", "/bin/sh", "-c", ":"]);
+  t.not(code, 0);
+  t.match(stderr, /^burrow: \d+ reads? .* is full: free some space \(BURROW_NO_SPACE\)$/m);
   t.same(node.leftovers(), []);
 });
 
