@@ -65,8 +65,9 @@ export function addQueryOptions(command: Command): Command {
 
 export interface Prepared {
   readonly mounts: QueryMounts;
-  /** Snapshots of the view, the base first. */
+  /** Snapshots of the view, the base first, and the paths that they are seen at. */
   readonly snapshots: readonly Digest[];
+  readonly places: readonly string[];
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
 
@@ -172,6 +173,7 @@ export async function prepare(
   return {
     mounts,
     snapshots: [base.snapshot, ...grafts.map((graft) => graft.snapshot)],
+    places: ["/", ...grafts.map((graft) => graft.at)],
     spec: (command, isTerminal) => ({
       ...settings,
       ...memory,

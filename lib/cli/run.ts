@@ -8,6 +8,7 @@ import { ensureDaemon } from "../cache/client.ts";
 import { cachePath } from "../cache/layout.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
+import { commandFault } from "./command-fault.ts";
 import { type Context, contextOf } from "./context.ts";
 import {
   explainFailures,
@@ -17,7 +18,7 @@ import {
   fetchedSoFar,
 } from "./fetched.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ociSpec } from "./oci-spec.ts";
+import { ociSpec, type QuerySpec } from "./oci-spec.ts";
 import { showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
 import { closeRun, openRun, sweepRuns } from "./runs.ts";
@@ -30,6 +31,9 @@ interface RunOptions extends QueryOptions {
   stats?: boolean;
   statsFile?: string;
 }
+
+/** runsc's own: it failed before the command ran. A command may exit with it, too. */
+const RUNTIME_FAILED = 128;
 
 const EXAMPLES = `
 The command's exit code is passed on. It runs without capabilities, with a read-only root and /tmp of its own.
@@ -82,8 +86,8 @@ async function runCommand(
     if (statsFile !== undefined) appendFileSync(statsFile, "");
     const prepared = await prepare(context, id, options);
     const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-    const spec = ociSpec(prepared.spec(command, isTerminal));
-    writeText(join(bundle, "config.json"), JSON.stringify(spec), 0o600);
+    const query = prepared.spec(command, isTerminal);
+    writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
     const preparedMs = performance.now();
     const isMeasured = options.stats === true || statsFile !== undefined;
     const before = await fetchedSoFar(context.cache);
@@ -92,9 +96,10 @@ async function runCommand(
     const sandbox = { id, bundle, runscFlags: flags, isTerminal };
     const running = runSandbox(context, sandbox).finally(stopKeeping);
     stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
-    const result = await running;
+    const ended = await running;
     stopWatching = onInterrupt(clean); // it listens no more, and asking for figures may take a while
-    if (result.counters[Count.connections] === 0) sayWhy(result);
+    if (ended.counters[Count.connections] === 0) sayWhy(ended);
+    const result = { ...ended, exitCode: exitCodeOf(context, prepared, query, ended) };
     const failed = failedReads(result.counters);
     if (!isMeasured && failed === 0) return result.exitCode;
     const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
@@ -142,6 +147,26 @@ function runscFlags(options: RunOptions): string[] {
   return flags;
 }
 
+/** The command's exit code, but 127 or 126 for one that runsc could not start: to runsc itself all of that is 128. */
+function exitCodeOf(
+  context: Context,
+  { snapshots, places }: Prepared,
+  { command, cwd, env, uid, gid, binds }: QuerySpec,
+  { exitCode, counters }: SandboxResult,
+): number {
+  if (exitCode !== RUNTIME_FAILED || counters[Count.connections] === 0) return exitCode;
+  let indexes: Index[];
+  try {
+    indexes = snapshots.map((digest) => openIndex(context, digest));
+  } catch {
+    return exitCode; // gone from the cache meanwhile
+  }
+  const grafts = indexes.map((index, i) => ({ at: places[i]!, index }));
+  const unknown = ["/proc", "/dev", "/sys", "/tmp", ...Object.keys(binds)];
+  const started = { command: command[0]!, cwd, path: env["PATH"] ?? "", uid, gid };
+  return commandFault({ grafts, unknown }, started) ?? exitCode;
+}
+
 /** A sandbox that never connected: the gofer's own log has the reason. */
 function sayWhy(result: SandboxResult): void {
   if (result.goferLog !== "") process.stderr.write(result.goferLog);
@@ -162,8 +187,12 @@ function statsOf(
   };
 }
 
+function openIndex(context: Context, digest: Digest): Index {
+  return new Index(readFileSync(cachePath(context.cache, "indexes", digest)));
+}
+
 function contentBytes(context: Context, digest: Digest): number {
-  const index = new Index(readFileSync(cachePath(context.cache, "indexes", digest)));
+  const index = openIndex(context, digest);
   let bytes = 0;
   for (let row = 0; row < index.blobCount; row++) bytes += index.blobSize(row);
   return bytes;

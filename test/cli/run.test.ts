@@ -116,6 +116,30 @@ for (const revision of found) {
   });
 }
 
+test("a command that isn't there is 127, one that can't be run is 126", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  node.file("tools/bin/tool", "#!/bin/sh\nexit 3\n", 0o755);
+  const run = ["run", "--base", base, "--platform", "ptrace", "--stage", "tools=tools"];
+  const inTools = ["-e", "PATH=/nosuch:/stage/tools/bin"];
+  const cases: [string[], number][] = [
+    [["--", "nosuch"], 127],
+    [["--", "/bin/nosuch"], 127],
+    [["--", "/stage/tools/nosuch"], 127],
+    [["--cwd", "/bin", "--", "./nosuch"], 127],
+    [["--", "/etc/greeting/x"], 127],
+    [["--", "/etc/greeting"], 126],
+    [["--", "/etc"], 126],
+    [["--", "/stage"], 126],
+    [[...inTools, "--", "tool"], 3],
+    [[...inTools, "--", "sh"], 127],
+    [["--", "/bin/sh", "-c", "exit 128"], 128],
+    [["--", "/tmp/nosuch"], 128], // only the sandbox knows its /tmp
+  ];
+  for (const [words, code] of cases)
+    t.equal((await node.run([...run, ...words])).code, code, words.join(" "));
+  t.same(node.leftovers(), []);
+});
+
 test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) => {
   const { node, base } = await busybox(t);
   const server = await OriginServer.start(node.store);
