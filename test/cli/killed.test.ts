@@ -3,9 +3,11 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
+import path from "node:path";
 import { type Test, test } from "tap";
 import { hasEnded, ownOwner } from "../../lib/cli/owner.ts";
 import { exitOf, findRevisions, until } from "../conformance/runsc.ts";
+import { OriginServer } from "../suite/origin-server.ts";
 import { busybox, MAIN, type Node, newNode } from "./cli.ts";
 
 const { found, reasons } = findRevisions();
@@ -139,4 +141,31 @@ test("a folder that the kernel won't make is an error, not a hang", async (t) =>
     t.equal(code, 1, option);
     t.match(stderr, /^burrow: [^\n]*ENOENT[^\n]*\/proc\/nosuch[^\n]* \(BURROW_IO\)\n$/);
   }
+});
+
+test("downloads of a killed env create are removed by the next, not those of a live one", async (t) => {
+  const node = newNode(t);
+  const server = await OriginServer.start(node.dir);
+  t.teardown(() => server.close());
+  server.fault = (file) => (file.includes("gone") ? "404" : "stall-headers");
+  const scratch = () => fs.readdirSync(node.env["TMPDIR"]!).sort();
+  fs.mkdirSync(path.join(node.env["TMPDIR"]!, "burrow-packages-mine"));
+  const children = ["live", "dead"].map((name) =>
+    node.start(["env", "create", `${server.url}/${name}-1-0.conda`]),
+  );
+  t.ok(await until(() => server.requests.length === 2), "both are downloading");
+  t.equal(scratch().length, 3);
+  const [live, dead] = children;
+  dead!.kill("SIGKILL");
+  await exitOf(dead!);
+  t.equal((await node.run(["env", "create", `${server.url}/gone-1-0.conda`])).code, 1);
+  t.same(scratch().length, 2);
+  t.ok(
+    scratch().some((name) => name.includes(`-${live!.pid}-`)),
+    "the live one's stays",
+  );
+  t.ok(scratch().includes("burrow-packages-mine"));
+  live!.kill("SIGTERM");
+  t.equal(await exitOf(live!), 143);
+  t.same(scratch(), ["burrow-packages-mine"]);
 });
