@@ -8,8 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
 import { errnoOf } from "../store/node-error.ts";
-import { socketPath } from "./layout.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
+import { openSocketName, type SocketName } from "./socket-name.ts";
 
 export interface EnsureOptions {
   readonly cache: string;
@@ -65,7 +65,14 @@ export async function daemonStatus(cache: string): Promise<DaemonStatus | undefi
 export async function stopDaemon(cache: string, waitMs: number = START_MS): Promise<boolean> {
   const status = await daemonStatus(cache);
   if (status === undefined) return false;
-  process.kill(status.pid, "SIGTERM");
+  try {
+    process.kill(status.pid, "SIGTERM");
+  } catch (error) {
+    const { code } = errnoOf(error);
+    if (code === "EPERM")
+      throw daemonError(`is another user's (pid ${status.pid}): end it as that user`, cache, error);
+    if (code !== "ESRCH") throw error; // it has just ended
+  }
   for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
     if (!(await isDaemonUp(cache))) return true;
   }
@@ -124,16 +131,23 @@ function tailOf(fd: number): string {
 
 /** A connected socket; undefined when nobody listens. */
 function connect(cache: string): Promise<net.Socket | undefined> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect(socketPath(cache));
+  let address: SocketName;
+  const isNotThere = (error: unknown) => NOT_THERE.has(errnoOf(error).code);
+  try {
+    address = openSocketName(cache);
+  } catch (error) {
+    if (isNotThere(error)) return Promise.resolve(undefined);
+    return Promise.reject(daemonError("can't be connected to", cache, error));
+  }
+  return new Promise<net.Socket | undefined>((resolve, reject) => {
+    const socket = net.connect(address.name);
     socket.once("connect", () => resolve(socket));
     socket.on("error", (error) => {
-      const { code } = errnoOf(error);
       // ECONNRESET: it listened, and ended meanwhile.
-      if (NOT_THERE.has(code ?? "")) resolve(undefined);
+      if (isNotThere(error)) resolve(undefined);
       else reject(daemonError("can't be connected to", cache, error));
     });
-  });
+  }).finally(() => address.close());
 }
 
 function receiveFrame(socket: net.Socket, cache: string): Promise<Buffer> {

@@ -7,6 +7,7 @@ import fs from "node:fs";
 import { promisify } from "node:util";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { makeFolder } from "../store/folder.ts";
 import { errnoOf } from "../store/node-error.ts";
 import {
   BOOT_FILE,
@@ -184,7 +185,7 @@ export class CacheDirectory {
   }
 
   #create(): void {
-    for (const folder of ["", ...CACHE_FOLDERS]) makeFolder(`${this.root}/${folder}`);
+    for (const folder of ["", ...CACHE_FOLDERS]) makeOpenFolder(`${this.root}/${folder}`);
     const marker = `${this.root}/${CACHE_MARKER}`;
     if (fs.existsSync(marker)) return;
     const aside = `${this.root}/tmp/marker.${randomBytes(8).toString("hex")}`;
@@ -224,7 +225,7 @@ export class CacheDirectory {
         fs.renameSync(aside, path);
       } catch (error) {
         if (errnoOf(error).code !== "ENOENT") throw error;
-        makeFolder(shard);
+        makeOpenFolder(shard);
         fs.renameSync(aside, path);
       }
     }
@@ -282,10 +283,8 @@ export function writeFully(fd: number, bytes: Uint8Array, position?: number): vo
 }
 
 /** The mode is set apart from mkdir, whose mode the umask cuts. */
-function makeFolder(path: string): void {
-  if (fs.mkdirSync(path, { recursive: true, mode: FOLDER_MODE }) !== undefined) {
-    fs.chmodSync(path, FOLDER_MODE);
-  }
+function makeOpenFolder(path: string): void {
+  if (makeFolder(path, FOLDER_MODE)) fs.chmodSync(path, FOLDER_MODE);
 }
 
 /** Whether a file of tmp/ may belong to a live process: the CLI writes indexes while daemons come and go. */

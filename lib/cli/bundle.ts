@@ -1,14 +1,15 @@
 // burrow bundle: an OCI bundle for burrow-runsc, docker or containerd, whose mounts stay until they are removed. Control plane.
 
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { isMountId } from "../gofer/mount.ts";
+import { makeFolder } from "../store/folder.ts";
 import { type Context, contextOf } from "./context.ts";
 import { ociSpec } from "./oci-spec.ts";
-import { print } from "./output.ts";
+import { print, writeText } from "./output.ts";
 import { addQueryOptions, prepare, type QueryOptions } from "./prepare.ts";
 import { newRunId, removeMounts } from "./query.ts";
 
@@ -65,13 +66,13 @@ async function bundle(
   const path = join(resolve(dir), "config.json");
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
-  mkdirSync(resolve(dir), { recursive: true });
+  makeFolder(resolve(dir), 0o777);
   const prepared = await prepare(context, id, options);
   try {
     // Behind the folder, a "--" is passed on as a word.
     const words = command[0] === "--" ? command.slice(1) : command;
     const spec = ociSpec(prepared.spec(words, options.tty === true));
-    writeFileSync(path, `${JSON.stringify(spec, null, 2)}\n`);
+    writeText(path, `${JSON.stringify(spec, null, 2)}\n`);
   } catch (error) {
     removeMounts(context, id);
     throw error;

@@ -1,9 +1,9 @@
 // Context: where this node keeps things, from options and environment, shared by all commands. Control plane.
 
-import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { DEFAULT_CACHE, DEFAULT_STATE } from "../gofer/mount.ts";
+import { makeFolder } from "../store/folder.ts";
 
 export interface Context {
   /** Mounts and runs of this node. $BURROW_STATE. */
@@ -55,5 +55,5 @@ export function asOrigin(text: string): string {
 }
 
 export function makeFolders(...folders: readonly string[]): void {
-  for (const folder of folders) mkdirSync(folder, { recursive: true, mode: 0o755 });
+  for (const folder of folders) makeFolder(folder, 0o755);
 }

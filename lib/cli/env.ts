@@ -1,6 +1,6 @@
 // burrow env create | show: conda environments as snapshots of a store, made of packages given explicitly. Control plane.
 
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
@@ -34,6 +34,7 @@ import {
 import { onInterrupt } from "./interrupt.ts";
 import { digestArgument, readIndex } from "./layer.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
+import { hasEnded, ownOwner } from "./owner.ts";
 
 const DEFAULT_PREFIX = "/opt/env";
 interface CreateOptions {
@@ -161,6 +162,20 @@ function distName({ name, version, build }: PackageFacts): string {
   return `${name}-${version}-${build}`;
 }
 
+/** Folders of downloads: SCRATCH, OWNER, "@" and something of mkdtemp's. */
+const SCRATCH = "burrow-packages-";
+
+/** Removes the downloads of commands that were killed. Only what is ours: others may write beside it. */
+function sweepScratch(): void {
+  for (const name of readdirSync(tmpdir())) {
+    if (!name.startsWith(SCRATCH) || !hasEnded(name.slice(SCRATCH.length).split("@")[0]!)) continue;
+    const path = join(tmpdir(), name);
+    const facts = lstatSync(path, { throwIfNoEntry: false });
+    if (!facts?.isDirectory() || facts.uid !== process.geteuid?.()) continue;
+    rmSync(path, { recursive: true, force: true });
+  }
+}
+
 /** A layer of the store for each package; downloads are gone when their package is done, or on Ctrl-C. */
 async function importPackages(
   store: WritableBackend,
@@ -170,7 +185,8 @@ async function importPackages(
   pythonVersion: string | undefined,
   progress: Progress,
 ): Promise<ImportedEnvironment<Digest>> {
-  const scratch = mkdtempSync(join(tmpdir(), "burrow-packages-"));
+  sweepScratch();
+  const scratch = mkdtempSync(join(tmpdir(), `${SCRATCH}${ownOwner()}@`));
   const clean = () => rmSync(scratch, { recursive: true, force: true });
   const stopWatching = onInterrupt(clean);
   const labelOf = (item: ExplicitPackage) =>

@@ -1,6 +1,8 @@
 // Output: what commands print: results on stdout, everything else on stderr, progress only to a terminal. Control plane.
 
+import { writeFileSync } from "node:fs";
 import { BurrowError, explain } from "../base/error.ts";
+import { ioError } from "../cache/directory.ts";
 
 /** Exit codes of burrow itself; `run` passes its command's code through. */
 export const ExitCode = { ok: 0, failed: 1, usage: 2, brokenPipe: 141 } as const;
@@ -8,6 +10,15 @@ export const ExitCode = { ok: 0, failed: 1, usage: 2, brokenPipe: 141 } as const
 /** Prints a result: JSON on one line, or the text for people. */
 export function print(isJson: boolean, value: unknown, text: string): void {
   process.stdout.write(isJson ? `${JSON.stringify(value)}\n` : `${text}\n`);
+}
+
+/** Writes a file of ours. BURROW_NO_SPACE and BURROW_IO, with its path: Node names none when a write fails. */
+export function writeText(path: string, text: string, mode = 0o644): void {
+  try {
+    writeFileSync(path, text, { mode });
+  } catch (error) {
+    throw ioError("can't write a file", path, error);
+  }
 }
 
 /** A line of progress on stderr; replaced in place on a terminal, silent with `isQuiet`. */

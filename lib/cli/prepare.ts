@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { type Digest, parseDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
@@ -64,8 +65,9 @@ export function addQueryOptions(command: Command): Command {
 
 export interface Prepared {
   readonly mounts: QueryMounts;
-  /** Snapshots of the view, the base first. */
+  /** Snapshots of the view, the base first, and the paths that they are seen at. */
   readonly snapshots: readonly Digest[];
+  readonly places: readonly string[];
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
 
@@ -127,6 +129,8 @@ function stagesOf(texts: readonly string[]): Map<string, string> {
     const [name, source] = pair(text, "--stage");
     const refuse = (why: string) => new BurrowError("BURROW_USAGE", `--stage: ${why}`);
     if (/[/\0]/.test(name) || name === "." || name === "..") throw refuse(`"${name}" is no name`);
+    if (Buffer.byteLength(name) > NAME_MAX_BYTES)
+      throw refuse(`"${name}" is longer than ${NAME_MAX_BYTES} bytes`);
     if (stages.has(name)) throw refuse(`there are two of the name ${name}`);
     if (source === "") throw refuse(`"${text}" names no source`);
     const origin = asOrigin(source);
@@ -169,6 +173,7 @@ export async function prepare(
   return {
     mounts,
     snapshots: [base.snapshot, ...grafts.map((graft) => graft.snapshot)],
+    places: ["/", ...grafts.map((graft) => graft.at)],
     spec: (command, isTerminal) => ({
       ...settings,
       ...memory,

@@ -2,12 +2,14 @@
 // and an upper in the state directory. Shared by run and bundle. Control plane.
 
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { MOUNT_FORMAT, mountDirectory } from "../gofer/mount.ts";
+import { makeFolder } from "../store/folder.ts";
 import type { Context } from "./context.ts";
+import { writeText } from "./output.ts";
 
 /** A snapshot and where it is fetched from. */
 export interface Source {
@@ -70,20 +72,25 @@ export function writeMounts(
 
 function writeMount(state: string, id: string, description: unknown): string {
   const folder = mountDirectory(state, id);
-  const aside = join(state, "mounts", `.${id}.new`);
-  mkdirSync(aside, { recursive: true, mode: 0o755 });
-  writeFileSync(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`, {
-    mode: 0o644,
-  });
+  const aside = asideOf(state, id);
+  makeFolder(aside, 0o755);
+  writeText(join(aside, "mount.json"), `${JSON.stringify(description, null, 2)}\n`);
   renameSync(aside, folder);
   return folder;
 }
 
-/** Removes the mounts of a query: whether there were any. */
+/** Where a mount is written before it has its name. */
+function asideOf(state: string, id: string): string {
+  return join(state, "mounts", `.${id}.new`);
+}
+
+/** Removes the mounts of a query, half-written ones too: whether there were any. */
 export function removeMounts(context: Context, id: string): boolean {
-  const folders = [id, `${id}-tmp`].map((each) => mountDirectory(context.state, each));
+  const ids = [id, `${id}-tmp`];
+  const folders = ids.map((each) => mountDirectory(context.state, each));
   const wereThere = folders.some((folder) => existsSync(folder));
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  for (const folder of [...folders, ...ids.map((each) => asideOf(context.state, each))])
+    rmSync(folder, { recursive: true, force: true });
   return wereThere;
 }
 

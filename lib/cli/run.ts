@@ -1,19 +1,27 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
-import { daemonStatus, ensureDaemon } from "../cache/client.ts";
+import { ensureDaemon } from "../cache/client.ts";
 import { cachePath } from "../cache/layout.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
+import { commandFault } from "./command-fault.ts";
 import { type Context, contextOf } from "./context.ts";
+import {
+  explainFailures,
+  type Fetched,
+  failedReads,
+  fetchedBetween,
+  fetchedSoFar,
+} from "./fetched.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ociSpec } from "./oci-spec.ts";
-import { showBytes, table } from "./output.ts";
+import { ociSpec, type QuerySpec } from "./oci-spec.ts";
+import { showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
-import { newRunId, removeMounts } from "./query.ts";
+import { closeRun, openRun, sweepRuns } from "./runs.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
@@ -23,6 +31,9 @@ interface RunOptions extends QueryOptions {
   stats?: boolean;
   statsFile?: string;
 }
+
+/** runsc's own: it failed before the command ran. A command may exit with it, too. */
+const RUNTIME_FAILED = 128;
 
 const EXAMPLES = `
 The command's exit code is passed on. It runs without capabilities, with a read-only root and /tmp of its own.
@@ -54,45 +65,51 @@ export function addRun(program: Command): void {
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
-      process.exitCode = await run(contextOf(options), command, options);
+      process.exitCode = await runCommand(contextOf(options), command, options);
     });
 }
 
-async function run(context: Context, command: string[], options: RunOptions): Promise<number> {
+async function runCommand(
+  context: Context,
+  command: string[],
+  options: RunOptions,
+): Promise<number> {
   const startedMs = performance.now();
-  const id = newRunId();
-  const bundle = join(context.state, "runs", id);
-  const clean = () => {
-    rmSync(bundle, { recursive: true, force: true });
-    removeMounts(context, id);
-  };
-  const stopWatching = onInterrupt(clean);
+  await sweepRuns(context);
+  const run = openRun(context);
+  const { id, folder: bundle } = run;
+  const clean = () => closeRun(context, run);
+  let stopWatching = onInterrupt(clean);
   const { statsFile } = options;
   try {
     // Rather now than after the command has run.
     if (statsFile !== undefined) appendFileSync(statsFile, "");
     const prepared = await prepare(context, id, options);
-    mkdirSync(bundle, { recursive: true, mode: 0o700 });
     const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-    const spec = ociSpec(prepared.spec(command, isTerminal));
-    writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+    const query = prepared.spec(command, isTerminal);
+    writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
     const preparedMs = performance.now();
     const isMeasured = options.stats === true || statsFile !== undefined;
-    const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
+    const before = await fetchedSoFar(context.cache);
     const flags = runscFlags(options);
     const stopKeeping = keepDaemon(context);
     const sandbox = { id, bundle, runscFlags: flags, isTerminal };
     const running = runSandbox(context, sandbox).finally(stopKeeping);
     stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
-    const result = await running;
-    if (result.counters[Count.connections] === 0) sayWhy(result);
+    const ended = await running;
+    stopWatching = onInterrupt(clean); // it listens no more, and asking for figures may take a while
+    if (ended.counters[Count.connections] === 0) sayWhy(ended);
+    const result = { ...ended, exitCode: exitCodeOf(context, prepared, query, ended) };
+    const failed = failedReads(result.counters);
+    if (!isMeasured && failed === 0) return result.exitCode;
+    const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
+    if (failed > 0) process.stderr.write(`${explainFailures(failed, fetched, context)}\n`);
     if (!isMeasured) return result.exitCode;
-    const after = await fetchedSoFar(context.cache);
     const stats = {
-      ...statsOf(context, prepared, result, before, after),
+      ...statsOf(context, prepared, result, fetched),
       prepareSeconds: (preparedMs - startedMs) / 1000,
     };
-    if (statsFile !== undefined) writeFileSync(statsFile, `${JSON.stringify(stats)}\n`);
+    if (statsFile !== undefined) writeText(statsFile, `${JSON.stringify(stats)}\n`);
     if (options.stats) {
       process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
     }
@@ -130,49 +147,52 @@ function runscFlags(options: RunOptions): string[] {
   return flags;
 }
 
+/** The command's exit code, but 127 or 126 for one that runsc could not start: to runsc itself all of that is 128. */
+function exitCodeOf(
+  context: Context,
+  { snapshots, places }: Prepared,
+  { command, cwd, env, uid, gid, binds }: QuerySpec,
+  { exitCode, counters }: SandboxResult,
+): number {
+  if (exitCode !== RUNTIME_FAILED || counters[Count.connections] === 0) return exitCode;
+  let indexes: Index[];
+  try {
+    indexes = snapshots.map((digest) => openIndex(context, digest));
+  } catch {
+    return exitCode; // gone from the cache meanwhile
+  }
+  const grafts = indexes.map((index, i) => ({ at: places[i]!, index }));
+  const unknown = ["/proc", "/dev", "/sys", "/tmp", ...Object.keys(binds)];
+  const started = { command: command[0]!, cwd, path: env["PATH"] ?? "", uid, gid };
+  return commandFault({ grafts, unknown }, started) ?? exitCode;
+}
+
 /** A sandbox that never connected: the gofer's own log has the reason. */
 function sayWhy(result: SandboxResult): void {
   if (result.goferLog !== "") process.stderr.write(result.goferLog);
-}
-
-interface Fetched {
-  readonly requests: number;
-  readonly bytes: number;
-}
-
-const NOTHING: Fetched = { requests: 0, bytes: 0 };
-
-/** What the daemon has fetched since it started. A daemon that doesn't say is no reason to fail a run. */
-async function fetchedSoFar(cache: string): Promise<Fetched> {
-  const status = await daemonStatus(cache).catch(() => undefined);
-  const meters = Object.values((status?.["origins"] ?? {}) as Record<string, Fetched>);
-  return {
-    requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
-    bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),
-  };
 }
 
 function statsOf(
   context: Context,
   prepared: Prepared,
   result: SandboxResult,
-  before: Fetched,
-  after: Fetched,
+  { requests, bytes }: Fetched,
 ) {
   return {
     seconds: result.seconds,
     exitCode: result.exitCode,
     counters: showCounters(result.counters),
-    fetched: {
-      requests: Math.max(0, after.requests - before.requests), // less: another daemon
-      bytes: Math.max(0, after.bytes - before.bytes),
-    },
+    fetched: { requests, bytes },
     viewBytes: prepared.snapshots.reduce((sum, digest) => sum + contentBytes(context, digest), 0),
   };
 }
 
+function openIndex(context: Context, digest: Digest): Index {
+  return new Index(readFileSync(cachePath(context.cache, "indexes", digest)));
+}
+
 function contentBytes(context: Context, digest: Digest): number {
-  const index = new Index(readFileSync(cachePath(context.cache, "indexes", digest)));
+  const index = openIndex(context, digest);
   let bytes = 0;
   for (let row = 0; row < index.blobCount; row++) bytes += index.blobSize(row);
   return bytes;

@@ -1,23 +1,14 @@
 // Sandbox: one run of a bundle under burrow-runsc: started, waited for, signals passed on, all of it removed. Control plane.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, fstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { BurrowError } from "../base/error.ts";
 import { COUNTER_BYTES, COUNTER_COUNT } from "../serve/counters.ts";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import type { Context } from "./context.ts";
+import { writeText } from "./output.ts";
 
 export interface SandboxOptions {
   readonly id: string;
@@ -60,7 +51,7 @@ class Runsc {
   readonly #root: string;
   readonly #env: NodeJS.ProcessEnv;
 
-  constructor(context: Context, env: NodeJS.ProcessEnv) {
+  constructor(context: Context, env: NodeJS.ProcessEnv = process.env) {
     if (!existsSync(this.#launcher)) {
       const advice = "is not built; run: npm run build";
       throw new BurrowError("BURROW_NOT_FOUND", `${this.#launcher} ${advice}`);
@@ -74,7 +65,8 @@ class Runsc {
     const args = [`--root=${this.#root}`, ...runscFlags, "run", `--bundle=${bundle}`, id];
     return spawn(this.#launcher, args, {
       stdio: ["inherit", streamFor(1), streamFor(2)],
-      env: this.#env,
+      // Killed, we can't end it any more.
+      env: { ...this.#env, BURROW_PARENT: String(process.pid) },
       detached: !isTerminal,
     });
   }
@@ -132,19 +124,28 @@ function passSignals(runsc: Runsc, child: ChildProcess, options: SandboxOptions)
   };
 }
 
-/** Copies what the sandbox wrote to a stream of ours. When that fails, the sandbox sees a broken pipe. */
+/**
+ * Copies what the sandbox wrote to a stream of ours. When that fails, the sandbox sees a broken pipe: of a reader that went away it
+ * hears so as any command does, anything else is a failure of ours.
+ */
 function copyOutput(child: ChildProcess): { failure?: Error } {
   const seen: { failure?: Error } = {};
   for (const name of ["stdout", "stderr"] as const) {
     const from = child[name];
     if (from === null) continue;
-    process[name].once("error", (error) => {
-      seen.failure ??= error;
+    // Ours alone: main's listener would end us while the sandbox runs.
+    process[name].removeAllListeners("error").on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE" && error.code !== "ECONNRESET") seen.failure ??= error;
       from.destroy();
     });
     from.pipe(process[name], { end: false });
   }
   return seen;
+}
+
+/** Has nothing of a sandbox be there, when its run was killed. */
+export async function deleteSandbox(context: Context, id: string): Promise<void> {
+  await new Runsc(context).delete(id);
 }
 
 /** Runs the bundle to its end, whatever that is: nothing of the sandbox is there afterwards. */
@@ -154,10 +155,9 @@ export async function runSandbox(
 ): Promise<SandboxResult> {
   const countersPath = join(options.bundle, "counters");
   const logPath = join(options.bundle, "gofer.log");
-  const file = openSync(countersPath, "w", 0o600);
-  ftruncateSync(file, COUNTER_BYTES);
-  closeSync(file);
-  writeFileSync(logPath, "", { mode: 0o600 });
+  // Written out: on a full disk a hole in what the gofer maps would be its SIGBUS.
+  writeText(countersPath, "\0".repeat(COUNTER_BYTES), 0o600);
+  writeText(logPath, "", 0o600);
   const runsc = new Runsc(context, {
     ...process.env,
     BURROW_STATE: context.state,

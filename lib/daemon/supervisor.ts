@@ -7,6 +7,7 @@ import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { Fetcher } from "../cache/fetcher.ts";
 import { socketPath } from "../cache/layout.ts";
+import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
 import { takeLock } from "./lock.ts";
@@ -31,16 +32,19 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   const cache = openCache(config.cache);
   const lock = takeLock(config.cache);
   if (lock === undefined) return undefined;
+  let daemon: RunningDaemon | undefined;
   try {
     const hasSuspects = cache.startUp(config.suspect);
-    const daemon = new RunningDaemon(config, cache, lock, log);
+    daemon = new RunningDaemon(config, cache, lock, log);
     // Ours alone by the lock: what stands there was left by a killed daemon.
     fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen();
     log("started", { cache: config.cache, pid: process.pid, hasSuspects: hasSuspects ? 1 : 0 });
     return daemon;
   } catch (error) {
-    fs.closeSync(lock);
+    // It may listen already: a daemon without the lock would live beside the next one.
+    if (daemon === undefined) fs.closeSync(lock);
+    else daemon.stop("failed");
     if (error instanceof BurrowError) throw error;
     throw new BurrowError("BURROW_DAEMON", "the daemon can't start", {
       cause: error,
@@ -74,6 +78,7 @@ class RunningDaemon implements Daemon {
   readonly #server: Server;
   readonly #startedMs = Date.now();
   #timer: NodeJS.Timeout | undefined;
+  #socketName: SocketName | undefined;
   #idleSinceMs = Date.now();
   #evictedAtBytes = 0;
   #isEnding = false;
@@ -102,10 +107,10 @@ class RunningDaemon implements Daemon {
   }
 
   async listen(): Promise<void> {
-    const path = socketPath(this.#config.cache);
-    await this.#server.listen(path);
+    this.#socketName = openSocketName(this.#config.cache);
+    await this.#server.listen(this.#socketName.name);
     // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
-    fs.chmodSync(path, 0o666);
+    fs.chmodSync(this.#socketName.name, 0o666);
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
   }
@@ -122,6 +127,7 @@ class RunningDaemon implements Daemon {
     this.#fetcher.close();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     void this.#server.close().then(() => {
+      this.#socketName?.close();
       fs.closeSync(this.#lock);
       this.#resolveEnded(reason);
     });

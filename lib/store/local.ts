@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import nodeFs from "node:fs";
 import { BurrowError } from "../base/error.ts";
+import { makeFolderBy } from "./folder.ts";
 import { errnoOf } from "./node-error.ts";
 import {
   backendError,
@@ -30,13 +31,16 @@ export interface FileLike {
 
 /** What local.ts needs of an fs: the promise half of node:fs, or of memfs. */
 export interface FsLike {
-  open(path: string, flags: string, mode?: number): Promise<FileLike>;
-  mkdir(path: string, options: { recursive: true }): Promise<unknown>;
+  open(path: string, flags: string | number, mode?: number): Promise<FileLike>;
+  mkdir(path: string): Promise<unknown>;
   rename(source: string, target: string): Promise<void>;
   unlink(path: string): Promise<void>;
   readdir(path: string): Promise<unknown[]>;
   stat(path: string): Promise<{ isFile(): boolean; isDirectory(): boolean }>;
 }
+
+/** A FIFO that stands for an object would be waited for, by one of few threads, for good: it is opened, seen and refused. */
+const READ = nodeFs.constants.O_RDONLY | nodeFs.constants.O_NONBLOCK;
 
 /** Folder for objects that are being written; never listed. */
 const TMP = "tmp";
@@ -136,7 +140,7 @@ class LocalBackend implements WritableBackend {
 
   async #open(path: string): Promise<FileLike> {
     try {
-      return await this.#fs.open(this.#full(path), "r");
+      return await this.#fs.open(this.#full(path), READ);
     } catch (error) {
       const { code } = errnoOf(error);
       const isMissing = code === "ENOENT" || code === "ENOTDIR";
@@ -158,7 +162,7 @@ class LocalBackend implements WritableBackend {
 
   async #makeFolder(folder: string): Promise<void> {
     if (this.#madeFolders.has(folder)) return;
-    await this.#fs.mkdir(this.#full(folder), { recursive: true });
+    await makeFolderBy(this.#fs, this.#full(folder));
     const above = folder.lastIndexOf("/");
     await this.#syncFolder(above < 0 ? "" : folder.slice(0, above));
     this.#madeFolders.add(folder);

@@ -2,6 +2,7 @@
 // which is the hot path of OpenAt and so is one crossing instead of four.
 #include "addon.h"
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -132,20 +133,30 @@ static napi_value socket_pair(napi_env env, napi_callback_info info) {
 }
 
 // connectUnix(path): a connected, non-blocking stream socket. Connecting never blocks for long: a full
-// backlog is -EAGAIN.
+// backlog is -EAGAIN. A path too long for an address is reached through its folder's FD.
 static napi_value connect_unix(napi_env env, napi_callback_info info) {
   ARGS;
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  int bad = arg_name(env, argv[0], address.sun_path, sizeof address.sun_path);
+  char path[PATH_MAX];
+  int bad = arg_name(env, argv[0], path, sizeof path), folder = -1;
   if (bad < 0) return integer(env, bad);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return outcome(env, -1);
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-    int error = errno;
-    close(fd);
-    return integer(env, -error);
+  const char *name = strrchr(path, '/');
+  if (strlen(path) < sizeof address.sun_path) {
+    memcpy(address.sun_path, path, strlen(path));
+  } else {
+    if (!name || strlen(name) > 64) return integer(env, -ENAMETOOLONG);
+    path[name - path] = 0;
+    folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) return outcome(env, -1);
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", folder, name + 1);
   }
-  return integer(env, fd);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
+  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    result = -errno;
+    if (fd >= 0) close(fd);
+  }
+  if (folder >= 0) close(folder);
+  return integer(env, result);
 }
 
 // sendMessage(fd, bytes, fds: Int32Array, fdCount): one sendmsg that never blocks: bytes sent. The FDs go

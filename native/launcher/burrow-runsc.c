@@ -477,6 +477,18 @@ static void startHelper(const char *stub, const char *node) {
         explainRefusal(error);
 }
 
+/* Dies with the process that BURROW_PARENT names: who is killed can't end its sandbox itself. */
+static void dieWithParent(void) {
+    const char *parent = setting("BURROW_PARENT", NULL);
+    unsetenv("BURROW_PARENT"); /* it is for this process alone */
+    if (!parent)
+        return;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        fail("can't be told of its parent's end: %s.", strerror(errno));
+    if (getppid() != atoi(parent)) /* it ended before; nobody would tell */
+        fail("started by process %d, not by %s as BURROW_PARENT says.", getppid(), parent);
+}
+
 /* ---- main ------------------------------------------------------------------------------------ */
 
 static const char help[] =
@@ -494,6 +506,7 @@ static const char help[] =
     "  BURROW_STATE      mounts, the launcher's cache     (/var/lib/burrow)\n"
     "  BURROW_CACHE      blobs, the daemon's socket       (/var/cache/burrow)\n"
     "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
+    "  BURROW_PARENT     a pid, the caller's: die when it does\n"
     "  BURROW_LOG        a file for the gofer's standard error (else what runsc gives: /dev/null)";
 
 int main(int argc, char **argv) {
@@ -527,6 +540,7 @@ int main(int argc, char **argv) {
         if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0 ||
             setenv("BURROW_STDERR", text("/proc/%d/fd/2", getpid()), 1) != 0)
             abort();
+        dieWithParent();
         startHelper(stub, node);
         argv = added;
     }

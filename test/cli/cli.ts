@@ -4,11 +4,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import type { Test } from "tap";
 import { stopDaemon } from "../../lib/cache/client.ts";
-import { exitOf } from "../conformance/runsc.ts";
+import { exitOf, findRevisions } from "../conformance/runsc.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
-const MAIN = path.join(ROOT, "dist/lib/cli/main.js");
+export const MAIN = path.join(ROOT, "dist/lib/cli/main.js");
 /** Packages of other projects, when they are here. */
 export const DATA = path.join(ROOT, "../shared/data");
 export const ZEROS = `sha256:${"0".repeat(64)}`;
@@ -115,4 +116,28 @@ export class Node {
     await stopDaemon(this.cache).catch(() => false);
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+export function newNode(t: Test): Node {
+  const node = new Node();
+  t.teardown(() => node.close());
+  return node;
+}
+
+/** A node with a base of busybox in its store: its digest. */
+export async function busybox(
+  t: Test,
+  runsc = findRevisions().found[0]!.path,
+): Promise<{ node: Node; base: string }> {
+  const node = newNode(t);
+  node.env["BURROW_RUNSC"] = runsc;
+  node.file("base/bin/busybox", fs.readFileSync("/bin/busybox"), 0o755);
+  for (const name of ["sh", "cat", "dd", "id", "ls", "pwd", "sleep", "touch"]) {
+    fs.symlinkSync("busybox", node.path(`base/bin/${name}`));
+  }
+  node.file("base/etc/greeting", "hello\n");
+  for (const name of ["dev", "proc", "sys", "tmp"]) fs.mkdirSync(node.path(`base/${name}`));
+  const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
+  t.equal(code, 0, stderr);
+  return { node, base: stdout.trim() };
 }

@@ -3,29 +3,14 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
+import { stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions, LAUNCHER, sleep, until } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
-import { Node } from "./cli.ts";
+import { busybox } from "./cli.ts";
 
 const { found, reasons } = findRevisions();
 for (const reason of reasons) console.error(`skipped: ${reason}`);
 const skip = found.length === 0 ? reasons.join("; ") : false;
-
-/** A node with a base of busybox in its store: its digest. */
-async function busybox(t: Test, runsc = found[0]!.path): Promise<{ node: Node; base: string }> {
-  const node = new Node();
-  t.teardown(() => node.close());
-  node.env["BURROW_RUNSC"] = runsc;
-  node.file("base/bin/busybox", fs.readFileSync("/bin/busybox"), 0o755);
-  for (const name of ["sh", "cat", "dd", "id", "ls", "pwd", "sleep", "touch"]) {
-    fs.symlinkSync("busybox", node.path(`base/bin/${name}`));
-  }
-  node.file("base/etc/greeting", "hello\n");
-  for (const name of ["dev", "proc", "sys", "tmp"]) fs.mkdirSync(node.path(`base/${name}`));
-  const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
-  t.equal(code, 0, stderr);
-  return { node, base: stdout.trim() };
-}
 
 for (const revision of found) {
   test(`${revision.name}: exit codes, streams and options of a command`, {
@@ -131,6 +116,30 @@ for (const revision of found) {
   });
 }
 
+test("a command that isn't there is 127, one that can't be run is 126", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  node.file("tools/bin/tool", "#!/bin/sh\nexit 3\n", 0o755);
+  const run = ["run", "--base", base, "--platform", "ptrace", "--stage", "tools=tools"];
+  const inTools = ["-e", "PATH=/nosuch:/stage/tools/bin"];
+  const cases: [string[], number][] = [
+    [["--", "nosuch"], 127],
+    [["--", "/bin/nosuch"], 127],
+    [["--", "/stage/tools/nosuch"], 127],
+    [["--cwd", "/bin", "--", "./nosuch"], 127],
+    [["--", "/etc/greeting/x"], 127],
+    [["--", "/etc/greeting"], 126],
+    [["--", "/etc"], 126],
+    [["--", "/stage"], 126],
+    [[...inTools, "--", "tool"], 3],
+    [[...inTools, "--", "sh"], 127],
+    [["--", "/bin/sh", "-c", "exit 128"], 128],
+    [["--", "/tmp/nosuch"], 128], // only the sandbox knows its /tmp
+  ];
+  for (const [words, code] of cases)
+    t.equal((await node.run([...run, ...words])).code, code, words.join(" "));
+  t.same(node.leftovers(), []);
+});
+
 test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) => {
   const { node, base } = await busybox(t);
   const server = await OriginServer.start(node.store);
@@ -143,7 +152,44 @@ test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) 
   const { code, stderr } = await node.run([...run, "cat /etc/greeting"]);
   t.equal(code, 1);
   t.match(stderr, /Input\/output error|I\/O error/);
+  t.match(stderr, /^burrow: \d+ reads? .* can't be reached or lacks them \(BURROW_ORIGIN\)$/m);
   t.ok(performance.now() - startedMs < 20_000);
+  t.same(node.leftovers(), []);
+});
+
+/** A tmpfs of a size at a folder. */
+function smallDisk(t: Test, folder: string, size: string): void {
+  fs.mkdirSync(folder, { recursive: true });
+  const args = ["-t", "tmpfs", "-o", `size=${size}`, "burrow-test", folder];
+  t.equal(spawnSync("mount", args).status, 0);
+  t.teardown(async () => {
+    await stopDaemon(folder);
+    spawnSync("umount", [folder]);
+  });
+}
+
+test("a full disk is named with the file, and nothing stays", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  smallDisk(t, node.state, "64k");
+  fs.writeFileSync(`${node.state}/filler`, Buffer.alloc(64 * 1024));
+  const run = ["run", "--base", base, "--platform", "ptrace"];
+  const full = await node.run([...run, "--", "/bin/pwd"]);
+  t.equal(full.code, 1);
+  t.match(full.stderr, /^burrow: [^\n]*state\/mounts\/[^\n]*\(BURROW_NO_SPACE\)\n$/);
+  t.same(node.leftovers(), []);
+  fs.rmSync(`${node.state}/filler`);
+  t.match(await node.run([...run, "--", "/bin/pwd"]), { code: 0, stdout: "/\n" });
+  const words = ["--stats-file", "/dev/full", "--", "/bin/pwd"];
+  const stats = await node.run([...run, ...words]);
+  t.match(stats, { code: 1, stderr: /\/dev\/full[^\n]*\(BURROW_NO_SPACE\)\n$/ });
+});
+
+test("a full cache is named when reads fail for it", { skip }, async (t) => {
+  const { node, base } = await busybox(t);
+  smallDisk(t, node.cache, "512k"); // busybox alone is larger
+  const { code, stderr } = await node.run(["run", "--base", base, "--", "/bin/sh", "-c", ":"]);
+  t.not(code, 0);
+  t.match(stderr, /^burrow: \d+ reads? .* is full: free some space \(BURROW_NO_SPACE\)$/m);
   t.same(node.leftovers(), []);
 });
 

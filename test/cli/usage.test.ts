@@ -65,6 +65,7 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [[...query, "--stage", "data", "ls"], /--stage: "data" has no NAME=VALUE/],
     [[...query, "--stage", "../x=base", "ls"], /--stage: "\.\.\/x" is no name/],
     [[...query, "--stage", "a=", "ls"], /names no source/],
+    [[...query, "--stage", `${"x".repeat(256)}=base`, "ls"], /longer than 255 bytes/],
     [[...query, "--stage", "a=nosuch", "ls"], /--stage: nosuch does not exist/],
     [[...query, "--stage", "a=base", "--stage", "a=base", "ls"], /two of the name a/],
     [[...query, "--bind", "x=base", "ls"], /--bind: x is no absolute path/],

@@ -12,6 +12,7 @@ import { encodeAskBlob, encodeBare, Frame } from "../../lib/cache/mailbox-wire.t
 import { daemonConfig } from "../../lib/daemon/config.ts";
 import { startDaemon } from "../../lib/daemon/supervisor.ts";
 import { digestOf } from "../../lib/store/hash.ts";
+import { native } from "../../lib/sys/native.ts";
 import { exited, MailboxClient, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 
@@ -37,6 +38,33 @@ test("of many daemons for one cache one lives, also over a killed one's socket",
   const status = await node.status();
   t.ok(racers.some((racer) => racer.pid === status.pid && racer.exitCode === null));
   t.equal((node.output.match(/already running/g) ?? []).length, 3);
+});
+
+test("a cache whose path is longer than a socket's name has a daemon of its own", async (t) => {
+  const long = "long".repeat(50);
+  const nodes = [newNode(t), newNode(t)];
+  const shared = nodes[0]!.root;
+  for (const [i, node] of nodes.entries()) {
+    node.cache = `${shared}/${long}/cache${i}`;
+    await node.start();
+  }
+  const [first, second] = [await nodes[0]!.status(), await nodes[1]!.status()];
+  t.not(first.pid, second.pid);
+  t.equal(first["cache"], nodes[0]!.cache);
+  t.same(fs.readdirSync(shared), [long], "no socket under a name cut off");
+  const { digest } = await publish(nodes[0]!.store, { a: noise(10) });
+  const client = await nodes[0]!.connect(nodes[0]!.mount(nodes[0]!.store, digest));
+  t.match(await client.askBlob(0, 0), { errno: 0 });
+  client.close();
+  // The gofer's way to it.
+  const fd = native.connectUnix(`${nodes[1]!.cache}/daemon.sock`);
+  t.ok(fd >= 0, String(fd));
+  native.closeFd(fd);
+  t.equal(native.connectUnix(`${shared}/${long}/none/daemon.sock`), -Errno.ENOENT);
+  t.equal(native.connectUnix(`${shared}/${long}/${long}`), -Errno.ENAMETOOLONG);
+  t.equal(await stopDaemon(nodes[0]!.cache), true);
+  t.equal(fs.existsSync(`${nodes[0]!.cache}/daemon.sock`), false);
+  t.equal(await isDaemonUp(nodes[1]!.cache), true);
 });
 
 test("it ends when idle, not while someone is connected, and leaves nothing", async (t) => {
@@ -112,7 +140,6 @@ test("a peer that breaks the protocol is dropped, and only that peer", async (t)
   await node.start();
   const id = node.mount(node.store, digest);
   const good = await node.connect(id);
-  const path = `${node.cache}/daemon.sock`;
   const ask = Buffer.alloc(64);
   const bad: [string, Buffer][] = [
     ["a length past the maximum", Buffer.from([0xff, 0xff, 0xff, 0xff])],
@@ -123,13 +150,13 @@ test("a peer that breaks the protocol is dropped, and only that peer", async (t)
     ["an answer", Buffer.from(ask.subarray(0, encodeBare(ask, Frame.answer, 1)))],
   ];
   for (const [what, bytes] of bad) {
-    const client = await MailboxClient.connect(path, id);
+    const client = await MailboxClient.connect(node.cache, id);
     client.send(bytes);
     for (let i = 0; i < 100 && !client.isClosed; i++) await sleep(5);
     t.ok(client.isClosed, what);
     client.close();
   }
-  const silent = await MailboxClient.connect(path, "no-such-mount");
+  const silent = await MailboxClient.connect(node.cache, "no-such-mount");
   t.equal(silent.welcome, Errno.ENOENT);
   silent.send(ask.subarray(0, encodeAskBlob(ask, 1, 0, 0)));
   for (let i = 0; i < 100 && !silent.isClosed; i++) await sleep(5);

@@ -1,5 +1,6 @@
 // The backends: one suite for all, then what only HTTP can get wrong (pitfalls B6, B7, D4).
 
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { type Test, test } from "tap";
@@ -35,6 +36,18 @@ test("a directory", async (t) => {
   const root = temporary(t);
   await writableSuite(t, localBackend(root));
   t.same(fs.readdirSync(`${root}/tmp`), [], "nothing is left aside");
+});
+
+test("what is no file in a directory is not waited for", { timeout: 10_000 }, async (t) => {
+  const root = temporary(t);
+  const store = localBackend(root);
+  await store.put("packs/ab/some", Buffer.from("1"));
+  t.equal(spawnSync("mkfifo", [`${root}/packs/ab/fifo`]).status, 0);
+  fs.mkdirSync(`${root}/packs/ab/folder`);
+  for (const name of ["fifo", "folder"]) {
+    const failure = await store.get(`packs/ab/${name}`).catch((error: unknown) => error);
+    t.equal(classOf(failure), "notFound", name);
+  }
 });
 
 test("memory", async (t) => {

@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import type { BlobRef } from "../../lib/base/blob.ts";
 import type { Digest } from "../../lib/base/digest.ts";
 import { type DaemonStatus, daemonStatus, isDaemonUp } from "../../lib/cache/client.ts";
-import { cachePath, socketPath } from "../../lib/cache/layout.ts";
+import { cachePath } from "../../lib/cache/layout.ts";
 import {
   type AnswerFields,
   decodeAnswer,
@@ -24,6 +24,7 @@ import {
   frameType,
   welcomeErrno,
 } from "../../lib/cache/mailbox-wire.ts";
+import { openSocketName } from "../../lib/cache/socket-name.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
@@ -135,7 +136,7 @@ export class TestNode {
 
   /** A client that has been welcomed to a mount; throws with the errno when it was not. */
   async connect(mountId: string): Promise<MailboxClient> {
-    const client = await MailboxClient.connect(socketPath(this.cache), mountId);
+    const client = await MailboxClient.connect(this.cache, mountId);
     this.#clients.add(client);
     if (client.welcome !== 0) throw new Error(`welcomed with errno ${client.welcome}`);
     return client;
@@ -204,8 +205,9 @@ export class MailboxClient {
     });
   }
 
-  static async connect(path: string, mountId: string): Promise<MailboxClient> {
-    const socket = net.connect(path);
+  static async connect(cache: string, mountId: string): Promise<MailboxClient> {
+    const { name, close } = openSocketName(cache);
+    const socket = net.connect(name).once("connect", close).once("close", close);
     const client = new MailboxClient(socket);
     const welcomed = new Promise<void>((resolve) => {
       client.#onWelcome = resolve;

@@ -1,0 +1,63 @@
+// What the daemon did while a sandbox ran, by its STATUS before and after: requests and bytes for the figures, and why reads failed,
+// since the sandbox itself hears of EIO alone. Control plane.
+
+import { daemonStatus } from "../cache/client.ts";
+import { Count } from "../serve/counters.ts";
+import type { Context } from "./context.ts";
+
+export interface Fetched {
+  readonly requests: number;
+  readonly bytes: number;
+  /** Asks that failed since the daemon started: for want of space, by wrong bytes, by deadline. */
+  readonly noSpace: number;
+  readonly mismatches: number;
+  readonly timeouts: number;
+}
+
+const NOTHING: Fetched = { requests: 0, bytes: 0, noSpace: 0, mismatches: 0, timeouts: 0 };
+
+/** What the daemon has done since it started. A daemon that doesn't say is no reason to fail a run. */
+export async function fetchedSoFar(cache: string): Promise<Fetched> {
+  const status = await daemonStatus(cache).catch(() => undefined);
+  if (status === undefined) return NOTHING;
+  const meters = Object.values((status["origins"] ?? {}) as Record<string, Fetched>);
+  return {
+    ...NOTHING,
+    ...((status["fetch"] ?? {}) as Fetched),
+    requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
+    bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),
+  };
+}
+
+/** What came between two looks: all of the second when it is less, another daemon's. */
+export function fetchedBetween(before: Fetched, after: Fetched): Fetched {
+  const isOther = after.requests < before.requests || after.bytes < before.bytes;
+  const since = (key: keyof Fetched) => Math.max(0, after[key] - (isOther ? 0 : before[key]));
+  return {
+    requests: since("requests"),
+    bytes: since("bytes"),
+    noSpace: since("noSpace"),
+    mismatches: since("mismatches"),
+    timeouts: since("timeouts"),
+  };
+}
+
+/** How many reads the gofer answered with EIO because the bytes couldn't be had. */
+export function failedReads(counters: Float64Array): number {
+  return (counters[Count.failedFetches] ?? 0) + (counters[Count.parkedTimeouts] ?? 0);
+}
+
+/** One line for people: how many reads failed, why, and what to do. */
+export function explainFailures(count: number, fetched: Fetched, context: Context): string {
+  const reasons = [
+    fetched.noSpace > 0 &&
+      `the disk of the cache ${context.cache} is full: free some space (BURROW_NO_SPACE)`,
+    fetched.mismatches > 0 &&
+      `bytes came that aren't what their digest says (BURROW_DIGEST_MISMATCH)`,
+    fetched.timeouts > 0 && "the store was too slow (BURROW_TIMEOUT)",
+  ].filter((reason) => reason !== false);
+  const other = "the store or stage can't be reached or lacks them (BURROW_ORIGIN)";
+  const why = reasons.length > 0 ? reasons.join("; ") : other;
+  const what = count === 1 ? "1 read" : `${count} reads`;
+  return `burrow: ${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
+}

@@ -1,0 +1,57 @@
+// Runs: the folder of each `burrow run` under STATE/runs, named by its id and its process, so that what a killed run left can be
+// told from what a live one needs. The folder comes before all else of a run and goes last. Control plane.
+
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { isMountId } from "../gofer/mount.ts";
+import { makeFolder } from "../store/folder.ts";
+import type { Context } from "./context.ts";
+import { hasEnded, ownOwner } from "./owner.ts";
+import { newRunId, removeMounts } from "./query.ts";
+import { deleteSandbox } from "./sandbox.ts";
+
+export interface Run {
+  readonly id: string;
+  /** Its bundle: STATE/runs/ID@OWNER, which only its user may read. */
+  readonly folder: string;
+}
+
+function runsFolder(context: Context): string {
+  return join(context.state, "runs");
+}
+
+/** A new run of this process. */
+export function openRun(context: Context): Run {
+  const id = newRunId();
+  const folder = join(runsFolder(context), `${id}@${ownOwner()}`);
+  makeFolder(runsFolder(context), 0o755);
+  mkdirSync(folder, { mode: 0o700 });
+  return { id, folder };
+}
+
+/** Removes what a run keeps in files; its sandbox is gone by then. May be called again. */
+export function closeRun(context: Context, { id, folder }: Run): void {
+  removeMounts(context, id);
+  rmSync(folder, { recursive: true, force: true });
+}
+
+/**
+ * Removes what runs left that were killed: sandbox, mounts, folder. Live ones are never touched, and several sweeps may meet. What
+ * can't be removed (another user's) stays for a later one.
+ */
+export async function sweepRuns(context: Context): Promise<void> {
+  let names: string[];
+  try {
+    names = readdirSync(runsFolder(context));
+  } catch {
+    return; // no run yet
+  }
+  for (const name of names) {
+    const [id, owner] = name.split("@");
+    if (id === undefined || owner === undefined || !isMountId(id) || !hasEnded(owner)) continue;
+    try {
+      await deleteSandbox(context, id);
+      closeRun(context, { id, folder: join(runsFolder(context), name) });
+    } catch {}
+  }
+}
