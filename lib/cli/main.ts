@@ -10,6 +10,7 @@ import { addEnv } from "./env.ts";
 import { addLayer } from "./layer.ts";
 import { ExitCode, report } from "./output.ts";
 import { addRun } from "./run.ts";
+import { addStage } from "./stage.ts";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -27,6 +28,7 @@ function makeProgram(): Command {
   addBundle(program);
   addEnv(program);
   addLayer(program);
+  addStage(program);
   addDaemon(program);
   addDoctor(program);
   return program;

@@ -18,7 +18,7 @@ import { importSource, makeSnapshot, noSuchDigest } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
 import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
-import { importStageIndex } from "./stage.ts";
+import { importStageIndex, isDirectory } from "./stage.ts";
 
 /** What run and bundle take. */
 export interface QueryOptions {
@@ -131,6 +131,7 @@ function stagesOf(texts: readonly string[]): Map<string, string> {
     if (source === "") throw refuse(`"${text}" names no source`);
     const origin = asOrigin(source);
     if (origin.startsWith("/") && !existsSync(origin)) throw refuse(`${source} does not exist`);
+    if (origin.startsWith("/") && !isDirectory(origin)) throw refuse(`${source} is no directory`);
     stages.set(name, origin);
   }
   return stages;
@@ -161,7 +162,8 @@ export async function prepare(
   if (env !== undefined) await ensureSnapshot(cache, env);
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
-    grafts.push({ snapshot: await importStageIndex(cache, origin), origin, at: `/stage/${name}` });
+    const snapshot = await importStageIndex(cache, origin, progress);
+    grafts.push({ snapshot, origin, at: `/stage/${name}` });
   }
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });

@@ -19,7 +19,7 @@ import {
   type ManifestFile,
   parseManifest,
 } from "./manifest.ts";
-import { hashStream, scanStage } from "./scan.ts";
+import { hashStream, type ScanOptions, scanStage } from "./scan.ts";
 
 export interface ImportedStage {
   readonly entries: LayerEntry[];
@@ -44,11 +44,11 @@ const READ_BYTES = 4 * 1024 * 1024;
  */
 export async function importStage(
   source: string,
-  options: OpenOptions = {},
+  options: OpenOptions & ScanOptions = {},
 ): Promise<ImportedStage> {
   const backend = openOrigin(source, options);
   try {
-    const bytes = await manifestBytes(backend, source);
+    const bytes = await manifestBytes(backend, source, options);
     const manifest = parseManifest(bytes, source);
     const files: BlobRef[] = [];
     for (const file of manifest.files) files.push(await refOf(backend, file));
@@ -66,15 +66,18 @@ export async function importStage(
   }
 }
 
-async function manifestBytes(backend: Backend, source: string): Promise<Uint8Array> {
+async function manifestBytes(
+  backend: Backend,
+  source: string,
+  options: ScanOptions,
+): Promise<Uint8Array> {
   try {
     return await backend.get(MANIFEST_NAME, { maxBytes: METADATA_MAX_BYTES });
   } catch (error) {
-    const isLocal = !/^https?:/.test(source);
-    if (classOf(error) === "notFound" && isLocal) return encodeManifest(await scanStage(source));
-    throw new BurrowError("BURROW_NOT_FOUND", `the stage has no readable ${MANIFEST_NAME}`, {
-      cause: error,
-      class: classOf(error),
+    if (classOf(error) !== "notFound") throw error;
+    if (!/^https?:/.test(source)) return encodeManifest(await scanStage(source, options));
+    const advice = "make one where its files lie: burrow stage create DIR";
+    throw new BurrowError("BURROW_NOT_FOUND", `the stage has no ${MANIFEST_NAME}; ${advice}`, {
       context: { source },
     });
   }
