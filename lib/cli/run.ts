@@ -25,10 +25,10 @@ interface RunOptions extends QueryOptions {
 }
 
 const EXAMPLES = `
-The command's exit code is passed on. It runs without capabilities, with a read-only root and /tmp of its own.
+The command's exit code is passed on (128: runsc could not start it). It runs without capabilities, with a read-only root and /tmp of its own.
 
 Examples:
-  burrow run --base rootfs.tar -- /bin/ls /
+  burrow run --base rootfs.tar -- /bin/cat /etc/os-release
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py`;
 
@@ -59,7 +59,6 @@ export function addRun(program: Command): void {
 }
 
 async function run(context: Context, command: string[], options: RunOptions): Promise<number> {
-  const startedMs = performance.now();
   const id = newRunId();
   const bundle = join(context.state, "runs", id);
   const clean = () => {
@@ -67,40 +66,72 @@ async function run(context: Context, command: string[], options: RunOptions): Pr
     removeMounts(context, id);
   };
   const stopWatching = onInterrupt(clean);
-  const { statsFile } = options;
+  let exitCode: number;
   try {
-    // Rather now than after the command has run.
-    if (statsFile !== undefined) appendFileSync(statsFile, "");
-    const prepared = await prepare(context, id, options);
-    mkdirSync(bundle, { recursive: true, mode: 0o700 });
-    const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-    const spec = ociSpec(prepared.spec(command, isTerminal));
-    writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
-    const preparedMs = performance.now();
-    const isMeasured = options.stats === true || statsFile !== undefined;
-    const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
-    const flags = runscFlags(options);
-    const stopKeeping = keepDaemon(context);
-    const sandbox = { id, bundle, runscFlags: flags, isTerminal };
-    const running = runSandbox(context, sandbox).finally(stopKeeping);
-    stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
-    const result = await running;
-    if (result.counters[Count.connections] === 0) sayWhy(result);
-    if (!isMeasured) return result.exitCode;
-    const after = await fetchedSoFar(context.cache);
-    const stats = {
-      ...statsOf(context, prepared, result, before, after),
-      prepareSeconds: (preparedMs - startedMs) / 1000,
-    };
-    if (statsFile !== undefined) writeFileSync(statsFile, `${JSON.stringify(stats)}\n`);
-    if (options.stats) {
-      process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
-    }
-    return result.exitCode;
-  } finally {
+    exitCode = await runQuery(context, { id, bundle, command, options, stopWatching });
+  } catch (error) {
     stopWatching();
-    clean();
+    try {
+      clean();
+    } catch {} // why it failed is worth more than what then can't be removed
+    throw error;
   }
+  stopWatching();
+  clean();
+  return exitCode;
+}
+
+interface Query {
+  readonly id: string;
+  readonly bundle: string;
+  readonly command: readonly string[];
+  readonly options: RunOptions;
+  /** The sandbox listens to signals from now on. */
+  readonly stopWatching: () => void;
+}
+
+async function runQuery(context: Context, query: Query): Promise<number> {
+  const startedMs = performance.now();
+  const { id, bundle, options } = query;
+  const { statsFile } = options;
+  // Rather now than after the command has run.
+  if (statsFile !== undefined) appendFileSync(statsFile, "");
+  const prepared = await prepare(context, id, options);
+  mkdirSync(bundle, { recursive: true, mode: 0o700 });
+  const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const spec = ociSpec(prepared.spec(query.command, isTerminal));
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+  const preparedMs = performance.now();
+  const preparedAtMs = Date.now();
+  const isMeasured = options.stats === true || statsFile !== undefined;
+  const before = isMeasured ? await fetchedSoFar(context.cache) : NOTHING;
+  const flags = runscFlags(options);
+  const stopKeeping = keepDaemon(context);
+  const sandbox = { id, bundle, runscFlags: flags, isTerminal };
+  const running = runSandbox(context, sandbox).finally(stopKeeping);
+  query.stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
+  const result = await running;
+  if (result.counters[Count.connections] === 0) sayWhy(result);
+  if (result.exitCode !== 0) await sayFailure(context, preparedAtMs);
+  if (!isMeasured) return result.exitCode;
+  const after = await fetchedSoFar(context.cache);
+  const stats = {
+    ...statsOf(context, prepared, result, before, after),
+    prepareSeconds: (preparedMs - startedMs) / 1000,
+  };
+  if (statsFile !== undefined) writeFileSync(statsFile, `${JSON.stringify(stats)}\n`);
+  if (options.stats) {
+    process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
+  }
+  return result.exitCode;
+}
+
+/** The command sees an errno; why the daemon could not fetch is said here. Another run's fetch may have been the last. */
+async function sayFailure(context: Context, sinceMs: number): Promise<void> {
+  const status = await daemonStatus(context.cache).catch(() => undefined);
+  const { lastFailure } = status ?? {};
+  if (lastFailure === undefined || lastFailure.atMs < sinceMs) return;
+  process.stderr.write(`burrow: a fetch failed while it ran: ${lastFailure.error}\n`);
 }
 
 /** How often a run looks whether the daemon is still there: its asks wait 30 s at most. */
@@ -145,7 +176,7 @@ const NOTHING: Fetched = { requests: 0, bytes: 0 };
 /** What the daemon has fetched since it started. A daemon that doesn't say is no reason to fail a run. */
 async function fetchedSoFar(cache: string): Promise<Fetched> {
   const status = await daemonStatus(cache).catch(() => undefined);
-  const meters = Object.values((status?.["origins"] ?? {}) as Record<string, Fetched>);
+  const meters = Object.values(status?.origins ?? {});
   return {
     requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
     bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),

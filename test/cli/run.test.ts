@@ -143,6 +143,9 @@ test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) 
   const { code, stderr } = await node.run([...run, "cat /etc/greeting"]);
   t.equal(code, 1);
   t.match(stderr, /Input\/output error|I\/O error/);
+  t.match(stderr, /\nburrow: a fetch failed while it ran: .*404.*origin: http:/);
+  const quiet = await node.run([...run, "exit 3"]);
+  t.match(quiet, { code: 3, stderr: /^$/ }, "an older failure is not this run's");
   t.ok(performance.now() - startedMs < 20_000);
   t.same(node.leftovers(), []);
 });
