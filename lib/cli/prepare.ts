@@ -4,7 +4,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type Digest, parseDigest } from "../base/digest.ts";
+import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
@@ -12,6 +12,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
+import { findDigest, isDigestLike } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { readEnvironment } from "./environment.ts";
 import { importSource, makeSnapshot, noSuchDigest } from "./layer.ts";
@@ -78,8 +79,9 @@ function pair(text: string, option: string): [string, string] {
 
 /** The base: a digest is looked for in the store; anything else is imported. */
 async function resolveBase(context: Context, base: string, progress: Progress): Promise<Source> {
-  const digest = parseDigest(base);
-  if (digest !== undefined) return { snapshot: digest, origin: context.store };
+  if (isDigestLike(base)) {
+    return { snapshot: await findDigest(context, base), origin: context.store };
+  }
   if (!existsSync(base)) {
     throw new BurrowError("BURROW_USAGE", `--base ${base} is no digest and no file or directory`);
   }
@@ -91,8 +93,9 @@ async function resolveBase(context: Context, base: string, progress: Progress): 
 
 /** The environment's snapshot and prefix: a lock is made into one first. */
 async function resolveEnv(context: Context, env: string, progress: Progress) {
-  const digest = parseDigest(env);
-  const snapshot = digest ?? (await createEnvironment(context, env, {}, progress)).snapshot;
+  const snapshot = isDigestLike(env)
+    ? await findDigest(context, env)
+    : (await createEnvironment(context, env, {}, progress)).snapshot;
   const { prefix } = await readEnvironment(openOrigin(context.store), snapshot);
   return { snapshot, origin: context.store, at: prefix };
 }
@@ -104,7 +107,7 @@ function settingsOf(options: QueryOptions) {
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { env } = options;
-  if (env !== undefined && parseDigest(env) === undefined && !existsSync(env))
+  if (env !== undefined && !isDigestLike(env) && !existsSync(env))
     throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
   if (!options.cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${options.cwd} is no absolute path`);
