@@ -20,8 +20,8 @@ interface CreateOptions {
 
 const EXAMPLES = `
 Reads every file of DIR once and writes DIR/${MANIFEST_NAME}, in place of an older one. Any web server that answers ranges
-can then serve DIR. A directory on this machine needs no manifest; one that has it is pinned by it: after a change, create
-it again, or what changed can't be read.
+can then serve DIR. A directory on this machine needs none; where there is one it counts, not the files: create it again
+after a change.
 
 Examples:
   burrow stage create /srv/orders
@@ -76,5 +76,9 @@ export async function importStageIndex(
   progress: Progress,
 ): Promise<Digest> {
   const stage = await importStage(source, { onFile: sayRead(progress, source) });
+  if (stage.changed !== undefined) {
+    const advice = `after a change: burrow stage create ${source}`;
+    progress.line(`${source}: ${stage.changed} is served as ${MANIFEST_NAME} has it; ${advice}`);
+  }
   return await keepIndex(cache, writeIndex(IndexKind.snapshot, stage.entries), stage.locator);
 }

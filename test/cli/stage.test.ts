@@ -55,3 +55,22 @@ test("a stage that can't be had over HTTP: not there is told from not answering"
   t.equal(dead.code, 1);
   t.match(dead.stderr, /the origin can't be reached .*ECONNREFUSED.* \(BURROW_ORIGIN\)\n$/);
 });
+
+test("a directory whose manifest is older than its files is served as the manifest says, with a word", async (t) => {
+  const node = newNode(t);
+  const bundle = (id: string, ...more: string[]) =>
+    node.run(["bundle", ...more, "--base", "base", "--id", id, "--stage", "d=data", id, "ls"]);
+  t.equal((await node.run(["stage", "create", "data"])).code, 0);
+  t.notMatch((await bundle("same")).stderr, /data/);
+  node.file("data/rows.csv", "1,2,3\n");
+  const pattern = /data: rows\.csv is served as burrow-stage\.json has it; .*stage create/;
+  t.match(await bundle("size"), { code: 0, stderr: pattern });
+  t.equal((await bundle("quiet", "--quiet")).stderr, "");
+  t.equal((await node.run(["stage", "create", "data"])).code, 0);
+  t.notMatch((await bundle("anew")).stderr, /data/);
+  node.file("data/rows.csv", "3,2,1\n");
+  fs.utimesSync(node.path("data/rows.csv"), Date.now() / 1000 + 5, Date.now() / 1000 + 5);
+  t.match((await bundle("time")).stderr, pattern);
+  fs.rmSync(node.path("data/rows.csv"));
+  t.match((await bundle("gone")).stderr, pattern);
+});
