@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, resolve } from "node:path";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -82,7 +82,7 @@ async function collect(
   progress: Progress,
 ): Promise<LayerEntry[]> {
   const entries: LayerEntry[] = [];
-  const name = basename(source);
+  const name = basename(resolve(source));
   const stream = statSync(source).isDirectory()
     ? importDirectory(source, { sink })
     : source.endsWith(".deb")
@@ -127,8 +127,8 @@ export async function importSource(
   if (key !== undefined) await noteImport(store, key, digest, {});
   const { contentBytes, storedBytes, deduped } = writer.counts;
   const kept = `${showBytes(contentBytes)} of content, ${showBytes(storedBytes)} written`;
-  const had = deduped === 0 ? "" : `, ${deduped} files were in the store`;
-  progress.line(`${basename(source)}: ${entries.length} entries, ${kept}${had}`);
+  const had = deduped === 0 ? "" : `, files known: ${deduped}`;
+  progress.line(`${basename(resolve(source))}: ${entries.length} entries, ${kept}${had}`);
   return digest;
 }
 

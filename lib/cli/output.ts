@@ -79,6 +79,10 @@ function codeOf(error: unknown): string {
   return code === "ENOSPC" || code === "EDQUOT" ? "BURROW_NO_SPACE" : "BURROW_IO";
 }
 
+/** What to do for an ordinary user who was refused. */
+export const NOT_ROOT =
+  'you are not root: run it as root; "burrow doctor" says what else is missing';
+
 /** Whether the operating system refused something for want of rights, here or as a cause. */
 function isRefused(error: unknown): boolean {
   const { code, cause } = (error ?? {}) as NodeJS.ErrnoException;
@@ -89,7 +93,7 @@ function isRefused(error: unknown): boolean {
 function messageOf(error: unknown): string {
   const text = explain(error);
   if (process.getuid?.() === 0 || !isRefused(error)) return text;
-  return `${text}; you are not root: run it as root, or see "burrow doctor" for what is missing`;
+  return `${text}; ${NOT_ROOT}`;
 }
 
 /** Prints an error for people (or as JSON on stderr) and gives the exit code for it. */

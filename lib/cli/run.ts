@@ -11,7 +11,7 @@ import { Count, showCounters } from "../serve/counters.ts";
 import { type Context, contextOf } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { ociSpec } from "./oci-spec.ts";
-import { showBytes, table } from "./output.ts";
+import { NOT_ROOT, showBytes, table } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
 import { newRunId, removeMounts } from "./query.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
@@ -161,9 +161,10 @@ function runscFlags(options: RunOptions): string[] {
   return flags;
 }
 
-/** A sandbox that never connected: the gofer's own log has the reason. */
+/** A sandbox that never connected: the gofer's own log has the reason, or runsc said why it did not come to that. */
 function sayWhy(result: SandboxResult): void {
   if (result.goferLog !== "") process.stderr.write(result.goferLog);
+  if (process.getuid?.() !== 0) process.stderr.write(`burrow: ${NOT_ROOT}\n`);
 }
 
 interface Fetched {

@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
+import { stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions, LAUNCHER, sleep, until } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { Node } from "./cli.ts";
@@ -130,6 +131,21 @@ for (const revision of found) {
     t.same(node.leftovers(), []);
   });
 }
+
+test("an ordinary user whom runsc refuses is told what to do", { skip }, async (t) => {
+  const { node } = await busybox(t);
+  fs.chmodSync(node.env["TMPDIR"]!, 0o777);
+  fs.mkdirSync(node.path("own"));
+  fs.chmodSync(node.path("own"), 0o777);
+  const env = Object.fromEntries(
+    ["STATE", "CACHE", "STORE"].map((name) => [`BURROW_${name}`, node.path(`own/${name}`)]),
+  );
+  t.teardown(() => stopDaemon(node.path("own/CACHE")));
+  const words = ["run", "--base", "base", "--", "/bin/ls"];
+  const { code, stderr } = await node.run(words, { env, uid: 65534 });
+  t.not(code, 0);
+  t.match(stderr, /\nburrow: you are not root: run it as root; "burrow doctor"/);
+});
 
 test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) => {
   const { node, base } = await busybox(t);
