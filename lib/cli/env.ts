@@ -120,7 +120,7 @@ function checkPrefix(prefix: string): string {
     /^(\/[^/\0]+)+$/.test(prefix) &&
     !prefix.split("/").some((name) => name === "." || name === "..");
   if (isClean) return prefix;
-  throw new BurrowError("BURROW_USAGE", `--prefix: "${prefix}" is no absolute path`);
+  throw new BurrowError("BURROW_USAGE", `--prefix: "${prefix}" is no absolute path below /`);
 }
 
 export async function createEnvironment(

@@ -59,7 +59,7 @@ export function addQueryOptions(command: Command): Command {
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
     .option("--cwd <DIR>", "working directory", "/")
     .option("--user <UID[:GID]>", "user of the command", "65534:65534")
-    .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
+    .option("--memory <SIZE>", "memory limit of the sandbox and its gofer (needs cgroups)")
     .option("--quiet", "no progress");
 }
 
@@ -70,11 +70,11 @@ export interface Prepared {
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
 
-/** "NAME=VALUE" at its first "=". */
-function pair(text: string, option: string): [string, string] {
+/** The two sides of an option's first "=", which `shape` names for who forgot it. */
+function pair(text: string, option: string, shape: string): [string, string] {
   const at = text.indexOf("=");
   if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
-  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" has no NAME=VALUE`);
+  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is not ${shape}`);
 }
 
 /** The base: a digest is looked for in the store; anything else is imported. */
@@ -83,7 +83,9 @@ async function resolveBase(context: Context, base: string, progress: Progress): 
     return { snapshot: await findDigest(context, base), origin: context.store };
   }
   if (!existsSync(base)) {
-    throw new BurrowError("BURROW_USAGE", `--base ${base} is no digest and no file or directory`);
+    const advice = /^https?:/.test(base) ? ": download it first" : "";
+    const what = `--base ${base} is no digest and no file or directory here`;
+    throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
   }
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
@@ -117,7 +119,9 @@ function settingsOf(options: QueryOptions) {
     gid,
     memory,
     cwd: options.cwd,
-    variables: Object.fromEntries((options.setEnv ?? []).map((text) => pair(text, "--set-env"))),
+    variables: Object.fromEntries(
+      (options.setEnv ?? []).map((text) => pair(text, "--set-env", "NAME=VALUE")),
+    ),
     binds: Object.fromEntries((options.bind ?? []).map((text) => bindOf(text))),
     stages: stagesOf(options.stage ?? []),
   };
@@ -127,7 +131,7 @@ function settingsOf(options: QueryOptions) {
 function stagesOf(texts: readonly string[]): Map<string, string> {
   const stages = new Map<string, string>();
   for (const text of texts) {
-    const [name, source] = pair(text, "--stage");
+    const [name, source] = pair(text, "--stage", "NAME=SOURCE");
     const refuse = (why: string) => new BurrowError("BURROW_USAGE", `--stage: ${why}`);
     if (/[/\0]/.test(name) || name === "." || name === "..") throw refuse(`"${name}" is no name`);
     if (stages.has(name)) throw refuse(`there are two of the name ${name}`);
@@ -188,7 +192,7 @@ export async function prepare(
 }
 
 function bindOf(text: string): [string, string] {
-  const [path, source] = pair(text, "--bind");
+  const [path, source] = pair(text, "--bind", "PATH=SOURCE");
   if (!path.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--bind: ${path} is no absolute path`);
   if (!existsSync(source))
