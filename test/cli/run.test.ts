@@ -191,4 +191,12 @@ test("a bundle runs under burrow-runsc, and goes with bundle-rm", { skip }, asyn
   t.same(node.leftovers().sort(), ["mounts/one", "mounts/one-tmp"]);
   t.match(await node.run(["bundle-rm", "one"]), { code: 0, stdout: "" });
   t.same(node.leftovers(), []);
+  // A pipe of the shell's: Node would give a socket for stderr, which the gofer can't open by its name.
+  const late = (env: NodeJS.ProcessEnv) => {
+    const script = ["-c", '"$@" 2>&1 | cat', "sh", LAUNCHER, ...flags];
+    return spawnSync("sh", script, { env, encoding: "utf8", timeout: 30_000 }).stdout;
+  };
+  t.match(late(node.env), /^burrow gofer: failed to start: no mount one: .*mount\.json/m);
+  t.notMatch(late({ ...node.env, BURROW_LOG: node.path("gofer.log") }), /no mount one/);
+  t.match(fs.readFileSync(node.path("gofer.log"), "utf8"), /failed to start: no mount one/);
 });
