@@ -22,11 +22,20 @@ export interface EnsureOptions {
   readonly logFile?: string;
 }
 
-/** The STATUS of a daemon. Only what the CLI leans on is named. */
+/** The STATUS of a daemon: docs/protocol/mailbox.md. */
 export interface DaemonStatus {
   readonly version: number;
   readonly pid: number;
-  readonly [key: string]: unknown;
+  readonly cache: string;
+  readonly state: string;
+  readonly upMs: number;
+  readonly now: { readonly connections: number; readonly isIdle: boolean };
+  /** The counters of counters.ts. */
+  readonly fetch: Readonly<Record<string, number>>;
+  /** What was fetched, by origin. */
+  readonly origins: Readonly<Record<string, { readonly requests: number; readonly bytes: number }>>;
+  /** The last ask that was answered with an errno: when, by the clock of this node, and why. */
+  readonly lastFailure?: { readonly atMs: number; readonly error: string };
 }
 
 const START_MS = 10_000;

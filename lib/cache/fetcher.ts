@@ -3,7 +3,7 @@
 
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
-import { BurrowError } from "../base/error.ts";
+import { BurrowError, explain } from "../base/error.ts";
 import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
@@ -34,6 +34,8 @@ interface Flight {
 export class Fetcher {
   readonly counters: FetchCounters = newFetchCounters();
   readonly origins: Origins;
+  /** When and why the last ask failed that was answered with an errno. */
+  lastFailure: { readonly atMs: number; readonly error: string } | undefined;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
   readonly #deadlineMs: number;
@@ -81,6 +83,7 @@ export class Fetcher {
       this.counters.failedAsks++;
       if (errno === Errno.ETIMEDOUT) this.counters.timeouts++;
       if (errno === Errno.ENOSPC) this.counters.noSpace++;
+      this.lastFailure = { atMs: Date.now(), error: explain(error) };
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
       return { errno, state: 0, name: "" };
     }

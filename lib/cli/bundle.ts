@@ -19,7 +19,7 @@ interface BundleOptions extends QueryOptions {
 }
 
 const EXAMPLES = `
-Start it with: burrow-runsc run --bundle DIR ID   (the same BURROW_STATE and BURROW_CACHE)
+Its id is printed. Start it by: burrow-runsc --network=none run --bundle DIR ID   (the same BURROW_STATE and BURROW_CACHE)
 When it is no longer used: burrow bundle-rm ID
 
 Example:

@@ -2,11 +2,11 @@
 
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
-import { daemonStatus, stopDaemon } from "../cache/client.ts";
+import { type DaemonStatus, daemonStatus, stopDaemon } from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
 import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
-import { print } from "./output.ts";
+import { print, showBytes, table } from "./output.ts";
 import { parseSize } from "./query.ts";
 
 interface StartOptions {
@@ -19,7 +19,7 @@ interface StartOptions {
 
 const EXAMPLES = `
 One daemon serves one cache directory. It is started by whoever needs it and ends when it is idle; under a service
-manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the next one.
+manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the next one. It logs JSON lines to stderr.
 
 Example:
   burrow daemon start --cache /var/cache/burrow --idle 0`;
@@ -74,8 +74,28 @@ export function addDaemon(program: Command): void {
     .action(async (options) => {
       const context = contextOf(options);
       const status = await daemonStatus(context.cache);
-      const text = status === undefined ? "none runs" : JSON.stringify(status, null, 2);
-      print(context.isJson, status ?? null, text);
+      print(context.isJson, status ?? null, status === undefined ? "none runs" : show(status));
       if (status === undefined) process.exitCode = 1;
     });
+}
+
+/** A status for people; --json has every counter. */
+function show(status: DaemonStatus): string {
+  const { now, fetch, origins, lastFailure } = status;
+  const state = now.isIdle ? "idle" : "fetching";
+  const rows = [
+    ["daemon", `pid ${status.pid}, up ${seconds(status.upMs)}, ${state}`],
+    ["cache", status.cache],
+    ["kept", `${showBytes(fetch["blobBytes"] ?? 0)} in ${fetch["blobs"]} files`],
+    ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
+  ];
+  for (const [origin, { requests, bytes }] of Object.entries(origins))
+    rows.push(["fetched", `${showBytes(bytes)} in ${requests} requests from ${origin}`]);
+  if (lastFailure !== undefined)
+    rows.push(["failed", `${seconds(Date.now() - lastFailure.atMs)} ago: ${lastFailure.error}`]);
+  return table(rows);
+}
+
+function seconds(ms: number): string {
+  return `${Math.max(0, Math.round(ms / 1000))} s`;
 }

@@ -1,10 +1,10 @@
-// burrow env create | show: conda environments as snapshots of a store, made of packages given explicitly. Control plane.
+// burrow env create | show | ls: conda environments as snapshots of a store, made of packages given explicitly. Control plane.
 
 import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { type Digest, showDigest } from "../base/digest.ts";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import {
   findClobbers,
@@ -22,6 +22,7 @@ import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
 import {
   ENVIRONMENT_FORMAT,
@@ -32,7 +33,7 @@ import {
   writeEnvironment,
 } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { digestArgument, readIndex } from "./layer.ts";
+import { readIndex } from "./layer.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 
@@ -71,11 +72,17 @@ export function addEnv(program: Command): void {
       );
     });
   addCommonOptions(env.command("show"))
-    .argument("<snapshot>", "digest that env create printed")
+    .argument("<snapshot>", "digest that env create printed, or its first digits")
     .description("list the packages of an environment")
     .addHelpText("after", "\nExample:\n  burrow env show sha256:… --json")
     .action(async (text: string, options) => {
       await showEnvironment(contextOf(options), text);
+    });
+  addCommonOptions(env.command("ls"))
+    .description("list the environments of the store")
+    .addHelpText("after", "\nExample:\n  burrow env ls --store /srv/store")
+    .action(async (options) => {
+      await listEnvironments(contextOf(options));
     });
 }
 
@@ -87,16 +94,16 @@ function packagesOf(locks: readonly string[]): ExplicitPackage[] {
   }
   const [path, ...others] = locks;
   if (others.length > 0) {
-    throw new BurrowError(
-      "BURROW_USAGE",
-      "give one lock, or packages (.conda, .tar.bz2), not both",
-    );
+    const other = locks.find((text) => !isPackage(text));
+    const advice = "give one lock, or packages (.conda, .tar.bz2); names are not solved";
+    throw new BurrowError("BURROW_USAGE", `${other} is no package file or URL: ${advice}`);
   }
   let text: string;
   try {
     text = readFileSync(path!, "utf8");
   } catch (cause) {
-    throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}`, { cause });
+    const advice = 'names are not solved; "conda list --explicit --sha256" writes a lock';
+    throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}: ${advice}`, { cause });
   }
   const folder = dirname(resolve(path!));
   return parseExplicit(text, path!).map((item) => placed(item, folder));
@@ -114,7 +121,7 @@ function checkPrefix(prefix: string): string {
     /^(\/[^/\0]+)+$/.test(prefix) &&
     !prefix.split("/").some((name) => name === "." || name === "..");
   if (isClean) return prefix;
-  throw new BurrowError("BURROW_USAGE", `--prefix: "${prefix}" is no absolute path`);
+  throw new BurrowError("BURROW_USAGE", `--prefix: "${prefix}" is no absolute path below /`);
 }
 
 export async function createEnvironment(
@@ -234,7 +241,7 @@ async function makeLayer(
 }
 
 async function showEnvironment(context: Context, text: string): Promise<void> {
-  const snapshot = digestArgument(text);
+  const snapshot = await findDigest(context, text);
   const environment = await readEnvironment(openOrigin(context.store), snapshot);
   const rows = environment.packages.map(({ name, version, build, layer }) => [
     name,
@@ -243,5 +250,35 @@ async function showEnvironment(context: Context, text: string): Promise<void> {
     layer.slice(0, 19),
   ]);
   const head = `prefix ${environment.prefix}, Python ${environment.python ?? "none"}, ${rows.length} packages`;
-  print(context.isJson, { snapshot: text, ...environment }, `${head}\n${table(rows)}`);
+  print(
+    context.isJson,
+    { snapshot: showDigest(snapshot), ...environment },
+    `${head}\n${table(rows)}`,
+  );
+}
+
+async function listEnvironments(context: Context): Promise<void> {
+  const store = await listedStore(context);
+  const rows: { snapshot: string; prefix: string; python: string | null; packages: string[] }[] =
+    [];
+  for await (const path of store.list("environments")) {
+    const digest = parseDigest(basename(path));
+    if (digest === undefined) continue;
+    const { prefix, python, packages } = await readEnvironment(store, digest);
+    const names = packages.map(({ name, version }) => `${name}-${version}`);
+    rows.push({ snapshot: showDigest(digest), prefix, python, packages: names });
+  }
+  const cells = rows.map(({ snapshot, prefix, python, packages }) => [
+    snapshot,
+    prefix,
+    python ?? "none",
+    String(packages.length),
+    shorten(packages.toReversed().join(" ")),
+  ]);
+  print(context.isJson, rows, table([["snapshot", "prefix", "Python", "packages", ""], ...cells]));
+}
+
+/** A taste of a long list: the last packages of a lock are those that the others were installed for. */
+function shorten(text: string): string {
+  return text.length <= 40 ? text : `${text.slice(0, 39)}…`;
 }

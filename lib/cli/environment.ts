@@ -52,9 +52,13 @@ export async function readEnvironment(store: Backend, snapshot: Digest): Promise
     | Environment
     | undefined;
   if (value === undefined || value.format !== ENVIRONMENT_FORMAT) {
-    throw new BurrowError("BURROW_NOT_FOUND", `no environment ${showDigest(snapshot)}`, {
-      context: { store: store.origin },
-    });
+    throw new BurrowError(
+      "BURROW_NOT_FOUND",
+      `no environment ${showDigest(snapshot)}; burrow env ls has all`,
+      {
+        context: { store: store.origin },
+      },
+    );
   }
   return value;
 }

@@ -1,7 +1,7 @@
 // What the daemon did while a sandbox ran, by its STATUS before and after: requests and bytes for the figures, and why reads failed,
 // since the sandbox itself hears of EIO alone. Control plane.
 
-import { daemonStatus } from "../cache/client.ts";
+import { type DaemonStatus, daemonStatus } from "../cache/client.ts";
 import { Count } from "../serve/counters.ts";
 import type { Context } from "./context.ts";
 
@@ -12,6 +12,8 @@ export interface Fetched {
   readonly noSpace: number;
   readonly mismatches: number;
   readonly timeouts: number;
+  /** The last of them, whoever asked. */
+  readonly lastFailure?: DaemonStatus["lastFailure"];
 }
 
 const NOTHING: Fetched = { requests: 0, bytes: 0, noSpace: 0, mismatches: 0, timeouts: 0 };
@@ -20,10 +22,11 @@ const NOTHING: Fetched = { requests: 0, bytes: 0, noSpace: 0, mismatches: 0, tim
 export async function fetchedSoFar(cache: string): Promise<Fetched> {
   const status = await daemonStatus(cache).catch(() => undefined);
   if (status === undefined) return NOTHING;
-  const meters = Object.values((status["origins"] ?? {}) as Record<string, Fetched>);
+  const meters = Object.values(status.origins);
   return {
     ...NOTHING,
-    ...((status["fetch"] ?? {}) as Fetched),
+    ...status.fetch,
+    ...(status.lastFailure === undefined ? {} : { lastFailure: status.lastFailure }),
     requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
     bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),
   };
@@ -32,13 +35,17 @@ export async function fetchedSoFar(cache: string): Promise<Fetched> {
 /** What came between two looks: all of the second when it is less, another daemon's. */
 export function fetchedBetween(before: Fetched, after: Fetched): Fetched {
   const isOther = after.requests < before.requests || after.bytes < before.bytes;
-  const since = (key: keyof Fetched) => Math.max(0, after[key] - (isOther ? 0 : before[key]));
+  const { lastFailure } = after;
+  const isNew = lastFailure !== undefined && lastFailure.atMs !== before.lastFailure?.atMs;
+  const since = (key: "requests" | "bytes" | "noSpace" | "mismatches" | "timeouts") =>
+    Math.max(0, after[key] - (isOther ? 0 : before[key]));
   return {
     requests: since("requests"),
     bytes: since("bytes"),
     noSpace: since("noSpace"),
     mismatches: since("mismatches"),
     timeouts: since("timeouts"),
+    ...(isNew ? { lastFailure } : {}),
   };
 }
 
@@ -47,7 +54,7 @@ export function failedReads(counters: Float64Array): number {
   return (counters[Count.failedFetches] ?? 0) + (counters[Count.parkedTimeouts] ?? 0);
 }
 
-/** One line for people: how many reads failed, why, and what to do. */
+/** For people: how many reads failed, why, what to do, and what the daemon says of the last. */
 export function explainFailures(count: number, fetched: Fetched, context: Context): string {
   const reasons = [
     fetched.noSpace > 0 &&
@@ -59,5 +66,7 @@ export function explainFailures(count: number, fetched: Fetched, context: Contex
   const other = "the store or stage can't be reached or lacks them (BURROW_ORIGIN)";
   const why = reasons.length > 0 ? reasons.join("; ") : other;
   const what = count === 1 ? "1 read" : `${count} reads`;
-  return `burrow: ${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
+  const failed = `burrow: ${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
+  const { lastFailure } = fetched;
+  return lastFailure === undefined ? failed : `${failed}\nburrow: the last: ${lastFailure.error}`;
 }

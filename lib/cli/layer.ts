@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, resolve } from "node:path";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -17,10 +17,11 @@ import { entriesOf, mergeLayers } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath } from "../store/layout.ts";
-import { isStore, openOrigin, openStore } from "../store/open.ts";
+import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { findDigest, listedStore } from "./digests.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
 
@@ -51,7 +52,7 @@ export function addLayer(program: Command): void {
       await importLayers(contextOf(options), sources, options);
     });
   addCommonOptions(layer.command("show"))
-    .argument("<digest>", "a layer or snapshot")
+    .argument("<digest>", "a layer or snapshot, or the first digits of its digest")
     .argument("[path]", "only what lies below this path")
     .description("list what is in a layer or snapshot")
     .addHelpText("after", "\nExample:\n  burrow layer show sha256:… usr/bin")
@@ -81,7 +82,7 @@ async function collect(
   progress: Progress,
 ): Promise<LayerEntry[]> {
   const entries: LayerEntry[] = [];
-  const name = basename(source);
+  const name = basename(resolve(source));
   const stream = statSync(source).isDirectory()
     ? importDirectory(source, { sink })
     : source.endsWith(".deb")
@@ -97,6 +98,13 @@ async function collect(
   return entries;
 }
 
+/** What people give in place of a tree, and what to do instead. BURROW_USAGE. */
+function refuseOthers(source: string): void {
+  const refuse = (advice: string) => new BurrowError("BURROW_USAGE", `${source} ${advice}`);
+  if (/^https?:\/\//.test(source)) throw refuse("is no file or directory here: download it first");
+  if (/\.conda$/.test(source)) throw refuse("is a conda package: burrow env create takes it");
+}
+
 /** Imports one source unless the store has its layer already. */
 export async function importSource(
   store: WritableBackend,
@@ -104,6 +112,7 @@ export async function importSource(
   source: string,
   progress: Progress,
 ): Promise<Digest> {
+  refuseOthers(source);
   let key: string[] | undefined;
   try {
     key = await sourceKey(source);
@@ -117,8 +126,9 @@ export async function importSource(
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
   if (key !== undefined) await noteImport(store, key, digest, {});
   const { contentBytes, storedBytes, deduped } = writer.counts;
-  const kept = `${showBytes(contentBytes)} in ${showBytes(storedBytes)}, ${deduped} files known`;
-  progress.line(`${basename(source)}: ${entries.length} entries, ${kept}`);
+  const kept = `${showBytes(contentBytes)} of content, ${showBytes(storedBytes)} written`;
+  const had = deduped === 0 ? "" : `, files known: ${deduped}`;
+  progress.line(`${basename(resolve(source))}: ${entries.length} entries, ${kept}${had}`);
   return digest;
 }
 
@@ -177,13 +187,6 @@ async function importLayers(
   );
 }
 
-/** A digest given as an argument. BURROW_USAGE. */
-export function digestArgument(text: string): Digest {
-  const digest = parseDigest(text);
-  if (digest !== undefined) return digest;
-  throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; say sha256:<64 hex digits>`);
-}
-
 const TYPES = { file: "-", directory: "d", symlink: "l", fifo: "p", whiteout: "w" };
 
 function line(entry: LayerEntry): string[] {
@@ -194,7 +197,8 @@ function line(entry: LayerEntry): string[] {
 }
 
 async function showLayer(context: Context, text: string, below: string): Promise<void> {
-  const index = await readIndex(openOrigin(context.store), digestArgument(text));
+  const digest = await findDigest(context, text);
+  const index = await readIndex(openOrigin(context.store), digest);
   const path = Buffer.from(below.replace(/^\/+|\/+$/g, "")).toString("latin1");
   const entries = [...entriesOf(index)].filter(
     (entry) => path === "" || entry.path === path || entry.path.startsWith(`${path}/`),
@@ -215,17 +219,7 @@ async function showLayer(context: Context, text: string, below: string): Promise
 }
 
 async function listLayers(context: Context): Promise<void> {
-  if (/^https?:/.test(context.store)) {
-    throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP store can't be listed", {
-      context: { store: context.store },
-    });
-  }
-  if (!(await isStore(openOrigin(context.store)))) {
-    throw new BurrowError("BURROW_NOT_FOUND", "there is no store", {
-      context: { store: context.store },
-    });
-  }
-  const store = await openStore(context.store);
+  const store = await listedStore(context);
   const rows: { digest: string; kind: string; inodes: number; bytes: number }[] = [];
   for await (const path of store.list("indexes")) {
     const digest = parseDigest(basename(path));

@@ -4,17 +4,26 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { BurrowError } from "../base/error.ts";
 import { addBundle } from "./bundle.ts";
+import { addCompletion } from "./completion.ts";
 import { addDaemon } from "./daemon.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
 import { addLayer } from "./layer.ts";
 import { ExitCode, report } from "./output.ts";
 import { addRun } from "./run.ts";
+import { addStage } from "./stage.ts";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version;
 }
+
+const EXAMPLES = `
+"burrow COMMAND --help" has options and examples. To begin with:
+  burrow doctor
+  base=$(burrow layer import --snapshot rootfs.tar)
+  env=$(burrow env create explicit.txt)
+  burrow run --base $base --env $env --stage data=/srv/orders -- python3 /stage/data/query.py`;
 
 function makeProgram(): Command {
   const program = new Command("burrow")
@@ -22,14 +31,24 @@ function makeProgram(): Command {
     .version(version())
     .exitOverride()
     .configureOutput({ outputError: () => {} }) // codeOf() prints it
-    .enablePositionalOptions();
+    .enablePositionalOptions()
+    .addHelpText("after", EXAMPLES);
   addRun(program);
   addBundle(program);
   addEnv(program);
   addLayer(program);
+  addStage(program);
   addDaemon(program);
   addDoctor(program);
+  addCompletion(program);
   return program;
+}
+
+/** The command that the words name, as far as they name one: "burrow env create". */
+function commandOf(program: Command, words: readonly string[]): string {
+  const [word, ...others] = words;
+  const child = program.commands.find((command) => command.name() === word);
+  return `${program.name()}${child === undefined ? "" : ` ${commandOf(child, others)}`}`;
 }
 
 /** Whether errors are wanted as JSON: --json among burrow's own words. */
@@ -39,12 +58,12 @@ function wantsJson(): boolean {
 }
 
 /** The exit code for what a command threw, after it was printed. */
-function codeOf(error: unknown): number {
+function codeOf(program: Command, error: unknown): number {
   if (!(error instanceof CommanderError)) return report(error, wantsJson());
   if (error.exitCode === 0) return ExitCode.ok;
   if (error.code === "commander.help") return ExitCode.usage; // the help was printed in its place
   const text = error.message.replace(/^error: |\.$/g, "").replaceAll("\n", " ");
-  const help = "burrow COMMAND --help says more";
+  const help = `${commandOf(program, process.argv.slice(2))} --help says more`;
   return report(new BurrowError("BURROW_USAGE", `${text}; ${help}`), wantsJson());
 }
 
@@ -58,8 +77,9 @@ function watchOutput(): void {
 }
 
 watchOutput();
+const program = makeProgram();
 try {
-  await makeProgram().parseAsync(process.argv);
+  await program.parseAsync(process.argv);
 } catch (error) {
-  process.exitCode = codeOf(error);
+  process.exitCode = codeOf(program, error);
 }

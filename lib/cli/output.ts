@@ -90,16 +90,32 @@ function codeOf(error: unknown): string {
   return code === "ENOSPC" || code === "EDQUOT" ? "BURROW_NO_SPACE" : "BURROW_IO";
 }
 
+/** What to do for an ordinary user who was refused. */
+export const NOT_ROOT =
+  'you are not root: run it as root; "burrow doctor" says what else is missing';
+
+/** Whether the operating system refused something for want of rights, here or as a cause. */
+function isRefused(error: unknown): boolean {
+  const { code, cause } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === "EACCES" || code === "EPERM" || (cause !== undefined && isRefused(cause));
+}
+
+/** An error in one line; with what to do when an ordinary user was refused what is made for root. */
+function messageOf(error: unknown): string {
+  const text = explain(error);
+  if (process.getuid?.() === 0 || !isRefused(error)) return text;
+  return `${text}; ${NOT_ROOT}`;
+}
+
 /** Prints an error for people (or as JSON on stderr) and gives the exit code for it. */
 export function report(error: unknown, isJson: boolean): number {
   const code = codeOf(error);
+  const message = messageOf(error);
   if (isJson) {
     const context = error instanceof BurrowError ? error.context : {};
-    process.stderr.write(
-      `${JSON.stringify({ error: { code, message: explain(error), context } })}\n`,
-    );
+    process.stderr.write(`${JSON.stringify({ error: { code, message, context } })}\n`);
   } else {
-    process.stderr.write(`burrow: ${explain(error)} (${code})\n`);
+    process.stderr.write(`burrow: ${message} (${code})\n`);
     if (!(error instanceof BurrowError) && error instanceof Error && process.env["BURROW_DEBUG"]) {
       process.stderr.write(`${error.stack}\n`);
     }

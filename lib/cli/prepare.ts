@@ -4,7 +4,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type Digest, parseDigest } from "../base/digest.ts";
+import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
@@ -13,13 +13,14 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
+import { findDigest, isDigestLike } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { readEnvironment } from "./environment.ts";
 import { importSource, makeSnapshot, noSuchDigest } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
 import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
-import { importStageIndex } from "./stage.ts";
+import { importStageIndex, isDirectory } from "./stage.ts";
 
 /** What run and bundle take. */
 export interface QueryOptions {
@@ -59,7 +60,7 @@ export function addQueryOptions(command: Command): Command {
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
     .option("--cwd <DIR>", "working directory", "/")
     .option("--user <UID[:GID]>", "user of the command", "65534:65534")
-    .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
+    .option("--memory <SIZE>", "memory limit of the sandbox and its gofer (needs cgroups)")
     .option("--quiet", "no progress");
 }
 
@@ -71,19 +72,22 @@ export interface Prepared {
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
 
-/** "NAME=VALUE" at its first "=". */
-function pair(text: string, option: string): [string, string] {
+/** The two sides of an option's first "=", which `shape` names for who forgot it. */
+function pair(text: string, option: string, shape: string): [string, string] {
   const at = text.indexOf("=");
   if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
-  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" has no NAME=VALUE`);
+  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is not ${shape}`);
 }
 
 /** The base: a digest is looked for in the store; anything else is imported. */
 async function resolveBase(context: Context, base: string, progress: Progress): Promise<Source> {
-  const digest = parseDigest(base);
-  if (digest !== undefined) return { snapshot: digest, origin: context.store };
+  if (isDigestLike(base)) {
+    return { snapshot: await findDigest(context, base), origin: context.store };
+  }
   if (!existsSync(base)) {
-    throw new BurrowError("BURROW_USAGE", `--base ${base} is no digest and no file or directory`);
+    const advice = /^https?:/.test(base) ? ": download it first" : "";
+    const what = `--base ${base} is no digest and no file or directory here`;
+    throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
   }
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
@@ -93,8 +97,9 @@ async function resolveBase(context: Context, base: string, progress: Progress): 
 
 /** The environment's snapshot and prefix: a lock is made into one first. */
 async function resolveEnv(context: Context, env: string, progress: Progress) {
-  const digest = parseDigest(env);
-  const snapshot = digest ?? (await createEnvironment(context, env, {}, progress)).snapshot;
+  const snapshot = isDigestLike(env)
+    ? await findDigest(context, env)
+    : (await createEnvironment(context, env, {}, progress)).snapshot;
   const { prefix } = await readEnvironment(openOrigin(context.store), snapshot);
   return { snapshot, origin: context.store, at: prefix };
 }
@@ -106,7 +111,7 @@ function settingsOf(options: QueryOptions) {
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { env } = options;
-  if (env !== undefined && parseDigest(env) === undefined && !existsSync(env))
+  if (env !== undefined && !isDigestLike(env) && !existsSync(env))
     throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
   if (!options.cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${options.cwd} is no absolute path`);
@@ -116,7 +121,9 @@ function settingsOf(options: QueryOptions) {
     gid,
     memory,
     cwd: options.cwd,
-    variables: Object.fromEntries((options.setEnv ?? []).map((text) => pair(text, "--set-env"))),
+    variables: Object.fromEntries(
+      (options.setEnv ?? []).map((text) => pair(text, "--set-env", "NAME=VALUE")),
+    ),
     binds: Object.fromEntries((options.bind ?? []).map((text) => bindOf(text))),
     stages: stagesOf(options.stage ?? []),
   };
@@ -126,7 +133,7 @@ function settingsOf(options: QueryOptions) {
 function stagesOf(texts: readonly string[]): Map<string, string> {
   const stages = new Map<string, string>();
   for (const text of texts) {
-    const [name, source] = pair(text, "--stage");
+    const [name, source] = pair(text, "--stage", "NAME=SOURCE");
     const refuse = (why: string) => new BurrowError("BURROW_USAGE", `--stage: ${why}`);
     if (/[/\0]/.test(name) || name === "." || name === "..") throw refuse(`"${name}" is no name`);
     if (Buffer.byteLength(name) > NAME_MAX_BYTES)
@@ -135,6 +142,7 @@ function stagesOf(texts: readonly string[]): Map<string, string> {
     if (source === "") throw refuse(`"${text}" names no source`);
     const origin = asOrigin(source);
     if (origin.startsWith("/") && !existsSync(origin)) throw refuse(`${source} does not exist`);
+    if (origin.startsWith("/") && !isDirectory(origin)) throw refuse(`${source} is no directory`);
     stages.set(name, origin);
   }
   return stages;
@@ -165,7 +173,8 @@ export async function prepare(
   if (env !== undefined) await ensureSnapshot(cache, env);
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
-    grafts.push({ snapshot: await importStageIndex(cache, origin), origin, at: `/stage/${name}` });
+    const snapshot = await importStageIndex(cache, origin, progress);
+    grafts.push({ snapshot, origin, at: `/stage/${name}` });
   }
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
@@ -188,7 +197,7 @@ export async function prepare(
 }
 
 function bindOf(text: string): [string, string] {
-  const [path, source] = pair(text, "--bind");
+  const [path, source] = pair(text, "--bind", "PATH=SOURCE");
   if (!path.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--bind: ${path} is no absolute path`);
   if (!existsSync(source))

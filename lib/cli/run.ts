@@ -19,9 +19,9 @@ import {
 } from "./fetched.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { ociSpec, type QuerySpec } from "./oci-spec.ts";
-import { showBytes, table, writeText } from "./output.ts";
+import { NOT_ROOT, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
-import { closeRun, openRun, sweepRuns } from "./runs.ts";
+import { closeRun, openRun, type Run, sweepRuns } from "./runs.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
@@ -36,10 +36,10 @@ interface RunOptions extends QueryOptions {
 const RUNTIME_FAILED = 128;
 
 const EXAMPLES = `
-The command's exit code is passed on. It runs without capabilities, with a read-only root and /tmp of its own.
+The command's exit code is passed on (128: runsc could not start it). It runs without capabilities, with a read-only root and /tmp of its own.
 
 Examples:
-  burrow run --base rootfs.tar -- /bin/ls /
+  burrow run --base rootfs.tar -- /bin/cat /etc/os-release
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py`;
 
@@ -74,9 +74,29 @@ async function runCommand(
   command: string[],
   options: RunOptions,
 ): Promise<number> {
-  const startedMs = performance.now();
   await sweepRuns(context);
   const run = openRun(context);
+  const clean = () => closeRun(context, run);
+  let exitCode: number;
+  try {
+    exitCode = await runQuery(context, run, command, options);
+  } catch (error) {
+    try {
+      clean();
+    } catch {} // why it failed is worth more than what then can't be removed
+    throw error;
+  }
+  clean();
+  return exitCode;
+}
+
+async function runQuery(
+  context: Context,
+  run: Run,
+  command: string[],
+  options: RunOptions,
+): Promise<number> {
+  const startedMs = performance.now();
   const { id, folder: bundle } = run;
   const clean = () => closeRun(context, run);
   let stopWatching = onInterrupt(clean);
@@ -116,7 +136,6 @@ async function runCommand(
     return result.exitCode;
   } finally {
     stopWatching();
-    clean();
   }
 }
 
@@ -167,9 +186,10 @@ function exitCodeOf(
   return commandFault({ grafts, unknown }, started) ?? exitCode;
 }
 
-/** A sandbox that never connected: the gofer's own log has the reason. */
+/** A sandbox that never connected: the gofer's own log has the reason, or runsc said why it did not come to that. */
 function sayWhy(result: SandboxResult): void {
   if (result.goferLog !== "") process.stderr.write(result.goferLog);
+  if (process.getuid?.() !== 0) process.stderr.write(`burrow: ${NOT_ROOT}\n`);
 }
 
 function statsOf(

@@ -79,7 +79,10 @@ class Runsc {
   /** Removes what runsc keeps of a sandbox when it didn't do so itself: it was killed. */
   async delete(id: string): Promise<void> {
     if (!existsSync(this.#root)) return;
-    const left = readdirSync(this.#root).filter((name) => name.startsWith(`${id}_sandbox:`));
+    // Newer revisions have a control socket here, which stays when runsc is killed before it has written its state.
+    const left = readdirSync(this.#root).filter(
+      (name) => name.startsWith(`${id}_sandbox:`) || name === `runsc-${id}.sock`,
+    );
     if (left.some((name) => name.endsWith(".state"))) await this.#call("delete", "--force", id);
     for (const name of left) rmSync(join(this.#root, name), { force: true });
   }

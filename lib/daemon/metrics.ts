@@ -7,6 +7,7 @@ export function figuresOf(fetcher: Fetcher, connections: number): Record<string,
   return {
     now: { connections, partials: fetcher.partials, isIdle: fetcher.isIdle },
     fetch: { ...fetcher.counters },
+    ...(fetcher.lastFailure === undefined ? {} : { lastFailure: fetcher.lastFailure }),
     origins: fetcher.origins.meters(),
   };
 }

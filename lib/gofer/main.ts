@@ -11,7 +11,7 @@ import { Attr, type Ino, type Tree } from "../tree/tree.ts";
 import { type AdoptedFd, dropConnection, keepFds, Role, receiveAdopted } from "./adopt.ts";
 import { parseGoferArguments } from "./argv.ts";
 import { mountsJson, parseSpec, servedMounts } from "./bundle.ts";
-import { log, logTo, logToFile } from "./log.ts";
+import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { Loop } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
 import { openTree } from "./trees.ts";
@@ -161,6 +161,8 @@ try {
   serve(Number(process.env["BURROW_ADOPT_FD"] ?? 3));
   native.exitNow(0);
 } catch (error) {
-  log(`failed to start: ${explain(error)}`);
+  const reason = `failed to start: ${explain(error)}`;
+  log(reason);
+  if (!process.env["BURROW_LOG"]) tellCaller(reason); // who named a file reads it there
   native.exitNow(1);
 }

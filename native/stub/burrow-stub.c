@@ -373,7 +373,9 @@ int main(int argc __attribute__((unused)), char **argv) {
         if (wait[0].revents)
             handleSignals();
     }
-    if (serverStatus != 0)
+    if (WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGKILL)
+        complain("the server was killed", "the sandbox may have run out of memory, which it shares");
+    else if (serverStatus != 0)
         complain("the server failed", "set BURROW_LOG=FILE to have what it says");
     return WIFSIGNALED(serverStatus) ? 128 + WTERMSIG(serverStatus) : WEXITSTATUS(serverStatus);
 }

@@ -24,6 +24,8 @@ export interface Outcome {
 export interface RunOptions {
   env?: NodeJS.ProcessEnv;
   input?: string;
+  /** Another user for the process; this one's when missing. */
+  uid?: number;
   /** A file for stdout in place of a pipe. */
   stdoutFile?: string;
 }
@@ -64,6 +66,7 @@ export class Node {
     const child = spawn(process.execPath, ["--no-warnings", MAIN, ...words], {
       cwd: this.dir,
       env: { ...this.env, ...options.env },
+      ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
       stdio: [options.input === undefined ? "ignore" : "pipe", out, "pipe"],
     });
     if (typeof out === "number") fs.closeSync(out);

@@ -39,6 +39,8 @@ test("a directory and a tar become layers and a snapshot; a tar is not read twic
   t.match(shown.stdout, /^d0755 .* \.\n/);
   t.match(shown.stdout, /\n-0755 +\S+ +10 +bin\/tool\n/);
   t.match(shown.stdout, /\nl0777 .*etc\/link -> conf\n/);
+  const start = snapshot.slice(0, "sha256:".length + 12);
+  t.equal((await node.run(["layer", "show", start])).stdout, shown.stdout, "by its first digits");
   const below = await node.run(["layer", "show", snapshot, "/etc/", "--json"]);
   const paths = (JSON.parse(below.stdout) as { path: string }[]).map((entry) => entry.path);
   t.same(paths, ["etc", "etc/conf", "etc/link"]);

@@ -140,6 +140,21 @@ test("a command that isn't there is 127, one that can't be run is 126", { skip }
   t.same(node.leftovers(), []);
 });
 
+test("an ordinary user whom runsc refuses is told what to do", { skip }, async (t) => {
+  const { node } = await busybox(t);
+  fs.chmodSync(node.env["TMPDIR"]!, 0o777);
+  fs.mkdirSync(node.path("own"));
+  fs.chmodSync(node.path("own"), 0o777);
+  const env = Object.fromEntries(
+    ["STATE", "CACHE", "STORE"].map((name) => [`BURROW_${name}`, node.path(`own/${name}`)]),
+  );
+  t.teardown(() => stopDaemon(node.path("own/CACHE")));
+  const words = ["run", "--base", "base", "--", "/bin/ls"];
+  const { code, stderr } = await node.run(words, { env, uid: 65534 });
+  t.not(code, 0);
+  t.match(stderr, /\nburrow: you are not root: run it as root; "burrow doctor"/);
+});
+
 test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) => {
   const { node, base } = await busybox(t);
   const server = await OriginServer.start(node.store);
@@ -153,6 +168,9 @@ test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) 
   t.equal(code, 1);
   t.match(stderr, /Input\/output error|I\/O error/);
   t.match(stderr, /^burrow: \d+ reads? .* can't be reached or lacks them \(BURROW_ORIGIN\)$/m);
+  t.match(stderr, /\nburrow: the last: .*404.*origin: http:/);
+  const quiet = await node.run([...run, "exit 3"]);
+  t.match(quiet, { code: 3, stderr: /^$/ }, "an older failure is not this run's");
   t.ok(performance.now() - startedMs < 20_000);
   t.same(node.leftovers(), []);
 });
@@ -218,4 +236,12 @@ test("a bundle runs under burrow-runsc, and goes with bundle-rm", { skip }, asyn
   t.same(node.leftovers().sort(), ["mounts/one", "mounts/one-tmp"]);
   t.match(await node.run(["bundle-rm", "one"]), { code: 0, stdout: "" });
   t.same(node.leftovers(), []);
+  // A pipe of the shell's: Node would give a socket for stderr, which the gofer can't open by its name.
+  const late = (env: NodeJS.ProcessEnv) => {
+    const script = ["-c", '"$@" 2>&1 | cat', "sh", LAUNCHER, ...flags];
+    return spawnSync("sh", script, { env, encoding: "utf8", timeout: 30_000 }).stdout;
+  };
+  t.match(late(node.env), /^burrow gofer: failed to start: no mount one: .*mount\.json/m);
+  t.notMatch(late({ ...node.env, BURROW_LOG: node.path("gofer.log") }), /no mount one/);
+  t.match(fs.readFileSync(node.path("gofer.log"), "utf8"), /failed to start: no mount one/);
 });

@@ -1,4 +1,5 @@
 // Owns: proof that the command line says what it does, and refuses what it can't in one line. Plane: control.
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
 import { Node, ZEROS } from "./cli.ts";
@@ -15,13 +16,16 @@ const COMMANDS = [
   ["bundle-rm"],
   ["env", "create"],
   ["env", "show"],
+  ["env", "ls"],
   ["layer", "import"],
   ["layer", "show"],
   ["layer", "ls"],
+  ["stage", "create"],
   ["daemon", "start"],
   ["daemon", "stop"],
   ["daemon", "status"],
   ["doctor"],
+  ["completion", "bash"],
 ];
 
 test("every command has help with an example", async (t) => {
@@ -51,7 +55,11 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
   const query = ["run", "--base", "base"];
   const cases: [string[], RegExp][] = [
     [["rnu"], /unknown command 'rnu' \(Did you mean run\?\)/],
-    [["layer", "nope"], /unknown command 'nope'/],
+    [["layer", "nope"], /unknown command 'nope'; burrow layer --help says more/],
+    [["env", "create"], /missing required argument 'lock'; burrow env create --help says more/],
+    [["env", "create", "numpy", "pandas"], /numpy is no package file or URL: .*not solved/],
+    [["layer", "import", "http://127.0.0.1:9/x.tar"], /x\.tar is no file .*: download it first/],
+    [["layer", "import", "six-1-0.conda"], /a conda package: burrow env create takes it/],
     [[...query, "--nope", "ls"], /unknown option '--nope'/],
     [["run", "--", "ls"], /required option '--base <BASE>' not specified/],
     [["run", "--base"], /'--base <BASE>' argument missing/],
@@ -62,15 +70,22 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [[...query, "--tmp-size", "1Q", "ls"], /--tmp-size: "1Q" is no size/],
     [[...query, "--tmp-size", "1", "ls"], /at least 4K/],
     [[...query, "--memory", "much", "ls"], /--memory: "much" is no size/],
-    [[...query, "--stage", "data", "ls"], /--stage: "data" has no NAME=VALUE/],
+    [[...query, "--stage", "data", "ls"], /--stage: "data" is not NAME=SOURCE/],
     [[...query, "--stage", "../x=base", "ls"], /--stage: "\.\.\/x" is no name/],
     [[...query, "--stage", "a=", "ls"], /names no source/],
     [[...query, "--stage", `${"x".repeat(256)}=base`, "ls"], /longer than 255 bytes/],
     [[...query, "--stage", "a=nosuch", "ls"], /--stage: nosuch does not exist/],
+    [[...query, "--stage", "a=/etc/passwd", "ls"], /--stage: \/etc\/passwd is no directory/],
+    [["stage", "create", "nosuch"], /nosuch is no directory/],
     [[...query, "--stage", "a=base", "--stage", "a=base", "ls"], /two of the name a/],
+    [[...query, "--bind", "/a:/b", "ls"], /--bind: "\/a:\/b" is not PATH=SOURCE/],
+    [
+      ["run", "--base", "http://127.0.0.1:9/x.tar", "ls"],
+      /x\.tar is no digest .*: download it first/,
+    ],
     [[...query, "--bind", "x=base", "ls"], /--bind: x is no absolute path/],
     [[...query, "--bind", "/x=nosuch", "ls"], /--bind: nosuch does not exist/],
-    [[...query, "--set-env", "=x", "ls"], /--set-env: "=x"/],
+    [[...query, "--set-env", "=x", "ls"], /--set-env: "=x" is not NAME=VALUE/],
     [[...query, "--user", "me", "ls"], /--user: "me" is no UID/],
     [[...query, "--user", "4294967295", "ls"], /--user/],
     [[...query, "--cwd", "tmp", "ls"], /--cwd: tmp is no absolute path/],
@@ -135,6 +150,51 @@ test("--json: errors of usage, too; but not for a --json of the command's own", 
   t.match(stderr, /^burrow: /);
 });
 
+test("what an ordinary user may not do is refused with what to do", {
+  skip: process.getuid?.() === 0 ? false : "needs root, to become somebody else",
+}, async (t) => {
+  const node = newNode(t);
+  fs.mkdirSync(node.path("base"));
+  for (const folder of [node.state, node.cache]) fs.mkdirSync(folder, { mode: 0o755 });
+  t.equal((await node.run(["layer", "import", "base"])).code, 0);
+  for (const words of [
+    ["layer", "import", "base"],
+    ["run", "--base", "base", "--", "ls"],
+    ["run", "--base", ZEROS, "--", "ls"],
+    ["daemon", "start"],
+  ]) {
+    const { code, stderr } = await node.run(words, { uid: 65534 });
+    t.equal(code, 1, words.join(" "));
+    t.match(stderr, /EACCES.*; you are not root: run it as root/, words.join(" "));
+    t.notMatch(stderr, /unlink|rmdir/, "the first reason, not that of cleaning up");
+  }
+});
+
+test("completion: bash is offered commands, options and their choices", async (t) => {
+  const node = newNode(t);
+  const script = node.file("complete", (await node.run(["completion", "bash"])).stdout);
+  const offered = (...words: string[]) => {
+    const code = `. "$0"; COMP_WORDS=(burrow "$@"); COMP_CWORD=$#; _burrow; echo "\${COMPREPLY[*]}"`;
+    const { stdout, stderr } = spawnSync("bash", ["-c", code, script, ...words]);
+    t.equal(String(stderr), "");
+    return String(stdout).trim().split(" ");
+  };
+  t.same(offered("da"), ["daemon"]);
+  t.same(offered("env", ""), ["create", "show", "ls"]);
+  t.same(offered("env", "create", "--pre"), ["--prefix"]);
+  t.same(offered("run", "--base", "env", "--st"), [
+    "--state",
+    "--store",
+    "--stage",
+    "--stats",
+    "--stats-file",
+  ]);
+  t.same(offered("run", "--network", ""), ["none", "sandbox", "host"]);
+  t.same(offered("run", "--base", ""), [""], "file names");
+  t.same(offered("run", "--", "--st"), [""], "the command's own words");
+  t.ok(offered("").length >= 8);
+});
+
 test("doctor: a table or JSON, 0 when fit and 1 when not, and nothing is made", async (t) => {
   const node = newNode(t);
   const text = await node.run(["doctor"]);
@@ -172,6 +232,9 @@ test("daemon start, status and stop; a variable that is empty is unset", async (
   for (let i = 0; i < 50 && status.code !== 0; i++)
     status = await node.run(["daemon", "status", "--json"]);
   t.equal(JSON.parse(status.stdout).pid, daemon.pid);
+  const text = await node.run(["daemon", "status"]);
+  t.match(text, { code: 0, stdout: new RegExp(`^daemon +pid ${daemon.pid}, up \\d+ s, idle\n`) });
+  t.match(text.stdout, new RegExp(`\ncache +${node.cache}\n`));
   t.match(await node.run(["daemon", "stop"]), { code: 0, stdout: "stopped\n" });
   t.match(await node.run(["daemon", "status", "--json"]), { code: 1, stdout: "null\n" });
   const doctor = await node.run(["doctor", "--json"], { env: { BURROW_STATE: "" } });

@@ -16,6 +16,7 @@ export interface ExplicitPackage {
   readonly line: number;
 }
 
+const ADVICE = '"conda list --explicit --sha256" writes such a lock';
 const HASH = /^(?:(md5|sha256):)?([0-9a-f]+)$/i;
 
 /** The packages of a lock in their order. BURROW_BAD_LOCK, with the line, for what is none. `where` is what errors call it. */
@@ -38,13 +39,13 @@ export function parseExplicit(text: string, where: string): ExplicitPackage[] {
         context: { source: where, line: i + 1 },
       });
     };
-    if (!isExplicit) refuse("an @EXPLICIT line must come before the packages");
+    if (!isExplicit) refuse(`an @EXPLICIT line must come before the packages; ${ADVICE}`);
     packages.push(parseLine(line, i + 1, refuse));
   }
   if (isExplicit) return packages;
   throw new BurrowError(
     "BURROW_BAD_LOCK",
-    `${where} has no @EXPLICIT line: it is no explicit lock`,
+    `${where} has no @EXPLICIT line: it is no explicit lock; ${ADVICE}`,
     { context: { source: where } },
   );
 }

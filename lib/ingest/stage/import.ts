@@ -1,6 +1,7 @@
 // A stage as a layer: its manifest's files as entries, and a locator of kind "files", so that they are read in place, by range,
 // and checked like everything else. Nothing is copied. Control plane.
 
+import { lstatSync, type Stats } from "node:fs";
 import type { BlobRef } from "../../base/blob.ts";
 import type { Digest } from "../../base/digest.ts";
 import { BurrowError } from "../../base/error.ts";
@@ -19,7 +20,7 @@ import {
   type ManifestFile,
   parseManifest,
 } from "./manifest.ts";
-import { hashStream, scanStage } from "./scan.ts";
+import { hashStream, type ScanOptions, scanStage } from "./scan.ts";
 
 export interface ImportedStage {
   readonly entries: LayerEntry[];
@@ -30,6 +31,8 @@ export interface ImportedStage {
   /** Where the daemon reads the files: the origin of this stage's snapshot. */
   readonly origin: string;
   readonly bytes: number;
+  /** A file of a directory that seems to have changed after its manifest was written: the manifest counts. */
+  readonly changed: string | undefined;
 }
 
 const FILE_MODE = 0o644;
@@ -44,11 +47,11 @@ const READ_BYTES = 4 * 1024 * 1024;
  */
 export async function importStage(
   source: string,
-  options: OpenOptions = {},
+  options: OpenOptions & ScanOptions = {},
 ): Promise<ImportedStage> {
   const backend = openOrigin(source, options);
   try {
-    const bytes = await manifestBytes(backend, source);
+    const bytes = await manifestBytes(backend, source, options);
     const manifest = parseManifest(bytes, source);
     const files: BlobRef[] = [];
     for (const file of manifest.files) files.push(await refOf(backend, file));
@@ -60,21 +63,45 @@ export async function importStage(
       digest: digestOf(bytes),
       origin: source,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
+      changed: isLocal(source) ? changedFile(source, manifest) : undefined,
     };
   } finally {
     backend.close();
   }
 }
 
-async function manifestBytes(backend: Backend, source: string): Promise<Uint8Array> {
+function isLocal(source: string): boolean {
+  return !/^https?:/.test(source);
+}
+
+/** The first file that is gone, of another size, or written later than both the manifest and the time it has there. */
+function changedFile(directory: string, manifest: Manifest): string | undefined {
+  const writtenMs = statOf(`${directory}/${MANIFEST_NAME}`)?.mtimeMs;
+  if (writtenMs === undefined) return undefined; // scanned just now
+  for (const { path, size, mtime } of manifest.files) {
+    const stat = statOf(`${directory}/${path}`);
+    const isLater = stat !== undefined && stat.mtimeMs > writtenMs;
+    if (stat?.size !== size || (isLater && Math.floor(stat.mtimeMs / 1000) !== mtime)) return path;
+  }
+  return undefined;
+}
+
+function statOf(path: string): Stats | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+async function manifestBytes(
+  backend: Backend,
+  source: string,
+  options: ScanOptions,
+): Promise<Uint8Array> {
   try {
     return await backend.get(MANIFEST_NAME, { maxBytes: METADATA_MAX_BYTES });
   } catch (error) {
-    const isLocal = !/^https?:/.test(source);
-    if (classOf(error) === "notFound" && isLocal) return encodeManifest(await scanStage(source));
-    throw new BurrowError("BURROW_NOT_FOUND", `the stage has no readable ${MANIFEST_NAME}`, {
-      cause: error,
-      class: classOf(error),
+    if (classOf(error) !== "notFound") throw error;
+    if (isLocal(source)) return encodeManifest(await scanStage(source, options));
+    const advice = "make one where its files lie: burrow stage create DIR";
+    throw new BurrowError("BURROW_NOT_FOUND", `the stage has no ${MANIFEST_NAME}; ${advice}`, {
       context: { source },
     });
   }

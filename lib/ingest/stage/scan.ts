@@ -19,11 +19,17 @@ import {
   type ManifestSymlink,
 } from "./manifest.ts";
 
+export interface ScanOptions {
+  /** Called with each file when it was read. */
+  readonly onFile?: (file: ManifestFile) => void;
+}
+
 /** Writes the manifest of a directory into it, replacing an older one: the digest that pins this version. */
 export async function createManifest(
   directory: string,
+  options: ScanOptions = {},
 ): Promise<{ digest: Digest; manifest: Manifest }> {
-  const manifest = await scanStage(directory);
+  const manifest = await scanStage(directory, options);
   const bytes = encodeManifest(manifest);
   const aside = `${directory}/.${MANIFEST_NAME}.${randomBytes(8).toString("hex")}`;
   try {
@@ -40,7 +46,7 @@ export async function createManifest(
 }
 
 /** The manifest that createManifest would write. */
-export async function scanStage(directory: string): Promise<Manifest> {
+export async function scanStage(directory: string, options: ScanOptions = {}): Promise<Manifest> {
   const files: ManifestFile[] = [];
   const symlinks: ManifestSymlink[] = [];
   const directories: ManifestDirectory[] = [];
@@ -57,7 +63,9 @@ export async function scanStage(directory: string): Promise<Manifest> {
         directories.push({ path: child, mode: stat.mode & 0o7777, mtime: seconds(stat) });
         await walk(child);
       } else if (dirent.isFile()) {
-        files.push(await fileAt(full, child));
+        const file = await fileAt(full, child);
+        files.push(file);
+        options.onFile?.(file);
       } else {
         throw refused("a stage holds files, directories and symlinks only", child, directory);
       }

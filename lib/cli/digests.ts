@@ -1,0 +1,53 @@
+// Digests as people give them: whole, or their first digits where the store can be listed. Control plane.
+
+import { basename } from "node:path";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { isStore, openOrigin, openStore } from "../store/open.ts";
+import type { WritableBackend } from "../store/store.ts";
+import type { Context } from "./context.ts";
+
+/** The first digits of a digest: enough of them to be no accident, as `burrow env show` prints them or fewer. */
+const BEGINNING = /^sha256:([0-9a-f]{6,63})$/i;
+
+/** A store that can be listed. BURROW_UNSUPPORTED over HTTP, BURROW_NOT_FOUND when there is none: looking makes none. */
+export async function listedStore(context: Context): Promise<WritableBackend> {
+  const where = { context: { store: context.store } };
+  if (/^https?:/.test(context.store)) {
+    throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP store can't be listed", where);
+  }
+  if (!(await isStore(openOrigin(context.store)))) {
+    const advice = "burrow layer import and burrow env create make one";
+    throw new BurrowError("BURROW_NOT_FOUND", `there is no store; ${advice}`, where);
+  }
+  return await openStore(context.store);
+}
+
+/** Whether the text is a digest or the beginning of one, and no path. */
+export function isDigestLike(text: string): boolean {
+  return parseDigest(text) !== undefined || BEGINNING.test(text);
+}
+
+/** The digest that an argument means. BURROW_USAGE for what is none or means several, BURROW_NOT_FOUND for what means nothing. */
+export async function findDigest(context: Context, text: string): Promise<Digest> {
+  const whole = parseDigest(text);
+  if (whole !== undefined) return whole;
+  const digits = BEGINNING.exec(text)?.[1]?.toLowerCase();
+  if (digits === undefined) {
+    const advice = "say sha256:<64 hex digits>, or at least the first 6 of them";
+    throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; ${advice}`);
+  }
+  const store = await listedStore(context);
+  const found: Digest[] = [];
+  for await (const path of store.list(`indexes/${digits.slice(0, 2)}`)) {
+    const digest = parseDigest(basename(path));
+    if (digest?.startsWith(digits)) found.push(digest);
+  }
+  if (found.length === 1) return found[0]!;
+  const where = { context: { store: context.store } };
+  if (found.length > 1) {
+    const all = found.map(showDigest).join(", ");
+    throw new BurrowError("BURROW_USAGE", `${text} is the beginning of several: ${all}`, where);
+  }
+  throw new BurrowError("BURROW_NOT_FOUND", `no layer or snapshot ${text}`, where);
+}
