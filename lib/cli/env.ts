@@ -14,6 +14,7 @@ import {
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
+import { throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { IndexKind } from "../layer/format.ts";
 import { entriesOf, mergeLayers } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
@@ -137,13 +138,13 @@ export async function createEnvironment(
   const known = await KnownBlobs.load(store);
   const imported = await importPackages(store, known, items, prefix, options.python, progress);
   const layers = imported.packages.map(({ layer }) => layer);
-  const stack = [];
-  for (const layer of layers) {
-    stack.push({ entries: [...entriesOf(await readIndex(store, layer))], at: "" });
+  const packages = [];
+  for (const { facts, layer } of imported.packages) {
+    const entries = [...entriesOf(await readIndex(store, layer))];
+    packages.push({ name: distName(facts), entries, at: "" });
   }
-  const clobbers = findClobbers(
-    stack.map(({ entries }, i) => ({ name: distName(imported.packages[i]!.facts), entries })),
-  );
+  const stack = throughLinks(packages, prefix);
+  const clobbers = findClobbers(stack);
   for (const { path, winner, losers, isSame } of clobbers) {
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
