@@ -15,6 +15,7 @@ import {
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
 import { throughLinks } from "../ingest/conda/prefix-tree.ts";
+import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { entriesOf, mergeLayers } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
@@ -39,6 +40,8 @@ import { Progress, print, showBytes, table } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 
 const DEFAULT_PREFIX = "/opt/env";
+const PREFIX_XATTR = "user.burrow.prefix";
+
 interface CreateOptions {
   prefix?: string;
   python?: string;
@@ -149,7 +152,8 @@ export async function createEnvironment(
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
   const writer = await openPackWriter(store, { known });
-  const index = writeIndex(IndexKind.snapshot, mergeLayers(stack));
+  const entries = mergeLayers([...stack, { entries: [rootOf(prefix)], at: "" }]);
+  const index = writeIndex(IndexKind.snapshot, entries);
   const { digest: snapshot } = await writer.writeSnapshot(index, layers);
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
@@ -164,6 +168,13 @@ export async function createEnvironment(
   await writeEnvironment(store, snapshot, environment);
   progress.end();
   return { snapshot, environment };
+}
+
+/** The root of an environment says its prefix, or two prefixes of packages without one in their files would be one snapshot. */
+function rootOf(prefix: string): LayerEntry {
+  const xattrs = new Map([[PREFIX_XATTR, Buffer.from(prefix).toString("latin1")]]);
+  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
+  return { type: "directory", path: "", ...plain, xattrs };
 }
 
 function distName({ name, version, build }: PackageFacts): string {

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
 import { download } from "../../lib/cli/download.ts";
+import { conda } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { DATA, Node } from "./cli.ts";
 
@@ -70,6 +71,22 @@ test("packages and locks give one digest, here and in another store", { skip }, 
   ]);
   const bare = await node.run(["env", "show", JSON.parse(layer.stdout).snapshot]);
   t.match(bare, { code: 1, stderr: /no environment sha256:/ });
+});
+
+test("environments of equal files at two prefixes are two", async (t) => {
+  const node = newNode(t);
+  node.file("plain-1.0-0.conda", await conda({ files: [{ name: "share/x", content: "x" }] }));
+  const made: string[] = [];
+  for (const prefix of ["/opt/env", "/opt/x"]) {
+    const { stdout } = await node.run(["env", "create", "--prefix", prefix, "plain-1.0-0.conda"]);
+    made.push(stdout.trim());
+  }
+  for (const [i, prefix] of ["/opt/env", "/opt/x"].entries()) {
+    const shown = await node.run(["env", "show", "--json", made[i]!]);
+    t.equal(JSON.parse(shown.stdout).prefix, prefix, "neither took the other's place");
+  }
+  const again = await node.run(["env", "create", "--prefix", "/opt/env", "plain-1.0-0.conda"]);
+  t.equal(again.stdout.trim(), made[0], "and each is what it was");
 });
 
 test("what can't be an environment is refused by name", { skip }, async (t) => {
