@@ -15,6 +15,7 @@ import {
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
 import { throughLinks } from "../ingest/conda/prefix-tree.ts";
+import { plainUrl } from "../ingest/conda/record.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { entriesOf, mergeLayers } from "../layer/merge.ts";
@@ -161,7 +162,15 @@ export async function createEnvironment(
     python: imported.python?.version ?? null,
     packages: imported.packages.map(({ item, facts, layer }) => {
       const { name, version, build, subdir, sha256 } = facts;
-      return { name, version, build, subdir, url: item.url, sha256, layer: showDigest(layer) };
+      return {
+        name,
+        version,
+        build,
+        subdir,
+        url: plainUrl(item.url),
+        sha256,
+        layer: showDigest(layer),
+      };
     }),
     clobbers,
   };
