@@ -55,6 +55,8 @@ export class Mailbox {
   readonly #asks = new Map<number, Ask>();
   readonly #in = Buffer.alloc(FRAME_MAX_BYTES + 4);
   #received = 0;
+  /** Counts connections: what was received on one means nothing on the next. */
+  #connection = 0;
   #out: Buffer = Buffer.alloc(0);
   #fd = -1;
   #slot = -1;
@@ -147,6 +149,7 @@ export class Mailbox {
     }
     this.#fd = fd;
     this.#slot = slot;
+    this.#connection++;
     this.#received = 0;
     this.#out = Buffer.alloc(0);
     this.#send(encodeHello(scratch, 0, this.#mountId));
@@ -214,6 +217,7 @@ export class Mailbox {
 
   /** Takes `got` more bytes; false when the peer does not speak the protocol. */
   #take(got: number): boolean {
+    const connection = this.#connection;
     this.#received += got;
     let start = 0;
     for (;;) {
@@ -221,6 +225,8 @@ export class Mailbox {
       if (length < 0) return false;
       if (length === 0) break;
       if (!this.#accept(start, length)) return false;
+      // Whoever was woken may have asked more, found the daemon gone and connected anew.
+      if (this.#connection !== connection) return true;
       start += length;
     }
     this.#in.copyWithin(0, start, this.#received);
