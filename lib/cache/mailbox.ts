@@ -60,7 +60,6 @@ export class Mailbox {
   #out: Buffer = Buffer.alloc(0);
   #fd = -1;
   #slot = -1;
-  #nextTicket = 1;
   #retryMs = RECONNECT_FIRST_MS;
   #retryAtMs = 0;
   /** Ticket of the ask that the last MISS stands for. */
@@ -107,7 +106,7 @@ export class Mailbox {
     listener?: BlockListener,
   ): number {
     if (this.#asks.size >= PARKED_MAX) return -Errno.EIO;
-    const ticket = this.#nextTicket++;
+    const ticket = nextTicket++;
     const ask: Ask = { ticket, snapshot, row, first, count, listener };
     this.#asks.set(ticket, ask);
     this.lastTicket = ticket;
@@ -267,6 +266,8 @@ export class Mailbox {
   }
 }
 
+/** Of all mailboxes of the process: what waits for them is parked together, by ticket. */
+let nextTicket = 1;
 const noFds = new Int32Array(1);
 /** The frame that is sent next. */
 const scratch = Buffer.alloc(FRAME_MAX_BYTES);

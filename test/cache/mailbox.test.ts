@@ -1,4 +1,5 @@
-// Owns: the gofer's end of the mailbox where a daemon ends at a bad moment. The daemon is played here. Plane: data.
+// Owns: the gofer's end of the mailbox where a daemon ends at a bad moment, and that two mailboxes of a gofer never mix their
+// asks. The daemon is played here. Plane: data.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
@@ -118,4 +119,12 @@ test("a daemon that ends within a burst of answers, and is back at once, is aske
   await until(t, () => sent, "they are answered");
   mailbox.advance();
   t.same(answered, [first, ...again], "each once");
+});
+
+test("asks of two mailboxes have different tickets", (t) => {
+  const [one, two] = ["one", "two"].map((name) => newMailbox(t, join(tmpdir(), "none", name)));
+  one!.askBlob(0, 1);
+  two!.askBlob(0, 1);
+  t.not(one!.lastTicket, two!.lastTicket, "a gofer parks the requests of all by it");
+  t.end();
 });
