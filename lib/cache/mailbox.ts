@@ -2,11 +2,25 @@
 // and blocks by their rows in the view's snapshots, never by path or URL; an answer wakes the parked request. A daemon that
 // goes away is reconnected to and asked again, so its restart is a pause. Never blocks. docs/protocol/mailbox.md. Data plane.
 
+import { assert } from "../base/assert.ts";
 import { Errno, MISS } from "../base/errno.ts";
 import { PARKED_MAX } from "../base/limits.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
-import { FRAME_BYTES, FRAME_MAX_BYTES, Frame, MAILBOX_VERSION } from "./mailbox-wire.ts";
+import {
+  type AnswerFields,
+  decodeAnswer,
+  encodeAskBlob,
+  encodeAskBlocks,
+  encodeBare,
+  encodeHello,
+  FRAME_MAX_BYTES,
+  Frame,
+  frameBytes,
+  frameId,
+  frameType,
+  welcomeErrno,
+} from "./mailbox-wire.ts";
 
 /** What the daemon said about one ask. */
 export interface Answer {
@@ -41,10 +55,11 @@ export class Mailbox {
   readonly #asks = new Map<number, Ask>();
   readonly #in = Buffer.alloc(FRAME_MAX_BYTES + 4);
   #received = 0;
+  /** Counts connections: what was received on one means nothing on the next. */
+  #connection = 0;
   #out: Buffer = Buffer.alloc(0);
   #fd = -1;
   #slot = -1;
-  #nextTicket = 1;
   #retryMs = RECONNECT_FIRST_MS;
   #retryAtMs = 0;
   /** Ticket of the ask that the last MISS stands for. */
@@ -91,7 +106,7 @@ export class Mailbox {
     listener?: BlockListener,
   ): number {
     if (this.#asks.size >= PARKED_MAX) return -Errno.EIO;
-    const ticket = this.#nextTicket++;
+    const ticket = nextTicket++;
     const ask: Ask = { ticket, snapshot, row, first, count, listener };
     this.#asks.set(ticket, ask);
     this.lastTicket = ticket;
@@ -103,7 +118,7 @@ export class Mailbox {
   /** Nobody waits for this ask any more (deadline, or its connection ended). */
   forget(ticket: number): void {
     if (this.#asks.delete(ticket) && this.#fd >= 0)
-      this.#send(this.#frame(Frame.cancel, ticket, 0));
+      this.#send(encodeBare(scratch, Frame.cancel, ticket));
   }
 
   /** Milliseconds from `nowMs` until tick() has something to do; -1: nothing. */
@@ -133,14 +148,10 @@ export class Mailbox {
     }
     this.#fd = fd;
     this.#slot = slot;
+    this.#connection++;
     this.#received = 0;
     this.#out = Buffer.alloc(0);
-    const id = Buffer.from(this.#mountId, "latin1");
-    const hello = this.#frame(Frame.hello, 0, 6 + id.length);
-    hello.writeUInt32LE(MAILBOX_VERSION, FRAME_BYTES);
-    hello.writeUInt16LE(id.length, FRAME_BYTES + 4);
-    id.copy(hello, FRAME_BYTES + 6);
-    this.#send(hello);
+    this.#send(encodeHello(scratch, 0, this.#mountId));
     for (const ask of this.#asks.values()) this.#sendAsk(ask);
   }
 
@@ -153,32 +164,20 @@ export class Mailbox {
     this.#retryAtMs = 0;
   }
 
-  #frame(type: number, id: number, bodyBytes: number): Buffer {
-    const frame = Buffer.alloc(FRAME_BYTES + bodyBytes);
-    frame.writeUInt32LE(FRAME_BYTES - 4 + bodyBytes, 0);
-    frame.writeUInt16LE(type, 4);
-    frame.writeUInt32LE(id, 8);
-    return frame;
-  }
-
   #sendAsk(ask: Ask): void {
-    const isWhole = ask.count === 0;
-    const frame = this.#frame(
-      isWhole ? Frame.askBlob : Frame.askBlocks,
-      ask.ticket,
-      isWhole ? 8 : 16,
+    const { ticket, snapshot, row, count } = ask;
+    const isWhole = count === 0;
+    this.#send(
+      isWhole
+        ? encodeAskBlob(scratch, ticket, snapshot, row)
+        : encodeAskBlocks(scratch, ticket, ask),
     );
-    frame.writeUInt32LE(ask.snapshot, FRAME_BYTES);
-    frame.writeUInt32LE(ask.row, FRAME_BYTES + 4);
-    if (!isWhole) {
-      frame.writeUInt32LE(ask.first, FRAME_BYTES + 8);
-      frame.writeUInt32LE(ask.count, FRAME_BYTES + 12);
-    }
-    this.#send(frame);
   }
 
-  #send(frame: Buffer): void {
-    this.#out = this.#out.length === 0 ? frame : Buffer.concat([this.#out, frame]);
+  /** Sends the first `bytes` of the scratch, behind what the socket hasn't taken yet. */
+  #send(bytes: number): void {
+    assert(bytes > 0, "the frame fits");
+    this.#out = Buffer.concat([this.#out, scratch.subarray(0, bytes)]);
     this.#flush();
   }
 
@@ -217,40 +216,37 @@ export class Mailbox {
 
   /** Takes `got` more bytes; false when the peer does not speak the protocol. */
   #take(got: number): boolean {
+    const connection = this.#connection;
     this.#received += got;
     let start = 0;
-    while (this.#received - start >= FRAME_BYTES) {
-      const bodyBytes = this.#in.readUInt32LE(start) - (FRAME_BYTES - 4);
-      if (bodyBytes < 0 || bodyBytes > FRAME_MAX_BYTES - FRAME_BYTES) return false;
-      if (this.#received - start < FRAME_BYTES + bodyBytes) break;
-      const body = start + FRAME_BYTES;
-      const type = this.#in.readUInt16LE(start + 4);
-      if (!this.#accept(type, this.#in.readUInt32LE(start + 8), body, bodyBytes)) return false;
-      start = body + bodyBytes;
+    for (;;) {
+      const length = frameBytes(this.#in, start, this.#received);
+      if (length < 0) return false;
+      if (length === 0) break;
+      if (!this.#accept(start, length)) return false;
+      // Whoever was woken may have asked more, found the daemon gone and connected anew.
+      if (this.#connection !== connection) return true;
+      start += length;
     }
     this.#in.copyWithin(0, start, this.#received);
     this.#received -= start;
     return true;
   }
 
-  #accept(type: number, id: number, body: number, bodyBytes: number): boolean {
+  /** Takes a whole frame. */
+  #accept(start: number, length: number): boolean {
+    const type = frameType(this.#in, start);
     if (type === Frame.welcome) {
-      if (bodyBytes < 4) return false;
+      const errno = welcomeErrno(this.#in, start, length);
+      if (errno < 0) return false;
       this.#retryMs = RECONNECT_FIRST_MS;
-      const errno = this.#in.readUInt32LE(body);
       // A daemon that doesn't know the view can answer nothing: all that wait fail now, not at their deadline.
       if (errno !== 0) for (const ask of [...this.#asks.values()]) this.#finish(ask, errno, "");
       return true;
     }
-    if (type !== Frame.answer) return false;
-    if (bodyBytes < 10) return false;
-    const ask = this.#asks.get(id);
-    const nameBytes = this.#in.readUInt16LE(body + 8);
-    if (nameBytes > bodyBytes - 10) return false;
-    if (ask === undefined) return true;
-    const name = this.#in.toString("latin1", body + 10, body + 10 + nameBytes);
-    if (name.includes("/") || name.startsWith(".")) return false;
-    this.#finish(ask, this.#in.readUInt32LE(body), name);
+    if (type !== Frame.answer || decodeAnswer(this.#in, start, length, answer) < 0) return false;
+    const ask = this.#asks.get(frameId(this.#in, start));
+    if (ask !== undefined) this.#finish(ask, answer.errno, answer.name);
     return true;
   }
 
@@ -270,4 +266,10 @@ export class Mailbox {
   }
 }
 
+/** Of all mailboxes of the process: what waits for them is parked together, by ticket. */
+let nextTicket = 1;
 const noFds = new Int32Array(1);
+/** The frame that is sent next. */
+const scratch = Buffer.alloc(FRAME_MAX_BYTES);
+/** The answer that is taken. */
+const answer: AnswerFields = { errno: 0, state: 0, name: "" };

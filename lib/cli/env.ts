@@ -14,6 +14,9 @@ import {
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
+import { throughLinks } from "../ingest/conda/prefix-tree.ts";
+import { plainUrl } from "../ingest/conda/record.ts";
+import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { entriesOf, mergeLayers } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
@@ -38,6 +41,8 @@ import { Progress, print, showBytes, table } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 
 const DEFAULT_PREFIX = "/opt/env";
+const PREFIX_XATTR = "user.burrow.prefix";
+
 interface CreateOptions {
   prefix?: string;
   python?: string;
@@ -137,18 +142,19 @@ export async function createEnvironment(
   const known = await KnownBlobs.load(store);
   const imported = await importPackages(store, known, items, prefix, options.python, progress);
   const layers = imported.packages.map(({ layer }) => layer);
-  const stack = [];
-  for (const layer of layers) {
-    stack.push({ entries: [...entriesOf(await readIndex(store, layer))], at: "" });
+  const packages = [];
+  for (const { facts, layer } of imported.packages) {
+    const entries = [...entriesOf(await readIndex(store, layer))];
+    packages.push({ name: distName(facts), entries, at: "" });
   }
-  const clobbers = findClobbers(
-    stack.map(({ entries }, i) => ({ name: distName(imported.packages[i]!.facts), entries })),
-  );
+  const stack = throughLinks(packages, prefix);
+  const clobbers = findClobbers(stack);
   for (const { path, winner, losers, isSame } of clobbers) {
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
   const writer = await openPackWriter(store, { known });
-  const index = writeIndex(IndexKind.snapshot, mergeLayers(stack));
+  const entries = mergeLayers([...stack, { entries: [rootOf(prefix)], at: "" }]);
+  const index = writeIndex(IndexKind.snapshot, entries);
   const { digest: snapshot } = await writer.writeSnapshot(index, layers);
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
@@ -156,13 +162,28 @@ export async function createEnvironment(
     python: imported.python?.version ?? null,
     packages: imported.packages.map(({ item, facts, layer }) => {
       const { name, version, build, subdir, sha256 } = facts;
-      return { name, version, build, subdir, url: item.url, sha256, layer: showDigest(layer) };
+      return {
+        name,
+        version,
+        build,
+        subdir,
+        url: plainUrl(item.url),
+        sha256,
+        layer: showDigest(layer),
+      };
     }),
     clobbers,
   };
   await writeEnvironment(store, snapshot, environment);
   progress.end();
   return { snapshot, environment };
+}
+
+/** The root of an environment says its prefix, or two prefixes of packages without one in their files would be one snapshot. */
+function rootOf(prefix: string): LayerEntry {
+  const xattrs = new Map([[PREFIX_XATTR, Buffer.from(prefix).toString("latin1")]]);
+  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
+  return { type: "directory", path: "", ...plain, xattrs };
 }
 
 function distName({ name, version, build }: PackageFacts): string {

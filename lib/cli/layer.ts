@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { showName } from "../base/name.ts";
@@ -27,9 +27,24 @@ import { Progress, print, showBytes, table } from "./output.ts";
 
 interface ImportOptions {
   snapshot?: boolean;
-  mergedUsr?: boolean;
+  whiteouts?: Whiteouts;
   quiet?: boolean;
 }
+
+/** How a tar says what it hides of the layers below: as images do, or not at all. */
+type Whiteouts = "oci" | "none";
+
+/** OCI image-spec layer.md "whiteouts". */
+const WHITEOUT_NAME = /(^|\/)\.wh\.[^/]+$/;
+
+const IMPORT_HELP = `
+Devices and sockets are left out, and counted: a sandbox has a /dev of its own. The layers of an image are stacked with
+--whiteouts oci --snapshot, lowest first: what an upper one hides by .wh. names is gone.
+
+Examples:
+  burrow layer import rootfs.tar.zst
+  burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb
+  burrow layer import --snapshot --whiteouts oci layer-1.tar.gz layer-2.tar.gz`;
 
 export function addLayer(program: Command): void {
   const layer = program.command("layer").description("make and inspect layers");
@@ -43,11 +58,13 @@ export function addLayer(program: Command): void {
       "--snapshot",
       "merge them into one snapshot (a base for burrow run) and print its digest",
     )
-    .option("--quiet", "no progress")
-    .addHelpText(
-      "after",
-      "\nExamples:\n  burrow layer import rootfs.tar.zst\n  burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb",
+    .addOption(
+      new Option("--whiteouts <FORMAT>", "what .wh. names of a tar mean: files, or what to hide")
+        .choices(["none", "oci"])
+        .default("none"),
     )
+    .option("--quiet", "no progress")
+    .addHelpText("after", IMPORT_HELP)
     .action(async (sources: string[], options: ImportOptions & { json?: boolean }) => {
       await importLayers(contextOf(options), sources, options);
     });
@@ -67,34 +84,57 @@ export function addLayer(program: Command): void {
     });
 }
 
-/** What an import depends on besides its entries: the source's own digest for a file, nothing for a directory. */
-async function sourceKey(source: string): Promise<string[] | undefined> {
-  if (statSync(source).isDirectory()) return undefined;
+type SourceKind = "directory" | "deb" | "tar";
+
+function kindOfSource(source: string): SourceKind {
+  if (statSync(source).isDirectory()) return "directory";
+  return source.endsWith(".deb") ? "deb" : "tar";
+}
+
+/** All that a layer depends on: kind and digest of its source and how it is read; nothing is known of a directory. */
+async function sourceKey(source: string, whiteouts: Whiteouts): Promise<string[] | undefined> {
+  const kind = kindOfSource(source);
+  if (kind === "directory") return undefined;
   const hash = createHash("sha256");
   for await (const bytes of createReadStream(source, { highWaterMark: 1 << 20 }))
     hash.update(bytes as Buffer);
-  return [source.endsWith(".deb") ? "deb" : "tar", hash.digest("hex")];
+  const key = [kind, hash.digest("hex")];
+  return kind === "tar" && whiteouts === "oci" ? [...key, whiteouts] : key;
 }
 
 async function collect(
   source: string,
   sink: PackWriter,
+  whiteouts: Whiteouts,
   progress: Progress,
 ): Promise<LayerEntry[]> {
   const entries: LayerEntry[] = [];
   const name = basename(resolve(source));
-  const stream = statSync(source).isDirectory()
-    ? importDirectory(source, { sink })
-    : source.endsWith(".deb")
-      ? importDeb(source, { sink })
-      : importTar(source, { sink, name });
+  const leftOut = new Map<string, number>();
+  let whiteoutNames = 0;
+  const onSkip = (_path: string, why: string) => {
+    const what = why.replace(/^it is a /, "");
+    leftOut.set(what, (leftOut.get(what) ?? 0) + 1);
+  };
+  const kind = kindOfSource(source);
+  const stream =
+    kind === "directory"
+      ? importDirectory(source, { sink, onSkip })
+      : kind === "deb"
+        ? importDeb(source, { sink })
+        : importTar(source, { sink, name, whiteouts, devices: "skip", onSkip });
   for await (const entry of stream) {
     entries.push(entry);
+    if (kind === "tar" && entry.type === "file" && WHITEOUT_NAME.test(entry.path)) whiteoutNames++;
     const { blobs, contentBytes } = sink.counts;
     progress.update(
       `${name}: ${entries.length} entries, ${blobs} files, ${showBytes(contentBytes)}`,
     );
   }
+  const counts = [...leftOut].map(([what, count]) => `${count} (${what})`);
+  if (counts.length > 0) progress.line(`${name}: left out ${counts.join(", ")}`);
+  if (whiteoutNames > 0)
+    progress.line(`${name}: .wh. names kept as files: ${whiteoutNames}; see --whiteouts`);
   return entries;
 }
 
@@ -111,18 +151,19 @@ export async function importSource(
   known: KnownBlobs,
   source: string,
   progress: Progress,
+  whiteouts: Whiteouts = "none",
 ): Promise<Digest> {
   refuseOthers(source);
   let key: string[] | undefined;
   try {
-    key = await sourceKey(source);
+    key = await sourceKey(source, whiteouts);
   } catch (cause) {
     throw new BurrowError("BURROW_NOT_FOUND", `can't read ${source}`, { cause });
   }
   const found = key === undefined ? undefined : await findImport(store, key);
   if (found !== undefined) return found.layer;
   const writer = await openPackWriter(store, { known });
-  const entries = await collect(source, writer, progress);
+  const entries = await collect(source, writer, whiteouts, progress);
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
   if (key !== undefined) await noteImport(store, key, digest, {});
   const { contentBytes, storedBytes, deduped } = writer.counts;
@@ -176,7 +217,8 @@ async function importLayers(
   const known = await KnownBlobs.load(store);
   const progress = new Progress(options.quiet === true);
   const layers: Digest[] = [];
-  for (const source of sources) layers.push(await importSource(store, known, source, progress));
+  for (const source of sources)
+    layers.push(await importSource(store, known, source, progress, options.whiteouts));
   const named = options.snapshot ? [await makeSnapshot(store, known, layers)] : layers;
   progress.end();
   const text = named.map(showDigest);

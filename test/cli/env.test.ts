@@ -1,10 +1,13 @@
 // Owns: proof that environments come out of packages and locks, are found again, and that a wrong, missing or stalled package is
 // refused by name. Packages of other projects; skipped where these aren't. Plane: control.
+
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
 import { download } from "../../lib/cli/download.ts";
+import { conda } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { DATA, Node } from "./cli.ts";
 
@@ -70,6 +73,38 @@ test("packages and locks give one digest, here and in another store", { skip }, 
   ]);
   const bare = await node.run(["env", "show", JSON.parse(layer.stdout).snapshot]);
   t.match(bare, { code: 1, stderr: /no environment sha256:/ });
+});
+
+test("environments of equal files at two prefixes are two", async (t) => {
+  const node = newNode(t);
+  node.file("plain-1.0-0.conda", await conda({ files: [{ name: "share/x", content: "x" }] }));
+  const made: string[] = [];
+  for (const prefix of ["/opt/env", "/opt/x"]) {
+    const { stdout } = await node.run(["env", "create", "--prefix", prefix, "plain-1.0-0.conda"]);
+    made.push(stdout.trim());
+  }
+  for (const [i, prefix] of ["/opt/env", "/opt/x"].entries()) {
+    const shown = await node.run(["env", "show", "--json", made[i]!]);
+    t.equal(JSON.parse(shown.stdout).prefix, prefix, "neither took the other's place");
+  }
+  const again = await node.run(["env", "create", "--prefix", "/opt/env", "plain-1.0-0.conda"]);
+  t.equal(again.stdout.trim(), made[0], "and each is what it was");
+});
+
+test("a token is used, and kept nowhere", async (t) => {
+  const node = newNode(t);
+  const name = "plain-1.0-0.conda";
+  node.file(`channel/t/secret/linux-64/${name}`, await conda({}));
+  const server = await OriginServer.start(node.path("channel"));
+  t.teardown(() => server.close());
+  const url = `${server.url}/t/secret/linux-64/${name}`;
+  const made = await node.run(["env", "create", "--json", url]);
+  t.equal(made.code, 0, made.stderr);
+  const { snapshot } = JSON.parse(made.stdout) as { snapshot: string };
+  const shown = await node.run(["env", "show", "--json", snapshot]);
+  t.equal(JSON.parse(shown.stdout).packages[0].url, url.replace("/t/secret", ""));
+  const kept = spawnSync("grep", ["-rl", "secret", node.store], { encoding: "utf8" });
+  t.match(kept, { status: 1, stdout: /^$/ }, "not in the store");
 });
 
 test("what can't be an environment is refused by name", { skip }, async (t) => {

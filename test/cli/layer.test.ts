@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
+import { type RawHeader, tar } from "../ingest/archives.ts";
 import { Node } from "./cli.ts";
 
 function newNode(t: Test): Node {
@@ -91,4 +92,37 @@ test("a Debian package becomes a layer", async (t) => {
   t.match(shown.stdout, /bin\/hostname\n/);
   const again = await node.run(["layer", "import", path.join(".", name)]);
   t.match(again, { stdout: made.stdout, stderr: /^$/ });
+});
+
+test("a root's device nodes are left out and counted; .wh. names hide only when told to", async (t) => {
+  const node = newNode(t);
+  const root: RawHeader[] = [
+    { name: "dev/", type: "5", mode: 0o755 },
+    { name: "dev/null", type: "3", mode: 0o666 },
+    { name: "dev/zero", type: "3", mode: 0o666 },
+    { name: "dev/sda", type: "4", mode: 0o660 },
+    { name: "etc/old", content: "old\n" },
+    { name: "etc/kept", content: "kept\n" },
+  ];
+  node.file("root.tar", tar(...root));
+  node.file("upper.tar", tar({ name: "etc/.wh.old" }, { name: "etc/new", content: "new\n" }));
+  const made = await node.run(["layer", "import", "root.tar"]);
+  t.equal(made.code, 0, made.stderr);
+  t.match(made.stderr, /^root\.tar: left out 2 \(character-device\), 1 \(block-device\)\n/);
+  const pathsOf = async (options: string[]) => {
+    const words = ["layer", "import", "--snapshot", ...options, "root.tar", "upper.tar"];
+    const { code, stdout, stderr } = await node.run(words);
+    t.equal(code, 0, stderr);
+    const shown = await node.run(["layer", "show", "--json", stdout.trim()]);
+    const paths = (JSON.parse(shown.stdout) as { path: string }[]).map((one) => one.path);
+    return { paths, stderr };
+  };
+  const plain = await pathsOf([]);
+  t.same(plain.paths, ["", "dev", "etc", "etc/.wh.old", "etc/kept", "etc/new", "etc/old"]);
+  t.match(plain.stderr, /^upper\.tar: \.wh\. names kept as files: 1; see --whiteouts\n/m);
+  const hidden = await pathsOf(["--whiteouts", "oci"]);
+  t.same(hidden.paths, ["", "dev", "etc", "etc/kept", "etc/new"], "not the layer noted before");
+  t.notMatch(hidden.stderr, /--whiteouts/);
+  const wrong = await node.run(["layer", "import", "--whiteouts", "aufs", "root.tar"]);
+  t.match(wrong, { code: 2, stdout: "", stderr: /--whiteouts/ });
 });

@@ -2,37 +2,10 @@
 
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Test, test } from "tap";
+import { test } from "tap";
 import { objectPath } from "../../lib/store/layout.ts";
-import {
-  exited,
-  type Files,
-  noise,
-  type Published,
-  publish,
-  TestNode,
-} from "../suite/daemon-node.ts";
-import { OriginServer } from "../suite/origin-server.ts";
-
-const SMALL: Files = Object.fromEntries(
-  Array.from({ length: 50 }, (_, i) => [`file${i}`, noise(10_000 + i, i + 1)]),
-);
-
-interface Scene {
-  readonly node: TestNode;
-  readonly server: OriginServer;
-  readonly published: Published;
-  readonly mountId: string;
-}
-
-async function scene(t: Test, files: Files): Promise<Scene> {
-  const node = new TestNode();
-  t.teardown(() => node.close());
-  const published = await publish(node.store, files);
-  const server = await OriginServer.start(node.store);
-  t.teardown(() => server.close());
-  return { node, server, published, mountId: node.mount(server.url, published.digest) };
-}
+import { exited, publish } from "../suite/daemon-node.ts";
+import { SMALL, scene } from "../suite/daemon-scene.ts";
 
 test("a broken file on disk is healed, and a right one sealed again", async (t) => {
   const { node, published, mountId } = await scene(t, SMALL);

@@ -9,38 +9,13 @@ import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { AnswerState } from "../../lib/cache/mailbox-wire.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import { digestOf } from "../../lib/store/hash.ts";
-import {
-  exited,
-  type Files,
-  noise,
-  type Published,
-  publish,
-  TestNode,
-} from "../suite/daemon-node.ts";
-import { type Fault, OriginServer } from "../suite/origin-server.ts";
+import { exited, type Files, noise, type TestNode } from "../suite/daemon-node.ts";
+import { SMALL, scene } from "../suite/daemon-scene.ts";
+import type { Fault } from "../suite/origin-server.ts";
 
-const SMALL: Files = Object.fromEntries(
-  Array.from({ length: 50 }, (_, i) => [`file${i}`, noise(10_000 + i, i + 1)]),
-);
 const LARGE: Files = { large: noise(12 * BLOCK_BYTES + 5, 77) };
 /** Short, so that tests are; the shape of the behaviour is that of the defaults. */
 const QUICK: Partial<DaemonConfig> = { deadlineMs: 1500, headerMs: 300, stallMs: 300 };
-
-interface Scene {
-  readonly node: TestNode;
-  readonly server: OriginServer;
-  readonly published: Published;
-  readonly mountId: string;
-}
-
-async function scene(t: Test, files: Files): Promise<Scene> {
-  const node = new TestNode();
-  t.teardown(() => node.close());
-  const published = await publish(node.store, files);
-  const server = await OriginServer.start(node.store);
-  t.teardown(() => server.close());
-  return { node, server, published, mountId: node.mount(server.url, published.digest) };
-}
 
 /** Every file in blobs/ is what its name says. */
 function checkCache(t: Test, node: TestNode, message: string): void {

@@ -14,7 +14,7 @@ import { startDaemon } from "../../lib/daemon/supervisor.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { native } from "../../lib/sys/native.ts";
 import { exited, MailboxClient, noise, publish, TestNode } from "../suite/daemon-node.ts";
-import { OriginServer } from "../suite/origin-server.ts";
+import { scene } from "../suite/daemon-scene.ts";
 
 function newNode(t: Test): TestNode {
   const node = new TestNode();
@@ -81,15 +81,12 @@ test("it ends when idle, not while someone is connected, and leaves nothing", as
 });
 
 test("SIGTERM and SIGINT end it cleanly, also in the middle of work", async (t) => {
-  const node = newNode(t);
   const large = noise(40 * BLOCK_BYTES);
-  const published = await publish(node.store, { large });
-  const server = await OriginServer.start(node.store);
-  t.teardown(() => server.close());
+  const { node, server, published, mountId } = await scene(t, { large });
   server.delayMs = 50;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     const daemon = await node.start();
-    const client = await node.connect(node.mount(server.url, published.digest));
+    const client = await node.connect(mountId);
     const answer = client.askBlocks(0, published.row("large"), 0, 1);
     await sleep(60);
     daemon.kill(signal);
@@ -201,19 +198,16 @@ test("a full disk: ENOSPC for that ask, nothing half kept, the daemon goes on", 
 });
 
 test("demand is not starved by background streams", async (t) => {
-  const node = newNode(t);
   const smalls = Object.fromEntries(
     Array.from({ length: 8 }, (_, i) => [`f${i}`, noise(900_000, i + 50)]),
   );
   const larges = Object.fromEntries(
     Array.from({ length: 4 }, (_, i) => [`l${i}`, noise(80 * BLOCK_BYTES, i + 1)]),
   );
-  const published = await publish(node.store, { ...smalls, ...larges });
-  const server = await OriginServer.start(node.store);
-  t.teardown(() => server.close());
+  const { node, server, published, mountId } = await scene(t, { ...smalls, ...larges });
   server.delayMs = 20;
   await node.start();
-  const client = await node.connect(node.mount(server.url, published.digest));
+  const client = await node.connect(mountId);
   const ask = async (name: string) => {
     const startedMs = performance.now();
     const seen = server.requests.length;

@@ -20,6 +20,7 @@ export interface PackageFacts {
   readonly subdir: string;
   /** Of the archive. */
   readonly sha256: string;
+  readonly md5: string;
   /** Of a python package that looks for packages elsewhere than usual. Latin1. */
   readonly sitePackages?: string;
 }
@@ -64,11 +65,14 @@ export interface ImportedEnvironment<Layer> {
 }
 
 /** Part of every key: change it when the same package becomes another layer. */
-const LINK_VERSION = "3";
+const LINK_VERSION = "4";
+
+/** conda's subdirs of what a sandbox can run: all that is served is for Linux on x86-64. */
+const SUBDIRS = ["linux-64", "noarch"];
 
 /**
  * Imports the packages of a list that have no layer yet. A package is not even fetched when the list gives its sha256 and `find`
- * knows it. BURROW_BAD_LOCK for a package twice, or a noarch: python package where there is no Python; and see importCondaPackage.
+ * knows it. BURROW_BAD_LOCK for a package twice or of another platform, or a noarch: python package where there is no Python; and see importCondaPackage.
  */
 export async function importEnvironment<Layer>(
   list: readonly ExplicitPackage[],
@@ -107,6 +111,7 @@ async function importItem<Layer>(
       "conda",
       LINK_VERSION,
       sha256,
+      plainUrl(item.url),
       prefix,
       python?.version ?? "",
       python?.sitePackages ?? "",
@@ -127,6 +132,7 @@ async function importItem<Layer>(
       const imported = await importCondaPackage(path, {
         prefix,
         sink,
+        subdirs: SUBDIRS,
         url: item.url,
         expected: { ...hashesOf(item), sha256 },
         ...(python === undefined
@@ -134,7 +140,7 @@ async function importItem<Layer>(
           : { pythonVersion: python.version, sitePackages: python.sitePackages }),
         ...(onEntry === undefined ? {} : { onEntry }),
       });
-      facts = factsOf(imported, sha256);
+      facts = factsOf(imported);
       warnings = imported.warnings;
       return { ...imported, facts };
     });
@@ -149,10 +155,11 @@ function hashesOf({ sha256, md5 }: ExplicitPackage): { sha256?: string; md5?: st
   return { ...(sha256 === undefined ? {} : { sha256 }), ...(md5 === undefined ? {} : { md5 }) };
 }
 
-function factsOf({ metadata }: ImportedPackage, sha256: string): PackageFacts {
+function factsOf({ metadata, record }: ImportedPackage): PackageFacts {
   const { name, version, build, subdir, sitePackages } = metadata;
+  const { sha256, md5 } = record;
   const site = sitePackages === undefined ? {} : { sitePackages };
-  return { name, version, build, subdir, sha256, ...site };
+  return { name, version, build, subdir, sha256, md5, ...site };
 }
 
 /** A path that several packages write. */

@@ -24,6 +24,8 @@ export interface ImportOptions {
   readonly pythonVersion?: string;
   /** Latin1 path below the prefix where that Python looks for packages, when it isn't the usual. */
   readonly sitePackages?: string;
+  /** Those that the package may be for; any when missing. */
+  readonly subdirs?: readonly string[];
   /** Where the package is from, for its record; a file: URL of `path` when missing. */
   readonly url?: string;
   /** Checked before anything of the archive is believed. */
@@ -102,14 +104,15 @@ class Importer {
     hashes: ArchiveHashes,
     metadata?: ReadonlyMap<string, Buffer>,
   ) {
-    const { prefix, sink, pythonVersion, sitePackages } = options;
+    const { prefix, sink, subdirs, pythonVersion, sitePackages } = options;
     const python =
       pythonVersion === undefined ? undefined : pythonTarget(pythonVersion, sitePackages);
     this.#name = name;
     this.#options = options;
     this.#hashes = hashes;
     this.#isSecond = metadata !== undefined;
-    this.#linker = new Linker({ name, prefix, sink, ...(python ? { python } : {}) }, metadata);
+    const link = { name, prefix, sink, ...(python ? { python } : {}) };
+    this.#linker = new Linker({ ...link, ...(subdirs ? { subdirs } : {}) }, metadata);
   }
 
   /** Takes all entries; false when metadata came too late to have been heeded. */
@@ -124,14 +127,7 @@ class Importer {
 
   async finish(): Promise<ImportedPackage> {
     const { url, sink } = this.#options;
-    const { sha256, md5, size } = this.#hashes;
-    const record = await this.#linker.finish({
-      url,
-      fileName: this.#name,
-      sha256,
-      size,
-      ...(md5 === undefined ? {} : { md5 }),
-    });
+    const record = await this.#linker.finish({ url, fileName: this.#name, ...this.#hashes });
     const { index } = this.#linker;
     const blob: BlobRef = await sink.addBytes(recordBytes(record));
     this.#linker.addGenerated(recordPath(index), 0o644, blob);

@@ -35,6 +35,7 @@ export interface LinkOptions {
   readonly name: string;
   readonly prefix: string;
   readonly sink: BlobSink;
+  readonly subdirs?: readonly string[];
   readonly python?: PythonTarget;
 }
 
@@ -330,8 +331,14 @@ export class Linker {
   }
 
   #makePlan(): Plan {
-    const { name, python } = this.#options;
+    const { name, python, subdirs } = this.#options;
     const metadata = readMetadata(this.#metadata, name);
+    const { subdir } = metadata.index;
+    if (subdirs !== undefined && !subdirs.includes(subdir)) {
+      throw new BurrowError("BURROW_BAD_LOCK", `the package is for ${subdir}`, {
+        context: { package: name, subdir, expected: subdirs.join(", ") },
+      });
+    }
     if (metadata.index.noarch === "python" && python === undefined) {
       throw new BurrowError(
         "BURROW_BAD_LOCK",

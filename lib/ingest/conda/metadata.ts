@@ -103,7 +103,7 @@ class Reader {
       version: text("version"),
       build,
       buildNumber: number,
-      subdir: typeof json["subdir"] === "string" ? text("subdir") : noarch ? "noarch" : "linux-64",
+      subdir: this.#subdir(json, file),
       depends: strings("depends"),
       constrains: strings("constrains"),
       ...(typeof json["license"] === "string" ? { license: json["license"] } : {}),
@@ -113,6 +113,16 @@ class Reader {
       ...this.#noarch(noarch),
       ...(typeof site === "string" ? { sitePackages: this.#path(site, file) } : {}),
     };
+  }
+
+  /** Old packages have platform and arch instead. conda/models/records.py SubdirField. */
+  #subdir(json: Json, file: string): string {
+    if (typeof json["subdir"] === "string") return this.#text(json, "subdir", file);
+    if (json["noarch"]) return "noarch";
+    if (typeof json["platform"] !== "string") return "linux-64";
+    const platform = this.#text(json, "platform", file);
+    const arch = typeof json["arch"] === "string" ? this.#text(json, "arch", file) : "x86_64";
+    return `${platform}-${arch === "x86_64" ? "64" : arch === "x86" ? "32" : arch}`;
   }
 
   /** true is what generic was called before it had a name. conda/models/enums.py NoarchType. */

@@ -79,5 +79,16 @@ if __name__ == '__main__':
 function shebang(program: string): string {
   const line = `#!${program}\n`;
   if (Buffer.byteLength(line) <= SHEBANG_MAX_BYTES && !line.includes(" ")) return line;
-  return `#!/bin/sh\n'''exec' "${program}" "$0" "$@" #'''\n`;
+  return `#!/bin/sh\n'''exec' "${quoted(program)}" "$0" "$@" #'''\n`;
+}
+
+/**
+ * What stands between double quotes for a shell, inside a string of three single quotes for Python, and means the path to the
+ * shell and nothing to Python, which warns of a backslash that it doesn't know. conda leaves these characters as they are.
+ */
+function quoted(path: string): string {
+  return path
+    .replace(/["\\]/g, "\\$&")
+    .replace(/[$`]/g, (char) => `"'${char}'"`)
+    .replace(/'(?=')/g, `'""`);
 }

@@ -23,7 +23,7 @@ export interface PackageRecord {
   readonly subdir: string;
   readonly fn: string;
   readonly url: string;
-  readonly md5?: string;
+  readonly md5: string;
   readonly sha256: string;
   readonly size: number;
   readonly depends: readonly string[];
@@ -41,7 +41,7 @@ export interface ArchiveFacts {
   readonly url: string;
   readonly fileName: string;
   readonly sha256: string;
-  readonly md5?: string;
+  readonly md5: string;
   readonly size: number;
 }
 
@@ -60,7 +60,7 @@ export function makeRecord(
     subdir: index.subdir,
     fn: archive.fileName,
     url,
-    ...(archive.md5 === undefined ? {} : { md5: archive.md5 }),
+    md5: archive.md5,
     sha256: archive.sha256,
     size: archive.size,
     depends: index.depends,

@@ -15,8 +15,7 @@ export interface Expected {
 
 export interface ArchiveHashes {
   readonly sha256: string;
-  /** Only when one was expected. */
-  readonly md5?: string;
+  readonly md5: string;
   readonly size: number;
 }
 
@@ -45,7 +44,8 @@ export async function hashArchive(
   expected: Expected = {},
 ): Promise<ArchiveHashes> {
   const sha256 = createHash("sha256");
-  const md5 = expected.md5 === undefined ? undefined : createHash("md5");
+  // Old tools know packages by nothing else, so their record has it whether a lock did or not.
+  const md5 = createHash("md5");
   let size = 0;
   try {
     const buffer = Buffer.allocUnsafe(READ_BYTES);
@@ -54,22 +54,18 @@ export async function hashArchive(
       if (bytesRead === 0) break;
       const bytes = buffer.subarray(0, bytesRead);
       sha256.update(bytes);
-      md5?.update(bytes);
+      md5.update(bytes);
       size += bytesRead;
     }
   } catch (cause) {
     throw readError(cause, name);
   }
-  const hashes = {
-    sha256: sha256.digest("hex"),
-    ...(md5 === undefined ? {} : { md5: md5.digest("hex") }),
-    size,
-  };
+  const hashes = { sha256: sha256.digest("hex"), md5: md5.digest("hex"), size };
   for (const key of ["size", "sha256", "md5"] as const) {
     const given = expected[key];
     const want = typeof given === "string" ? given.toLowerCase() : given;
     const got = hashes[key];
-    if (want === undefined || got === undefined || got === want) continue;
+    if (want === undefined || got === want) continue;
     throw new BurrowError("BURROW_DIGEST_MISMATCH", `the archive's ${key} is not as expected`, {
       context: { package: name, expected: want, got },
     });

@@ -123,20 +123,16 @@ function encodeNamed(mid: number, from: Request, to: Cursor): boolean {
       if (mid === Mid.RenameAt2) to.putU32(from.flags);
       return true;
     case Mid.UnlinkAt:
+    case Mid.FSetXattr:
       to.putU64(from.fd);
       to.putU32(from.flags);
       to.putSizedText(from.name);
+      if (mid === Mid.FSetXattr) to.putSizedText(from.otherName);
       return true;
     case Mid.FGetXattr:
       to.putU64(from.fd);
       to.putU32(from.count);
       to.putSizedText(from.name);
-      return true;
-    case Mid.FSetXattr:
-      to.putU64(from.fd);
-      to.putU32(from.flags);
-      to.putSizedText(from.name);
-      to.putSizedText(from.otherName);
       return true;
     case Mid.FListXattr:
       to.putU64(from.fd);

@@ -30,6 +30,11 @@ class World {
     return { url, line: 3, sha256: createHash("sha256").update(bytes).digest("hex") };
   }
 
+  /** Has the archive of one item under another's URL too. */
+  mirror(item: ExplicitPackage, other: ExplicitPackage): void {
+    this.#archives.set(other.url, this.#archives.get(item.url)!);
+  }
+
   options(prefix = "/opt/env"): EnvironmentOptions<LayerEntry[]> {
     return {
       prefix,
@@ -121,6 +126,54 @@ t.test("a list that can't be is refused", async (t) => {
   const wrong = { ...a, sha256: "0".repeat(64) };
   t.match(await failureOf(importEnvironment([wrong], world.options())), /^BURROW_DIGEST_MISMATCH/);
   t.equal(world.released.length, world.fetched.length);
+});
+
+t.test("only packages for Linux on x86-64, and for any", async (t) => {
+  const cases: [Record<string, unknown>, string | undefined][] = [
+    [{ subdir: "osx-arm64" }, "osx-arm64"],
+    [{ subdir: "linux-aarch64" }, "linux-aarch64"],
+    [{ subdir: undefined, platform: "osx", arch: "x86_64" }, "osx-64"],
+    [{ subdir: undefined, platform: "linux", arch: "x86" }, "linux-32"],
+    [{ subdir: undefined, platform: "linux", arch: "x86_64" }, undefined],
+    [{ subdir: undefined }, undefined],
+    [{ subdir: "noarch", noarch: "generic" }, undefined],
+  ];
+  for (const [index, refused] of cases) {
+    const world = new World();
+    const item = await world.add("a", { index });
+    const text = await failureOf(importEnvironment([item], world.options()));
+    const pattern = `^BURROW_BAD_LOCK\nthe package is for ${refused}\npackage: a-1\\.0-h0_0\\.conda\n`;
+    t.match(text, new RegExp(refused === undefined ? "^no error$" : pattern), item.url);
+    t.equal(world.layers.size, refused === undefined ? 1 : 0);
+  }
+});
+
+t.test("a layer depends on the list alone: hashes given or not, what the store has", async (t) => {
+  const world = new World();
+  const item = await world.add("a", {});
+  const { sha256, ...bare } = item;
+  const made = async (list: ExplicitPackage, known = world) => {
+    const { packages } = await importEnvironment([list], known.options());
+    return packages[0]!;
+  };
+  const first = await made(item);
+  const md5 = first.facts.md5;
+  t.match(md5, /^[0-9a-f]{32}$/);
+  t.equal(first.facts.sha256, sha256);
+  const fresh = async (list: ExplicitPackage) => {
+    const other = new World();
+    await other.add("a", {});
+    return await made(list, other);
+  };
+  t.same((await fresh(bare)).layer, first.layer, "no hash");
+  t.same((await fresh({ ...bare, md5 })).layer, first.layer, "an md5");
+  const mirrored = { ...item, url: item.url.replace("host/c", "mirror/c") };
+  world.mirror(item, mirrored);
+  const second = await made(mirrored);
+  t.equal(second.isNew, true, "the record has the list's URL, so it is another layer");
+  t.notSame(second.layer, first.layer);
+  const secret = { ...item, url: item.url.replace("https://", "https://me:secret@") };
+  t.equal((await made(secret)).isNew, false, "what is secret is not in it");
 });
 
 t.test("paths that several packages write, with the last as winner", async (t) => {

@@ -1,7 +1,11 @@
 // Owns: what a conda package becomes: paths, modes, links, patched files, noarch layout, entry points and the record.
 // Plane: control.
 
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import t from "tap";
 import { IndexKind } from "../../../lib/layer/format.ts";
 import { writeIndex } from "../../../lib/layer/writer.ts";
@@ -244,6 +248,30 @@ t.test("noarch: python is laid out for the environment's Python", async (t) => {
     sitePackages: "lib/python3.13t/site-packages",
   });
   t.ok(free.at("lib/python3.13t/site-packages/demo/__init__.py"));
+});
+
+t.test("an entry point starts its Python below any prefix", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "burrow-entry-point-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  mkdirSync(join(folder, "demo"));
+  writeFileSync(join(folder, "demo/__init__.py"), "");
+  const main = "import sys\nclass App:\n  main = lambda: print(sys.executable, sys.argv[1:])\n";
+  writeFileSync(join(folder, "demo/cli.py"), main);
+  const python = spawnSync("python3", ["-c", "import sys; print(sys.executable, end='')"]);
+  const env = { PATH: process.env["PATH"], PYTHONPATH: folder, PYTHONWARNINGS: "error" };
+  const bytes = await conda(noarch);
+  const names = ["a b", 'say "a"', "$HOME a", "`id` a", "\\u a\\", "it's a", "''' a'''"];
+  for (const name of [...names, "#\"$'\\` a"]) {
+    const prefix = join(folder, name);
+    mkdirSync(join(prefix, "bin"), { recursive: true });
+    symlinkSync(python.stdout.toString(), join(prefix, "bin/python3.11"));
+    const { text } = await imported(bytes, { pythonVersion: "3.11", prefix });
+    const program = join(prefix, "bin/demo");
+    writeFileSync(program, text("bin/demo")!, { mode: 0o755 });
+    t.match(text("bin/demo"), /^#!\/bin\/sh\n/, name);
+    const { stdout, stderr } = spawnSync(program, ["x y"], { env, encoding: "utf8" });
+    t.equal(`${stdout}${stderr}`, `${prefix}/bin/python3.11 ['x y']\n`, name);
+  }
 });
 
 t.test("noarch: generic stays as it is, and needs no Python", async (t) => {

@@ -1,0 +1,130 @@
+// Owns: the gofer's end of the mailbox where a daemon ends at a bad moment, and that two mailboxes of a gofer never mix their
+// asks. The daemon is played here. Plane: data.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { type Test, test } from "tap";
+import { MISS } from "../../lib/base/errno.ts";
+import { Mailbox } from "../../lib/cache/mailbox.ts";
+import {
+  AnswerState,
+  encodeAnswer,
+  encodeWelcome,
+  FRAME_MAX_BYTES,
+  Frame,
+  frameBytes,
+  frameId,
+  frameType,
+} from "../../lib/cache/mailbox-wire.ts";
+import { createWait } from "../../lib/sys/wait.ts";
+
+createWait();
+const out = Buffer.alloc(FRAME_MAX_BYTES);
+
+function frameOf(length: number): Buffer {
+  return Buffer.from(out.subarray(0, length));
+}
+
+function answerTo(id: number): Buffer {
+  return frameOf(encodeAnswer(out, id, { errno: 0, state: AnswerState.complete, name: "" }));
+}
+
+/** A daemon of which each connection is played by the test. */
+class Played {
+  readonly path: string;
+  readonly sockets: Socket[] = [];
+  /** Types and ids of the frames of each connection. */
+  readonly frames: [number, number][][] = [];
+  readonly #server: Server;
+
+  constructor(t: Test) {
+    const directory = mkdtempSync(join(tmpdir(), "burrow-mailbox-"));
+    this.path = join(directory, "daemon.sock");
+    this.#server = createServer((socket) => this.#take(socket));
+    t.teardown(() => {
+      for (const socket of this.sockets) socket.destroy();
+      this.#server.close();
+      rmSync(directory, { recursive: true });
+    });
+  }
+
+  async listen(): Promise<this> {
+    await new Promise<void>((resolve) => this.#server.listen(this.path, resolve));
+    return this;
+  }
+
+  #take(socket: Socket): void {
+    const frames: [number, number][] = [];
+    this.sockets.push(socket);
+    this.frames.push(frames);
+    let rest = Buffer.alloc(0);
+    socket.on("error", () => {});
+    socket.on("data", (chunk: Buffer) => {
+      rest = Buffer.concat([rest, chunk]);
+      for (;;) {
+        const length = frameBytes(rest, 0, rest.length);
+        if (length <= 0) return;
+        frames.push([frameType(rest, 0), frameId(rest, 0)]);
+        rest = rest.subarray(length);
+      }
+    });
+  }
+}
+
+/** Lets the played daemon run until it has seen what is awaited. */
+async function until(t: Test, isSo: () => boolean, what: string): Promise<void> {
+  const end = performance.now() + 5000;
+  while (!isSo() && performance.now() < end) await turn();
+  t.ok(isSo(), what);
+}
+
+function newMailbox(t: Test, path: string): Mailbox {
+  const mailbox = new Mailbox(path, "mount");
+  t.teardown(() => mailbox.dispose());
+  return mailbox;
+}
+
+test("a daemon that ends within a burst of answers, and is back at once, is asked again", async (t) => {
+  const daemon = await new Played(t).listen();
+  const mailbox = newMailbox(t, daemon.path);
+  const answered: number[] = [];
+  let asksAgain = true;
+  mailbox.onAnswer = (ticket) => {
+    answered.push(ticket);
+    // As a request that is run again does when it needs more: the first send finds the connection gone.
+    if (asksAgain) for (const row of [11, 12]) mailbox.askBlob(0, row);
+    asksAgain = false;
+  };
+  for (const row of [1, 2, 3]) t.equal(mailbox.askBlob(0, row), MISS);
+  const first = mailbox.lastTicket - 2;
+  await until(t, () => daemon.frames[0]?.length === 4, "the asks came");
+  const burst = [frameOf(encodeWelcome(out, 0, 0, 1)), answerTo(first), answerTo(first + 1)];
+  const [socket] = daemon.sockets;
+  await new Promise<void>((resolve) =>
+    socket!.once("close", resolve).end(Buffer.concat(burst), () => socket!.destroy()),
+  );
+  mailbox.advance();
+  await until(t, () => daemon.frames[1]?.length === 5, "a new connection has all open asks");
+  t.same(daemon.frames[1]![0], [Frame.hello, 0]);
+  const again = daemon.frames[1]!.slice(1).map(([, id]) => id);
+  t.notOk(again.includes(first), "but the answered one");
+  let sent = false;
+  const answers = [frameOf(encodeWelcome(out, 0, 0, 1)), ...again.map(answerTo)];
+  daemon.sockets[1]!.write(Buffer.concat(answers), () => {
+    sent = true;
+  });
+  await until(t, () => sent, "they are answered");
+  mailbox.advance();
+  t.same(answered, [first, ...again], "each once");
+});
+
+test("asks of two mailboxes have different tickets", (t) => {
+  const [one, two] = ["one", "two"].map((name) => newMailbox(t, join(tmpdir(), "none", name)));
+  one!.askBlob(0, 1);
+  two!.askBlob(0, 1);
+  t.not(one!.lastTicket, two!.lastTicket, "a gofer parks the requests of all by it");
+  t.end();
+});
