@@ -236,9 +236,9 @@ static void forgetNodeSettings(void) {
 }
 
 /*
- * Asks for short turns of the CPU, for the server's main thread alone: the share of time stays what it is, but a request
- * that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later (sched_setattr(2), sched_runtime of a
- * normal task is its slice); before that it changes nothing. docs/design/0003-server-start.md has the figures.
+ * Asks for short turns of the CPU, for the server's main thread alone: its share of the time stays what it is, but a
+ * request that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later (sched_setattr(2):
+ * sched_runtime of a normal task is its slice); before that nothing changes. docs/design/0003-server-start.md
  */
 static void askForShortTurns(void) {
     struct {
