@@ -22,6 +22,8 @@ export interface Outcome {
 }
 
 export interface RunOptions {
+  /** The caller writes to stdin and ends it. */
+  readonly keepsInput?: boolean;
   env?: NodeJS.ProcessEnv;
   input?: string;
   /** Another user for the process; this one's when missing. */
@@ -67,10 +69,14 @@ export class Node {
       cwd: this.dir,
       env: { ...this.env, ...options.env },
       ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
-      stdio: [options.input === undefined ? "ignore" : "pipe", out, "pipe"],
+      stdio: [
+        options.input === undefined && options.keepsInput !== true ? "ignore" : "pipe",
+        out,
+        "pipe",
+      ],
     });
     if (typeof out === "number") fs.closeSync(out);
-    child.stdin?.end(options.input);
+    if (options.keepsInput !== true) child.stdin?.end(options.input);
     this.#children.push(child);
     return child;
   }
