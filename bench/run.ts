@@ -20,6 +20,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   worker: () => import("./micro/worker.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
+  "sentry-memory": () => import("./replay/sentry-memory.ts"),
 };
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */
