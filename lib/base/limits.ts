@@ -28,6 +28,11 @@ export const CONNECTIONS_MAX = 64;
 export const CONTROL_FDS_MAX = 65_536;
 /** Open FDs of one connection in a stateful tree or on incomplete files: EMFILE past it. */
 export const OPEN_FDS_MAX = 65_536;
+/**
+ * FDs of a gofer that host directories and uppers leave to the rest: sockets, channels (2 each), indexes, blobs on their way to a
+ * client and large files that are read by block. The others share what is left evenly.
+ */
+export const OTHER_FDS_MAX = 1_024;
 /** Open directories with a position, per connection: EMFILE past it. */
 export const OPEN_DIRS_MAX = 8_192;
 

@@ -14,7 +14,7 @@ import { mountsJson, parseSpec, servedMounts } from "./bundle.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { Loop } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
-import { openTree } from "./trees.ts";
+import { openTree, shareFds } from "./trees.ts";
 
 /** As many FDs as the hard limit allows: each inode of a host directory or upper that the sandbox knows is one. */
 const OPEN_FILES = 1_048_576;
@@ -128,7 +128,13 @@ function serve(stubFd: number): void {
     first(Role.mounts)!,
     mountsJson(spec, (path) => readlinkIn(opened[0]!.tree, path)),
   );
-  native.setNoFile(OPEN_FILES);
+  const fdLimit = native.setNoFile(OPEN_FILES);
+  if (fdLimit > 0) {
+    shareFds(
+      opened.map(({ tree }) => tree),
+      fdLimit,
+    );
+  }
   native.setNoNewPrivs();
   mapCounters(process.env["BURROW_COUNTERS"]);
 

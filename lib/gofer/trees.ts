@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { OTHER_FDS_MAX } from "../base/limits.ts";
 import { nameOf } from "../base/name.ts";
 import { BlobReader } from "../cache/blocks.ts";
 import { Mailbox } from "../cache/mailbox.ts";
@@ -37,6 +38,16 @@ export function openTree(mount: ServedMount, state: string): OpenedTree {
     throw new BurrowError("BURROW_IO", `can't make the tmpfs of mount ${id}: ${errnoName(tree)}`);
   }
   return { tree, isReadOnly: mount.isReadOnly };
+}
+
+/**
+ * Shares the process's FDs out among the trees that hold some for what a client knows of them: one mount must not starve the
+ * others. `limit` is RLIMIT_NOFILE.
+ */
+export function shareFds(trees: readonly Tree[], limit: number): void {
+  const hosts = trees.filter((tree) => tree instanceof HostTree);
+  const left = limit - Math.min(OTHER_FDS_MAX, Math.floor(limit / 4));
+  for (const tree of hosts) tree.limitFds(Math.floor(left / hosts.length));
 }
 
 /** A directory or file of the host, passed through read-only whatever the bundle says (writing is not supported yet). */

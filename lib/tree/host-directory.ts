@@ -7,6 +7,7 @@ import { latin1At } from "../base/bytes.ts";
 import { OPEN_DIRS_MAX } from "../base/limits.ts";
 import { DENTS_START, Dirent64, hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
+import type { FdShare } from "./fd-share.ts";
 import { HostHandles } from "./host-handles.ts";
 import type { HostNode, HostNodes } from "./host-nodes.ts";
 import type { DirentSink } from "./tree.ts";
@@ -22,11 +23,12 @@ const START = new Uint8Array(8);
 export class HostDirectories {
   readonly #nodes: HostNodes;
   readonly #stat: Float64Array;
-  readonly #handles = new HostHandles(OPEN_DIRS_MAX);
+  readonly #handles: HostHandles;
   readonly #buffer = Buffer.alloc(BUFFER_BYTES);
 
-  /** `stat` is the tree's scratch. */
-  constructor(nodes: HostNodes, stat: Float64Array) {
+  /** `stat` is the tree's scratch, `share` its FDs. */
+  constructor(nodes: HostNodes, stat: Float64Array, share: FdShare) {
+    this.#handles = new HostHandles(OPEN_DIRS_MAX, share);
     this.#nodes = nodes;
     this.#stat = stat;
   }

@@ -3,23 +3,28 @@
 
 import { Errno } from "../base/errno.ts";
 import { native } from "../sys/native.ts";
+import { FdShare } from "./fd-share.ts";
 
 const FREE = -1;
 
 export class HostHandles {
   readonly #max: number;
+  readonly #share: FdShare;
   readonly #fds: number[] = [];
   readonly #free: number[] = [];
   /** By handle: how many dentries a directory has given so far. */
   readonly positions: number[] = [];
 
-  constructor(max: number) {
+  /** `max` handles, of FDs within the tree's share. */
+  constructor(max: number, share = new FdShare()) {
     this.#max = max;
+    this.#share = share;
   }
 
   /** Whether one more has room. Ask before a side effect that ends in one. */
   get hasRoom(): boolean {
-    return this.#free.length > 0 || this.#fds.length < this.#max;
+    const isBelowMax = this.#free.length > 0 || this.#fds.length < this.#max;
+    return isBelowMax && this.#share.hasRoom(1);
   }
 
   get count(): number {
@@ -35,6 +40,7 @@ export class HostHandles {
     }
     const handle = this.#free.pop() ?? this.#fds.length;
     this.#fds[handle] = fd;
+    this.#share.held++;
     this.positions[handle] = 0;
     return handle;
   }
@@ -50,6 +56,7 @@ export class HostHandles {
     if (fd < 0) return;
     native.closeFd(fd);
     this.#fds[handle] = FREE;
+    this.#share.held--;
     this.#free.push(handle);
   }
 

@@ -8,6 +8,7 @@ import { Errno } from "../base/errno.ts";
 import { CONTROL_FDS_MAX } from "../base/limits.ts";
 import { StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
+import { FdShare } from "./fd-share.ts";
 import type { HostHandles } from "./host-handles.ts";
 import type { Ino } from "./tree.ts";
 
@@ -55,6 +56,8 @@ export interface HostParts {
   readonly nodes: HostNodes;
   /** Open files. */
   readonly files: HostHandles;
+  /** What both, and open directories, may hold of FDs. */
+  readonly share: FdShare;
   /** FD of /proc/self/fd, kept from before a chroot: O_PATH FDs are reopened through it. */
   readonly procFd: number;
   /** Scratch, filled and used within one call. */
@@ -67,8 +70,10 @@ export class HostNodes {
   /** By devMinor; 0 is never used. */
   readonly #devices: (Device | undefined)[] = [undefined];
   #count = 0;
+  readonly #share: FdShare;
 
-  constructor() {
+  constructor(share = new FdShare()) {
+    this.#share = share;
     assert((SLOTS & SLOT_MASK) === 0, "CONTROL_FDS_MAX is a power of two");
   }
 
@@ -79,7 +84,7 @@ export class HostNodes {
 
   /** Whether one more node has room. Ask before a side effect that ends in one. */
   get hasRoom(): boolean {
-    return this.#count < SLOTS;
+    return this.#count < SLOTS && this.#share.hasRoom(1);
   }
 
   get(ino: Ino): HostNode | undefined {
@@ -116,6 +121,7 @@ export class HostNodes {
     node.devMinor = devMinor;
     nodes.set(hostIno, node);
     this.#count++;
+    this.#share.held++;
     return node.ino;
   }
 
@@ -152,6 +158,7 @@ export class HostNodes {
     this.#devices[node.devMinor]!.nodes.delete(node.hostIno);
     this.#free.push(node.ino & SLOT_MASK);
     this.#count--;
+    this.#share.held--;
   }
 
   /** Closes all nodes, referenced or not. Idempotent. */

@@ -33,7 +33,7 @@ export function create(
 ): number {
   const dirFd = roomIn(parts, dir);
   if (dirFd < 0) return dirFd;
-  if (!parts.files.hasRoom) return -Errno.EMFILE;
+  if (!parts.files.hasRoom || !parts.share.hasRoom(2)) return -Errno.EMFILE;
   const { mode, uid, gid } = request;
   const fd = hostFs.createAt(parts.procFd, dirFd, name, flags, mode, uid, gid, parts.stat);
   if (fd < 0) return fd;

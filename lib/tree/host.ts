@@ -18,6 +18,7 @@ import {
   StatFsField,
 } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
+import { FdShare } from "./fd-share.ts";
 import { HostDirectories } from "./host-directory.ts";
 import { HostHandles } from "./host-handles.ts";
 import {
@@ -60,7 +61,7 @@ export class HostTree implements Tree {
 
   private constructor(parts: HostParts, rootIno: Ino, isReadOnly: boolean) {
     this.#parts = parts;
-    this.#directories = new HostDirectories(parts.nodes, parts.stat);
+    this.#directories = new HostDirectories(parts.nodes, parts.stat, parts.share);
     this.rootIno = rootIno;
     this.isReadOnly = isReadOnly;
   }
@@ -88,10 +89,17 @@ export class HostTree implements Tree {
       if (procFd >= 0) native.closeFd(procFd);
       return failed < 0 ? failed : procFd < 0 ? procFd : -Errno.EPERM;
     }
-    const nodes = new HostNodes();
-    const parts = { nodes, files: new HostHandles(OPEN_FDS_MAX), procFd, stat };
+    const share = new FdShare();
+    const nodes = new HostNodes(share);
+    const files = new HostHandles(OPEN_FDS_MAX, share);
+    const parts = { nodes, files, share, procFd, stat };
     const rootIno = nodes.take(root.take(), stat) as Ino;
     return new HostTree(parts, rootIno, options.isReadOnly);
+  }
+
+  /** Bounds the FDs of live inodes, open files and open directories together: EMFILE past it. */
+  limitFds(max: number): void {
+    this.#parts.share.max = max;
   }
 
   /** The FD of the root, for a stub that keeps it for a successor. Borrowed; the tree closes it. */

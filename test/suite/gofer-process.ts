@@ -29,6 +29,8 @@ export interface GoferOptions {
   readonly argv?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeFlags?: readonly string[];
+  /** Its RLIMIT_NOFILE, soft and hard. */
+  readonly openFiles?: number;
   readonly extraFds?: readonly ExtraFd[];
   /** Changes the OCI spec before it is written. */
   readonly spec?: (spec: Record<string, unknown>) => unknown;
@@ -81,7 +83,9 @@ export class GoferProcess {
     }
     sendAdopt(this.stubFd, given);
     const argv = options.argv ?? ["gofer", "--bundle", this.directory];
-    this.child = spawn(process.execPath, [...(options.nodeFlags ?? []), MAIN, ...argv], {
+    const words = [process.execPath, ...(options.nodeFlags ?? []), MAIN, ...argv];
+    if (options.openFiles !== undefined) words.unshift("prlimit", `--nofile=${options.openFiles}`);
+    this.child = spawn(words[0]!, words.slice(1), {
       stdio: ["pipe", "pipe", "pipe", stub[1]],
       env: { ...process.env, BURROW_LOG: join(this.directory, "log"), ...options.env },
     });

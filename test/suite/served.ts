@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type GoferMount, GoferProcess, writeMount } from "./gofer-process.ts";
+import { type GoferMount, type GoferOptions, GoferProcess, writeMount } from "./gofer-process.ts";
 import { LisafsClient } from "./lisafs-client.ts";
 import { type Files, makeView } from "./view-cache.ts";
 
@@ -48,8 +48,9 @@ export function startGofer(
   t: Teardown,
   mounts: readonly GoferMount[],
   env: Record<string, string> = {},
+  limits: Pick<GoferOptions, "openFiles"> = {},
 ): GoferProcess {
-  const gofer = GoferProcess.start({ mounts, env });
+  const gofer = GoferProcess.start({ mounts, env, ...limits });
   t.teardown(async () => {
     const { log } = gofer;
     const code = await gofer.stop();

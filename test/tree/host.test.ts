@@ -14,7 +14,7 @@ import { native } from "../../lib/sys/native.ts";
 import { HostTree } from "../../lib/tree/host.ts";
 import { HostHandles } from "../../lib/tree/host-handles.ts";
 import { HostNodes } from "../../lib/tree/host-nodes.ts";
-import { type Ino, OpenResult, SetAttrRequest } from "../../lib/tree/tree.ts";
+import { type Ino, O_RDONLY, O_RDWR, OpenResult, SetAttrRequest } from "../../lib/tree/tree.ts";
 import { refused } from "../suite/tree-behaviour.ts";
 import {
   attrAt,
@@ -221,6 +221,39 @@ t.test("an Ino is never used for another file", (t) => {
     tree.release(ino);
   }
   t.equal(tree.inodeCount, 1, "only the root is left, in spite of double releases");
+  tree.dispose();
+  rmSync(path, { recursive: true });
+  t.end();
+});
+
+t.test("a tree's share of FDs bounds inodes, files and directories together", (t) => {
+  const path = scratch();
+  const tree = open(path, false);
+  const root = tree.rootIno;
+  const request = createRequest(0o600);
+  const none = new OpenResult();
+  // The root and four more.
+  tree.limitFds(5);
+  const file = must(tree.mknod(root, "f" as Name, request), "mknod");
+  must(tree.open(file, O_RDONLY, none), "open");
+  const dir = must(tree.opendir(root), "opendir");
+  refused(
+    t,
+    tree.create(root, "x" as Name, request, O_RDWR, none),
+    Errno.EMFILE,
+    "two FDs for one",
+  );
+  t.notOk(existsSync(join(path, "x")), "and no file is left");
+  const last = must(tree.mkdir(root, "d" as Name, request), "mkdir");
+  refused(t, tree.mkdir(root, "x" as Name, request), Errno.EMFILE, "mkdir");
+  refused(t, tree.open(file, O_RDONLY, none), Errno.EMFILE, "open");
+  refused(t, tree.opendir(root), Errno.EMFILE, "opendir");
+  t.equal(tree.lookup(root, "f" as Name), file, "an inode that is known needs none");
+  tree.release(last);
+  tree.closedir(root, dir);
+  must(tree.create(root, "x" as Name, request, O_RDWR, none), "room again for two");
+  tree.limitFds(1);
+  refused(t, tree.opendir(root), Errno.EMFILE, "below what is held");
   tree.dispose();
   rmSync(path, { recursive: true });
   t.end();
