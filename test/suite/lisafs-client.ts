@@ -1,6 +1,7 @@
 // LisafsClient: the sentry's end of a LISAFS connection: over the main socket and over channels. Every call blocks the thread,
 // so the server must be another process; a call that gets no answer in time gives errno ETIMEDOUT. Tests and benches only.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { viewOf } from "../../lib/base/bytes.ts";
 import { Errno } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -14,6 +15,9 @@ export const PAYLOAD_MAX = 2 * 1024 * 1024 - 4096;
 const SOCKET_HEADER = 8;
 export const WINDOW_HEADER = 16;
 export const CHANNEL_START = 20;
+/** Whose turn it is, in a window's first word: lisafs-wire section 2. */
+const CLIENT_ACTIVE = 0;
+const SERVER_ACTIVE = 1;
 const MSG_DONTWAIT = 0x40;
 export const TIMEOUT_MS = 10_000;
 
@@ -147,7 +151,26 @@ export class ChannelPathway implements Pathway {
   /** Gives control with a datagram of whatever stands in the window. */
   transactRaw(datagramBytes: number): Reply {
     const got = native.channelCall(this.window, datagramBytes, this.timeoutMs);
-    if (got < 0) return broken(-got);
+    return got < 0 ? broken(-got) : this.#reply(got);
+  }
+
+  /** As transact, with the event loop running while the server is at it: for what this process has to do meanwhile. */
+  async transactBeside(mid: number, payloadBytes: number): Promise<Reply> {
+    const { timeoutMs } = this;
+    this.timeoutMs = 0;
+    const reply = this.transact(mid, payloadBytes);
+    this.timeoutMs = timeoutMs;
+    if (reply.errno !== Errno.ETIMEDOUT || reply.mid >= 0) return reply;
+    const deadline = performance.now() + timeoutMs;
+    while (this.view.getUint32(0, true) === SERVER_ACTIVE) {
+      if (performance.now() > deadline) return broken(Errno.ETIMEDOUT);
+      await sleep(1);
+    }
+    const isOurs = this.view.getUint32(0, true) === CLIENT_ACTIVE;
+    return isOurs ? this.#reply(this.view.getUint32(4, true)) : broken(Errno.EPIPE);
+  }
+
+  #reply(got: number): Reply {
     const mid = this.view.getUint16(WINDOW_HEADER, true);
     const fds: number[] = [];
     for (let i = this.view.getUint8(WINDOW_HEADER + 2); i > 0; i--) {
@@ -227,6 +250,15 @@ export class LisafsClient {
     const cursor = this.#cursorOf(via);
     if (!encodeRequest(mid, request, cursor, data)) throw new Error(`no room for message ${mid}`);
     return via.transact(mid, cursor.offset - via.start);
+  }
+
+  /** As call over a channel, with the event loop running meanwhile. */
+  callBeside(mid: number, fields: Partial<Request>, channel = this.channels[0]!): Promise<Reply> {
+    const cursor = this.#cursorOf(channel);
+    if (!encodeRequest(mid, Object.assign(new Request(), fields), cursor)) {
+      throw new Error(`no room for message ${mid}`);
+    }
+    return channel.transactBeside(mid, cursor.offset - channel.start);
   }
 
   /** Sends any payload as any message. */

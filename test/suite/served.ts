@@ -3,6 +3,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ensureIndex, openCache } from "../../lib/cache/cache.ts";
+import { readMount } from "../../lib/gofer/mount.ts";
+import type { TestNode } from "./daemon-node.ts";
 import { type GoferMount, type GoferOptions, GoferProcess, writeMount } from "./gofer-process.ts";
 import { LisafsClient } from "./lisafs-client.ts";
 import { type Files, makeView } from "./view-cache.ts";
@@ -104,6 +107,25 @@ export function serveView(
   const mounts = [{ destination: "/", source, isReadOnly: true }];
   const gofer = startGofer(t, mounts, { BURROW_STATE: directory, ...options.env });
   return { gofer, client: connect(t, gofer, options.channels ?? 1), directory };
+}
+
+/** A mount of a node as the CLI leaves it, its indexes in the cache. The daemon is the node's to start. */
+export async function serveMount(
+  t: Teardown,
+  node: TestNode,
+  mountId: string,
+  options: ServeOptions = {},
+): Promise<Pick<Served, "gofer" | "client">> {
+  const mount = readMount(node.state, mountId);
+  if (mount.kind !== "view") throw new Error("no view");
+  const cache = openCache(node.cache);
+  for (const { origin, snapshot } of [mount.base, ...mount.grafts]) {
+    await ensureIndex(cache, origin, snapshot);
+  }
+  const source = join(node.state, "mounts", mountId);
+  const mounts = [{ destination: "/", source, isReadOnly: true }];
+  const gofer = startGofer(t, mounts, { BURROW_STATE: node.state, ...options.env });
+  return { gofer, client: connect(t, gofer, options.channels ?? 1) };
 }
 
 /** Runs `each` with calls over the socket, then over the first channel. */
