@@ -24,11 +24,14 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
+import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
 interface ImportOptions {
   snapshot?: boolean;
   mergedUsr?: boolean;
   quiet?: boolean;
+  python?: string;
+  prefix?: string;
 }
 
 export function addLayer(program: Command): void {
@@ -36,17 +39,19 @@ export function addLayer(program: Command): void {
   addCommonOptions(layer.command("import"))
     .argument(
       "<source...>",
-      "directories, .tar[.gz|.zst|.bz2|.xz] archives or .deb packages, lowest first",
+      "directories, .tar[.gz|.zst|.bz2|.xz] archives, .deb packages or wheels (.whl), lowest first",
     )
     .description("turn file trees into layers of the store; print a digest for each")
     .option(
       "--snapshot",
       "merge them into one snapshot (a base for burrow run) and print its digest",
     )
+    .option("--python <VERSION|PATH>", "the Python of wheels: 3.11, or its path in the sandbox")
+    .option("--prefix <DIR>", "where wheels are installed", "/usr/local")
     .option("--quiet", "no progress")
     .addHelpText(
       "after",
-      "\nExamples:\n  burrow layer import rootfs.tar.zst\n  burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb",
+      "\nExamples:\n  burrow layer import rootfs.tar.zst\n  burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb\n  burrow layer import --snapshot --python 3.11 base.tar demo-1.0-py3-none-any.whl",
     )
     .action(async (sources: string[], options: ImportOptions & { json?: boolean }) => {
       await importLayers(contextOf(options), sources, options);
@@ -73,22 +78,19 @@ async function sourceKey(source: string): Promise<string[] | undefined> {
   const hash = createHash("sha256");
   for await (const bytes of createReadStream(source, { highWaterMark: 1 << 20 }))
     hash.update(bytes as Buffer);
-  return [source.endsWith(".deb") ? "deb" : "tar", hash.digest("hex")];
+  const kind = /\.(deb|whl)$/.exec(source)?.[1] ?? "tar";
+  return [kind, hash.digest("hex")];
 }
 
 async function collect(
   source: string,
   sink: PackWriter,
   progress: Progress,
+  wheels: WheelTarget,
 ): Promise<LayerEntry[]> {
   const entries: LayerEntry[] = [];
   const name = basename(resolve(source));
-  const stream = statSync(source).isDirectory()
-    ? importDirectory(source, { sink })
-    : source.endsWith(".deb")
-      ? importDeb(source, { sink })
-      : importTar(source, { sink, name });
-  for await (const entry of stream) {
+  for await (const entry of entriesIn(source, sink, wheels)) {
     entries.push(entry);
     const { blobs, contentBytes } = sink.counts;
     progress.update(
@@ -96,6 +98,13 @@ async function collect(
     );
   }
   return entries;
+}
+
+function entriesIn(source: string, sink: PackWriter, wheels: WheelTarget) {
+  if (statSync(source).isDirectory()) return importDirectory(source, { sink });
+  if (source.endsWith(".deb")) return importDeb(source, { sink });
+  if (source.endsWith(".whl")) return wheelEntries(source, sink, wheels);
+  return importTar(source, { sink, name: basename(resolve(source)) });
 }
 
 /** What people give in place of a tree, and what to do instead. BURROW_USAGE. */
@@ -111,18 +120,21 @@ export async function importSource(
   known: KnownBlobs,
   source: string,
   progress: Progress,
+  wheels: WheelTarget = {},
 ): Promise<Digest> {
   refuseOthers(source);
   let key: string[] | undefined;
   try {
     key = await sourceKey(source);
+    if (source.endsWith(".whl")) key?.push(...wheelKey(source, wheels));
   } catch (cause) {
+    if (cause instanceof BurrowError) throw cause;
     throw new BurrowError("BURROW_NOT_FOUND", `can't read ${source}`, { cause });
   }
   const found = key === undefined ? undefined : await findImport(store, key);
   if (found !== undefined) return found.layer;
   const writer = await openPackWriter(store, { known });
-  const entries = await collect(source, writer, progress);
+  const entries = await collect(source, writer, progress, wheels);
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
   if (key !== undefined) await noteImport(store, key, digest, {});
   const { contentBytes, storedBytes, deduped } = writer.counts;
@@ -176,7 +188,8 @@ async function importLayers(
   const known = await KnownBlobs.load(store);
   const progress = new Progress(options.quiet === true);
   const layers: Digest[] = [];
-  for (const source of sources) layers.push(await importSource(store, known, source, progress));
+  for (const source of sources)
+    layers.push(await importSource(store, known, source, progress, options));
   const named = options.snapshot ? [await makeSnapshot(store, known, layers)] : layers;
   progress.end();
   const text = named.map(showDigest);
