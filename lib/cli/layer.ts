@@ -24,11 +24,14 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
+import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
 interface ImportOptions {
   snapshot?: boolean;
   whiteouts?: Whiteouts;
   quiet?: boolean;
+  python?: string;
+  prefix?: string;
 }
 
 /** How a tar says what it hides of the layers below: as images do, or not at all. */
@@ -44,6 +47,7 @@ Devices and sockets are left out, and counted: a sandbox has a /dev of its own. 
 Examples:
   burrow layer import rootfs.tar.zst
   burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb
+  burrow layer import --snapshot --python 3.11 base.tar demo-1.0-py3-none-any.whl
   burrow layer import --snapshot --whiteouts oci layer-1.tar.gz layer-2.tar.gz`;
 
 export function addLayer(program: Command): void {
@@ -51,7 +55,7 @@ export function addLayer(program: Command): void {
   addCommonOptions(layer.command("import"))
     .argument(
       "<source...>",
-      "directories, .tar[.gz|.zst|.bz2|.xz] archives or .deb packages, lowest first",
+      "directories, .tar[.gz|.zst|.bz2|.xz] archives, .deb packages or wheels (.whl), lowest first",
     )
     .description("turn file trees into layers of the store; print a digest for each")
     .option(
@@ -63,6 +67,8 @@ export function addLayer(program: Command): void {
         .choices(["none", "oci"])
         .default("none"),
     )
+    .option("--python <VERSION|PATH>", "the Python of wheels: 3.11, or its path in the sandbox")
+    .option("--prefix <DIR>", "where wheels are installed", "/usr/local")
     .option("--quiet", "no progress")
     .addHelpText("after", IMPORT_HELP)
     .action(async (sources: string[], options: ImportOptions & { json?: boolean }) => {
@@ -84,46 +90,52 @@ export function addLayer(program: Command): void {
     });
 }
 
-type SourceKind = "directory" | "deb" | "tar";
+type SourceKind = "directory" | "deb" | "whl" | "tar";
 
+/** What is said of how sources are read. */
+interface HowRead extends WheelTarget {
+  readonly whiteouts?: Whiteouts;
+}
+
+/** BURROW_USAGE for what has no end or waits for a writer: a device, a FIFO. */
 function kindOfSource(source: string): SourceKind {
-  if (statSync(source).isDirectory()) return "directory";
-  return source.endsWith(".deb") ? "deb" : "tar";
+  const stat = statSync(source);
+  if (stat.isDirectory()) return "directory";
+  if (!stat.isFile()) {
+    throw new BurrowError("BURROW_USAGE", `${source} is neither a directory nor a plain file`);
+  }
+  if (source.endsWith(".deb")) return "deb";
+  return source.endsWith(".whl") ? "whl" : "tar";
 }
 
 /** All that a layer depends on: kind and digest of its source and how it is read; nothing is known of a directory. */
-async function sourceKey(source: string, whiteouts: Whiteouts): Promise<string[] | undefined> {
+async function sourceKey(source: string, how: HowRead): Promise<string[] | undefined> {
   const kind = kindOfSource(source);
   if (kind === "directory") return undefined;
   const hash = createHash("sha256");
   for await (const bytes of createReadStream(source, { highWaterMark: 1 << 20 }))
     hash.update(bytes as Buffer);
   const key = [kind, hash.digest("hex")];
-  return kind === "tar" && whiteouts === "oci" ? [...key, whiteouts] : key;
+  if (kind === "whl") return [...key, ...wheelKey(source, how)];
+  return kind === "tar" && how.whiteouts === "oci" ? [...key, how.whiteouts] : key;
 }
 
 async function collect(
   source: string,
   sink: PackWriter,
-  whiteouts: Whiteouts,
+  how: HowRead,
   progress: Progress,
 ): Promise<LayerEntry[]> {
   const entries: LayerEntry[] = [];
   const name = basename(resolve(source));
+  const kind = kindOfSource(source);
   const leftOut = new Map<string, number>();
   let whiteoutNames = 0;
   const onSkip = (_path: string, why: string) => {
     const what = why.replace(/^it is a /, "");
     leftOut.set(what, (leftOut.get(what) ?? 0) + 1);
   };
-  const kind = kindOfSource(source);
-  const stream =
-    kind === "directory"
-      ? importDirectory(source, { sink, onSkip })
-      : kind === "deb"
-        ? importDeb(source, { sink })
-        : importTar(source, { sink, name, whiteouts, devices: "skip", onSkip });
-  for await (const entry of stream) {
+  for await (const entry of entriesIn(source, kind, sink, how, onSkip)) {
     entries.push(entry);
     if (kind === "tar" && entry.type === "file" && WHITEOUT_NAME.test(entry.path)) whiteoutNames++;
     const { blobs, contentBytes } = sink.counts;
@@ -136,6 +148,20 @@ async function collect(
   if (whiteoutNames > 0)
     progress.line(`${name}: .wh. names kept as files: ${whiteoutNames}; see --whiteouts`);
   return entries;
+}
+
+function entriesIn(
+  source: string,
+  kind: SourceKind,
+  sink: PackWriter,
+  { whiteouts = "none", ...wheels }: HowRead,
+  onSkip: (path: string, why: string) => void,
+): AsyncIterable<LayerEntry> {
+  if (kind === "directory") return importDirectory(source, { sink, onSkip });
+  if (kind === "deb") return importDeb(source, { sink });
+  if (kind === "whl") return wheelEntries(source, sink, wheels);
+  const name = basename(resolve(source));
+  return importTar(source, { sink, name, whiteouts, devices: "skip", onSkip });
 }
 
 /** What people give in place of a tree, and what to do instead. BURROW_USAGE. */
@@ -151,19 +177,20 @@ export async function importSource(
   known: KnownBlobs,
   source: string,
   progress: Progress,
-  whiteouts: Whiteouts = "none",
+  how: HowRead = {},
 ): Promise<Digest> {
   refuseOthers(source);
   let key: string[] | undefined;
   try {
-    key = await sourceKey(source, whiteouts);
+    key = await sourceKey(source, how);
   } catch (cause) {
+    if (cause instanceof BurrowError) throw cause;
     throw new BurrowError("BURROW_NOT_FOUND", `can't read ${source}`, { cause });
   }
   const found = key === undefined ? undefined : await findImport(store, key);
   if (found !== undefined) return found.layer;
   const writer = await openPackWriter(store, { known });
-  const entries = await collect(source, writer, whiteouts, progress);
+  const entries = await collect(source, writer, how, progress);
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
   if (key !== undefined) await noteImport(store, key, digest, {});
   const { contentBytes, storedBytes, deduped } = writer.counts;
@@ -218,7 +245,7 @@ async function importLayers(
   const progress = new Progress(options.quiet === true);
   const layers: Digest[] = [];
   for (const source of sources)
-    layers.push(await importSource(store, known, source, progress, options.whiteouts));
+    layers.push(await importSource(store, known, source, progress, options));
   const named = options.snapshot ? [await makeSnapshot(store, known, layers)] : layers;
   progress.end();
   const text = named.map(showDigest);

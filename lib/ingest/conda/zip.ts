@@ -1,12 +1,12 @@
-// The outer zip of a .conda: which members it has, and their bytes, checked against their CRC-32 (yauzl leaves that to us).
+// The outer zip of a .conda: which members it has, and their bytes.
 // Format 2 of conda-package-handling: metadata.json, info-NAME.tar.zst, pkg-NAME.tar.zst, in any order. Control plane.
 
 import { basename } from "node:path";
-import { pipeline, type Readable, Transform } from "node:stream";
-import { crc32 } from "node:zlib";
-import { type Entry, openPromise, type ZipFile } from "yauzl";
+import type { Readable } from "node:stream";
+import type { Entry, ZipFile } from "yauzl";
 import { BurrowError } from "../../base/error.ts";
-import { badArchive, readError } from "./errors.ts";
+import { openMember, openZip, zipError } from "../zip.ts";
+import { badArchive } from "./errors.ts";
 
 export interface CondaZip {
   /** The info part, then the package part where there is one. */
@@ -21,12 +21,7 @@ const METADATA_MAX_BYTES = 64 * 1024;
 const FORMAT_VERSION = 2;
 
 export async function openCondaZip(path: string, archive: string): Promise<CondaZip> {
-  let zip: ZipFile;
-  try {
-    zip = await openPromise(path, { lazyEntries: true, autoClose: false });
-  } catch (error) {
-    throw zipError(error, archive);
-  }
+  const zip = await openZip(path, archive);
   try {
     const { metadata, info, pkg } = await findMembers(zip, archive);
     if (metadata !== undefined) await checkFormat(zip, metadata, archive);
@@ -82,34 +77,4 @@ async function checkFormat(zip: ZipFile, entry: Entry, archive: string): Promise
   throw new BurrowError("BURROW_UNSUPPORTED", `.conda format ${version}, not ${FORMAT_VERSION}`, {
     context: { archive },
   });
-}
-
-async function openMember(zip: ZipFile, entry: Entry, archive: string): Promise<Readable> {
-  let bytes: Readable;
-  try {
-    bytes = await zip.openReadStreamPromise(entry);
-  } catch (error) {
-    throw zipError(error, archive, entry.fileName);
-  }
-  let sum = 0;
-  const out = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      sum = crc32(chunk, sum);
-      done(null, chunk);
-    },
-    flush(done) {
-      const isSame = sum >>> 0 === entry.crc32 >>> 0;
-      done(isSame ? null : badArchive(archive, "a member's checksum is wrong", entry.fileName));
-    },
-  });
-  // An error of the zip is translated on its way out; one of our own comes through as it is.
-  bytes.on("error", (error) => out.destroy(zipError(error, archive, entry.fileName)));
-  return pipeline(bytes, out, () => {});
-}
-
-function zipError(error: unknown, archive: string, member?: string): BurrowError {
-  if (error instanceof BurrowError) return error;
-  if (error instanceof Error && "syscall" in error) return readError(error, archive);
-  const text = error instanceof Error ? error.message : String(error);
-  return badArchive(archive, `its zip is cut or corrupt: ${text}`, member, error);
 }

@@ -74,6 +74,8 @@ export interface ZipMember {
   readonly isDeflated?: boolean;
   /** Sizes and checksum behind the content instead of before it. */
   readonly hasDescriptor?: boolean;
+  /** Unix mode with its type, as zips made on Unix have it; none when missing. */
+  readonly mode?: number;
 }
 
 /** A zip. APPNOTE.TXT 4.3: local header, content, descriptor; central directory; end record. */
@@ -81,14 +83,16 @@ export function zipOf(members: readonly ZipMember[]): Buffer {
   const parts: Buffer[] = [];
   const central: Buffer[] = [];
   let offset = 0;
-  for (const { name, content, isDeflated = false, hasDescriptor = false } of members) {
+  for (const { name, content, isDeflated = false, hasDescriptor = false, mode = 0 } of members) {
     const stored = isDeflated ? deflateRawSync(content) : content;
     const sum = crc32(content);
     const label = Buffer.from(name);
     const fields = (withSums: boolean) => {
       const bytes = Buffer.alloc(26);
       bytes.writeUInt16LE(20, 0);
-      bytes.writeUInt16LE(hasDescriptor ? 8 : 0, 2);
+      // Bit 11: the name is UTF-8. APPNOTE.TXT 4.4.4.
+      const isAscii = label.length === name.length;
+      bytes.writeUInt16LE((hasDescriptor ? 8 : 0) | (isAscii ? 0 : 0x800), 2);
       bytes.writeUInt16LE(isDeflated ? 8 : 0, 4);
       bytes.writeUInt32LE(withSums ? sum : 0, 10);
       bytes.writeUInt32LE(withSums ? stored.length : 0, 14);
@@ -105,6 +109,7 @@ export function zipOf(members: readonly ZipMember[]): Buffer {
     }
     const local = [Buffer.from("PK\x03\x04"), fields(!hasDescriptor), label, stored, descriptor];
     const rest = Buffer.alloc(14);
+    rest.writeUInt16LE(mode, 8);
     rest.writeUInt32LE(offset, 10);
     const version = Buffer.from([20, 3]);
     central.push(Buffer.from("PK\x01\x02"), version, fields(true), rest, label);
