@@ -9,6 +9,8 @@ export const MAILBOX_VERSION = 1;
 export const FRAME_BYTES = 12;
 /** A whole frame, its length field included. */
 export const FRAME_MAX_BYTES = 65_536;
+/** A whole frame to the daemon: a HELLO with the longest mount id has 146. */
+export const REQUEST_MAX_BYTES = 256;
 
 export const Frame = {
   hello: 1,
@@ -62,13 +64,18 @@ function writeLatin1(out: Uint8Array, at: number, text: string): void {
 }
 
 /**
- * Bytes of the frame that starts at `start`, 0 while `end` cuts it off, or -EIO when its length can't be: then the
- * connection is closed.
+ * Bytes of the frame that starts at `start`, 0 while `end` cuts it off, or -EIO when its length can't be (past `max`, too):
+ * then the connection is closed.
  */
-export function frameBytes(bytes: Uint8Array, start: number, end: number): number {
+export function frameBytes(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  max: number = FRAME_MAX_BYTES,
+): number {
   if (end - start < LENGTH_BYTES) return 0;
   const length = viewOf(bytes).getUint32(start, true) + LENGTH_BYTES;
-  if (length < FRAME_BYTES || length > FRAME_MAX_BYTES) return -Errno.EIO;
+  if (length < FRAME_BYTES || length > max) return -Errno.EIO;
   return end - start < length ? 0 : length;
 }
 

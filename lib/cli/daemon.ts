@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
 import { type DaemonStatus, daemonStatus, stopDaemon } from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
+import { logToStderr } from "../daemon/log.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
 import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
 import { print, showBytes, table } from "./output.ts";
@@ -54,11 +55,7 @@ export function addDaemon(program: Command): void {
         background: options.background,
         suspect: options.suspect === true,
       });
-      process.exitCode = await runDaemon(config, (event, facts) => {
-        process.stderr.write(
-          `${JSON.stringify({ time: new Date().toISOString(), event, ...facts })}\n`,
-        );
-      });
+      process.exitCode = await runDaemon(config, logToStderr);
     });
   addCommonOptions(daemon.command("stop"))
     .description("end the daemon of the cache, if one runs")

@@ -22,6 +22,8 @@ export interface DaemonConfig {
   /** Deadlines of the HTTP backend. */
   readonly headerMs: number;
   readonly stallMs: number;
+  /** How long a peer on the socket that named no mount may say nothing. */
+  readonly silentMs: number;
 }
 
 export const DAEMON_DEFAULTS: DaemonConfig = {
@@ -35,9 +37,18 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   suspect: false,
   headerMs: 10_000,
   stallMs: 5_000,
+  silentMs: 10_000,
 };
 
-const COUNTS = ["idleMs", "deadlineMs", "requests", "limitBytes", "headerMs", "stallMs"] as const;
+const COUNTS = [
+  "idleMs",
+  "deadlineMs",
+  "requests",
+  "limitBytes",
+  "headerMs",
+  "stallMs",
+  "silentMs",
+] as const;
 
 /** The defaults with what is given. Throws BURROW_USAGE for what can't be. */
 export function daemonConfig(given: Partial<DaemonConfig>): DaemonConfig {

@@ -1,5 +1,6 @@
 // Server: speaks the mailbox protocol on the daemon's socket. A connection names its mount once and can then ask only for rows
-// of that view's snapshots. Bounded: asks open per connection, bytes of a frame, bytes not yet taken by the peer.
+// of that view's snapshots. Any user of the node can connect, so all is bounded: connections, those that named no mount, asks
+// at work per connection, bytes of a frame, bytes not yet taken by the peer.
 // docs/protocol/mailbox.md. Control plane.
 
 import net from "node:net";
@@ -24,19 +25,24 @@ import {
   helloMountId,
   helloVersion,
   MAILBOX_VERSION,
+  REQUEST_MAX_BYTES,
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import type { Sources } from "./sources.ts";
 
-/** A peer that does not take its answers is not read from past this. */
-const UNSENT_MAX_BYTES = 1024 * 1024;
+/** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
+const UNSENT_MAX_BYTES = 64 * 1024;
 /** Gofers and tools connected at once; the process's FDs are the real bound. */
 const CONNECTIONS_MAX = 4096;
+/** Those of them that named no mount yet; past it the oldest has to go: a gofer says HELLO at once. */
+const STRANGERS_MAX = 256;
 
 export interface ServerContext {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly deadlineMs: number;
+  /** How long a peer that named no mount may say nothing. */
+  readonly silentMs: number;
   readonly log: Log;
   /** JSON of STATUS_REPLY. */
   status(): unknown;
@@ -46,6 +52,8 @@ export class Server {
   readonly #context: ServerContext;
   readonly #net: net.Server;
   readonly #connections = new Set<Connection>();
+  /** Connections that named no mount, oldest first. */
+  readonly #strangers = new Set<Connection>();
 
   constructor(context: ServerContext) {
     this.#context = context;
@@ -76,9 +84,21 @@ export class Server {
   }
 
   #accept(socket: net.Socket): void {
-    const connection = new Connection(this.#context, socket);
+    const connection = new Connection(this.#context, socket, () => {
+      this.#strangers.delete(connection);
+    });
     this.#connections.add(connection);
-    socket.once("close", () => this.#connections.delete(connection));
+    this.#strangers.add(connection);
+    socket.once("close", () => {
+      this.#connections.delete(connection);
+      this.#strangers.delete(connection);
+    });
+    if (this.#strangers.size <= STRANGERS_MAX) return;
+    for (const oldest of this.#strangers) {
+      oldest.close();
+      this.#strangers.delete(oldest);
+      break;
+    }
   }
 }
 
@@ -87,14 +107,20 @@ class Connection {
   readonly #socket: net.Socket;
   /** Asks by id; the value tells an ask from a cancelled one of the same id. */
   readonly #open = new Map<number, AskFields>();
+  readonly #onWelcome: () => void;
+  /** Asks that are worked on: the open ones, and those cancelled meanwhile. */
+  #atWork = 0;
   #snapshots: readonly SnapshotSource[] | undefined;
+  #isRefused = false;
   #in: Buffer = Buffer.alloc(0);
 
-  constructor(context: ServerContext, socket: net.Socket) {
+  constructor(context: ServerContext, socket: net.Socket, onWelcome: () => void) {
     this.#context = context;
     this.#socket = socket;
+    this.#onWelcome = onWelcome;
+    socket.setTimeout(context.silentMs, () => socket.destroy());
     socket.on("data", (bytes) => this.#receive(bytes));
-    socket.on("drain", () => socket.resume());
+    socket.on("drain", () => this.#continue());
     // A peer that dies is no news: its flights live on.
     socket.on("error", () => socket.destroy());
   }
@@ -105,9 +131,23 @@ class Connection {
 
   #receive(bytes: Buffer): void {
     this.#in = this.#in.length === 0 ? bytes : Buffer.concat([this.#in, bytes]);
+    this.#takeFrames();
+  }
+
+  /** The peer took what it was sent: what it asked meanwhile comes first. */
+  #continue(): void {
+    this.#takeFrames();
+    if (!this.#isFull) this.#socket.resume();
+  }
+
+  get #isFull(): boolean {
+    return this.#socket.writableLength > UNSENT_MAX_BYTES;
+  }
+
+  #takeFrames(): void {
     let start = 0;
-    while (!this.#socket.destroyed) {
-      const length = frameBytes(this.#in, start, this.#in.length);
+    while (!this.#socket.destroyed && !this.#isRefused && !this.#isFull) {
+      const length = frameBytes(this.#in, start, this.#in.length, REQUEST_MAX_BYTES);
       if (length === 0) break;
       if (length < 0 || !this.#take(start, length)) {
         this.#socket.destroy();
@@ -115,7 +155,8 @@ class Connection {
       }
       start += length;
     }
-    this.#in = this.#in.subarray(start);
+    this.#in = this.#isRefused ? Buffer.alloc(0) : this.#in.subarray(start);
+    if (this.#isFull) this.#socket.pause();
   }
 
   /** Handles one frame; false when the peer breaks the protocol. */
@@ -162,16 +203,25 @@ class Connection {
       }
     }
     this.#send(64, (out) => encodeWelcome(out, id, errno, count));
+    if (errno !== 0) {
+      this.#isRefused = true;
+      this.#socket.end();
+      return true;
+    }
+    this.#socket.setTimeout(0);
+    this.#onWelcome();
     return true;
   }
 
   async #ask(id: number, ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<void> {
-    if (this.#open.size >= PARKED_MAX) {
+    if (this.#atWork >= PARKED_MAX) {
       this.#answer(id, { errno: Errno.ENOBUFS, state: 0, name: "" });
       return;
     }
     this.#open.set(id, ask);
+    this.#atWork++;
     const answer = await this.#fetch(ask, snapshots);
+    this.#atWork--;
     // Cancelled meanwhile: nobody waits.
     if (this.#open.get(id) !== ask) return;
     this.#open.delete(id);
@@ -202,7 +252,8 @@ class Connection {
 
   #sendStatus(id: number): void {
     const json = Buffer.from(JSON.stringify(this.#context.status()));
-    this.#send(FRAME_MAX_BYTES, (out) => encodeStatusReply(out, id, json));
+    const capacity = Math.min(FRAME_BYTES + json.length, FRAME_MAX_BYTES);
+    this.#send(capacity, (out) => encodeStatusReply(out, id, json));
   }
 
   #send(capacity: number, encode: (out: Uint8Array) => number): void {
@@ -214,6 +265,5 @@ class Connection {
       return;
     }
     this.#socket.write(out.subarray(0, length));
-    if (this.#socket.writableLength > UNSENT_MAX_BYTES) this.#socket.pause();
   }
 }

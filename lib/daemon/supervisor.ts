@@ -11,6 +11,7 @@ import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
 import { takeLock } from "./lock.ts";
+import { boundedLog } from "./log.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 
@@ -56,7 +57,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
 /** Runs a daemon until it ends or SIGTERM or SIGINT comes: the body of `burrow daemon start`. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
-  const daemon = await startDaemon(config, log);
+  const bounded = boundedLog(log);
+  const daemon = await startDaemon(config, bounded);
   if (daemon === undefined) {
     log("already running", { cache: config.cache });
     return 0;
@@ -100,7 +102,15 @@ class RunningDaemon implements Daemon {
     });
     const sources = new Sources(cache, config.state, { headerMs, stallMs });
     const status = () => this.status();
-    this.#server = new Server({ fetcher: this.#fetcher, sources, deadlineMs, log, status });
+    const { silentMs } = config;
+    this.#server = new Server({
+      fetcher: this.#fetcher,
+      sources,
+      deadlineMs,
+      silentMs,
+      log,
+      status,
+    });
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
