@@ -11,6 +11,7 @@ import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { close, contentOf, errnoOf, open, read, stat, walkTo } from "../suite/lisafs-calls.ts";
+import { sleepMs } from "../suite/lisafs-client.ts";
 import { noUpper, type Served, serveMount } from "../suite/served.ts";
 
 const isLong = process.env["BURROW_LONG"] === "1";
@@ -245,6 +246,27 @@ test("a mapping of a donated file stays right while its name is evicted, replace
     t.ok(shows(), `${name}, and healed`);
   }
   t.match((await at.node.settled()).fetch, { dropped: 1, resealed: 2 });
+  native.unmap(mapped);
+  at.client.takeBack([hostFd]);
+});
+
+test("the daemon's own eviction leaves a mapping whole", async (t) => {
+  const content = noise(3 * BLOCK_BYTES, 31);
+  const files = { lib: content, other: noise(3 * BLOCK_BYTES, 32) };
+  const at = await scene(t, files, { limitBytes: 4 * BLOCK_BYTES });
+  const { hostFd } = open(at.client, walkTo(at.client, "lib"));
+  const mapped = native.map(hostFd, 0, content.length, false);
+  if (typeof mapped === "number") throw new Error(`map: ${mapped}`);
+  // Whatever is evicted is fetched again, so that in the end each was evicted once.
+  const isGone = () => !fs.existsSync(at.blobPath("lib"));
+  for (let i = 0; i < 2000 && !isGone(); i++) {
+    if (!fs.existsSync(at.blobPath("other"))) t.ok(readWhole(at, "other").isRight);
+    sleepMs(10);
+  }
+  t.ok(isGone(), "evicted by its limit");
+  t.ok(Buffer.from(mapped).equals(content));
+  t.ok(contentOf(hostFd).equals(content));
+  t.ok(readWhole(at, "lib").isRight, "and it comes again");
   native.unmap(mapped);
   at.client.takeBack([hostFd]);
 });
