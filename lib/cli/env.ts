@@ -1,6 +1,6 @@
 // burrow env create | show | ls: conda environments as snapshots of a store, made of packages given explicitly. Control plane.
 
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
@@ -39,6 +39,7 @@ import { onInterrupt } from "./interrupt.ts";
 import { readIndex } from "./layer.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
+import { readText } from "./text-file.ts";
 
 const DEFAULT_PREFIX = "/opt/env";
 const PREFIX_XATTR = "user.burrow.prefix";
@@ -92,7 +93,7 @@ export function addEnv(program: Command): void {
 }
 
 /** The packages that the arguments name: one lock, or package files and URLs themselves. */
-function packagesOf(locks: readonly string[]): ExplicitPackage[] {
+async function packagesOf(locks: readonly string[]): Promise<ExplicitPackage[]> {
   const isPackage = (text: string) => /\.(conda|tar\.bz2)(#.*)?$/.test(text);
   if (locks.every(isPackage)) {
     return parseExplicit(`@EXPLICIT\n${locks.join("\n")}`, "arguments").map((item) => placed(item));
@@ -105,8 +106,9 @@ function packagesOf(locks: readonly string[]): ExplicitPackage[] {
   }
   let text: string;
   try {
-    text = readFileSync(path!, "utf8");
+    text = await readText(path!);
   } catch (cause) {
+    if (cause instanceof BurrowError) throw cause;
     const advice = 'names are not solved; "conda list --explicit --sha256" writes a lock';
     throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}: ${advice}`, { cause });
   }
@@ -135,7 +137,7 @@ export async function createEnvironment(
   options: CreateOptions,
   progress: Progress,
 ): Promise<{ snapshot: Digest; environment: Environment }> {
-  const items = packagesOf(typeof locks === "string" ? [locks] : locks);
+  const items = await packagesOf(typeof locks === "string" ? [locks] : locks);
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
   const prefix = checkPrefix(options.prefix ?? DEFAULT_PREFIX);
   const store = await openStore(context.store);

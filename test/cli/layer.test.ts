@@ -126,3 +126,13 @@ test("a root's device nodes are left out and counted; .wh. names hide only when 
   const wrong = await node.run(["layer", "import", "--whiteouts", "aufs", "root.tar"]);
   t.match(wrong, { code: 2, stdout: "", stderr: /--whiteouts/ });
 });
+
+test("what has no end, or waits for a writer, is refused at once", async (t) => {
+  const node = newNode(t);
+  t.equal(spawnSync("mkfifo", [node.path("pipe")]).status, 0);
+  for (const source of ["/dev/zero", "pipe"]) {
+    const { code, stderr } = await node.run(["layer", "import", source]);
+    t.equal(code, 2, stderr);
+    t.match(stderr, /neither a directory nor a plain file.*BURROW_USAGE/);
+  }
+});

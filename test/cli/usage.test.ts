@@ -119,6 +119,7 @@ test("what isn't there is named, exit 1", async (t) => {
     [["layer", "import", "nosuch"], /can't read nosuch/, "BURROW_NOT_FOUND"],
     [["env", "show", ZEROS], /no environment sha256:0+/, "BURROW_NOT_FOUND"],
     [["env", "create", "nosuch"], /can't read the lock nosuch/, "BURROW_NOT_FOUND"],
+    [["env", "create", "/dev/zero"], /zero is no lock: it has more than/, "BURROW_BAD_LOCK"],
     [["bundle-rm", "nosuch"], /no mounts of nosuch/, "BURROW_NOT_FOUND"],
     [["run", "--base", ZEROS, "--", "ls"], /no layer or snapshot sha256:0+/, "BURROW_NOT_FOUND"],
   ];

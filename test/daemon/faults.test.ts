@@ -52,7 +52,7 @@ for (const fault of FAULTS) {
       client.askBlob(0, published.row("file25")),
       client.askBlocks(0, published.row("large"), 2, 2),
     ]);
-    t.ok(Date.now() - startedMs < 2500, "within the deadline");
+    t.ok(Date.now() - startedMs < 5000, "within the deadline, and what a busy machine adds");
     for (const { errno } of answers)
       t.ok(errno === Errno.EIO || errno === Errno.ETIMEDOUT, `${errno}`);
     t.ok(server.count("packs") < 40, `${server.count("packs")} requests: tries are bounded`);
