@@ -216,6 +216,21 @@ test("every message that changes anything is EROFS on a read-only mount", (t) =>
   t.end();
 });
 
+/** Messages that change nothing, or only what the client itself holds. */
+const HARMLESS: readonly number[] = [
+  ...[Mid.Error, Mid.Mount, Mid.Channel, Mid.FStat, Mid.Walk, Mid.WalkStat, Mid.Close, Mid.FSync],
+  ...[Mid.PRead, Mid.FStatFS, Mid.ReadLinkAt, Mid.Flush, Mid.Connect, Mid.ConnectWithCreds],
+  ...[Mid.Getdents64, Mid.FGetXattr, Mid.FListXattr, Mid.Listen, Mid.Accept],
+];
+
+test("every message of the protocol is either harmless or on the list of those that are EROFS", (t) => {
+  const { client } = serveHost(t, build);
+  const mutating = mutatingRows(hold(client), Errno.EROFS).map(([mid]) => mid as number);
+  const all = Object.values(Mid).filter((mid) => !HARMLESS.includes(mid));
+  t.same([...new Set(mutating)].sort(), [...all].sort());
+  t.end();
+});
+
 test("a host directory is EROFS even when the bundle says that it may be written", (t) => {
   const { client } = serveHost(t, build, { isReadOnly: false });
   check(t, client, mutatingRows(hold(client), Errno.EROFS));
