@@ -50,7 +50,8 @@ Examples:
   burrow layer import --snapshot --python 3.11 base.tar demo-1.0-py3-none-any.whl
   burrow layer import --snapshot --whiteouts oci layer-1.tar.gz layer-2.tar.gz`;
 
-export function addLayer(program: Command): void {
+/** The command "layer", for others to add theirs to. */
+export function addLayer(program: Command): Command {
   const layer = program.command("layer").description("make and inspect layers");
   addCommonOptions(layer.command("import"))
     .argument(
@@ -88,6 +89,7 @@ export function addLayer(program: Command): void {
     .action(async (options) => {
       await listLayers(contextOf(options));
     });
+  return layer;
 }
 
 type SourceKind = "directory" | "deb" | "whl" | "tar";

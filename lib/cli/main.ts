@@ -9,9 +9,11 @@ import { addDaemon } from "./daemon.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
 import { addLayer } from "./layer.ts";
+import { addLayerDiff } from "./layer-diff.ts";
 import { ExitCode, report } from "./output.ts";
 import { addRun } from "./run.ts";
 import { addStage } from "./stage.ts";
+import { addStore } from "./store.ts";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -36,8 +38,9 @@ function makeProgram(): Command {
   addRun(program);
   addBundle(program);
   addEnv(program);
-  addLayer(program);
+  addLayerDiff(addLayer(program));
   addStage(program);
+  addStore(program);
   addDaemon(program);
   addDoctor(program);
   addCompletion(program);

@@ -1,0 +1,215 @@
+// burrow store stats: what a store holds, and by which means it takes less than the content of its layers. Control plane.
+
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { Command } from "commander";
+import type { Digest } from "../base/digest.ts";
+import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
+import type { Index } from "../layer/index.ts";
+import { readLocator } from "../store/known.ts";
+import { digestOfPath, type Folder } from "../store/layout.ts";
+import type { Locator } from "../store/locator.ts";
+import type { WritableBackend } from "../store/store.ts";
+import { type Bytes, blobsOf, type StoredBlob, type StoredChunk, totalOf } from "./content.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { listedStore } from "./digests.ts";
+import { readIndex } from "./layer.ts";
+import { print, showBytes, table } from "./output.ts";
+
+const EXAMPLES = `
+"content of layers" counts every file of every layer, and of a snapshot what no layer has. "equal blocks" are blocks
+of 256 KiB in distinct files over 1 MiB that are there more than once: the store keeps each of them.
+
+Examples:
+  burrow store stats --store /srv/store
+  burrow store stats --json`;
+
+export function addStore(program: Command): void {
+  const store = program.command("store").description("inspect stores");
+  addCommonOptions(store.command("stats"))
+    .description("show what a store holds, and what was saved by which means")
+    .addHelpText("after", EXAMPLES)
+    .action(async (options) => {
+      await showStats(contextOf(options));
+    });
+}
+
+/** An index and the locator that makes it believed; an import that was cut short left none. */
+interface Published {
+  readonly index: Index;
+  readonly locator: Locator;
+}
+
+async function publishedOf(store: WritableBackend): Promise<Published[]> {
+  const published: Published[] = [];
+  for await (const path of store.list("locators")) {
+    const digest = digestOfPath(path);
+    if (digest === undefined) continue;
+    const locator = await readLocator(store, digest);
+    published.push({ index: await readIndex(store, digest), locator });
+  }
+  return published;
+}
+
+interface OnDisk {
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/** Objects in a folder of the store, by path, with their bytes on disk. */
+async function objectsOf(store: WritableBackend, folder: Folder): Promise<Map<string, number>> {
+  const objects = new Map<string, number>();
+  for await (const path of store.list(folder))
+    objects.set(path, statSync(join(store.origin, path)).size);
+  return objects;
+}
+
+function onDisk(objects: ReadonlyMap<string, number>): OnDisk {
+  let bytes = 0;
+  for (const each of objects.values()) bytes += each;
+  return { count: objects.size, bytes };
+}
+
+/** Bytes of an index's regular files, hard links once. */
+function fileBytes(index: Index): number {
+  let bytes = 0;
+  for (let ino = 1; ino <= index.inodeCount; ino++) {
+    const row = index.row(ino);
+    if ((index.field(row, Inode.mode) & S_IFMT) === S_IFREG) bytes += index.sizeAt(row);
+  }
+  return bytes;
+}
+
+/** What all indexes hold together. */
+interface Holdings {
+  layers: number;
+  snapshots: number;
+  contentBytes: number;
+  /** Each in the first place that is found. */
+  readonly blobs: Map<Digest, StoredBlob>;
+  /** Packs that hold any of it. */
+  readonly packs: Set<string>;
+}
+
+function addBlob({ blobs, packs }: Holdings, blob: StoredBlob): void {
+  if (!blobs.has(blob.digest)) blobs.set(blob.digest, blob);
+  for (const { pack } of blob.chunks) packs.add(pack);
+}
+
+function holdingsOf(published: readonly Published[]): Holdings {
+  const holdings: Holdings = {
+    layers: 0,
+    snapshots: 0,
+    contentBytes: 0,
+    blobs: new Map(),
+    packs: new Set(),
+  };
+  for (const { index, locator } of published) {
+    if (index.kind !== IndexKind.layer) continue;
+    holdings.layers++;
+    holdings.contentBytes += fileBytes(index);
+    for (const blob of blobsOf(index, locator)) addBlob(holdings, blob);
+  }
+  const inLayers = new Set(holdings.blobs.keys());
+  for (const { index, locator } of published) {
+    if (index.kind !== IndexKind.snapshot) continue;
+    holdings.snapshots++;
+    for (const blob of blobsOf(index, locator)) {
+      addBlob(holdings, blob);
+      if (!inLayers.has(blob.digest)) holdings.contentBytes += blob.rawBytes;
+    }
+  }
+  return holdings;
+}
+
+/** Chunks by where they are, and those whose content an earlier one has. */
+function chunksOf(blobs: Iterable<StoredBlob>): { all: StoredChunk[]; equal: StoredChunk[] } {
+  const places = new Map<string, StoredChunk>();
+  for (const { chunks } of blobs)
+    for (const chunk of chunks) places.set(`${chunk.pack} ${chunk.offset}`, chunk);
+  const all = [...places.values()];
+  const seen = new Set<Digest>();
+  const equal = all.filter(({ digest }) => seen.size === seen.add(digest).size);
+  return { all, equal };
+}
+
+interface Stats {
+  readonly layers: number;
+  readonly snapshots: number;
+  readonly environments: number;
+  readonly blobs: number;
+  readonly chunks: number;
+  readonly contentBytes: number;
+  /** Distinct files: as content, as stored. */
+  readonly distinct: Bytes;
+  readonly saved: { readonly byFileBytes: number; readonly byCompressionBytes: number };
+  /** Not saved: the second and later of equal blocks. */
+  readonly equalBlocks: Bytes & { readonly count: number };
+  readonly disk: Readonly<Record<Folder, OnDisk>>;
+  /** Packs that no index needs: left by an import that was cut short. */
+  readonly unnamedPacks: OnDisk;
+}
+
+async function statsOf(store: WritableBackend): Promise<Stats> {
+  const held = holdingsOf(await publishedOf(store));
+  const { layers, snapshots, contentBytes, blobs } = held;
+  const { all, equal } = chunksOf(blobs.values());
+  const distinct = totalOf(blobs.values());
+  const packs = await objectsOf(store, "packs");
+  const unnamed = [...packs].filter(([path]) => !held.packs.has(digestOfPath(path) ?? ""));
+  const disk = {
+    packs: onDisk(packs),
+    indexes: onDisk(await objectsOf(store, "indexes")),
+    locators: onDisk(await objectsOf(store, "locators")),
+    environments: onDisk(await objectsOf(store, "environments")),
+  };
+  return {
+    layers,
+    snapshots,
+    environments: disk.environments.count,
+    blobs: blobs.size,
+    chunks: all.length,
+    contentBytes,
+    distinct,
+    saved: {
+      byFileBytes: contentBytes - distinct.rawBytes,
+      byCompressionBytes: distinct.rawBytes - distinct.storedBytes,
+    },
+    equalBlocks: { count: equal.length, ...totalOf(equal) },
+    disk,
+    unnamedPacks: onDisk(new Map(unnamed)),
+  };
+}
+
+async function showStats(context: Context): Promise<void> {
+  const stats = await statsOf(await listedStore(context));
+  print(context.isJson, stats, textOf(stats));
+}
+
+function textOf(stats: Stats): string {
+  const { distinct, saved, equalBlocks, disk, unnamedPacks } = stats;
+  const { packs, indexes, locators } = disk;
+  const counts = [
+    `layers ${stats.layers}, snapshots ${stats.snapshots}, environments ${stats.environments}`,
+    `distinct files ${stats.blobs}, in ${stats.chunks} chunks of ${packs.count} packs`,
+  ];
+  const rows = [
+    ["", "bytes", "saved"],
+    ["content of layers", showBytes(stats.contentBytes), ""],
+    ["distinct files", showBytes(distinct.rawBytes), showBytes(saved.byFileBytes)],
+    ["compressed", showBytes(distinct.storedBytes), showBytes(saved.byCompressionBytes)],
+  ];
+  const kept = `${equalBlocks.count}, ${showBytes(equalBlocks.rawBytes)}, stored as ${showBytes(equalBlocks.storedBytes)}`;
+  const sizes = [packs, indexes, locators].map(({ bytes }) => showBytes(bytes));
+  const lines = [
+    ...counts,
+    table(rows),
+    `equal blocks, not shared: ${kept}`,
+    `on disk: packs ${sizes[0]}, indexes ${sizes[1]}, locators ${sizes[2]}`,
+  ];
+  if (unnamedPacks.count > 0) {
+    const bytes = showBytes(unnamedPacks.bytes);
+    lines.push(`packs that no index needs: ${unnamedPacks.count}, ${bytes}`);
+  }
+  return lines.join("\n");
+}
