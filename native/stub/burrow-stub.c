@@ -33,6 +33,7 @@
 #define FDS_A_MESSAGE 200 /* the kernel's own bound is 253 (SCM_MAX_FD) */
 #define FLAG_MORE 1u
 #define SERVER_SLICE_NS 100000u /* the least that Linux takes */
+#define BAD_OPTION 9 /* node's exit code: process.md, "Exit codes", Invalid Argument */
 enum { ADOPT = 1, KEEP = 2, DROP = 3 };
 enum {
     IO = 1, SPEC = 2, MOUNTS = 3, SYNC_CHROOT = 4, SYNC_NVPROXY = 5, RPC = 6, DEV_IO = 7, LOG = 8,
@@ -252,6 +253,18 @@ static void askForShortTurns(void) {
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
+/* The flags for node that the build found good for its own, in a file beside the program; docs/design/0003-server-start.md */
+static const char *flagsOf(const char *program) {
+    static char words[512], path[4096];
+    if (snprintf(path, sizeof path, "%s.flags", program) >= (int)sizeof path)
+        return "";
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    ssize_t length = read(fd, words, sizeof words - 1);
+    close(fd);
+    words[length < 0 ? 0 : length] = 0;
+    return words;
+}
+
 /* In the child: never returns. */
 static void becomeServer(int talk) {
     const char *node = getenv("BURROW_NODE"), *program = getenv("BURROW_GOFER");
@@ -259,13 +272,13 @@ static void becomeServer(int talk) {
     int argc = 0, n = 0;
     while (stubArgv[argc])
         argc++;
-    char *words = strdup(flags ? flags : ""), *rest = words;
-    char **argv = calloc((size_t)argc + strlen(words) + 5, sizeof *argv);
+    char words[4096], *rest = words;
+    if (snprintf(words, sizeof words, "%s %s", flagsOf(program), flags ? flags : "") >= (int)sizeof words)
+        complain("flags for node are left out", "BURROW_NODE_FLAGS is too long");
+    char **argv = calloc((size_t)argc + sizeof words / 2 + 4, sizeof *argv);
     argv[n++] = (char *)(node ? node : "node");
     argv[n++] = "--no-warnings";
-    /* Optimize later than V8 would: a start is over before that pays. docs/design/0003-server-start.md */
-    argv[n++] = "--interrupt-budget=1000000";
-    for (char *word; (word = strsep(&rest, " "));)
+    for (char *word; (word = strsep(&rest, " \n"));)
         if (*word)
             argv[n++] = word;
     argv[n++] = (char *)program;
@@ -395,6 +408,8 @@ int main(int argc __attribute__((unused)), char **argv) {
     }
     if (WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGKILL)
         complain("the server was killed", "the sandbox may have run out of memory, which it shares");
+    else if (WIFEXITED(serverStatus) && WEXITSTATUS(serverStatus) == BAD_OPTION)
+        complain("this node doesn't take the server's flags", "build Burrow with the node that BURROW_NODE names");
     else if (serverStatus != 0)
         complain("the server failed", "set BURROW_LOG=FILE to have what it says");
     return WIFSIGNALED(serverStatus) ? 128 + WTERMSIG(serverStatus) : WEXITSTATUS(serverStatus);

@@ -60,6 +60,8 @@ function start(
   fs.chmodSync(dir, 0o777); // one server isn't root
   const file = path.join(dir, "report");
   const log = path.join(dir, "log");
+  const program = path.join(dir, "main.js");
+  fs.writeFileSync(`${program}.flags`, "--from-the-build\n--another\n");
   const command = more.inNamespace ? ["unshare", "--pid", "--fork", STUB] : [STUB];
   const child = spawn(command[0]!, [...command.slice(1), ...argv], {
     stdio: ["ignore", "ignore", "ignore", ...Array.from({ length: count }, () => "pipe" as const)],
@@ -67,7 +69,7 @@ function start(
       PATH: process.env["PATH"],
       BURROW_NODE: ADOPTER,
       BURROW_NODE_FLAGS: "--one  --two",
-      BURROW_GOFER: "/server/main.js",
+      BURROW_GOFER: program,
       BURROW_LOG: log,
       ADOPTER_REPORT: file,
       ADOPTER_DO: words,
@@ -95,9 +97,10 @@ t.test("2022: argv, and an FD that the caller leaked", async (t) => {
   const run = start([...argv, "--io-fds=6", "--io-fds=7"], 6, "exit=9");
   const { code, report, stderr } = await run.end();
   t.equal(code, 9, `the server's code\n${stderr}`);
-  const flags = ["--no-warnings", "--interrupt-budget=1000000", "--one", "--two"];
-  t.same(report.argv.slice(1, 6), [...flags, "/server/main.js"]);
-  t.same(report.argv.slice(6), [...argv, "--io-fds=6", "--io-fds=7"], "argv is passed on");
+  const flags = ["--no-warnings", "--from-the-build", "--another", "--one", "--two"];
+  t.same(report.argv.slice(1, 6), flags, "the build's flags, then the caller's");
+  t.match(report.argv[6], /\/main\.js$/);
+  t.same(report.argv.slice(7), [...argv, "--io-fds=6", "--io-fds=7"], "argv is passed on");
   t.same(report.records, [
     [8, 0, 0],
     [2, 0, 0],
