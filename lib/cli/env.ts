@@ -58,7 +58,8 @@ Examples:
   burrow env create explicit.txt
   burrow env create --prefix /opt/conda numpy-1.24.2-py311_0.conda https://…/six-1.16.0-pyh6c4a22f_0.tar.bz2`;
 
-export function addEnv(program: Command): void {
+/** The command "env", for others to add theirs to. */
+export function addEnv(program: Command): Command {
   const env = program.command("env").description("make and inspect conda environments");
   addCommonOptions(env.command("create"))
     .argument("<lock...>", "an @EXPLICIT list, or packages in their order")
@@ -90,6 +91,7 @@ export function addEnv(program: Command): void {
     .action(async (options) => {
       await listEnvironments(contextOf(options));
     });
+  return env;
 }
 
 /** The packages that the arguments name: one lock, or package files and URLs themselves. */

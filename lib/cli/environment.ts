@@ -33,6 +33,17 @@ export interface Environment {
     readonly losers: readonly string[];
     readonly isSame: boolean;
   }[];
+  /** Variables of a command that runs in it: what activation sets, as far as it was captured. */
+  readonly variables?: Readonly<Record<string, string>>;
+  /** What burrow env compile made it of. */
+  readonly compiled?: {
+    /** Snapshot of the environment before. */
+    readonly from: string;
+    /** Snapshot of the base that the job saw. */
+    readonly base: string;
+    /** What the job changed: the top of the stack. */
+    readonly layer: string;
+  };
 }
 
 async function getJson(store: Backend, path: string): Promise<unknown> {

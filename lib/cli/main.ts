@@ -8,6 +8,7 @@ import { addCompletion } from "./completion.ts";
 import { addDaemon } from "./daemon.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
+import { addEnvCompile } from "./env-compile.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
 import { ExitCode, report } from "./output.ts";
@@ -37,7 +38,7 @@ function makeProgram(): Command {
     .addHelpText("after", EXAMPLES);
   addRun(program);
   addBundle(program);
-  addEnv(program);
+  addEnvCompile(addEnv(program));
   addLayerDiff(addLayer(program));
   addStage(program);
   addStore(program);

@@ -15,6 +15,8 @@ export interface QuerySpec {
   /** Host directories passed through read-only: destination -> source. */
   readonly binds: Readonly<Record<string, string>>;
   readonly memoryBytes?: number;
+  /** For a runsc that is told to lay its own upper over the root: Burrow's is read-only. */
+  readonly isRootWritable?: boolean;
 }
 
 /** config.json as an object. The root is read-only: writing goes to /tmp. No capabilities, no new privileges. */
@@ -32,7 +34,7 @@ export function ociSpec(query: QuerySpec): unknown {
       rlimits: [{ type: "RLIMIT_NOFILE", hard: 65536, soft: 65536 }],
       noNewPrivileges: true,
     },
-    root: { path: query.root, readonly: true },
+    root: { path: query.root, readonly: query.isRootWritable !== true },
     hostname: query.hostname,
     mounts: [
       { destination: "/proc", type: "proc", source: "proc" },

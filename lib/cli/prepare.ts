@@ -80,7 +80,11 @@ function pair(text: string, option: string, shape: string): [string, string] {
 }
 
 /** The base: a digest is looked for in the store; anything else is imported. */
-async function resolveBase(context: Context, base: string, progress: Progress): Promise<Source> {
+export async function resolveBase(
+  context: Context,
+  base: string,
+  progress: Progress,
+): Promise<Source> {
   if (isDigestLike(base)) {
     return { snapshot: await findDigest(context, base), origin: context.store };
   }
@@ -100,8 +104,8 @@ async function resolveEnv(context: Context, env: string, progress: Progress) {
   const snapshot = isDigestLike(env)
     ? await findDigest(context, env)
     : (await createEnvironment(context, env, {}, progress)).snapshot;
-  const { prefix } = await readEnvironment(openOrigin(context.store), snapshot);
-  return { snapshot, origin: context.store, at: prefix };
+  const { prefix, variables } = await readEnvironment(openOrigin(context.store), snapshot);
+  return { snapshot, origin: context.store, at: prefix, variables };
 }
 
 /** What the options say of the query, checked before anything is read or written. */
@@ -171,6 +175,7 @@ export async function prepare(
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
   if (env !== undefined) await ensureSnapshot(cache, env);
+  const activated = env === undefined ? {} : (env.variables ?? {});
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
     const snapshot = await importStageIndex(cache, origin, progress);
@@ -187,7 +192,7 @@ export async function prepare(
       ...settings,
       ...memory,
       command,
-      env: { ...environmentOf(env?.at), ...variables },
+      env: { ...environmentOf(env?.at), ...activated, ...variables },
       isTerminal,
       hostname: "burrow",
       root: mounts.root,

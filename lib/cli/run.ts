@@ -4,7 +4,6 @@ import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
-import { ensureDaemon } from "../cache/client.ts";
 import { cachePath } from "../cache/layout.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
@@ -17,11 +16,11 @@ import {
   fetchedBetween,
   fetchedSoFar,
 } from "./fetched.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { keepDaemon } from "./keep-daemon.ts";
 import { ociSpec, type QuerySpec } from "./oci-spec.ts";
 import { NOT_ROOT, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
-import { closeRun, openRun, type Run, sweepRuns } from "./runs.ts";
+import { type Run, type Watch, withRun } from "./runs.ts";
 import { runSandbox, type SandboxResult } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
@@ -65,29 +64,11 @@ export function addRun(program: Command): void {
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
-      process.exitCode = await runCommand(contextOf(options), command, options);
+      const context = contextOf(options);
+      process.exitCode = await withRun(context, (run, watch) =>
+        runQuery(context, run, command, options, watch),
+      );
     });
-}
-
-async function runCommand(
-  context: Context,
-  command: string[],
-  options: RunOptions,
-): Promise<number> {
-  await sweepRuns(context);
-  const run = openRun(context);
-  const clean = () => closeRun(context, run);
-  let exitCode: number;
-  try {
-    exitCode = await runQuery(context, run, command, options);
-  } catch (error) {
-    try {
-      clean();
-    } catch {} // why it failed is worth more than what then can't be removed
-    throw error;
-  }
-  clean();
-  return exitCode;
 }
 
 async function runQuery(
@@ -95,68 +76,43 @@ async function runQuery(
   run: Run,
   command: string[],
   options: RunOptions,
+  watch: Watch,
 ): Promise<number> {
   const startedMs = performance.now();
   const { id, folder: bundle } = run;
-  const clean = () => closeRun(context, run);
-  let stopWatching = onInterrupt(clean);
   const { statsFile } = options;
-  try {
-    // Rather now than after the command has run.
-    if (statsFile !== undefined) appendFileSync(statsFile, "");
-    const prepared = await prepare(context, id, options);
-    const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-    const query = prepared.spec(command, isTerminal);
-    writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
-    const preparedMs = performance.now();
-    const isMeasured = options.stats === true || statsFile !== undefined;
-    const before = await fetchedSoFar(context.cache);
-    const flags = runscFlags(options);
-    const stopKeeping = keepDaemon(context);
-    const sandbox = { id, bundle, runscFlags: flags, isTerminal };
-    const running = runSandbox(context, sandbox).finally(stopKeeping);
-    stopWatching(); // runSandbox listens by now: between two listeners a signal would be lost
-    const ended = await running;
-    stopWatching = onInterrupt(clean); // it listens no more, and asking for figures may take a while
-    if (ended.counters[Count.connections] === 0) sayWhy(ended);
-    const result = { ...ended, exitCode: exitCodeOf(context, prepared, query, ended) };
-    const failed = failedReads(result.counters);
-    if (!isMeasured && failed === 0) return result.exitCode;
-    const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
-    if (failed > 0) process.stderr.write(`${explainFailures(failed, fetched, context)}\n`);
-    if (!isMeasured) return result.exitCode;
-    const stats = {
-      ...statsOf(context, prepared, result, fetched),
-      prepareSeconds: (preparedMs - startedMs) / 1000,
-    };
-    if (statsFile !== undefined) writeText(statsFile, `${JSON.stringify(stats)}\n`);
-    if (options.stats) {
-      process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
-    }
-    return result.exitCode;
-  } finally {
-    stopWatching();
+  // Rather now than after the command has run.
+  if (statsFile !== undefined) appendFileSync(statsFile, "");
+  const prepared = await prepare(context, id, options);
+  const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const query = prepared.spec(command, isTerminal);
+  writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
+  const preparedMs = performance.now();
+  const isMeasured = options.stats === true || statsFile !== undefined;
+  const before = await fetchedSoFar(context.cache);
+  const flags = runscFlags(options);
+  const stopKeeping = keepDaemon(context);
+  const sandbox = { id, bundle, runscFlags: flags, isTerminal };
+  const running = runSandbox(context, sandbox).finally(stopKeeping);
+  watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
+  const ended = await running;
+  watch.start(); // it listens no more, and asking for figures may take a while
+  if (ended.counters[Count.connections] === 0) sayWhy(ended);
+  const result = { ...ended, exitCode: exitCodeOf(context, prepared, query, ended) };
+  const failed = failedReads(result.counters);
+  if (!isMeasured && failed === 0) return result.exitCode;
+  const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
+  if (failed > 0) process.stderr.write(`${explainFailures(failed, fetched, context)}\n`);
+  if (!isMeasured) return result.exitCode;
+  const stats = {
+    ...statsOf(context, prepared, result, fetched),
+    prepareSeconds: (preparedMs - startedMs) / 1000,
+  };
+  if (statsFile !== undefined) writeText(statsFile, `${JSON.stringify(stats)}\n`);
+  if (options.stats) {
+    process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
   }
-}
-
-/** How often a run looks whether the daemon is still there: its asks wait 30 s at most. */
-const KEEP_MS = 1_000;
-
-/** Starts a daemon anew when it dies under the sandbox, until the returned function is called: its gofer asks again. */
-function keepDaemon(context: Context): () => void {
-  let isBusy = false;
-  const timer = setInterval(() => {
-    if (isBusy) return;
-    isBusy = true;
-    // One that can't be started is tried again; meanwhile the gofer answers what needs it with EIO at its deadline.
-    ensureDaemon({ cache: context.cache, state: context.state })
-      .catch(() => {})
-      .finally(() => {
-        isBusy = false;
-      });
-  }, KEEP_MS);
-  timer.unref();
-  return () => clearInterval(timer);
+  return result.exitCode;
 }
 
 function runscFlags(options: RunOptions): string[] {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { isMountId } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
 import type { Context } from "./context.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 import { newRunId, removeMounts } from "./query.ts";
 import { deleteSandbox } from "./sandbox.ts";
@@ -33,6 +34,46 @@ export function openRun(context: Context): Run {
 export function closeRun(context: Context, { id, folder }: Run): void {
   removeMounts(context, id);
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** Whether a signal now ends this process and what there is of the run: not while a sandbox gets the signals. */
+export interface Watch {
+  start(): void;
+  stop(): void;
+}
+
+/** Does `work` with a new run, and leaves nothing of it, whatever becomes of the work. */
+export async function withRun<T>(
+  context: Context,
+  work: (run: Run, watch: Watch) => Promise<T>,
+): Promise<T> {
+  await sweepRuns(context);
+  const run = openRun(context);
+  const clean = () => closeRun(context, run);
+  let stopWatching: (() => void) | undefined;
+  const watch = {
+    start: () => {
+      stopWatching ??= onInterrupt(clean);
+    },
+    stop: () => {
+      stopWatching?.();
+      stopWatching = undefined;
+    },
+  };
+  watch.start();
+  let result: T;
+  try {
+    result = await work(run, watch);
+  } catch (error) {
+    try {
+      clean();
+    } catch {} // why it failed is worth more than what then can't be removed
+    throw error;
+  } finally {
+    watch.stop();
+  }
+  clean();
+  return result;
 }
 
 /**

@@ -4,6 +4,7 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, fstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
+import type { Writable } from "node:stream";
 import { BurrowError } from "../base/error.ts";
 import { COUNTER_BYTES, COUNTER_COUNT } from "../serve/counters.ts";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
@@ -17,6 +18,8 @@ export interface SandboxOptions {
   readonly runscFlags: readonly string[];
   /** The command has this process's terminal: runsc passes signals on by itself. */
   readonly isTerminal: boolean;
+  /** What the command prints goes here, and is ended, instead of to this process's stdout; then it has no stdin either. */
+  readonly stdout?: Writable;
 }
 
 export interface SandboxResult {
@@ -61,10 +64,10 @@ class Runsc {
   }
 
   /** Out of the terminal's process group unless it has the terminal: Ctrl-C is for us to pass on, or runsc dies first. */
-  run({ bundle, id, runscFlags, isTerminal }: SandboxOptions): ChildProcess {
+  run({ bundle, id, runscFlags, isTerminal, stdout }: SandboxOptions): ChildProcess {
     const args = [`--root=${this.#root}`, ...runscFlags, "run", `--bundle=${bundle}`, id];
     return spawn(this.#launcher, args, {
-      stdio: ["inherit", streamFor(1), streamFor(2)],
+      stdio: stdout ? ["ignore", "pipe", streamFor(2)] : ["inherit", streamFor(1), streamFor(2)],
       // Killed, we can't end it any more.
       env: { ...this.#env, BURROW_PARENT: String(process.pid) },
       detached: !isTerminal,
@@ -131,11 +134,19 @@ function passSignals(runsc: Runsc, child: ChildProcess, options: SandboxOptions)
  * Copies what the sandbox wrote to a stream of ours. When that fails, the sandbox sees a broken pipe: of a reader that went away it
  * hears so as any command does, anything else is a failure of ours.
  */
-function copyOutput(child: ChildProcess): { failure?: Error } {
+function copyOutput(child: ChildProcess, stdout?: Writable): { failure?: Error } {
   const seen: { failure?: Error } = {};
+  if (stdout !== undefined) {
+    const from = child.stdout!;
+    stdout.on("error", (error) => {
+      seen.failure ??= error;
+      from.destroy();
+    });
+    from.pipe(stdout);
+  }
   for (const name of ["stdout", "stderr"] as const) {
     const from = child[name];
-    if (from === null) continue;
+    if (from === null || (name === "stdout" && stdout !== undefined)) continue;
     // Ours alone: main's listener would end us while the sandbox runs.
     process[name].removeAllListeners("error").on("error", (error: NodeJS.ErrnoException) => {
       if (error.code !== "EPIPE" && error.code !== "ECONNRESET") seen.failure ??= error;
@@ -171,7 +182,7 @@ export async function runSandbox(
   });
   const startedMs = performance.now();
   const child = runsc.run(options);
-  const output = copyOutput(child);
+  const output = copyOutput(child, options.stdout);
   const stopPassing = passSignals(runsc, child, options);
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {

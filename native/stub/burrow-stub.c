@@ -253,28 +253,23 @@ static void askForShortTurns(void) {
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
-/* The flags for node that the build found good for its own, in a file beside the program; docs/design/0003-server-start.md */
+/* Flags for node, in a file beside the program: those that the build's own takes (docs/design/0003-server-start.md). */
 static const char *flagsOf(const char *program) {
     static char words[512], path[4096];
-    if (snprintf(path, sizeof path, "%s.flags", program) >= (int)sizeof path)
-        return "";
+    snprintf(path, sizeof path, "%s.flags", program);
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     ssize_t length = read(fd, words, sizeof words - 1);
     close(fd);
-    words[length < 0 ? 0 : length] = 0;
-    return words;
+    return length > 0 ? words : "";
 }
 
 /* In the child: never returns. */
 static void becomeServer(int talk) {
-    const char *node = getenv("BURROW_NODE"), *program = getenv("BURROW_GOFER");
-    const char *flags = getenv("BURROW_NODE_FLAGS");
+    const char *node = getenv("BURROW_NODE"), *program = getenv("BURROW_GOFER"), *flags = getenv("BURROW_NODE_FLAGS");
     int argc = 0, n = 0;
-    while (stubArgv[argc])
-        argc++;
+    for (; stubArgv[argc]; argc++);
     char words[4096], *rest = words;
-    if (snprintf(words, sizeof words, "%s %s", flagsOf(program), flags ? flags : "") >= (int)sizeof words)
-        complain("flags for node are left out", "BURROW_NODE_FLAGS is too long");
+    snprintf(words, sizeof words, "%s %s", flagsOf(program), flags ? flags : "");
     char **argv = calloc((size_t)argc + sizeof words / 2 + 4, sizeof *argv);
     argv[n++] = (char *)(node ? node : "node");
     argv[n++] = "--no-warnings";
@@ -301,8 +296,7 @@ static void startServer(void) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         die("socket pair for the server");
-    server = fork();
-    if (server < 0)
+    if ((server = fork()) < 0)
         die("no process for the server");
     if (server == 0)
         becomeServer(pair[1]);
@@ -393,8 +387,7 @@ int main(int argc __attribute__((unused)), char **argv) {
     for (const int *number = (const int[]){SIGCHLD, SIGTERM, SIGINT, 0}; *number; number++)
         sigaddset(&mine, *number);
     sigprocmask(SIG_BLOCK, &mine, &callersMask);
-    signalFd = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (signalFd < 0)
+    if ((signalFd = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
         die("signalfd");
     startServer();
     while (serverStatus < 0) {

@@ -15,6 +15,7 @@ const COMMANDS = [
   ["bundle"],
   ["bundle-rm"],
   ["env", "create"],
+  ["env", "compile"],
   ["env", "show"],
   ["env", "ls"],
   ["layer", "import"],
@@ -183,7 +184,7 @@ test("completion: bash is offered commands, options and their choices", async (t
     return String(stdout).trim().split(" ");
   };
   t.same(offered("da"), ["daemon"]);
-  t.same(offered("env", ""), ["create", "show", "ls"]);
+  t.same(offered("env", ""), ["create", "show", "ls", "compile"]);
   t.same(offered("env", "create", "--pre"), ["--prefix"]);
   t.same(offered("run", "--base", "env", "--st"), [
     "--state",

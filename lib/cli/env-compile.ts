@@ -1,0 +1,195 @@
+// burrow env compile: byte code, post-link scripts and activation of an environment, done once in a sandbox and kept as one more layer
+// of it. What `conda install` does on the host with the packages' own code is done here where it can hurt nobody. Control plane.
+
+import type { Command } from "commander";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import type { LayerEntry } from "../layer/entry.ts";
+import { IndexKind } from "../layer/format.ts";
+import type { Index } from "../layer/index.ts";
+import { entriesOf, mergeLayers } from "../layer/merge.ts";
+import { writeIndex } from "../layer/writer.ts";
+import { KnownBlobs } from "../store/known.ts";
+import { openOrigin, openStore } from "../store/open.ts";
+import { openPackWriter } from "../store/pack-writer.ts";
+import type { WritableBackend } from "../store/store.ts";
+import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { findDigest } from "./digests.ts";
+import {
+  type Environment,
+  type EnvironmentPackage,
+  findImport,
+  noteImport,
+  readEnvironment,
+  writeEnvironment,
+} from "./environment.ts";
+import { readIndex } from "./layer.ts";
+import { Progress, print } from "./output.ts";
+import { collect, resolveBase } from "./prepare.ts";
+
+interface CompileOptions {
+  base: string;
+  bytecode: boolean;
+  scripts: boolean;
+  activate: boolean;
+  memory?: string;
+  runscFlag?: string[];
+  quiet?: boolean;
+}
+
+/** Part of the key of what was captured: change it when the same job gives something else. */
+const CAPTURE_VERSION = "1";
+/** On the root of a compiled environment: equal trees that set other variables are two snapshots. */
+const CAPTURED_XATTR = "user.burrow.captured";
+
+const HELP = `
+Runs in a sandbox over the environment, as root without capabilities and without a network, with the base's tools: each package's
+post-link script, Python for what has no byte code, and etc/conda/activate.d. What they change below the prefix becomes one
+more layer, what activation sets becomes variables of "burrow run --env". The same environment and base give the same digest.
+The environment itself stays as it is.
+
+Examples:
+  burrow env compile --base sha256:… sha256:…
+  env=$(burrow env compile --base $base --no-scripts $(burrow env create explicit.txt))`;
+
+/** Adds the command to "env". */
+export function addEnvCompile(env: Command): void {
+  addCommonOptions(env.command("compile"))
+    .argument("<snapshot>", "digest that env create printed, or its first digits")
+    .description("add byte code and what its packages' scripts make; print the new digest")
+    .requiredOption("--base <BASE>", "root file system to do it on: as for burrow run")
+    .option("--no-bytecode", "don't compile Python files")
+    .option("--no-scripts", "don't run post-link scripts")
+    .option("--no-activate", "don't capture variables of activation")
+    .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
+    .option("--runsc-flag <FLAG>", "one more global flag for runsc", collect)
+    .option("--quiet", "no progress")
+    .addHelpText("after", HELP)
+    .action(async (text: string, options: CompileOptions & { json?: boolean }) => {
+      await compile(contextOf(options), text, options);
+    });
+}
+
+/** What is noted of a job that was done: its layer's facts. */
+type Captured = Pick<CaptureReport, "compiled" | "notCompiledCount" | "variables"> & {
+  readonly scripts: readonly string[];
+};
+
+async function compile(context: Context, text: string, options: CompileOptions): Promise<void> {
+  const progress = new Progress(options.quiet === true);
+  const snapshot = await findDigest(context, text);
+  const environment = await readEnvironment(openOrigin(context.store), snapshot);
+  const store = await openStore(context.store);
+  const known = await KnownBlobs.load(store);
+  const base = await resolveBase(context, options.base, progress);
+  const index = await readIndex(store, snapshot);
+  const job = jobOf(environment, options);
+  const key = ["capture", CAPTURE_VERSION, snapshot, base.snapshot, JSON.stringify(job)];
+  const done =
+    (await findImport<Captured>(store, key)) ??
+    (await run(context, store, known, { snapshot, base: base.snapshot, index, job }, options, key));
+  progress.end();
+  const { layer, facts } = done;
+  const stack = [
+    { entries: entriesOf(index), at: "" },
+    { entries: entriesOf(await readIndex(store, layer)), at: "" },
+    { entries: [rootOf(index, layer)], at: "" },
+  ];
+  const writer = await openPackWriter(store, { known });
+  const layers = [...environment.packages.map((each) => parseDigest(each.layer)!), layer];
+  const merged = writeIndex(IndexKind.snapshot, mergeLayers(stack));
+  const { digest } = await writer.writeSnapshot(merged, layers);
+  await writeEnvironment(store, digest, {
+    ...environment,
+    variables: { ...environment.variables, ...facts.variables },
+    compiled: {
+      from: showDigest(snapshot),
+      base: showDigest(base.snapshot),
+      layer: showDigest(layer),
+    },
+  });
+  const { compiled, notCompiledCount, scripts, variables } = facts;
+  progress.line(
+    `${compiled} files compiled, ${notCompiledCount} that Python can't; post-link scripts: ${
+      scripts.join(", ") || "none"
+    }; variables: ${Object.keys(variables).join(", ") || "none"}`,
+  );
+  const shown = showDigest(digest);
+  print(context.isJson, { snapshot: shown, layer: showDigest(layer), ...facts }, shown);
+}
+
+function jobOf({ prefix, packages }: Environment, options: CompileOptions): CaptureJob {
+  const scriptOf = ({ name, version, build }: EnvironmentPackage) => ({
+    name,
+    version,
+    buildNumber: /(?:^|_)(\d+)$/.exec(build)?.[1] ?? "0",
+    script: `bin/.${name}-post-link.sh`,
+  });
+  return {
+    prefix,
+    isCompiled: options.bytecode,
+    isActivated: options.activate,
+    scripts: options.scripts ? packages.map(scriptOf) : [],
+  };
+}
+
+interface Job {
+  readonly snapshot: Digest;
+  readonly base: Digest;
+  readonly index: Index;
+  readonly job: CaptureJob;
+}
+
+/** Has the job done, and its layer written and noted. */
+async function run(
+  context: Context,
+  store: WritableBackend,
+  known: KnownBlobs,
+  { snapshot, base, index, job }: Job,
+  options: CompileOptions,
+  key: readonly string[],
+): Promise<{ layer: Digest; facts: Captured }> {
+  const writer = await openPackWriter(store, { known });
+  const { report, entries } = await capture(context, job, {
+    sink: writer,
+    mtimeSec: newestOf(index),
+    runscFlags: options.runscFlag ?? [],
+    query: {
+      base: showDigest(base),
+      env: showDigest(snapshot),
+      tmpSize: "1G",
+      cwd: "/",
+      user: "0:0",
+      quiet: true,
+      ...(options.memory === undefined ? {} : { memory: options.memory }),
+    },
+  });
+  const failed = report.scripts.find(({ exitCode }) => exitCode !== 0);
+  if (failed !== undefined) {
+    const what = `the post-link script of ${failed.name} ended with ${failed.exitCode}`;
+    throw new BurrowError("BURROW_CAPTURE", `${what}; --no-scripts leaves them out`);
+  }
+  const { digest: layer } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  const { compiled, notCompiledCount, variables } = report;
+  const scripts = report.scripts.map(({ name }) => name);
+  const facts = { compiled, notCompiledCount, variables, scripts };
+  await noteImport(store, key, layer, facts);
+  return { layer, facts };
+}
+
+/** Of all times of an environment the newest: what is made of its files is not older than they are. */
+function newestOf(index: Index): number {
+  let newest = 0;
+  for (const { mtimeSec } of entriesOf(index)) newest = Math.max(newest, mtimeSec);
+  return newest;
+}
+
+/** The root as it was, but for the mark. */
+function rootOf(index: Index, layer: Digest): LayerEntry {
+  for (const entry of entriesOf(index)) {
+    if (entry.path !== "") continue;
+    return { ...entry, xattrs: new Map([...(entry.xattrs ?? []), [CAPTURED_XATTR, layer]]) };
+  }
+  throw new TypeError("an index has a root");
+}

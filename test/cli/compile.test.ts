@@ -1,0 +1,206 @@
+// Owns: proof that burrow env compile keeps what Python and packages' scripts make in a sandbox, the same each time, and believes
+// nothing of what comes out. Needs root, a runsc and this machine's Python for a base; skipped with the reason otherwise.
+// Plane: control.
+
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { type Test, test } from "tap";
+import { findRevisions } from "../conformance/runsc.ts";
+import { conda, type Spec } from "../ingest/conda/packages.ts";
+import { type Node, newNode } from "./cli.ts";
+
+const PYTHON = "/usr/bin/python3";
+const { found, reasons } = findRevisions();
+const skip =
+  found.length === 0
+    ? reasons.join("; ")
+    : fs.existsSync(PYTHON) && fs.existsSync("/bin/busybox")
+      ? false
+      : `needs ${PYTHON} and /bin/busybox`;
+
+/** Python, its version and what it is linked with. */
+function python(): { version: string; files: string[] } {
+  const version = execFileSync(PYTHON, [
+    "-c",
+    "import sys; print('%d.%d' % sys.version_info[:2], end='')",
+  ]).toString();
+  const stdlib = `/usr/lib/python${version}`;
+  const modules = fs.readdirSync(`${stdlib}/lib-dynload`).map((name) => `lib-dynload/${name}`);
+  const programs = [PYTHON, ...modules.map((name) => `${stdlib}/${name}`)];
+  const linked = execFileSync("ldd", programs, { stdio: ["ignore", "pipe", "ignore"] })
+    .toString()
+    .matchAll(/(\/\S+\.so\S*) \(0x/g);
+  return { version, files: [...new Set([...linked].map(([, file]) => file!))] };
+}
+
+/** A node with a base of this machine's Python, and busybox for a shell. */
+async function pythonNode(t: Test): Promise<{ node: Node; base: string; version: string }> {
+  const node = newNode(t);
+  node.env["BURROW_RUNSC"] = found.at(-1)!.path;
+  const { version, files } = python();
+  const root = node.path("base");
+  for (const name of ["bin", "dev", "proc", "sys", "tmp", "usr/bin", "usr/lib"])
+    fs.mkdirSync(path.join(root, name), { recursive: true });
+  for (const file of files) {
+    fs.mkdirSync(path.dirname(path.join(root, file)), { recursive: true });
+    fs.copyFileSync(file, path.join(root, file));
+  }
+  fs.copyFileSync(PYTHON, path.join(root, "usr/bin/python3"));
+  fs.copyFileSync("/bin/busybox", path.join(root, "bin/busybox"));
+  for (const name of ["sh", "cat", "mkdir", "rm", "ln", "chmod", "mv", "env"])
+    fs.symlinkSync("busybox", path.join(root, "bin", name));
+  execFileSync("cp", ["-a", `/usr/lib/python${version}`, path.join(root, "usr/lib")]);
+  const stdlib = path.join(root, `usr/lib/python${version}`);
+  for (const name of fs.readdirSync(stdlib)) {
+    const isNeeded = !/^(test|idlelib|lib2to3|ensurepip|pydoc_data|config-.*)$/.test(name);
+    if (!isNeeded) fs.rmSync(path.join(stdlib, name), { recursive: true, force: true });
+  }
+  const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
+  t.equal(code, 0, stderr);
+  return { node, base: stdout.trim(), version };
+}
+
+async function addPackage(node: Node, name: string, spec: Spec): Promise<string> {
+  const index = { name, version: "2.0", build: "h0_7", build_number: 7, ...spec.index };
+  return node.file(`${name}-2.0-h0_7.conda`, await conda({ ...spec, index }));
+}
+
+async function created(node: Node, t: Test, ...packages: string[]): Promise<string> {
+  const { code, stdout, stderr } = await node.run(["env", "create", "--quiet", ...packages]);
+  t.equal(code, 0, stderr);
+  return stdout.trim();
+}
+
+/** Lines of "type-mode path" of a layer, by path. */
+async function listing(node: Node, digest: string): Promise<Map<string, Record<string, unknown>>> {
+  const { stdout } = await node.run(["layer", "show", "--json", digest]);
+  const all = JSON.parse(stdout) as Record<string, unknown>[];
+  return new Map(all.map((entry) => [String(entry["path"]), entry]));
+}
+
+const POST_LINK = `set -e
+echo "$PKG_NAME $PKG_VERSION $PKG_BUILDNUM" > "$PREFIX/made"
+mkdir -p "$PREFIX/share/new"
+ln -s ../../made "$PREFIX/share/new/link"
+rm "$PREFIX/share/gone"
+echo more >> "$PREFIX/share/grown"
+chmod 4777 "$PREFIX/made"
+echo out of sight > /tmp/elsewhere
+echo said > "$PREFIX/.messages.txt"
+`;
+
+test("byte code, scripts and activation become a layer, the same each time", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { node, base, version } = await pythonNode(t);
+  const site = `lib/python${version}/site-packages`;
+  const env = await created(
+    node,
+    t,
+    await addPackage(node, "plain", {
+      files: [
+        { name: `${site}/plain.py`, content: "WORDS = {'b', 'a', 'c', 'xyz'}\nprint('hello')\n" },
+        { name: `${site}/broken.py`, content: "print 'Python 2'\n" },
+        { name: `${site}/stale.py`, content: "x = 1\n" },
+        {
+          name: `${site}/__pycache__/stale.cpython-${version.replace(".", "")}.pyc`,
+          content: "old",
+        },
+        {
+          name: "etc/conda/env_vars.d/plain.json",
+          content: '{"FROM_JSON": "json", "FROM_BOTH": "json"}',
+        },
+        {
+          name: "etc/conda/activate.d/plain.sh",
+          content: 'export FROM_BOTH="shell $CONDA_PREFIX"\nHIDDEN=1\n',
+        },
+      ],
+    }),
+    await addPackage(node, "linked", {
+      files: [
+        { name: "bin/.linked-post-link.sh", content: POST_LINK, mode: 0o755 },
+        { name: "share/gone", content: "x" },
+        { name: "share/grown", content: "x" },
+      ],
+    }),
+  );
+  const compile = ["env", "compile", "--base", base, "--json", env];
+  const first = await node.run(compile);
+  t.equal(first.code, 0, first.stderr);
+  t.match(first.stderr, /^said$/m, "what a script has to say");
+  const done = JSON.parse(first.stdout);
+  t.match(done, { compiled: 2, notCompiledCount: 1, scripts: ["linked"] });
+  t.same(done.variables, { FROM_JSON: "json", FROM_BOTH: "shell /opt/env" });
+  const layer = await listing(node, done.layer);
+  const pycs = ["plain", "stale"].map(
+    (name) => `${site}/__pycache__/${name}.cpython-${version.replace(".", "")}.pyc`,
+  );
+  const changed = [...layer].filter(([, { type }]) => type !== "directory").map(([name]) => name);
+  t.same(changed.sort(), [...pycs, "made", "share/gone", "share/grown", "share/new/link"].sort());
+  t.match(layer.get("share/gone"), { type: "whiteout" });
+  t.match(layer.get("made"), { mode: 0o777, uid: 0 }, "no set-id bits");
+  const whole = await listing(node, done.snapshot);
+  t.notOk(whole.has("share/gone"));
+  t.ok(whole.has(`${site}/broken.py`));
+
+  // What it is for: the sandbox takes it, with the variables.
+  const program =
+    "import os,stale,plain; print(os.environ['FROM_BOTH'], open('/opt/env/made').read())";
+  const run = ["run", "--base", base, "--env", done.snapshot, "-e", `PYTHONPATH=/opt/env/${site}`];
+  const query = await node.run([...run, "--", "python3", "-vc", program]);
+  t.match(
+    query,
+    { code: 0, stdout: "hello\nshell /opt/env linked 2.0 7\n\n" },
+    query.stderr.slice(-500),
+  );
+  for (const pyc of pycs) t.match(query.stderr, `code object from '/opt/env/${pyc}'`);
+
+  // The same again, here from the note and elsewhere anew.
+  t.equal((await node.run(compile)).stdout, first.stdout);
+  fs.rmSync(path.join(node.store, "imports"), { recursive: true });
+  t.equal((await node.run(compile)).stdout, first.stdout, "a job done again gives the same bytes");
+  t.match(await listing(node, env), new Map([["share/gone", {}]]), "the environment is as it was");
+  t.same(node.leftovers(), []);
+});
+
+test("a script that fails, prints over the tar or has no Python keeps nothing", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { node, base } = await pythonNode(t);
+  const scripted = async (name: string, script: string) =>
+    await created(
+      node,
+      t,
+      await addPackage(node, name, {
+        files: [{ name: `bin/.${name}-post-link.sh`, content: script, mode: 0o755 }],
+      }),
+    );
+  const before = async () => (await node.run(["env", "ls", "--json"])).stdout;
+  const failing = await scripted("failing", "echo no luck; exit 3\n");
+  // Its standard output is not the tar's, but it can reach that of the program that started it.
+  const forging = await scripted(
+    "forging",
+    'for fd in /proc/$PPID/fd/*; do printf "{}\\nrubbish" > $fd; done 2>/dev/null\n',
+  );
+  const killing = await scripted("killing", "kill -9 $PPID; sleep 5\n");
+  const known = await before();
+  const compile = (env: string, ...more: string[]) =>
+    node.run(["env", "compile", "--base", base, ...more, env]);
+  const failed = await compile(failing);
+  t.match(failed, { code: 1, stdout: "" });
+  t.match(failed.stderr, /no luck/);
+  t.match(failed.stderr, /post-link script of failing ended with 3; --no-scripts .*BURROW_CAPTURE/);
+  const forged = await compile(forging);
+  t.match(forged, { code: 1, stdout: "", stderr: /BURROW_(CAPTURE|BAD_ARCHIVE)/ });
+  const killed = await compile(killing);
+  t.match(killed, { code: 1, stdout: "", stderr: /ended with 137.*BURROW_CAPTURE/ });
+  t.equal(await before(), known, "no environment came of it");
+  t.equal((await compile(failing, "--no-scripts")).code, 0);
+  fs.mkdirSync(node.path("bare/proc"), { recursive: true });
+  const bare = await node.run(["env", "compile", "--base", "bare", failing]);
+  t.match(bare, { code: 1, stdout: "", stderr: /is there a python3.*BURROW_CAPTURE/ });
+  t.same(node.leftovers(), []);
+});
