@@ -46,8 +46,11 @@ export class Node {
     BURROW_STORE: this.store,
   };
   readonly #children: ChildProcess[] = [];
+  readonly #limitMs: number;
 
-  constructor() {
+  /** `limitMs`: how long a command may take. */
+  constructor(limitMs = LIMIT_MS) {
+    this.#limitMs = limitMs;
     fs.chmodSync(this.dir, 0o755);
     fs.mkdirSync(this.env["TMPDIR"]!);
   }
@@ -84,7 +87,7 @@ export class Node {
   /** Runs burrow to its end. */
   async run(words: readonly string[], options: RunOptions = {}): Promise<Outcome> {
     const child = this.start(words, options);
-    const timer = setTimeout(() => child.kill("SIGKILL"), LIMIT_MS);
+    const timer = setTimeout(() => child.kill("SIGKILL"), this.#limitMs);
     const texts = { stdout: "", stderr: "" };
     const ends: Promise<unknown>[] = [];
     for (const name of ["stdout", "stderr"] as const) {
