@@ -1,8 +1,9 @@
 // burrow doctor: what this machine lacks to run sandboxes, and how to get it. Control plane.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -18,6 +19,9 @@ interface Finding {
 
 /** How long a program may take to say its version. */
 const ANSWER_MS = 5_000;
+
+/** The server as the build leaves it. */
+const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 
 export function addDoctor(program: Command): void {
   addCommonOptions(program.command("doctor"))
@@ -49,6 +53,7 @@ export function diagnose(context: Context): Finding[] {
     node(),
     platform(),
     built(),
+    server(),
     runsc(),
     root(),
     ptrace(),
@@ -92,6 +97,26 @@ function built(): Finding {
     ? "addon, launcher and stub are built"
     : `not built: ${missing.join(", ")}`;
   return { name: "native", state: isBuilt ? "ok" : "missing", detail, advice: "npm run build" };
+}
+
+/** Whether the server's node takes the flags that the build found good for its own. */
+function server(): Finding {
+  const program = setting("BURROW_GOFER") ?? GOFER;
+  const command = setting("BURROW_NODE") ?? process.execPath;
+  const finding = (state: Finding["state"], detail: string): Finding => {
+    const advice = `npm run build, with the Node.js that is to run it (${command})`;
+    return { name: "server", state, detail, advice };
+  };
+  if (!existsSync(program)) return finding("missing", `not built: ${program}`);
+  const list = `${program}.flags`;
+  const flags = existsSync(list) ? readFileSync(list, "utf8").split(/\s+/).filter(Boolean) : [];
+  const { status } = spawnSync(command, [...flags, "-e", ""], { timeout: ANSWER_MS });
+  if (status === 0) return finding("ok", `${program}, under ${command}`);
+  return finding("missing", `${command} doesn't take ${flags.join(" ")}: another one built it`);
+}
+
+function setting(variable: string): string | undefined {
+  return process.env[variable] || undefined;
 }
 
 function program(

@@ -221,6 +221,8 @@ test("doctor: a table or JSON, 0 when fit and 1 when not, and nothing is made", 
     const found = (JSON.parse(bad.stdout) as typeof findings).find(({ name }) => name === "runsc");
     t.match(found, { state: "missing", detail });
   }
+  const other = await node.run(["doctor"], { env: { BURROW_NODE: mute } });
+  t.match(other, { code: 1, stdout: /missing +server .* doesn't take .*: another one built it/ });
   const bad = await node.run(["doctor"], { env: { BURROW_STATE: `${mute}/state` } });
   t.equal(bad.code, 1);
   t.match(bad.stdout, /missing +state .* is not writable/);
