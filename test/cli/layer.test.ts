@@ -5,6 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
 import { type RawHeader, tar } from "../ingest/archives.ts";
+import { wheelOf } from "../ingest/wheel/wheels.ts";
 import { Node } from "./cli.ts";
 
 function newNode(t: Test): Node {
@@ -134,5 +135,36 @@ test("what has no end, or waits for a writer, is refused at once", async (t) => 
     const { code, stderr } = await node.run(["layer", "import", source]);
     t.equal(code, 2, stderr);
     t.match(stderr, /neither a directory nor a plain file.*BURROW_USAGE/);
+  }
+});
+
+test("a wheel becomes a layer for one Python and prefix, which must be ones", async (t) => {
+  const node = newNode(t);
+  const files = [{ name: "demo.py", content: "x = 1\n" }];
+  node.file(
+    "demo_pkg-1.0-py3-none-any.whl",
+    wheelOf({ files, entryPoints: "[console_scripts]\ndemo = demo:x\n" }),
+  );
+  const importing = (...options: string[]) =>
+    node.run(["layer", "import", "--quiet", ...options, "demo_pkg-1.0-py3-none-any.whl"]);
+  const usual = await importing("--python", "3.11");
+  t.match(usual, { code: 0, stdout: DIGEST }, usual.stderr);
+  const shown = await node.run(["layer", "show", usual.stdout.trim()]);
+  t.match(shown.stdout, / usr\/local\/bin\/demo\n/);
+  t.match(shown.stdout, / usr\/local\/lib\/python3\.11\/site-packages\/demo\.py\n/);
+  t.equal((await importing("--python", "3.11")).stdout, usual.stdout);
+  const elsewhere = await importing("--python", "/opt/py/bin/python3.12", "--prefix", "/opt/w");
+  const other = await node.run(["layer", "show", elsewhere.stdout.trim(), "opt/w/lib/python3.12"]);
+  t.match(other, { code: 0, stdout: /site-packages\/demo\.py\n/ });
+  for (const [options, why] of [
+    [[], /is a wheel: say for which --python/],
+    [["--python", "/usr/bin/python"], /doesn't end in pythonX\.Y/],
+    [["--python", "3.11", "--prefix", "usr"], /--prefix: "usr" is no plain path/],
+    [["--python", "3.11", "--prefix", "/a/../b"], /is no plain path/],
+    [["--python", "2.7"], /py3-none-any/],
+  ] as const) {
+    const refused = await importing(...options);
+    t.match(refused, { stdout: "", stderr: why });
+    t.not(refused.code, 0);
   }
 });
