@@ -4,10 +4,10 @@
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { assert } from "../../lib/base/assert.ts";
-import { IndexKind, Inode } from "../../lib/layer/format.ts";
+import { Inode } from "../../lib/layer/format.ts";
 import { faultOf, Index } from "../../lib/layer/index.ts";
-import { entriesOf, mergeLayers } from "../../lib/layer/merge.ts";
-import { indexDigest, writeIndex } from "../../lib/layer/writer.ts";
+import { mergeIndexes } from "../../lib/layer/merge.ts";
+import { indexDigest } from "../../lib/layer/writer.ts";
 import { native } from "../../lib/sys/native.ts";
 import type { MergeRound } from "./merge.ts";
 
@@ -48,12 +48,7 @@ const [work, count] = [process.argv[2]!, Number(process.argv[3])];
 const [layers, readMs] = timed(() =>
   Array.from({ length: count }, (_, i) => new Index(readFileSync(join(work, `${i}.layer`)))),
 );
-const [bytes, mergeMs] = timed(() =>
-  writeIndex(
-    IndexKind.snapshot,
-    mergeLayers(layers.map((layer) => ({ entries: entriesOf(layer), at: "" }))),
-  ),
-);
+const [bytes, mergeMs] = timed(() => mergeIndexes(layers));
 const [, digestMs] = timed(() => indexDigest(bytes));
 const path = join(work, "snapshot");
 writeFileSync(path, bytes);

@@ -2,7 +2,7 @@
 // the file's order, breadth first, and add what they find. Control plane; docs/format/layer-index.md is the format.
 
 import { assert } from "../base/assert.ts";
-import { roundUp, setU64, viewOf } from "../base/bytes.ts";
+import { getU64, roundUp, setU64, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, digestAt } from "../base/digest.ts";
 import { INDEX_INODES_MAX, INDEX_MAX_BYTES } from "../base/limits.ts";
 import { refuse } from "./entry-check.ts";
@@ -32,10 +32,15 @@ const TABLE_ALIGN = 8;
 const INODE_WORDS = INODE_BYTES >> 2;
 const DIRENT_WORDS = DIRENT_BYTES >> 2;
 const XATTR_WORDS = XATTR_BYTES >> 2;
+/** Words of a row that say neither what names there are nor where content is; the mode comes first. */
+const INODE_FACTS = [0, 2, 3, 6, 7, 8];
 /** INDEX_INODES_MAX fits, and with it a blob's number. */
 const NUMBER_BITS = 24;
 
-/** How many rows there will be at most. */
+/** Rows of a layer lie apart, so a merge has no more of them than all layers together. */
+const MORE = "rows are in several places";
+
+/** How many rows there will be at most: BURROW_BAD_INDEX past them. */
 export interface Bounds {
   readonly inodes: number;
   readonly dirents: number;
@@ -53,26 +58,6 @@ interface Texts {
   readonly xattrs: XattrPairs;
 }
 
-/** Fields of an inode that are copied as they are: u32, time in seconds in two halves. */
-export interface Facts {
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtimeLow: number;
-  readonly mtimeHigh: number;
-  readonly mtimeNs: number;
-}
-
-/** A blob as its digests lie in somebody's words: positions are in these. */
-export interface RawBlob {
-  readonly words: Uint32Array;
-  readonly digest: number;
-  readonly sizeLow: number;
-  readonly sizeHigh: number;
-  readonly blocks: number;
-  readonly blockCount: number;
-}
-
 export class Tables {
   readonly #inodes: Uint32Array;
   readonly #dirents: Uint32Array;
@@ -88,18 +73,15 @@ export class Tables {
     this.#blobs = new Blobs(bounds.blobs, bounds.blocks);
   }
 
-  /** Adds an inode without a name: its ino. The first is the root. */
-  addInode(facts: Facts): number {
-    if (this.#inodeCount === INDEX_INODES_MAX) refuse("", `over ${INDEX_INODES_MAX} inodes`);
+  /** Adds an inode, so far without name or content: its ino. Mode, owner and time are those of a row in `words`. The first is the root. */
+  addInode(words: Uint32Array, from: number): number {
+    const inodes = this.#inodes;
     const row = this.#inodeCount * INODE_WORDS;
-    this.#inodes[row + (Inode.mode >> 2)] = facts.mode;
-    this.#inodes[row + (Inode.nlink >> 2)] = (facts.mode & S_IFMT) === S_IFDIR ? 2 : 0;
-    this.#inodes[row + (Inode.uid >> 2)] = facts.uid;
-    this.#inodes[row + (Inode.gid >> 2)] = facts.gid;
-    this.#inodes[row + (Inode.mtimeSec >> 2)] = facts.mtimeLow;
-    this.#inodes[row + (Inode.mtimeSec >> 2) + 1] = facts.mtimeHigh;
-    this.#inodes[row + (Inode.mtimeNs >> 2)] = facts.mtimeNs;
-    return ++this.#inodeCount;
+    if (row === inodes.length) refuse("", MORE);
+    if (++this.#inodeCount > INDEX_INODES_MAX) refuse("", `over ${INDEX_INODES_MAX} inodes`);
+    for (const field of INODE_FACTS) inodes[row + field] = words[from + field]!;
+    if ((inodes[row]! & S_IFMT) === S_IFDIR) inodes[row + (Inode.nlink >> 2)] = 2;
+    return this.#inodeCount;
   }
 
   /** Of an inode, once: a symlink's target, and extended attributes. In the order of their numbers. */
@@ -107,16 +89,18 @@ export class Tables {
     if (target !== undefined || xattrs.length > 0) this.#texts.push({ ino, target, xattrs });
   }
 
-  /** Adds a blob: its number among those added, for setBlob. The same content may be added many times: the first stands for all. */
-  addBlob(blob: RawBlob): number {
-    return this.#blobs.add(blob);
+  /**
+   * Adds a blob: its number among those added, for setBlob. It is a row at a place in `words`, and the digests of its blocks lie
+   * where its owner says. The same content may be added many times: the first stands for all.
+   */
+  addBlob(words: Uint32Array, from: number, blockWords: Uint32Array, block: number): number {
+    return this.#blobs.add(words, from, blockWords, block);
   }
 
-  /** Says what is in a file: the number of its blob, and its size in two halves. */
-  setBlob(ino: number, blob: number, sizeLow: number, sizeHigh: number): void {
+  /** Says what is in a file, by the number of its blob. */
+  setBlob(ino: number, blob: number): void {
     const row = (ino - 1) * INODE_WORDS;
-    this.#inodes[row + (Inode.size >> 2)] = sizeLow;
-    this.#inodes[row + (Inode.size >> 2) + 1] = sizeHigh;
+    this.#blobs.copySize(blob, this.#inodes, row + (Inode.size >> 2));
     this.#inodes[row + (Inode.a >> 2)] = blob;
   }
 
@@ -136,6 +120,7 @@ export class Tables {
     inodes[parent + (Inode.b >> 2)]!++;
     inodes[parent + (Inode.size >> 2)]!++;
     const row = this.#direntCount++ * DIRENT_WORDS;
+    if (row === this.#dirents.length) refuse("", MORE);
     this.#dirents[row] = ino;
     this.#dirents[row + 1] = this.#strings.add(name);
     // Length, type and a zero share a word: Dirent.nameBytes.
@@ -244,50 +229,69 @@ class Blobs {
     this.#blocks = new Uint32Array(blocks * BLOCK_WORDS);
   }
 
-  add({ words, digest, sizeLow, sizeHigh, blocks, blockCount }: RawBlob): number {
+  add(words: Uint32Array, from: number, blockWords: Uint32Array, block: number): number {
     const row = this.#count * BLOB_WORDS;
-    for (let i = 0; i < DIGEST_BYTES >> 2; i++) this.#rows[row + i] = words[digest + i]!;
-    this.#rows[row + (Blob.size >> 2)] = sizeLow;
-    this.#rows[row + (Blob.size >> 2) + 1] = sizeHigh;
-    this.#rows[row + (Blob.firstBlock >> 2)] = this.#blockCount;
-    this.#rows[row + (Blob.blockCount >> 2)] = blockCount;
-    if (blockCount > 0) {
-      const given = words.subarray(blocks, blocks + blockCount * BLOCK_WORDS);
-      this.#blocks.set(given, this.#blockCount * BLOCK_WORDS);
-      this.#blockCount += blockCount;
+    if (row === this.#rows.length) refuse("", MORE);
+    copyRow(words, from, this.#rows, row, BLOB_WORDS);
+    const blocks = words[from + (Blob.blockCount >> 2)]!;
+    if (blocks > 0) {
+      const start = this.#blockCount * BLOCK_WORDS;
+      this.#rows[row + (Blob.firstBlock >> 2)] = this.#blockCount;
+      this.#blockCount += blocks;
+      if (this.#blockCount * BLOCK_WORDS > this.#blocks.length) refuse("", MORE);
+      this.#blocks.set(blockWords.subarray(block, block + blocks * BLOCK_WORDS), start);
     }
     return this.#count++;
   }
 
+  /** Copies the two halves of a blob's size to a place. */
+  copySize(blob: number, words: Uint32Array, to: number): void {
+    const from = blob * BLOB_WORDS + (Blob.size >> 2);
+    words[to] = this.#rows[from]!;
+    words[to + 1] = this.#rows[from + 1]!;
+  }
+
   /** The tables of distinct blobs and of their blocks, by digest; and the row in them of each that was added. */
   sort(): { table: Uint32Array; blocks: Uint32Array; rows: Uint32Array } {
+    const order = this.#order();
     const rows = new Uint32Array(this.#count);
     const table = new Uint32Array(this.#count * BLOB_WORDS);
     const blocks = new Uint32Array(this.#blockCount * BLOCK_WORDS);
     let count = 0;
     let blockCount = 0;
-    let previous = -1;
-    for (const number of this.#order()) {
-      if (previous < 0 || this.#compare(previous, number) !== 0) {
-        previous = number;
-        const from = number * BLOB_WORDS;
-        const row = count++ * BLOB_WORDS;
-        for (let i = 0; i < BLOB_WORDS; i++) table[row + i] = this.#rows[from + i]!;
-        const first = table[row + (Blob.firstBlock >> 2)]! * BLOCK_WORDS;
-        const length = table[row + (Blob.blockCount >> 2)]! * BLOCK_WORDS;
-        table[row + (Blob.firstBlock >> 2)] = blockCount / BLOCK_WORDS;
-        if (length > 0) blocks.set(this.#blocks.subarray(first, first + length), blockCount);
-        blockCount += length;
+    for (let i = 0; i < order.length; i++) {
+      const number = order[i]!;
+      if (i > 0 && isSameDigest(this.#rows, number, table, count - 1)) {
+        this.#checkSize(order[i - 1]!, number);
       } else {
-        this.#checkSize(previous, number);
+        blockCount += this.#copy(number, table, count++, blocks, blockCount);
       }
       rows[number] = count - 1;
     }
     return {
       table: table.subarray(0, count * BLOB_WORDS),
-      blocks: blocks.subarray(0, blockCount),
+      blocks: blocks.subarray(0, blockCount * BLOCK_WORDS),
       rows,
     };
+  }
+
+  /** Copies a blob to a row of another table, its blocks behind those that there are: how many they are. */
+  #copy(
+    number: number,
+    table: Uint32Array,
+    row: number,
+    blocks: Uint32Array,
+    blockCount: number,
+  ): number {
+    copyRow(this.#rows, number * BLOB_WORDS, table, row * BLOB_WORDS, BLOB_WORDS);
+    const count = table[row * BLOB_WORDS + (Blob.blockCount >> 2)]!;
+    const first = table[row * BLOB_WORDS + (Blob.firstBlock >> 2)]! * BLOCK_WORDS;
+    table[row * BLOB_WORDS + (Blob.firstBlock >> 2)] = blockCount;
+    if (count > 0) {
+      const given = this.#blocks.subarray(first, first + count * BLOCK_WORDS);
+      blocks.set(given, blockCount * BLOCK_WORDS);
+    }
+    return count;
   }
 
   /**
@@ -297,23 +301,15 @@ class Blobs {
   #order(): Uint32Array {
     assert(this.#count <= 1 << NUMBER_BITS, "a number fits its bits");
     const keys = new Uint32Array(2 * this.#count);
-    for (let i = 0; i < this.#count; i++) {
-      const at = i * BLOB_BYTES;
-      keys[2 * i] = (this.#bytes[at + 4]! << NUMBER_BITS) | i;
-      keys[2 * i + 1] = this.#bytes.readUInt32BE(at);
-    }
+    for (let i = 0; i < this.#count; i++) setKey(keys, i, this.#rows);
     new BigUint64Array(keys.buffer).sort();
     const order = new Uint32Array(this.#count);
-    for (let i = 0; i < order.length; i++) order[i] = keys[2 * i]! & ((1 << NUMBER_BITS) - 1);
-    const isEqual = (left: number, right: number) =>
-      keys[2 * left + 1] === keys[2 * right + 1] &&
-      keys[2 * left]! >>> NUMBER_BITS === keys[2 * right]! >>> NUMBER_BITS;
     for (let start = 0, end = 0; start < order.length; start = end) {
-      end = start + 1;
-      while (end < order.length && isEqual(start, end)) end++;
+      do order[end] = keys[2 * end++]! & ((1 << NUMBER_BITS) - 1);
+      while (end < order.length && isSameKey(keys, start, end));
       if (end - start === 1) continue;
-      const equal = order.subarray(start, end);
-      equal.sort((left, right) => this.#compare(left, right) || left - right);
+      const same = order.subarray(start, end);
+      same.sort((left, right) => this.#compare(left, right) || left - right);
     }
     return order;
   }
@@ -324,12 +320,40 @@ class Blobs {
   }
 
   #checkSize(first: number, other: number): void {
-    const sizeOf = (blob: number) => {
-      const at = blob * BLOB_BYTES + Blob.size;
-      return this.#bytes.readUInt32LE(at) + this.#bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
-    };
+    const sizeOf = (blob: number) => getU64(viewOf(this.#bytes), blob * BLOB_BYTES + Blob.size);
     if (sizeOf(first) === sizeOf(other)) return;
     const digest = digestAt(this.#bytes, first * BLOB_BYTES);
     refuse(digest, `one digest for ${sizeOf(first)} and ${sizeOf(other)} bytes`);
   }
+}
+
+// Steps of long loops that run once: V8 optimizes a function that is called often sooner than a loop that has begun.
+
+function copyRow(
+  from: Uint32Array,
+  first: number,
+  to: Uint32Array,
+  at: number,
+  count: number,
+): void {
+  for (let i = 0; i < count; i++) to[at + i] = from[first + i]!;
+}
+
+/** The key of blob i: its digest's first four bytes, which are a number in big-endian order, the next one, and i. */
+function setKey(keys: Uint32Array, i: number, rows: Uint32Array): void {
+  const first = rows[i * BLOB_WORDS]!;
+  const middle = ((first & 0xff00) << 8) | ((first >>> 8) & 0xff00);
+  keys[2 * i + 1] = (first << 24) | middle | (first >>> 24);
+  keys[2 * i] = (rows[i * BLOB_WORDS + 1]! << NUMBER_BITS) | i;
+}
+
+function isSameKey(keys: Uint32Array, left: number, right: number): boolean {
+  if (keys[2 * left + 1] !== keys[2 * right + 1]) return false;
+  return keys[2 * left]! >>> NUMBER_BITS === keys[2 * right]! >>> NUMBER_BITS;
+}
+
+function isSameDigest(left: Uint32Array, row: number, right: Uint32Array, other: number): boolean {
+  const [a, b] = [row * BLOB_WORDS, other * BLOB_WORDS];
+  for (let i = 0; i < DIGEST_BYTES >> 2; i++) if (left[a + i] !== right[b + i]) return false;
+  return true;
 }

@@ -3,6 +3,7 @@
 
 import { createHash } from "node:crypto";
 import type { BlobRef } from "../base/blob.ts";
+import { setI64, setU64 } from "../base/bytes.ts";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { TREE_DEPTH_MAX } from "../base/limits.ts";
@@ -10,8 +11,12 @@ import { checkName, compareNames, showName } from "../base/name.ts";
 import type { LayerEntry } from "./entry.ts";
 import { checkEntry, refuse } from "./entry-check.ts";
 import {
+  BLOB_BYTES,
   BLOCK_DIGEST_BYTES,
+  Blob,
+  INODE_BYTES,
   type IndexKind,
+  Inode,
   OPAQUE_XATTR,
   S_IFCHR,
   S_IFDIR,
@@ -19,10 +24,7 @@ import {
   S_IFLNK,
   S_IFREG,
 } from "./format.ts";
-import { type RawBlob, Tables, type XattrPairs } from "./tables.ts";
-
-const TWO_32 = 0x1_0000_0000;
-const DIGEST_WORDS = BLOCK_DIGEST_BYTES >> 2;
+import { Tables, type XattrPairs } from "./tables.ts";
 
 /** A node of the tree under construction; children sorted when it is laid out, when it gets its number. */
 interface Node {
@@ -158,24 +160,32 @@ const TYPE_BITS = {
   whiteout: S_IFCHR,
 };
 
+const inode = new DataView(new ArrayBuffer(INODE_BYTES));
+const inodeWords = new Uint32Array(inode.buffer);
+
 function addEntry(tables: Tables, entry: LayerEntry): number {
-  const { uid, gid, mtimeSec, mtimeNs } = entry;
-  const mode = TYPE_BITS[entry.type] | entry.mode;
-  const mtimeHigh = Math.floor(mtimeSec / TWO_32);
-  const ino = tables.addInode({ mode, uid, gid, mtimeLow: mtimeSec >>> 0, mtimeHigh, mtimeNs });
+  inode.setUint32(Inode.mode, TYPE_BITS[entry.type] | entry.mode, true);
+  inode.setUint32(Inode.uid, entry.uid, true);
+  inode.setUint32(Inode.gid, entry.gid, true);
+  setI64(inode, Inode.mtimeSec, entry.mtimeSec);
+  inode.setUint32(Inode.mtimeNs, entry.mtimeNs, true);
+  const ino = tables.addInode(inodeWords, 0);
   tables.addTexts(ino, entry.type === "symlink" ? entry.target : undefined, xattrsOf(entry));
-  if (entry.type === "file") {
-    const blob = rawBlob(entry.blob);
-    tables.setBlob(ino, tables.addBlob(blob), blob.sizeLow, blob.sizeHigh);
-  }
+  if (entry.type === "file") tables.setBlob(ino, addBlob(tables, entry.blob));
   return ino;
 }
 
-function rawBlob({ digest, size, blocks }: BlobRef): RawBlob {
-  const words = new Uint32Array((1 + blocks.length) * DIGEST_WORDS);
-  Buffer.from(words.buffer).write([digest, ...blocks].join(""), "hex");
-  const [sizeLow, sizeHigh] = [size >>> 0, Math.floor(size / TWO_32)];
-  return { words, digest: 0, sizeLow, sizeHigh, blocks: DIGEST_WORDS, blockCount: blocks.length };
+const blob = new DataView(new ArrayBuffer(BLOB_BYTES));
+const blobBytes = Buffer.from(blob.buffer);
+const blobWords = new Uint32Array(blob.buffer);
+
+function addBlob(tables: Tables, { digest, size, blocks }: BlobRef): number {
+  blobBytes.write(digest, Blob.digest, "hex");
+  setU64(blob, Blob.size, size);
+  blob.setUint32(Blob.blockCount, blocks.length, true);
+  const digests = new Uint32Array((blocks.length * BLOCK_DIGEST_BYTES) >> 2);
+  if (blocks.length > 0) Buffer.from(digests.buffer).write(blocks.join(""), "hex");
+  return tables.addBlob(blobWords, 0, digests, 0);
 }
 
 const NO_XATTRS: XattrPairs = [];
@@ -184,7 +194,12 @@ const NO_XATTRS: XattrPairs = [];
 function xattrsOf(entry: LayerEntry): XattrPairs {
   const isOpaque = entry.type === "directory" && entry.opaque === true;
   if (entry.xattrs === undefined && !isOpaque) return NO_XATTRS;
-  const xattrs = [...(entry.xattrs ?? [])].filter(([name]) => name !== OPAQUE_XATTR);
-  if (isOpaque) xattrs.push([OPAQUE_XATTR, "y"]);
-  return xattrs.sort(([left], [right]) => compareNames(left, right));
+  const xattrs = new Map(entry.xattrs);
+  xattrs.delete(OPAQUE_XATTR);
+  if (isOpaque) xattrs.set(OPAQUE_XATTR, "y");
+  return sortedXattrs(xattrs);
+}
+
+export function sortedXattrs(xattrs: ReadonlyMap<string, string>): XattrPairs {
+  return [...xattrs].sort(([left], [right]) => compareNames(left, right));
 }
