@@ -41,10 +41,14 @@ export interface StackedLayer {
 /** mergeIndexes for layers that are entries, in any order: those of the merged tree. Throws what it and writeIndex throw. */
 export function mergeLayers(layers: readonly StackedLayer[]): Iterable<LayerEntry> {
   const indexes = layers.map(({ entries, at }) => {
-    const placed = Array.from(entries, (entry) => ({ ...entry, path: pathIn(at, entry.path) }));
-    return new Index(writeIndex(IndexKind.layer, placed));
+    return layerOf(Array.from(entries, (entry) => ({ ...entry, path: pathIn(at, entry.path) })));
   });
   return entriesOf(new Index(mergeIndexes(indexes)));
+}
+
+/** The index of a layer that is entries. */
+export function layerOf(entries: Iterable<LayerEntry>): Index {
+  return new Index(writeIndex(IndexKind.layer, entries));
 }
 
 function pathIn(folder: string, name: string): string {
@@ -92,7 +96,7 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
   const tables = new Tables({ inodes: 1 + dirents, dirents, blobs, blocks });
   const parts = stack.map((index) => ({
     name: "",
-    layer: layerOf(index),
+    layer: stacked(index),
     ino: 1,
     row: index.row(1),
   }));
@@ -123,7 +127,7 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
 
 const NO_PARTS: readonly Item[] = [];
 
-function layerOf(index: Index): Layer {
+function stacked(index: Index): Layer {
   const entered = new Uint8Array(index.inodeCount + 1);
   return { index, entered, blobs: new Uint32Array(index.blobCount), links: new Map() };
 }
