@@ -19,6 +19,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   wait: () => import("./micro/wait.ts"),
   worker: () => import("./micro/worker.ts"),
   dedup: () => import("./micro/dedup.ts"),
+  merge: () => import("./micro/merge.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),

@@ -7,7 +7,7 @@ import { BurrowError } from "../base/error.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
-import { entriesOf, mergeLayers } from "../layer/merge.ts";
+import { entriesOf, layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
@@ -91,15 +91,10 @@ async function compile(context: Context, text: string, options: CompileOptions):
     (await run(context, store, known, { snapshot, base: base.snapshot, index, job }, options, key));
   progress.end();
   const { layer, facts } = done;
-  const stack = [
-    { entries: entriesOf(index), at: "" },
-    { entries: entriesOf(await readIndex(store, layer)), at: "" },
-    { entries: [rootOf(index, layer)], at: "" },
-  ];
+  const stack = [index, await readIndex(store, layer), layerOf([rootOf(index, layer)])];
   const writer = await openPackWriter(store, { known });
   const layers = [...environment.packages.map((each) => parseDigest(each.layer)!), layer];
-  const merged = writeIndex(IndexKind.snapshot, mergeLayers(stack));
-  const { digest } = await writer.writeSnapshot(merged, layers);
+  const { digest } = await writer.writeSnapshot(mergeIndexes(stack), layers);
   await writeEnvironment(store, digest, {
     ...environment,
     variables: { ...environment.variables, ...facts.variables },

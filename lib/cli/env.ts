@@ -14,11 +14,12 @@ import {
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
-import { throughLinks } from "../ingest/conda/prefix-tree.ts";
+import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
-import { entriesOf, mergeLayers } from "../layer/merge.ts";
+import type { Index } from "../layer/index.ts";
+import { entriesOf, layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
@@ -146,10 +147,10 @@ export async function createEnvironment(
   const known = await KnownBlobs.load(store);
   const imported = await importPackages(store, known, items, prefix, options.python, progress);
   const layers = imported.packages.map(({ layer }) => layer);
-  const packages = [];
+  const packages: (PackageEntries & { readonly index: Index })[] = [];
   for (const { facts, layer } of imported.packages) {
-    const entries = [...entriesOf(await readIndex(store, layer))];
-    packages.push({ name: distName(facts), entries, at: "" });
+    const index = await readIndex(store, layer);
+    packages.push({ name: distName(facts), entries: [...entriesOf(index)], index });
   }
   const stack = throughLinks(packages, prefix);
   const clobbers = findClobbers(stack);
@@ -157,9 +158,11 @@ export async function createEnvironment(
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
   const writer = await openPackWriter(store, { known });
-  const entries = mergeLayers([...stack, { entries: [rootOf(prefix)], at: "" }]);
-  const index = writeIndex(IndexKind.snapshot, entries);
-  const { digest: snapshot } = await writer.writeSnapshot(index, layers);
+  const indexes = stack.map(({ index, entries }, i) =>
+    entries === packages[i]!.entries ? index : layerOf(entries),
+  );
+  const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
+  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
     prefix,

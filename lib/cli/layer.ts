@@ -13,7 +13,7 @@ import { importTar } from "../ingest/tar.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { faultOf, Index } from "../layer/index.ts";
-import { entriesOf, mergeLayers } from "../layer/merge.ts";
+import { entriesOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath } from "../store/layout.ts";
@@ -208,12 +208,10 @@ export async function makeSnapshot(
   known: KnownBlobs,
   layers: readonly Digest[],
 ): Promise<Digest> {
-  const stack = [];
-  for (const layer of layers)
-    stack.push({ entries: entriesOf(await readIndex(store, layer)), at: "" });
+  const stack: Index[] = [];
+  for (const layer of layers) stack.push(await readIndex(store, layer));
   const writer = await openPackWriter(store, { known });
-  const bytes = writeIndex(IndexKind.snapshot, mergeLayers(stack));
-  return (await writer.writeSnapshot(bytes, layers)).digest;
+  return (await writer.writeSnapshot(mergeIndexes(stack), layers)).digest;
 }
 
 /** What was not found by its digest, said in the words of who asked; any other error as it is. */

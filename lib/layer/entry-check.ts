@@ -47,7 +47,8 @@ export function checkEntry(entry: LayerEntry, kind: IndexKind): void {
   }
 }
 
-function checkXattrs(path: string, xattrs: ReadonlyMap<string, string>): void {
+/** Throws BURROW_BAD_INDEX unless an inode may have these extended attributes. */
+export function checkXattrs(path: string, xattrs: ReadonlyMap<string, string>): void {
   let listBytes = 0;
   for (const [name, value] of xattrs) {
     listBytes += name.length + 1;

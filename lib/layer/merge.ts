@@ -1,14 +1,23 @@
-// Merge: an ordered stack of layers to the entries of one snapshot. Later layers win; whiteouts and opaque directories are
-// resolved here, at build time, so that a lookup never sees a layer. overlayfs.rst is the model. Control plane.
+// Merge: an ordered stack of layers to one snapshot. Later layers win; whiteouts and opaque directories are resolved here, at build
+// time, so that a lookup never sees a layer. overlayfs.rst is the model. Directories are sorted tables in every layer, so they are
+// gone through side by side in the order of the snapshot's own, and rows are copied. Control plane.
 
 import type { BlobRef } from "../base/blob.ts";
 import { type Digest, digestAt } from "../base/digest.ts";
-import { SYMLINK_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
+import {
+  BLOCK_BYTES,
+  BLOCK_DIGESTS_OVER_BYTES,
+  SYMLINK_MAX_BYTES,
+  TREE_DEPTH_MAX,
+} from "../base/limits.ts";
 import { checkName, compareNames } from "../base/name.ts";
 import type { LayerEntry } from "./entry.ts";
-import { refuse, XATTR_LIST_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from "./entry-check.ts";
+import { checkXattrs, refuse, XATTR_LIST_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from "./entry-check.ts";
 import {
+  BLOCK_DIGEST_BYTES,
   Blob,
+  Header,
+  IndexKind,
   Inode,
   OPAQUE_XATTR,
   S_IFCHR,
@@ -17,8 +26,11 @@ import {
   S_IFLNK,
   S_IFMT,
   S_IFREG,
+  Table,
 } from "./format.ts";
-import type { Index } from "./index.ts";
+import { Index } from "./index.ts";
+import { Tables } from "./tables.ts";
+import { sortedXattrs, writeIndex } from "./writer.ts";
 
 export interface StackedLayer {
   readonly entries: Iterable<LayerEntry>;
@@ -26,175 +38,206 @@ export interface StackedLayer {
   readonly at: string;
 }
 
-interface Node {
-  entry: LayerEntry;
-  children: Map<string, Node> | undefined;
-  /** Number of the layer that its entry is of. */
-  layer: number;
+/** mergeIndexes for layers that are entries, in any order: those of the merged tree. Throws what it and writeIndex throw. */
+export function mergeLayers(layers: readonly StackedLayer[]): Iterable<LayerEntry> {
+  const indexes = layers.map(({ entries, at }) => {
+    return layerOf(Array.from(entries, (entry) => ({ ...entry, path: pathIn(at, entry.path) })));
+  });
+  return entriesOf(new Index(mergeIndexes(indexes)));
 }
 
-/** A layer on its way into the tree: where its root lies and which it is. */
-interface Place {
-  readonly at: string;
-  readonly layer: number;
+/** The index of a layer that is entries. */
+export function layerOf(entries: Iterable<LayerEntry>): Index {
+  return new Index(writeIndex(IndexKind.layer, entries));
+}
+
+function pathIn(folder: string, name: string): string {
+  return folder === "" || name === "" ? folder || name : `${folder}/${name}`;
+}
+
+/** A layer on its way into the snapshot. */
+interface Layer {
+  readonly index: Index;
+  /** By ino: 1 for a directory that was entered. It has one name, or the way could go in circles. */
+  readonly entered: Uint8Array;
+  /** By row of its blobs: 1 + the number in the snapshot's tables, or 0. */
+  readonly blobs: Uint32Array;
+  /** Numbers in the snapshot of files of several names, by their own. */
+  readonly links: Map<number, number>;
+}
+
+/** What a layer has by a name. */
+interface Item {
+  readonly name: string;
+  readonly layer: Layer;
+  readonly ino: number;
+  /** Of its inode. */
+  readonly row: number;
+}
+
+/** A directory of the snapshot. */
+interface Directory {
+  readonly ino: number;
+  readonly path: string;
+  readonly depth: number;
+  /** Those of the layers that it is made of, lowest first. */
+  readonly parts: readonly Item[];
 }
 
 /**
- * The entries of the merged tree, directories before what is in them. Within a layer their order means nothing: each says
- * what its path is, and one path twice is a mistake. Throws BURROW_BAD_INDEX for that and for a file as a parent.
+ * The bytes of the snapshot that layers make, lowest first. Throws BURROW_BAD_INDEX for a layer that contradicts itself; a hostile
+ * one can't make it go in circles or without end.
  */
-export function* mergeLayers(layers: readonly StackedLayer[]): Iterable<LayerEntry> {
-  const root = directory("", -1);
-  for (const [layer, { entries, at }] of layers.entries()) {
-    const list = [...entries];
-    if (list.length === 0) continue;
-    const place = { at, layer };
-    const base = descend(root, at === "" ? [] : at.split("/"), { at: "", layer }, at);
-    if (isTreeOrder(list)) addInOrder(base, list, place);
-    else addSorted(base, list, place);
-  }
-  yield* flatten(root);
-}
-
-/** Where an entry of a layer lies in the merged tree. */
-function pathIn({ at }: Place, path: string): string {
-  if (at === "") return path;
-  return path === "" ? at : `${at}/${path}`;
-}
-
-function directory(path: string, layer: number): Node {
-  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
-  return { entry: { type: "directory", path, ...plain }, children: new Map(), layer };
-}
-
-/**
- * Whether each entry comes after its parent's and siblings are in order, each once: as entriesOf gives them. Then nothing has to
- * be sorted or searched for, and no path is there twice.
- */
-function isTreeOrder(entries: readonly LayerEntry[]): boolean {
-  const parents = [""];
-  const lasts = [""];
-  for (const [i, { path, type }] of entries.entries()) {
-    if (path === "") {
-      if (i > 0) return false;
-      continue;
-    }
-    const slash = path.lastIndexOf("/");
-    const parent = slash < 0 ? "" : path.slice(0, slash);
-    while (parents.length > 0 && parents[parents.length - 1] !== parent) {
-      parents.pop();
-      lasts.pop();
-    }
-    const name = path.slice(slash + 1);
-    if (parents.length === 0 || lasts[lasts.length - 1]! >= name) return false;
-    lasts[lasts.length - 1] = name;
-    if (type === "directory") {
-      parents.push(path);
-      lasts.push("");
+export function mergeIndexes(stack: readonly Index[]): Uint8Array {
+  if (stack.length === 0) return writeIndex(IndexKind.snapshot, []);
+  const total = (table: number) => stack.reduce((sum, index) => sum + countOf(index, table), 0);
+  const dirents = total(Table.dirents);
+  const [blobs, blocks] = [total(Table.blobs), total(Table.blocks)];
+  const tables = new Tables({ inodes: 1 + dirents, dirents, blobs, blocks });
+  const parts = stack.map((index) => ({
+    name: "",
+    layer: stacked(index),
+    ino: 1,
+    row: index.row(1),
+  }));
+  const shown = partsOf(parts, 0, parts.length);
+  const root = { ino: addItem(tables, topOf(shown), ""), path: "", depth: 0, parts: shown };
+  const directories: Directory[] = [root];
+  for (const directory of directories) {
+    const { path, depth } = directory;
+    const items = itemsIn(directory);
+    if (items.length > 0 && depth >= TREE_DEPTH_MAX) refuse(path, "too deep");
+    tables.beginDirectory(directory.ino);
+    for (let start = 0, end = 0; start < items.length; start = end) {
+      const { name } = items[start]!;
+      do end++;
+      while (end < items.length && items[end]!.name === name);
+      const last = items[end - 1]!;
+      const type = typeOf(last);
+      if (type === S_IFCHR) continue;
+      const parts = type === S_IFDIR ? partsOf(items, start, end) : NO_PARTS;
+      const ino = addItem(tables, type === S_IFDIR ? topOf(parts) : last, path);
+      tables.addDirent(directory.ino, ino, name);
+      if (type !== S_IFDIR) continue;
+      directories.push({ ino, path: pathIn(path, name), depth: depth + 1, parts });
     }
   }
-  return true;
+  return tables.finish(IndexKind.snapshot);
 }
 
-function addInOrder(base: Node, entries: readonly LayerEntry[], place: Place): void {
-  const parents = [base];
-  const paths = [""];
-  for (const entry of entries) {
-    if (entry.path === "") {
-      putRoot(base, entry, place);
-      continue;
-    }
-    const slash = entry.path.lastIndexOf("/");
-    const parent = slash < 0 ? "" : entry.path.slice(0, slash);
-    while (paths[paths.length - 1] !== parent) {
-      paths.pop();
-      parents.pop();
-    }
-    const name = entry.path.slice(slash + 1);
-    const node = put(parents[parents.length - 1]!, name, entry, place);
-    if (node?.children === undefined) continue;
-    paths.push(entry.path);
-    parents.push(node);
-  }
+const NO_PARTS: readonly Item[] = [];
+
+function stacked(index: Index): Layer {
+  const entered = new Uint8Array(index.inodeCount + 1);
+  return { index, entered, blobs: new Uint32Array(index.blobCount), links: new Map() };
 }
 
-function addSorted(base: Node, entries: readonly LayerEntry[], place: Place): void {
-  // A directory's path is a prefix of those below it, so this order has it first: opaque ones clear what is older only.
-  const sorted = [...entries].sort((left, right) => compareNames(left.path, right.path));
-  let previous: string | undefined;
-  for (const entry of sorted) {
-    const { path } = entry;
-    if (path === previous) refuse(pathIn(place, path), "the same path twice");
-    previous = path;
-    if (path === "") {
-      putRoot(base, entry, place);
-      continue;
-    }
-    const names = path.split("/");
-    const name = names.pop()!;
-    put(descend(base, names, place, path), name, entry, place);
+/** Rows of a table; their first word is where offsetOf says. */
+function countOf({ words }: Index, table: number): number {
+  return words[(Header.tables >> 2) + 2 * table]!;
+}
+
+function offsetOf({ words }: Index, table: number): number {
+  return words[(Header.tables >> 2) + 2 * table + 1]! >>> 2;
+}
+
+/** What layers have in a directory: by name, and those of one name in the order of their layers. */
+function itemsIn({ path, parts }: Directory): Item[] {
+  const items: Item[] = [];
+  for (const part of parts) addNames(part, path, items);
+  // Stable, and quick where sorted lists follow each other.
+  if (parts.length > 1) items.sort((left, right) => compareNames(left.name, right.name));
+  return items;
+}
+
+function addNames({ layer, ino, row }: Item, path: string, items: Item[]): void {
+  const { index, entered } = layer;
+  const first = index.firstDirent(row);
+  if (first < 0 || entered[ino] !== 0) corrupt(path);
+  entered[ino] = 1;
+  const end = first + index.field(row, Inode.b);
+  let previous = "";
+  for (let dirent = first; dirent < end; dirent++) {
+    const name = index.direntName(dirent);
+    const child = index.direntIno(dirent);
+    if (child <= 0 || checkName(name) < 0 || name <= previous) corrupt(path);
+    previous = name;
+    items.push({ name, layer, ino: child, row: index.row(child) });
   }
 }
 
-/** The directory that names lead to, made where it is missing or a lower layer has a file; `wanted` is below it. */
-function descend(base: Node, names: readonly string[], place: Place, wanted: string): Node {
-  let node = base;
-  for (const [i, name] of names.entries()) {
-    let next = node.children!.get(name);
-    if (next?.children === undefined) {
-      if (next?.layer === place.layer) refuse(pathIn(place, wanted), "a file is its parent");
-      next = directory(pathIn(place, names.slice(0, i + 1).join("/")), place.layer);
-      node.children!.set(name, next);
-    }
-    node = next;
+function typeOf({ layer, row }: Item): number {
+  return layer.index.field(row, Inode.mode) & S_IFMT;
+}
+
+/** Of what layers have by one name, start to end, the directories that are seen as one: the last is one. */
+function partsOf(items: readonly Item[], start: number, end: number): Item[] {
+  let first = end - 1;
+  const isOver = (part: Item) => !hasXattr(part.layer.index, part.row, OPAQUE_XATTR);
+  while (first > start && isOver(items[first]!) && typeOf(items[first - 1]!) === S_IFDIR) first--;
+  return items.slice(first, end);
+}
+
+/** The directory whose attributes are seen. */
+function topOf(parts: readonly Item[]): Item {
+  return parts[parts.length - 1]!;
+}
+
+/** Adds an inode unless it is there by another name: its number in the snapshot. */
+function addItem(tables: Tables, item: Item, folder: string): number {
+  const { index, links } = item.layer;
+  const isLinked = typeOf(item) === S_IFREG && index.field(item.row, Inode.nlink) > 1;
+  const known = isLinked ? links.get(item.ino) : undefined;
+  if (known !== undefined) return known;
+  const ino = addRow(tables, item, folder);
+  if (isLinked) links.set(item.ino, ino);
+  return ino;
+}
+
+/** Adds an inode as the layer has it. Its fields are checked: a snapshot holds nothing that writeIndex would refuse. */
+function addRow(tables: Tables, item: Item, folder: string): number {
+  const { index } = item.layer;
+  const { row } = item;
+  const mode = index.field(row, Inode.mode);
+  const type = mode & S_IFMT;
+  const isSound =
+    mode <= (S_IFMT | 0o7777) &&
+    index.field(row, Inode.mtimeNs) < 1e9 &&
+    Number.isSafeInteger(index.mtimeAt(row)) &&
+    (type === S_IFREG || type === S_IFDIR || type === S_IFLNK || type === S_IFIFO);
+  if (!isSound) corrupt(pathIn(folder, item.name));
+  const ino = tables.addInode(index.words, row);
+  if (type === S_IFREG) addFile(tables, ino, item, folder);
+  if (type === S_IFLNK || index.field(row, Inode.xattr) !== 0) {
+    const path = pathIn(folder, item.name);
+    const xattrs = xattrsAt(index, row, path);
+    xattrs.delete(OPAQUE_XATTR);
+    checkXattrs(path, xattrs);
+    const target = type === S_IFLNK ? targetAt(index, row, path) : undefined;
+    tables.addTexts(ino, target, sortedXattrs(xattrs));
   }
-  return node;
+  return ino;
 }
 
-function putRoot(base: Node, entry: LayerEntry, place: Place): void {
-  if (entry.type !== "directory") refuse(place.at, "the root is no directory");
-  if (entry.opaque === true) base.children!.clear();
-  base.entry = resolved(entry, place);
-}
-
-/** Lays an entry over what its parent has by that name; its node, unless it is a whiteout. */
-function put(parent: Node, name: string, entry: LayerEntry, place: Place): Node | undefined {
-  const siblings = parent.children!;
-  if (entry.type === "whiteout") {
-    siblings.delete(name);
-    return undefined;
+function addFile(tables: Tables, ino: number, item: Item, folder: string): void {
+  const { index, blobs } = item.layer;
+  const blob = index.field(item.row, Inode.a);
+  const at = index.blobRow(blob) / 4;
+  const size = index.sizeAt(item.row);
+  const count = size > BLOCK_DIGESTS_OVER_BYTES ? Math.ceil(size / BLOCK_BYTES) : 0;
+  const isSound =
+    at >= 0 &&
+    Number.isSafeInteger(size) &&
+    index.blobSize(blob) === size &&
+    index.field(at, Blob.blockCount) === count &&
+    index.blockCount(blob) === count;
+  if (!isSound) corrupt(pathIn(folder, item.name));
+  if (blobs[blob] === 0) {
+    const first = index.field(at, Blob.firstBlock) * (BLOCK_DIGEST_BYTES >> 2);
+    const blocks = offsetOf(index, Table.blocks) + first;
+    blobs[blob] = 1 + tables.addBlob(index.words, at, index.words, blocks);
   }
-  const known = siblings.get(name);
-  const isDirectory = entry.type === "directory";
-  const isMerged = isDirectory && known?.children !== undefined && entry.opaque !== true;
-  const children = isMerged ? known.children : isDirectory ? new Map<string, Node>() : undefined;
-  const node = { entry: resolved(entry, place), children, layer: place.layer };
-  siblings.set(name, node);
-  return node;
-}
-
-/** The entry as a snapshot has it: at its place, not opaque, and its hard links apart from those of other layers. */
-function resolved(entry: LayerEntry, place: Place): LayerEntry {
-  const path = pathIn(place, entry.path);
-  if (entry.type === "file" && entry.linkGroup)
-    return { ...entry, path, linkGroup: `${place.layer}:${entry.linkGroup}` };
-  if (entry.type === "directory" && entry.opaque === true) return { ...entry, path, opaque: false };
-  return place.at === "" ? entry : { ...entry, path };
-}
-
-function* flatten(root: Node): Iterable<LayerEntry> {
-  yield root.entry;
-  const stack = [root.children!.values()];
-  while (stack.length > 0) {
-    const next = stack[stack.length - 1]!.next();
-    if (next.done === true) {
-      stack.pop();
-      continue;
-    }
-    const { entry, children } = next.value;
-    yield entry;
-    if (children !== undefined) stack.push(children.values());
-  }
+  tables.setBlob(ino, blobs[blob]! - 1);
 }
 
 /** A directory that entriesOf is in: which of its dirents comes next. */
@@ -262,15 +305,8 @@ function entryAt(index: Index, row: number, ino: number, path: string): LayerEnt
   switch (mode & S_IFMT) {
     case S_IFDIR:
       return { ...common, type: "directory", ...(isOpaque ? { opaque: true } : {}) };
-    case S_IFLNK: {
-      const length = index.readlink(row, text.subarray(0, SYMLINK_MAX_BYTES));
-      if (length < 0) corrupt(path);
-      return {
-        ...common,
-        type: "symlink",
-        target: Buffer.from(text.buffer, 0, length).toString("latin1"),
-      };
-    }
+    case S_IFLNK:
+      return { ...common, type: "symlink", target: targetAt(index, row, path) };
     case S_IFREG: {
       const blob = blobAt(index, row, path);
       const isLinked = index.field(row, Inode.nlink) > 1;
@@ -283,6 +319,19 @@ function entryAt(index: Index, row: number, ino: number, path: string): LayerEnt
     default:
       return corrupt(path);
   }
+}
+
+function targetAt(index: Index, row: number, path: string): string {
+  const length = index.readlink(row, text.subarray(0, SYMLINK_MAX_BYTES));
+  const target = length <= 0 ? "" : Buffer.from(text.buffer, 0, length).toString("latin1");
+  if (target === "" || target.includes("\0")) corrupt(path);
+  return target;
+}
+
+function hasXattr(index: Index, row: number, name: string): boolean {
+  for (let at = index.nextXattr(row, -1); at >= 0; at = index.nextXattr(row, at))
+    if (index.xattrName(at) === name) return true;
+  return false;
 }
 
 function xattrsAt(index: Index, row: number, path: string): Map<string, string> {

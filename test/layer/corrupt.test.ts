@@ -16,7 +16,7 @@ import {
   Table,
 } from "../../lib/layer/format.ts";
 import { faultOf, Index } from "../../lib/layer/index.ts";
-import { entriesOf } from "../../lib/layer/merge.ts";
+import { entriesOf, mergeIndexes } from "../../lib/layer/merge.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { directory, file, RUNS, SEED, symlink, whiteout } from "./trees.ts";
 
@@ -39,6 +39,7 @@ const SOUND: readonly LayerEntry[] = [
   directory("usr/opaque", true),
 ];
 const BYTES = writeIndex(IndexKind.layer, SOUND);
+const SOUND_INDEX = new Index(BYTES);
 const out = new Uint8Array(SYMLINK_MAX_BYTES);
 
 function number(value: number, what: string): number {
@@ -102,11 +103,22 @@ function check(bytes: Uint8Array): void {
   if (faultOf(bytes) !== undefined) return;
   const index = new Index(bytes);
   readAll(index);
+  // A copy of what still reads as a tree is written again, or refused.
+  madeOf(() => writeIndex(index.kind, entriesOf(index)));
+  const merged = madeOf(() => mergeIndexes([index, SOUND_INDEX, index]));
+  if (merged === undefined) return;
+  // What is merged is as good as if its entries had been written.
+  const made = writeIndex(IndexKind.snapshot, entriesOf(new Index(merged)));
+  if (!merged.equals(made)) throw new Error("the merge wrote what is no sound index");
+}
+
+/** What comes of bytes that may be corrupt: undefined when they are refused. */
+function madeOf(make: () => Uint8Array): Buffer | undefined {
   try {
-    // A copy of what still reads as a tree is written again, or refused.
-    writeIndex(index.kind, entriesOf(index));
+    return Buffer.from(make());
   } catch (error) {
     if (!(error instanceof BurrowError) || error.code !== "BURROW_BAD_INDEX") throw error;
+    return undefined;
   }
 }
 
@@ -187,17 +199,23 @@ function patched(
 }
 
 test("the merge refuses an index that goes in circles or branches without end", (t) => {
-  const walk = (bytes: Uint8Array) => () => [...entriesOf(new Index(bytes))];
+  const each = [
+    (bytes: Uint8Array) => [...entriesOf(new Index(bytes))],
+    (bytes: Uint8Array) => mergeIndexes([new Index(bytes)]),
+  ];
+  const refused = (bytes: Uint8Array, what: string) => {
+    for (const walk of each) t.throws(() => walk(bytes), { code: "BURROW_BAD_INDEX" }, what);
+  };
   const dirent = (row: number, ino: number) =>
     patched(Table.dirents, DIRENT_BYTES, row, Dirent.ino, ino);
   const names = SOUND.length;
   t.ok(names > 2);
-  t.throws(walk(dirent(1, 1)), { code: "BURROW_BAD_INDEX" }, "a directory within itself");
+  refused(dirent(1, 1), "a directory within itself");
   const lib = new Index(BYTES).lookup(new Index(BYTES).row(1), "lib");
-  t.throws(walk(dirent(0, lib)), { code: "BURROW_BAD_INDEX" }, "a directory of two names");
-  t.throws(walk(dirent(0, 0)), { code: "BURROW_BAD_INDEX" }, "a name of no inode");
+  refused(dirent(0, lib), "a directory of two names");
+  refused(dirent(0, 0), "a name of no inode");
   const target = patched(Table.inodes, INODE_BYTES, 0, Inode.b, 0xffff_ffff);
-  t.throws(walk(target), { code: "BURROW_BAD_INDEX" }, "more names than there are");
+  refused(target, "more names than there are");
   t.end();
 });
 
@@ -205,6 +223,8 @@ test("the merge refuses names that would leave their directory", (t) => {
   const bytes = Buffer.from(BYTES);
   const at = bytes.indexOf("passwd", 0, "latin1");
   bytes.write("../../", at, "latin1");
-  t.throws(() => [...entriesOf(new Index(bytes))], { code: "BURROW_BAD_INDEX", message: /etc/ });
+  const refusal = { code: "BURROW_BAD_INDEX", message: /etc/ };
+  t.throws(() => [...entriesOf(new Index(bytes))], refusal);
+  t.throws(() => mergeIndexes([new Index(bytes)]), refusal);
   t.end();
 });
