@@ -8,6 +8,10 @@ import type { LocalObjects } from "../store/objects.ts";
 import { native } from "../sys/native.ts";
 import type { Answer, Mailbox } from "./mailbox.ts";
 
+/** Neither follow a link nor wait for a FIFO: the loop has one thread. man open(2). */
+const O_NOFOLLOW = 0o400000;
+const O_NONBLOCK = 0o4000;
+
 /** Where a blob stands in its snapshot's index. */
 export interface BlobPlace {
   /** Row in the blob table. */
@@ -105,7 +109,7 @@ export class BlobReader {
     if (large === undefined || large.isWhole || answer.partialName === "") return 0;
     if (large.partialName !== answer.partialName) {
       const path = `${this.#partialDirectory}/${answer.partialName}`;
-      const fd = native.openAt(-1, path, 0, 0);
+      const fd = native.openAt(-1, path, O_NOFOLLOW | O_NONBLOCK, 0);
       // It became whole, or its daemon died, since the answer was sent: the next run finds out.
       if (fd < 0) return fd === -Errno.ENOENT ? 0 : fd;
       if (large.fd >= 0) native.closeFd(large.fd);
