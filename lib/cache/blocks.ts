@@ -25,11 +25,15 @@ export interface BlobPlace {
 /** A large blob with open files: the FD of the whole blob, or of one partial file and the blocks known in it. */
 interface Large {
   users: number;
+  readonly blocks: number;
   isWhole: boolean;
+  /** -1 until something was read: a client that took the donated FD never asks. */
   fd: number;
   partialName: string;
   present: Uint8Array;
 }
+
+const NONE = new Uint8Array(0);
 
 export class BlobReader {
   readonly #snapshot: number;
@@ -58,15 +62,22 @@ export class BlobReader {
     return this.#mailbox.askBlob(this.#snapshot, place.row);
   }
 
-  /** Counts one open file of a large blob that is not whole: 0. Pairs with release. */
+  /** Counts one open file of a large blob, whole or not: 0. Pairs with release. */
   acquire(place: BlobPlace): number {
     const known = this.#large.get(place.row);
     if (known !== undefined) {
       known.users++;
       return 0;
     }
-    const present = new Uint8Array(Math.ceil(place.size / BLOCK_BYTES));
-    this.#large.set(place.row, { users: 1, isWhole: false, fd: -1, partialName: "", present });
+    const blocks = Math.ceil(place.size / BLOCK_BYTES);
+    this.#large.set(place.row, {
+      users: 1,
+      blocks,
+      isWhole: false,
+      fd: -1,
+      partialName: "",
+      present: NONE,
+    });
     return 0;
   }
 
@@ -115,7 +126,8 @@ export class BlobReader {
       if (large.fd >= 0) native.closeFd(large.fd);
       large.fd = fd;
       large.partialName = answer.partialName;
-      large.present.fill(0);
+      if (large.present === NONE) large.present = new Uint8Array(large.blocks);
+      else large.present.fill(0);
     }
     large.present.fill(1, first, first + count);
     return 0;
