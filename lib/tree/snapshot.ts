@@ -3,7 +3,7 @@
 
 import { StatxWord } from "../base/attr.ts";
 import { Errno } from "../base/errno.ts";
-import { DONATE_MAX_BYTES } from "../base/limits.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
 import type { Name } from "../base/name.ts";
 import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
 import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
@@ -178,8 +178,14 @@ export class SnapshotTree implements Tree {
     place.row = index.field(row, Inode.a);
     place.digestOffset = index.blobRow(place.row);
     if (place.digestOffset < 0) return place.digestOffset;
-    place.size = index.sizeAt(row);
-    return index.blobSize(place.row) === place.size ? place : -Errno.EIO;
+    const size = index.sizeAt(row);
+    place.size = size;
+    if (index.blobSize(place.row) !== size) return -Errno.EIO;
+    // What a large file costs is bounded by the digests in the index, not by the size that it claims.
+    const isLie =
+      size > BLOCK_DIGESTS_OVER_BYTES &&
+      index.blockCount(place.row) !== Math.ceil(size / BLOCK_BYTES);
+    return isLie ? -Errno.EIO : place;
   }
 
   open(ino: Ino, flags: number, out: OpenResult): number {
