@@ -45,6 +45,8 @@ export const DONATE_MAX_BYTES = 4 * MIB;
 export const BLOCK_BYTES = 256 * KIB;
 /** Blobs over this size carry one digest per block, so a block can be trusted before the whole. */
 export const BLOCK_DIGESTS_OVER_BYTES = 1 * MIB;
+/** What is kept of a parked request: those that wait for bytes, OpenAt and PRead, have 16 and 24; decoders ignore what follows. */
+export const PARKED_BYTES_MAX = 64;
 /** A parked request is answered EIO after this long. */
 export const MISS_DEADLINE_MS = 30_000;
 /** Parked requests of one gofer: one per communicator can exist, so this bounds a bug, not a client. */
