@@ -61,6 +61,12 @@ export const TREE_DEPTH_MAX = 256;
 
 /** Entries in one archive at ingest; the largest conda package has about 60,000. */
 export const ARCHIVE_ENTRIES_MAX = 2_000_000;
+/** Directories in one archive, those that only its paths name among them: one path can name 255, for a few bytes when compressed. */
+export const ARCHIVE_DIRECTORIES_MAX = 500_000;
+/** Bytes of all paths, symlink targets and extended attributes in one archive: they are held in memory. */
+export const ARCHIVE_TEXT_MAX_BYTES = 256 * MIB;
+/** PAX records that hold for one entry, those of a global header among them: each costs time at each entry. */
+export const PAX_RECORDS_MAX = 1_024;
 /** Bytes of all files in one archive. */
 export const ARCHIVE_BYTES_MAX = 64 * 1024 * MIB;
 /** Bytes of a stage's manifest held in memory. */
