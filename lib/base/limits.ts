@@ -45,6 +45,8 @@ export const DONATE_MAX_BYTES = 4 * MIB;
 export const BLOCK_BYTES = 256 * KIB;
 /** Blobs over this size carry one digest per block, so a block can be trusted before the whole. */
 export const BLOCK_DIGESTS_OVER_BYTES = 1 * MIB;
+/** What is kept of a parked request: those that wait for bytes, OpenAt and PRead, have 16 and 24; decoders ignore what follows. */
+export const PARKED_BYTES_MAX = 64;
 /** A parked request is answered EIO after this long. */
 export const MISS_DEADLINE_MS = 30_000;
 /** Parked requests of one gofer: one per communicator can exist, so this bounds a bug, not a client. */
@@ -59,6 +61,12 @@ export const TREE_DEPTH_MAX = 256;
 
 /** Entries in one archive at ingest; the largest conda package has about 60,000. */
 export const ARCHIVE_ENTRIES_MAX = 2_000_000;
+/** Directories in one archive, those that only its paths name among them: one path can name 255, for a few bytes when compressed. */
+export const ARCHIVE_DIRECTORIES_MAX = 500_000;
+/** Bytes of all paths, symlink targets and extended attributes in one archive: they are held in memory. */
+export const ARCHIVE_TEXT_MAX_BYTES = 256 * MIB;
+/** PAX records that hold for one entry, those of a global header among them: each costs time at each entry. */
+export const PAX_RECORDS_MAX = 1_024;
 /** Bytes of all files in one archive. */
 export const ARCHIVE_BYTES_MAX = 64 * 1024 * MIB;
 /** Bytes of a stage's manifest held in memory. */

@@ -8,6 +8,10 @@ import type { LocalObjects } from "../store/objects.ts";
 import { native } from "../sys/native.ts";
 import type { Answer, Mailbox } from "./mailbox.ts";
 
+/** Neither follow a link nor wait for a FIFO: the loop has one thread. man open(2). */
+const O_NOFOLLOW = 0o400000;
+const O_NONBLOCK = 0o4000;
+
 /** Where a blob stands in its snapshot's index. */
 export interface BlobPlace {
   /** Row in the blob table. */
@@ -21,11 +25,15 @@ export interface BlobPlace {
 /** A large blob with open files: the FD of the whole blob, or of one partial file and the blocks known in it. */
 interface Large {
   users: number;
+  readonly blocks: number;
   isWhole: boolean;
+  /** -1 until something was read: a client that took the donated FD never asks. */
   fd: number;
   partialName: string;
   present: Uint8Array;
 }
+
+const NONE = new Uint8Array(0);
 
 export class BlobReader {
   readonly #snapshot: number;
@@ -54,15 +62,22 @@ export class BlobReader {
     return this.#mailbox.askBlob(this.#snapshot, place.row);
   }
 
-  /** Counts one open file of a large blob that is not whole: 0. Pairs with release. */
+  /** Counts one open file of a large blob, whole or not: 0. Pairs with release. */
   acquire(place: BlobPlace): number {
     const known = this.#large.get(place.row);
     if (known !== undefined) {
       known.users++;
       return 0;
     }
-    const present = new Uint8Array(Math.ceil(place.size / BLOCK_BYTES));
-    this.#large.set(place.row, { users: 1, isWhole: false, fd: -1, partialName: "", present });
+    const blocks = Math.ceil(place.size / BLOCK_BYTES);
+    this.#large.set(place.row, {
+      users: 1,
+      blocks,
+      isWhole: false,
+      fd: -1,
+      partialName: "",
+      present: NONE,
+    });
     return 0;
   }
 
@@ -105,13 +120,14 @@ export class BlobReader {
     if (large === undefined || large.isWhole || answer.partialName === "") return 0;
     if (large.partialName !== answer.partialName) {
       const path = `${this.#partialDirectory}/${answer.partialName}`;
-      const fd = native.openAt(-1, path, 0, 0);
+      const fd = native.openAt(-1, path, O_NOFOLLOW | O_NONBLOCK, 0);
       // It became whole, or its daemon died, since the answer was sent: the next run finds out.
       if (fd < 0) return fd === -Errno.ENOENT ? 0 : fd;
       if (large.fd >= 0) native.closeFd(large.fd);
       large.fd = fd;
       large.partialName = answer.partialName;
-      large.present.fill(0);
+      if (large.present === NONE) large.present = new Uint8Array(large.blocks);
+      else large.present.fill(0);
     }
     large.present.fill(1, first, first + count);
     return 0;

@@ -9,6 +9,7 @@ import { objectPath } from "../store/layout.ts";
 import { Locator } from "../store/locator.ts";
 import { type OpenOptions, openOrigin } from "../store/open.ts";
 import { CacheDirectory, dropFile, hashFile } from "./directory.ts";
+import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 
 /** Opens a cache directory, making it when it is missing. */
 export function openCache(root: string): CacheDirectory {
@@ -26,7 +27,7 @@ export async function ensureIndex(
   options: OpenOptions & { signal?: AbortSignal } = {},
 ): Promise<Buffer> {
   const held = await heldIndex(cache, digest);
-  const hasLocator = fs.existsSync(cache.path("locators", digest));
+  const hasLocator = isRegularFile(cache.path("locators", digest));
   if (held !== undefined && hasLocator) return held;
   const backend = openOrigin(origin, options);
   try {
@@ -67,7 +68,7 @@ export async function heldIndex(
   const state = cache.check("indexes", digest, -1);
   if (state === "missing") return undefined;
   if (state === "broken" && !(await cache.revive("indexes", digest, -1))) return undefined;
-  const bytes = fs.readFileSync(cache.path("indexes", digest));
+  const bytes = readRegular(cache.path("indexes", digest));
   if (digestOf(bytes) === digest) return bytes;
   cache.drop("indexes", digest);
   return undefined;
@@ -108,8 +109,8 @@ export interface CachedBlob {
 /** Whole blobs in a cache, by digest. */
 export function* listBlobs(cache: CacheDirectory): Iterable<CachedBlob> {
   for (const digest of cache.digests("blobs")) {
-    const stat = fs.statSync(cache.path("blobs", digest), { throwIfNoEntry: false });
-    if (stat === undefined) continue;
+    const stat = fs.lstatSync(cache.path("blobs", digest), { throwIfNoEntry: false });
+    if (stat?.isFile() !== true) continue;
     // mtime is the seal; a file that was never read was last used when it was made.
     yield { digest, size: stat.size, usedMs: Math.max(stat.atimeMs, stat.ctimeMs) };
   }
@@ -151,10 +152,11 @@ export function evict(cache: CacheDirectory, maxBytes: number): { blobs: number;
 async function isRight(path: string, digest: Digest): Promise<boolean> {
   let fd: number;
   try {
-    fd = fs.openSync(path, "r");
+    fd = openRegular(path);
   } catch (cause) {
-    // Evicted meanwhile is not wrong; unreadable is.
-    if (!fs.existsSync(path)) return true;
+    // Evicted meanwhile is not wrong; what is no file is, and unreadable is a failure.
+    const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+    if (stat?.isFile() !== true) return stat === undefined;
     throw new BurrowError("BURROW_IO", "can't read a cached file", {
       cause,
       context: { blob: showDigest(digest) },

@@ -18,6 +18,7 @@ import {
   cachePath,
   shardOf,
 } from "./layout.ts";
+import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 import { isSealed, setSeal } from "./seal.ts";
 
 const fsyncAsync = promisify(fs.fsync);
@@ -30,6 +31,8 @@ const HASH_PIECE_BYTES = 1024 * 1024;
 /** Nothing is written for longer; after that a pid is taken for another process's. */
 const WRITING_MAX_MS = 600_000;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+/** The marker and the boot file have some 40 bytes. */
+const NOTE_MAX_BYTES = 4096;
 
 /** What a look at a file of the cache says. */
 export type FileState = "sealed" | "broken" | "missing";
@@ -64,9 +67,10 @@ export class CacheDirectory {
   check(folder: CacheFolder, digest: Digest, size: number): FileState {
     let fd: number;
     try {
-      fd = fs.openSync(this.path(folder, digest), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+      fd = openRegular(this.path(folder, digest));
     } catch (error) {
-      return errnoOf(error).code === "ENOENT" ? "missing" : "broken";
+      const { code } = errnoOf(error);
+      return code === "ENOENT" || code === "ENOTDIR" ? "missing" : "broken";
     }
     try {
       return isSealed(fd, digest, size) ? "sealed" : "broken";
@@ -124,10 +128,9 @@ export class CacheDirectory {
     const path = this.path(folder, digest);
     let fd = -1;
     try {
-      fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
-      const stat = fs.fstatSync(fd);
+      fd = openRegular(path);
       const isRight =
-        stat.isFile() && (size < 0 || stat.size === size) && (await hashFile(fd)) === digest;
+        (size < 0 || fs.fstatSync(fd).size === size) && (await hashFile(fd)) === digest;
       if (isRight) {
         await this.publish(fd, path, folder === "suspect" ? "blobs" : folder, digest);
         return true;
@@ -165,13 +168,14 @@ export class CacheDirectory {
     }
     const boot = fs.readFileSync(BOOT_ID, "utf8").trim();
     const bootPath = `${this.root}/${BOOT_FILE}`;
-    const isSameBoot = fs.existsSync(bootPath) && fs.readFileSync(bootPath, "utf8").trim() === boot;
+    const isSameBoot =
+      isRegularFile(bootPath) && readRegular(bootPath, NOTE_MAX_BYTES).toString().trim() === boot;
     if (isSameBoot && !isSuspect) return false;
     for (const shard of shardNames(`${this.root}/blobs`)) this.#suspectShard(shard);
     // Last: killed before this, the next daemon starts over.
     const aside = `${this.root}/tmp/boot`;
     fs.writeFileSync(aside, `${boot}\n`, { mode: 0o644 });
-    fs.renameSync(aside, bootPath);
+    replace(aside, bootPath);
     return true;
   }
 
@@ -187,14 +191,14 @@ export class CacheDirectory {
   #create(): void {
     for (const folder of ["", ...CACHE_FOLDERS]) makeOpenFolder(`${this.root}/${folder}`);
     const marker = `${this.root}/${CACHE_MARKER}`;
-    if (fs.existsSync(marker)) return;
+    if (isRegularFile(marker)) return;
     const aside = `${this.root}/tmp/marker.${randomBytes(8).toString("hex")}`;
     fs.writeFileSync(aside, `${JSON.stringify({ format: CACHE_FORMAT })}\n`, { mode: 0o644 });
-    fs.renameSync(aside, marker);
+    replace(aside, marker);
   }
 
   #checkMarker(): void {
-    const text = fs.readFileSync(`${this.root}/${CACHE_MARKER}`, "utf8");
+    const text = readRegular(`${this.root}/${CACHE_MARKER}`, NOTE_MAX_BYTES).toString();
     if (text.includes(`"format":${CACHE_FORMAT}}`)) return;
     throw new BurrowError("BURROW_UNSUPPORTED", "the cache has a format this program can't use", {
       context: { cache: this.root, marker: text.slice(0, 80) },
@@ -222,9 +226,12 @@ export class CacheDirectory {
     const shard = `${this.root}/${folder}/${shardOf(digest)}`;
     if (aside !== path) {
       try {
-        fs.renameSync(aside, path);
+        replace(aside, path);
       } catch (error) {
-        if (errnoOf(error).code !== "ENOENT") throw error;
+        const { code } = errnoOf(error);
+        if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+        // Something else than a folder may have its name.
+        if (fs.statSync(shard, { throwIfNoEntry: false })?.isDirectory() !== true) dropFile(shard);
         makeOpenFolder(shard);
         fs.renameSync(aside, path);
       }
@@ -269,9 +276,27 @@ export function ioError(message: string, path: string, cause: unknown): BurrowEr
   });
 }
 
-/** Unlinks a file that may be gone. */
+/** Unlinks a file that may be gone, or what stands in its place. */
 export function dropFile(path: string): void {
-  fs.rmSync(path, { force: true });
+  try {
+    fs.unlinkSync(path);
+  } catch (error) {
+    const { code } = errnoOf(error);
+    if (code === "ENOENT" || code === "ENOTDIR") return;
+    if (code !== "EISDIR") throw error;
+    fs.rmSync(path, { force: true, recursive: true });
+  }
+}
+
+/** Renames a file over another, or over a directory that has its name. */
+function replace(aside: string, path: string): void {
+  try {
+    fs.renameSync(aside, path);
+  } catch (error) {
+    if (errnoOf(error).code !== "EISDIR") throw error;
+    dropFile(path);
+    fs.renameSync(aside, path);
+  }
 }
 
 export function writeFully(fd: number, bytes: Uint8Array, position?: number): void {
@@ -297,14 +322,15 @@ function isBeingWritten(path: string): boolean {
 
 function shardNames(folder: string): string[] {
   return fs
-    .readdirSync(folder)
-    .filter((name) => /^[0-9a-f]{2}$/.test(name))
+    .readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && /^[0-9a-f]{2}$/.test(entry.name))
+    .map((entry) => entry.name)
     .sort();
 }
 
 async function syncFolder(path: string): Promise<void> {
   try {
-    const fd = fs.openSync(path, "r");
+    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
     try {
       await fsyncAsync(fd);
     } finally {

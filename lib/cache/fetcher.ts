@@ -10,7 +10,7 @@ import { FetchContext } from "./fetch-context.ts";
 import { LargeBlob } from "./large.ts";
 import { type AnswerFields, AnswerState } from "./mailbox-wire.ts";
 import { Origins, type OriginsOptions } from "./origins.ts";
-import { isLarge, pieceCount, type Source } from "./pieces.ts";
+import { type BlobTable, isLarge, pieceCount, type Source } from "./pieces.ts";
 import { fetchSmall, type Neighbour } from "./small.ts";
 
 export interface FetcherOptions extends OriginsOptions {
@@ -76,6 +76,7 @@ export class Fetcher {
         throw new BurrowError("BURROW_USAGE", "no such blob", { errno: Errno.EINVAL });
       digest = source.table.digestAt(row);
       const size = source.table.sizeOf(row);
+      checkBlocks(source.table, row, size);
       const work = this.#have(source, row, digest, size, first, count);
       return await withDeadline(work, this.#deadlineMs);
     } catch (error) {
@@ -260,6 +261,14 @@ export class Fetcher {
       }
     }
   }
+}
+
+/** A large blob costs a file and a table of its size: it is believed only as far as the index has digests for it. */
+function checkBlocks(table: BlobTable, row: number, size: number): void {
+  if (!isLarge(size) || table.blockCount(row) === pieceCount(size)) return;
+  throw new BurrowError("BURROW_BAD_INDEX", "the index has too few digests for a blob's size", {
+    context: { sizeBytes: size },
+  });
 }
 
 function deferred(): { done: Promise<boolean>; settle: (isHere: boolean) => void } {

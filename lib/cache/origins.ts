@@ -1,7 +1,6 @@
 // Origins: one backend, gate and meter per origin, opened on first use; and the locators read from them, kept by bytes.
 // Control plane.
 
-import { readFileSync } from "node:fs";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { objectPath } from "../store/layout.ts";
@@ -11,6 +10,7 @@ import { type OpenOptions, openOrigin } from "../store/open.ts";
 import type { Backend, ByteRange } from "../store/store.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate } from "./gate.ts";
+import { readRegular } from "./regular-file.ts";
 
 /** Parallel requests to one origin. */
 const REQUESTS_MAX = 8;
@@ -112,9 +112,9 @@ export class Origins {
   ): Promise<Locator> {
     if (!isStale) {
       try {
-        return new Locator(readFileSync(this.#cache.path("locators", snapshot)));
+        return new Locator(readRegular(this.#cache.path("locators", snapshot)));
       } catch {
-        // Missing or cut off: the origin has it.
+        // Missing, cut off, or no file at all: the origin has it.
       }
     }
     const bytes = await this.get(name).whole(objectPath("locators", snapshot), signal);

@@ -24,6 +24,8 @@ export interface BlobTable {
   readonly count: number;
   digestAt(row: number): Digest;
   sizeOf(row: number): number;
+  /** How many block digests a blob has: 0 for one of at most BLOCK_DIGESTS_OVER_BYTES. */
+  blockCount(row: number): number;
   /** Digest of a block of a blob > BLOCK_DIGESTS_OVER_BYTES. Throws when the index has none. */
   blockDigest(row: number, block: number): Digest;
 }

@@ -1,10 +1,11 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { appendFileSync, readFileSync } from "node:fs";
+import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { cachePath } from "../cache/layout.ts";
+import { readRegular } from "../cache/regular-file.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
 import { commandFault } from "./command-fault.ts";
@@ -164,7 +165,7 @@ function statsOf(
 }
 
 function openIndex(context: Context, digest: Digest): Index {
-  return new Index(readFileSync(cachePath(context.cache, "indexes", digest)));
+  return new Index(readRegular(cachePath(context.cache, "indexes", digest)));
 }
 
 function contentBytes(context: Context, digest: Digest): number {

@@ -12,11 +12,7 @@ const TAKEN = 99;
 
 /** Takes the lock: its FD, which holds it while open. undefined when a live daemon has it. */
 export function takeLock(cache: string): number | undefined {
-  const fd = fs.openSync(
-    `${cache}/${DAEMON_LOCK}`,
-    fs.constants.O_RDWR | fs.constants.O_CREAT,
-    0o644,
-  );
+  const fd = openLock(`${cache}/${DAEMON_LOCK}`);
   const args = ["--nonblock", "--exclusive", "--conflict-exit-code", String(TAKEN), "3"];
   const result = spawnSync("flock", args, { stdio: ["ignore", "ignore", "pipe", fd] });
   if (result.status === 0) {
@@ -30,4 +26,21 @@ export function takeLock(cache: string): number | undefined {
     cause: result.error,
     context: { cache, output: String(result.stderr ?? "").trim() },
   });
+}
+
+/** Anything but a file is left to whoever put it there: two daemons could remove it under each other, and both hold a lock. */
+function openLock(path: string): number {
+  const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  let fd = -1;
+  try {
+    fd = fs.openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o644);
+    if (fs.fstatSync(fd).isFile()) return fd;
+    throw new Error("no regular file");
+  } catch (cause) {
+    if (fd >= 0) fs.closeSync(fd);
+    throw new BurrowError("BURROW_DAEMON", "can't open the cache's lock", {
+      cause,
+      context: { path },
+    });
+  }
 }

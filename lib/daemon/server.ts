@@ -1,8 +1,9 @@
 // Server: speaks the mailbox protocol on the daemon's socket. A connection names its mount once and can then ask only for rows
-// of that view's snapshots. Any user of the node can connect, so all is bounded: connections, those that named no mount, asks
-// at work per connection, bytes of a frame, bytes not yet taken by the peer.
+// of that view's snapshots. Any user of the node can connect, so all is bounded: connections and those of them that named no mount,
+// each user's share of both, asks at work per connection, bytes of a frame, bytes not yet taken by the peer.
 // docs/protocol/mailbox.md. Control plane.
 
+import fs from "node:fs";
 import net from "node:net";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
@@ -28,14 +29,18 @@ import {
   REQUEST_MAX_BYTES,
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
+import { peerUser } from "../sys/peer.ts";
+import { Crowd } from "./crowd.ts";
 import type { Sources } from "./sources.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
 const UNSENT_MAX_BYTES = 64 * 1024;
-/** Gofers and tools connected at once; the process's FDs are the real bound. */
+/** Gofers and tools connected at once, and what share of the process's FDs they may take: the cache and origins need some, too. */
 const CONNECTIONS_MAX = 4096;
-/** Those of them that named no mount yet; past it the oldest has to go: a gofer says HELLO at once. */
+const FD_SHARE = 1 / 2;
+/** Those of them that named no mount yet, and their share: a gofer says HELLO at once. */
 const STRANGERS_MAX = 256;
+const STRANGERS_SHARE = 1 / 4;
 
 export interface ServerContext {
   readonly fetcher: Fetcher;
@@ -52,17 +57,24 @@ export class Server {
   readonly #context: ServerContext;
   readonly #net: net.Server;
   readonly #connections = new Set<Connection>();
-  /** Connections that named no mount, oldest first. */
-  readonly #strangers = new Set<Connection>();
+  readonly #crowd: Crowd<Connection>;
+  /** Connections that named no mount. */
+  readonly #strangers: Crowd<Connection>;
 
   constructor(context: ServerContext) {
     this.#context = context;
+    const max = Math.min(CONNECTIONS_MAX, Math.floor(openFilesLimit() * FD_SHARE));
+    // Who is at work stays; of those that only stand there the one that stood longest goes.
+    this.#crowd = new Crowd(max, "newest");
+    this.#strangers = new Crowd(
+      Math.min(STRANGERS_MAX, Math.ceil(max * STRANGERS_SHARE)),
+      "oldest",
+    );
     this.#net = net.createServer((socket) => this.#accept(socket));
-    this.#net.maxConnections = CONNECTIONS_MAX;
   }
 
   get connections(): number {
-    return this.#connections.size;
+    return this.#crowd.size;
   }
 
   listen(path: string): Promise<void> {
@@ -84,22 +96,25 @@ export class Server {
   }
 
   #accept(socket: net.Socket): void {
+    const user = peerUser(socket);
     const connection = new Connection(this.#context, socket, () => {
-      this.#strangers.delete(connection);
+      this.#strangers.delete(user, connection);
     });
     this.#connections.add(connection);
-    this.#strangers.add(connection);
     socket.once("close", () => {
       this.#connections.delete(connection);
-      this.#strangers.delete(connection);
+      this.#crowd.delete(user, connection);
+      this.#strangers.delete(user, connection);
     });
-    if (this.#strangers.size <= STRANGERS_MAX) return;
-    for (const oldest of this.#strangers) {
-      oldest.close();
-      this.#strangers.delete(oldest);
-      break;
-    }
+    this.#strangers.add(user, connection)?.close();
+    this.#crowd.add(user, connection)?.close();
   }
+}
+
+/** RLIMIT_NOFILE of this process: Node has raised it as far as it may. man proc_pid_limits(5). */
+function openFilesLimit(): number {
+  const limit = /^Max open files\s+(\d+)/m.exec(fs.readFileSync("/proc/self/limits", "utf8"));
+  return limit === null ? Number.POSITIVE_INFINITY : Number(limit[1]);
 }
 
 class Connection {

@@ -84,6 +84,10 @@ class IndexTable implements BlobTable {
     return this.#index.blobSize(row);
   }
 
+  blockCount(row: number): number {
+    return this.#index.blockCount(row);
+  }
+
   blockDigest(row: number, block: number): Digest {
     if (block < this.#index.blockCount(row)) return this.#index.blockDigest(row, block);
     throw new BurrowError("BURROW_BAD_INDEX", "the index has no digest for a block");

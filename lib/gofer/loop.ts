@@ -2,7 +2,12 @@
 // connection, and ends when the last one is gone. docs/design/0001-threads.md says why one thread. Data plane.
 
 import { Errno, MISS } from "../base/errno.ts";
-import { CHANNELS_PER_CONNECTION_MAX, CONNECTIONS_MAX, WAIT_WORDS_MAX } from "../base/limits.ts";
+import {
+  CHANNELS_PER_CONNECTION_MAX,
+  CONNECTIONS_MAX,
+  PARKED_BYTES_MAX,
+  WAIT_WORDS_MAX,
+} from "../base/limits.ts";
 import type { Mailbox } from "../cache/mailbox.ts";
 import { Count, counters } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
@@ -125,7 +130,7 @@ export class Loop implements ConnectionHost {
       connection,
       from,
       mid,
-      payload: from.bytes.slice(start, start + payloadBytes),
+      payload: from.bytes.slice(start, start + Math.min(payloadBytes, PARKED_BYTES_MAX)),
       deadlineMs: performance.now() + this.#missDeadlineMs,
     });
   }

@@ -1,7 +1,12 @@
 // EntryTree: the entries of one source as they come, held to describe one plain tree: every path once, nothing below what is no
 // directory, hard links to files that are there. Any order, directories late or never. Control plane.
 
-import { PATH_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
+import {
+  ARCHIVE_DIRECTORIES_MAX,
+  ARCHIVE_TEXT_MAX_BYTES,
+  PATH_MAX_BYTES,
+  TREE_DEPTH_MAX,
+} from "../base/limits.ts";
 import { checkName } from "../base/name.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 
@@ -39,10 +44,14 @@ export class EntryTree {
   readonly #whiteouts = new Map<string, LayerEntry>();
   readonly #opaques = new Set<string>();
   #linkGroups = 0;
+  #textBytes = 0;
 
   /** Takes an entry, or says why not: see importTar for a path that comes twice. */
   add(entry: LayerEntry): Refusal | undefined {
     const { path, type } = entry;
+    this.#textBytes += textBytes(entry);
+    if (this.#textBytes > ARCHIVE_TEXT_MAX_BYTES)
+      return new Refusal(`names and attributes take over ${ARCHIVE_TEXT_MAX_BYTES} bytes`);
     if (type === "whiteout") {
       this.#whiteouts.set(path, entry);
       return undefined;
@@ -121,6 +130,8 @@ export class EntryTree {
         return new Refusal(`it lies below a ${entry.type}`);
       }
       this.#parents.add(parent);
+      if (this.#parents.size > ARCHIVE_DIRECTORIES_MAX)
+        return new Refusal(`there are over ${ARCHIVE_DIRECTORIES_MAX} directories`);
     }
     return undefined;
   }
@@ -131,6 +142,13 @@ function* parentsOf(path: string): Iterable<string> {
   for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
     yield path.slice(0, end);
   }
+}
+
+/** Bytes of text that an entry holds. */
+function textBytes(entry: LayerEntry): number {
+  let bytes = entry.path.length + (entry.type === "symlink" ? entry.target.length : 0);
+  for (const [name, value] of entry.xattrs ?? []) bytes += name.length + value.length;
+  return bytes;
 }
 
 function isSame(known: LayerEntry, entry: LayerEntry): boolean {

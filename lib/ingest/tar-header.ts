@@ -2,6 +2,7 @@
 // NaN and text that was no UTF-8 among it. Control plane.
 
 import type { Header } from "tar-stream";
+import { PAX_RECORDS_MAX } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
 
 export interface Attributes {
@@ -38,6 +39,7 @@ const REPLACEMENT = "\ufffd";
 /** A header as checked facts, or why it can't be taken. */
 export function readHeader(header: Header): TarHeader | string {
   const pax = paxOf(header);
+  if (pax.size > PAX_RECORDS_MAX) return `it has over ${PAX_RECORDS_MAX} PAX records`;
   for (const key of pax.keys()) if (key.startsWith("GNU.sparse.")) return "a sparse file";
   // tar-stream's types promise more than it keeps: null for a type it doesn't know, NaN for what is no number.
   const type: Header["type"] | null = header.type;

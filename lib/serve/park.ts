@@ -1,4 +1,4 @@
-// Park: requests that wait for bytes. A parked request keeps a copy of its payload (the client owns the buffer), and is run
+// Park: requests that wait for bytes. A parked request keeps a copy of what its message says (the client owns the buffer), and is run
 // again from the start when the daemon has answered; a deadline turns it into EIO. Its communicator carries no other request
 // meanwhile, so at most one is parked per communicator. Data plane.
 

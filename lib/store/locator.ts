@@ -15,6 +15,9 @@ import {
   TABLE,
 } from "./locator-format.ts";
 
+/** Chunks of one run: each may become a file of the cache. 512 KiB of a pack of Python's files hold some 300. */
+const RUN_CHUNKS_MAX = 1024;
+
 /** A chunk's place in a pack. */
 export interface ChunkPlace {
   readonly pack: Digest;
@@ -122,31 +125,34 @@ export class Locator {
 
   /**
    * The only chunk of a small blob and those of small blobs that follow it in its pack without a gap, then those
-   * before it, while all together are no more than maxBytes as stored; in order of their offsets.
+   * before it, while all together are no more than RUN_CHUNKS_MAX, and maxBytes as stored; in order of their offsets.
    */
   runAround(row: number, maxBytes: number): RunChunk[] {
     const at = this.#orderOf(this.#chunkNumber(row, 0));
     const first = this.#runChunk(at);
-    const run = [first];
     let bytes = first.stored;
-    const extend = (from: number, step: 1 | -1) => {
-      for (let i = from; i >= 0 && i < this.#chunkCount; i += step) {
+    let count = 1;
+    const extend = (from: number, step: 1 | -1): RunChunk[] => {
+      const run: RunChunk[] = [];
+      let edge = first;
+      for (let i = from; i >= 0 && i < this.#chunkCount && count < RUN_CHUNKS_MAX; i += step) {
         const next = this.#runChunk(i);
-        const edge = step === 1 ? run[run.length - 1]! : run[0]!;
         const touches =
           step === 1
             ? edge.offset + edge.stored === next.offset
             : next.offset + next.stored === edge.offset;
-        if (next.pack !== first.pack || !touches || !next.isWhole) return;
-        if (bytes + next.stored > maxBytes) return;
+        // Empty blobs have no chunk, so one without bytes is a lie, and any number of them would touch.
+        if (next.pack !== first.pack || !touches || !next.isWhole || next.stored === 0) break;
+        if (bytes + next.stored > maxBytes) break;
         bytes += next.stored;
-        if (step === 1) run.push(next);
-        else run.unshift(next);
+        count++;
+        run.push(next);
+        edge = next;
       }
+      return run;
     };
-    extend(at + 1, 1);
-    extend(at - 1, -1);
-    return run;
+    const after = extend(at + 1, 1);
+    return [...extend(at - 1, -1).reverse(), first, ...after];
   }
 
   #blobField(row: number, field: number): number {

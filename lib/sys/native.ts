@@ -22,6 +22,8 @@ interface FdFunctions {
   futimens(fd: number, sec: number, nsec: number): number;
   socketPair(type: number, out: Int32Array): number;
   connectUnix(path: string): number;
+  /** The user id of who connected a unix socket. */
+  peerUser(fd: number): number;
   /** One sendmsg, with up to 200 FDs in one control message; flags MSG_NOSIGNAL. */
   sendMessage(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
   /** One recvmsg: bytes; received FDs (close-on-exec) in fds from 1 on, their count in fds[0]. */

@@ -3,6 +3,7 @@
 
 import { StatxWord } from "../base/attr.ts";
 import { Errno } from "../base/errno.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
 import type { Name } from "../base/name.ts";
 import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
 import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
@@ -45,10 +46,10 @@ function setTime(words: Uint32Array, at: number, low: number, high: number, ns: 
   words[at + 1] = high;
   words[at + 2] = ns;
 }
-/** Handle of an open file that was donated (or is empty): nothing to give back. */
-const DONATED = 0;
-/** Handle of an open file that is read by block: the reader counts it. */
-const BY_BLOCK = 1;
+/** Handle of an open file of at most DONATE_MAX_BYTES, which was donated: nothing to give back. */
+const SMALL = 0;
+/** Handle of a larger one, which is read by block unless its client took the whole that was donated: the reader counts it. */
+const LARGE = 1;
 
 interface MutablePlace {
   row: number;
@@ -177,8 +178,14 @@ export class SnapshotTree implements Tree {
     place.row = index.field(row, Inode.a);
     place.digestOffset = index.blobRow(place.row);
     if (place.digestOffset < 0) return place.digestOffset;
-    place.size = index.sizeAt(row);
-    return index.blobSize(place.row) === place.size ? place : -Errno.EIO;
+    const size = index.sizeAt(row);
+    place.size = size;
+    if (index.blobSize(place.row) !== size) return -Errno.EIO;
+    // What a large file costs is bounded by the digests in the index, not by the size that it claims.
+    const isLie =
+      size > BLOCK_DIGESTS_OVER_BYTES &&
+      index.blockCount(place.row) !== Math.ceil(size / BLOCK_BYTES);
+    return isLie ? -Errno.EIO : place;
   }
 
   open(ino: Ino, flags: number, out: OpenResult): number {
@@ -189,14 +196,11 @@ export class SnapshotTree implements Tree {
     if (typeof place === "number") return place;
     if (place.size === 0) return this.#openEmpty(out);
     const fd = this.#blobs.open(place);
-    out.handle = DONATED;
-    out.hostFd = fd;
+    if (fd < 0 && fd !== -Errno.EAGAIN) return fd;
+    out.handle = place.size > DONATE_MAX_BYTES ? LARGE : SMALL;
+    out.hostFd = fd < 0 ? -1 : fd;
     out.ownsFd = true;
-    if (fd >= 0) return 0;
-    if (fd !== -Errno.EAGAIN) return fd;
-    out.handle = BY_BLOCK;
-    out.hostFd = -1;
-    return this.#blobs.acquire(place);
+    return out.handle === LARGE ? this.#blobs.acquire(place) : 0;
   }
 
   /** Empty files need no blob: one empty, sealed memfd serves them all, O_RDONLY as any other donated file. */
@@ -208,7 +212,7 @@ export class SnapshotTree implements Tree {
       native.closeFd(memory);
       if (this.#emptyFd < 0) return this.#emptyFd;
     }
-    out.handle = DONATED;
+    out.handle = SMALL;
     out.hostFd = this.#emptyFd;
     out.ownsFd = false;
     return 0;
@@ -222,22 +226,22 @@ export class SnapshotTree implements Tree {
     if (offset >= place.size || out.length === 0) return 0;
     const rest = place.size - offset;
     const wanted = rest < out.length ? out.subarray(0, rest) : out;
-    return handle === BY_BLOCK
+    return handle === LARGE
       ? this.#blobs.read(place, offset, wanted)
       : this.#readWhole(place, offset, wanted);
   }
 
-  /** PRead of a file that was donated: a client that did not take the FD, or lost it. */
+  /** PRead of a small file that was donated: a client that did not take the FD, or lost it. MISS when it was evicted since. */
   #readWhole(place: BlobPlace, offset: number, out: Uint8Array): number {
     const fd = this.#blobs.open(place);
-    if (fd < 0) return fd === -Errno.EAGAIN ? -Errno.EIO : fd;
+    if (fd < 0) return fd;
     const got = native.preadFd(fd, out, offset);
     native.closeFd(fd);
     return got;
   }
 
   close(ino: Ino, handle: number): void {
-    if (handle !== BY_BLOCK) return;
+    if (handle !== LARGE) return;
     const row = this.#row(ino);
     if (row > 0) this.#blobs.release(this.#index.field(row, Inode.a));
   }

@@ -159,6 +159,15 @@ static napi_value connect_unix(napi_env env, napi_callback_info info) {
   return integer(env, result);
 }
 
+// peerUser(fd): the user id of who connected a unix socket. man unix(7), SO_PEERCRED.
+static napi_value peer_user(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct ucred peer;
+  socklen_t length = sizeof peer;
+  int failed = getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERCRED, &peer, &length);
+  return failed < 0 ? outcome(env, -1) : number(env, peer.uid);
+}
+
 // sendMessage(fd, bytes, fds: Int32Array, fdCount): one sendmsg that never blocks: bytes sent. The FDs go
 // with the first byte (LISAFS: sock.go writeTo); after a short write send the rest with fdCount 0.
 static napi_value send_message(napi_env env, napi_callback_info info) {
@@ -245,6 +254,7 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "futimens", set_times);
   export_function(env, exports, "socketPair", socket_pair);
   export_function(env, exports, "connectUnix", connect_unix);
+  export_function(env, exports, "peerUser", peer_user);
   export_function(env, exports, "sendMessage", send_message);
   export_function(env, exports, "receiveMessage", receive_message);
   export_function(env, exports, "memfd", memfd);

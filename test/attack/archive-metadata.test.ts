@@ -5,6 +5,7 @@ import { test } from "tap";
 import { ARCHIVE_ENTRIES_MAX } from "../../lib/base/limits.ts";
 import { INFO_MAX_BYTES } from "../../lib/ingest/conda/content.ts";
 import { readMetadata } from "../../lib/ingest/conda/metadata.ts";
+import { parseManifest } from "../../lib/ingest/stage/manifest.ts";
 import { failureOf, imported, type Member, tarBz2 } from "../ingest/conda/packages.ts";
 
 const refusal = async (info: Member) =>
@@ -46,5 +47,27 @@ test("a list of 100,000 files is no attack", (t) => {
   const index = json({ name: "demo", version: "1.0", build: "0" });
   const info = new Map([["info/index.json", index] as const, ["info/paths.json", listed] as const]);
   t.equal(readMetadata(info, "demo-1.0-0.conda").paths.length, files.length);
+  t.end();
+});
+
+test("the manifest of a stage is bounded in the same way", (t) => {
+  const lists: Readonly<Record<string, string>> = {
+    objects: `{"format":1,"files":[${"{},".repeat(4_000_000)}{}]}`,
+    arrays: `{"format":1,"files":[${"[],".repeat(4_000_000)}1]}`,
+    depth: "[".repeat(4_000_000),
+    fields: `{"format":1,"files":[{${'"a":1,'.repeat(8_000_000)}"b":1}]}`,
+  };
+  for (const [what, text] of Object.entries(lists)) {
+    const started = performance.now();
+    const error = (() => {
+      try {
+        return parseManifest(Buffer.from(text), "stage");
+      } catch (thrown) {
+        return thrown;
+      }
+    })();
+    t.match(error, { code: "BURROW_BAD_PACKAGE", cause: { message: /too many values/ } }, what);
+    t.ok(performance.now() - started < 2_000, `${what}: before it is parsed`);
+  }
   t.end();
 });

@@ -1,6 +1,7 @@
 // Hostile peers of the daemon's socket, which any user of the node can reach: what they cost is bounded, and they delay
 // nobody else. From the client's side.
 
+import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -160,6 +161,52 @@ test("silent peers, however many, don't keep out who speaks", async (t) => {
   t.equal((await client.askBlob(0, published.row("file2"))).errno, 0);
   t.notOk(client.isClosed);
 });
+
+/** What another user of the node runs: COUNT connections that say HELLO, made anew when they are closed. */
+const HOARDER = `
+  const [path, frame, count] = process.argv.slice(1);
+  const take = () => {
+    const socket = require("node:net").connect(path).on("error", () => {}).resume();
+    if (frame !== "") socket.write(Buffer.from(frame, "hex"));
+    socket.once("close", () => setTimeout(take, 20));
+  };
+  for (let i = 0; i < Number(count); i++) take();
+  console.log("at it");`;
+
+const isRoot = process.getuid?.() === 0;
+for (const kind of ["welcomed", "silent"]) {
+  test(`a user who hoards ${kind} connections leaves the others theirs`, {
+    skip: isRoot ? false : "needs a second user",
+  }, async (t) => {
+    const { node, published, mountId } = await nodeWith(t);
+    // Half of its FDs, 128, may be connections.
+    await node.start({}, ["prlimit", "--nofile=256"]);
+    const early = await node.connect(mountId);
+    fs.chmodSync(node.root, 0o755);
+    const frame = kind === "welcomed" ? hello(mountId).toString("hex") : "";
+    const words = ["-e", HOARDER, `${node.cache}/daemon.sock`, frame, "400"];
+    const hoarder = spawn(process.execPath, words, {
+      uid: 65_534,
+      gid: 65_534,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    t.teardown(() => hoarder.kill("SIGKILL"));
+    await new Promise((resolve) => hoarder.stdout.once("data", resolve));
+    const isFull = async () => (await node.status()).now.connections >= (frame ? 120 : 30);
+    t.ok(await until(isFull), "it has what it can get");
+    const clients = [early];
+    for (let round = 0; round < 20; round++) {
+      const client = await node.connect(mountId);
+      clients.push(client);
+      const { errno } = await client.askBlob(0, published.row(`file${round % 4}`));
+      t.equal(errno, 0, `client ${round}`);
+    }
+    t.equal((await early.askBlob(0, published.row("file1"))).errno, 0, "who was there first");
+    t.ok(clients.every((client) => !client.isClosed));
+    const { connections } = (await node.status()).now;
+    t.ok(connections <= 128, `${connections} connections of 256 FDs`);
+  });
+}
 
 test("a silent peer does not keep an idle daemon alive", async (t) => {
   const { node } = await nodeWith(t);

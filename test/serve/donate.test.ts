@@ -222,6 +222,28 @@ test("a large file opened before it was here reads on by its first open, then wi
   t.same(readWhole(at, "large"), { isRight: true, isDonated: true }, "here before its first open");
 });
 
+test("a large file that was donated is read by PRead also once it is evicted", async (t) => {
+  const large = noise(DONATE_MAX_BYTES + 3 * BLOCK_BYTES + 5, 9);
+  const at = await scene(t, { large });
+  const { client, node } = at;
+  readWhole(at, "large");
+  await node.settled();
+  const before = at.gofer.fdCount;
+  const { fd, hostFd } = open(client, walkTo(client, "large"));
+  t.ok(hostFd >= 0, "whole, so donated");
+  client.takeBack([hostFd]);
+  t.equal(at.gofer.fdCount, before, "the gofer keeps no FD of it");
+  fs.unlinkSync(at.blobPath("large"));
+  const last = large.length - 1000;
+  t.ok(read(client, fd, last, 2000).equals(large.subarray(last)), "the end, past its end");
+  t.ok(read(client, fd, 3, BLOCK_BYTES).equals(large.subarray(3, 3 + BLOCK_BYTES)));
+  await node.settled();
+  fs.rmSync(at.blobPath("large"), { force: true });
+  t.ok(read(client, fd, last, 1000).equals(large.subarray(last)), "and once more");
+  close(client, fd);
+  t.equal(at.gofer.fdCount, before, "closed, it is let go");
+});
+
 test("a mapping of a donated file stays right while its name is evicted, replaced and healed", async (t) => {
   const content = noise(3 * BLOCK_BYTES, 21);
   const at = await scene(t, { lib: content, other: noise(3 * BLOCK_BYTES, 22) });

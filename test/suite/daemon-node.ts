@@ -108,11 +108,12 @@ export class TestNode {
     return id;
   }
 
-  /** Starts a daemon process without waiting for it. */
-  spawn(config: Partial<DaemonConfig> = {}): ChildProcess {
+  /** Starts a daemon process without waiting for it; `prefix`: the command that runs it, such as prlimit. */
+  spawn(config: Partial<DaemonConfig> = {}, prefix: readonly string[] = []): ChildProcess {
     const program = fileURLToPath(new URL("daemon-program.js", import.meta.url));
     const given = { cache: this.cache, state: this.state, idleMs: 0, ...config };
-    const child = spawn(process.execPath, [program, JSON.stringify(given)], {
+    const words = [...prefix, process.execPath, program, JSON.stringify(given)];
+    const child = spawn(words[0]!, words.slice(1), {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#children.add(child);
@@ -125,8 +126,11 @@ export class TestNode {
     return child;
   }
 
-  async start(config: Partial<DaemonConfig> = {}): Promise<ChildProcess> {
-    const child = this.spawn(config);
+  async start(
+    config: Partial<DaemonConfig> = {},
+    prefix: readonly string[] = [],
+  ): Promise<ChildProcess> {
+    const child = this.spawn(config, prefix);
     for (let i = 0; i < 500 && child.exitCode === null; i++) {
       if (await isDaemonUp(this.cache)) return child;
       await sleep(10);

@@ -5,6 +5,7 @@ import type { BurrowError } from "../../base/error.ts";
 import { ARCHIVE_ENTRIES_MAX } from "../../base/limits.ts";
 import { nameOf } from "../../base/name.ts";
 import { plainPath, Refusal } from "../entry-tree.ts";
+import { hasOver } from "../marks.ts";
 import { badPackage } from "./errors.ts";
 import type { FileMode, Placeholder } from "./prefix.ts";
 
@@ -277,18 +278,6 @@ class Reader {
 
 function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Whether bytes have more than `max` of these ASCII characters. */
-function hasOver(max: number, bytes: Uint8Array, ...marks: readonly string[]): boolean {
-  let count = 0;
-  for (const mark of marks) {
-    const code = mark.charCodeAt(0);
-    for (let at = bytes.indexOf(code); at >= 0; at = bytes.indexOf(code, at + 1)) {
-      if (++count > max) return true;
-    }
-  }
-  return false;
 }
 
 function isHash(value: unknown): value is string {

@@ -13,6 +13,7 @@ import {
   TREE_DEPTH_MAX,
 } from "../../base/limits.ts";
 import { checkName, nameOf } from "../../base/name.ts";
+import { hasOver } from "../marks.ts";
 
 export const MANIFEST_NAME = "burrow-stage.json";
 export const MANIFEST_FORMAT = 1;
@@ -68,6 +69,10 @@ export function encodeManifest(manifest: Manifest): Buffer {
 /** Reads and checks a manifest, which anybody may have written. Throws BURROW_BAD_PACKAGE naming the entry. */
 export function parseManifest(bytes: Uint8Array, source: string): Manifest {
   try {
+    // A file takes an object, perhaps a list of blocks, and up to six fields.
+    const isTooMuch =
+      hasOver(ARCHIVE_ENTRIES_MAX, bytes, "{", "[") || hasOver(3 * ARCHIVE_ENTRIES_MAX, bytes, ":");
+    if (isTooMuch) throw new Error("it has too many values");
     const fields = record(JSON.parse(Buffer.from(bytes).toString("utf8")), "the manifest");
     if (fields["format"] !== MANIFEST_FORMAT) {
       throw new Error(`format is ${String(fields["format"])}, not ${MANIFEST_FORMAT}`);

@@ -1,0 +1,51 @@
+// Locators that lie: anybody's store may serve them, and no digest names them. What they lead to is verified elsewhere; here, that
+// following them costs little.
+
+import { test } from "tap";
+import type { Digest } from "../../lib/base/digest.ts";
+import { FETCH_RUN_BYTES } from "../../lib/base/limits.ts";
+import { Locator } from "../../lib/store/locator.ts";
+import { encodeLocator } from "../../lib/store/locator-writer.ts";
+
+const digestOf = (i: number) => i.toString(16).padStart(64, "0") as Digest;
+const pack = "f".repeat(64) as Digest;
+
+/** COUNT small blobs that lie side by side in one pack, of `stored` bytes each. */
+function sideBySide(count: number, stored: number): Locator {
+  return new Locator(
+    encodeLocator(
+      Array.from({ length: count }, (_, i) => {
+        const chunk = { pack, offset: 100 + i * stored, stored, length: 100, codec: 0 };
+        return { digest: digestOf(i), size: 100, chunks: [chunk] };
+      }),
+    ),
+  );
+}
+
+for (const stored of [0, 1]) {
+  test(`a hundred thousand neighbours of ${stored} bytes`, (t) => {
+    const locator = sideBySide(100_000, stored);
+    // The order of chunks without bytes is none, so not each can be found.
+    for (const row of stored === 0 ? [0, 50_000] : [0, 50_000, 99_999]) {
+      const started = performance.now();
+      const run = locator.runAround(row, FETCH_RUN_BYTES);
+      const took = performance.now() - started;
+      t.ok(run.length <= 1024, `${run.length} in a run`);
+      t.ok(
+        run.some(({ blob }) => blob === digestOf(row)),
+        "the one asked for is in it",
+      );
+      t.ok(took < 100, `${Math.round(took)} ms`);
+    }
+    t.end();
+  });
+}
+
+test("a run is in the order of its offsets, whole on both sides of what is asked for", (t) => {
+  const locator = sideBySide(2_000, 1000);
+  const run = locator.runAround(1_000, 9_500).map(({ blob }) => Number.parseInt(blob, 16));
+  t.same(run, [1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008]);
+  const last = locator.runAround(1_998, 5_000).map(({ blob }) => Number.parseInt(blob, 16));
+  t.same(last, [1995, 1996, 1997, 1998, 1999]);
+  t.end();
+});
