@@ -110,6 +110,9 @@ function kindOfSource(source: string): SourceKind {
   return source.endsWith(".whl") ? "whl" : "tar";
 }
 
+/** Part of every key: change it when the same source becomes another layer. */
+const LAYER_VERSION = "2";
+
 /** All that a layer depends on: kind and digest of its source and how it is read; nothing is known of a directory. */
 async function sourceKey(source: string, how: HowRead): Promise<string[] | undefined> {
   const kind = kindOfSource(source);
@@ -117,7 +120,7 @@ async function sourceKey(source: string, how: HowRead): Promise<string[] | undef
   const hash = createHash("sha256");
   for await (const bytes of createReadStream(source, { highWaterMark: 1 << 20 }))
     hash.update(bytes as Buffer);
-  const key = [kind, hash.digest("hex")];
+  const key = [kind, LAYER_VERSION, hash.digest("hex")];
   if (kind === "whl") return [...key, ...wheelKey(source, how)];
   return kind === "tar" && how.whiteouts === "oci" ? [...key, how.whiteouts] : key;
 }

@@ -105,7 +105,11 @@ export class EntryTree {
     for (const [path, entry] of this.#entries) {
       yield entry.type === "directory" && opaques.delete(path) ? { ...entry, opaque: true } : entry;
     }
-    for (const path of opaques) yield { type: "directory", path, ...NO_ATTRIBUTES, opaque: true };
+    for (const path of opaques) {
+      // After a whiteout it is a new directory; what is opaque alone is the one of lower layers, emptied.
+      const implied = this.#whiteouts.has(path) ? {} : { implied: true };
+      yield { type: "directory", path, ...NO_ATTRIBUTES, opaque: true, ...implied };
+    }
   }
 
   #isDirectory(path: string): boolean {

@@ -23,7 +23,12 @@ export type LayerEntry =
       /** Paths with the same non-empty link group are hard links of one inode. */
       readonly linkGroup?: string;
     })
-  | (Common & { readonly type: "directory"; readonly opaque?: boolean })
+  | (Common & {
+      readonly type: "directory";
+      readonly opaque?: boolean;
+      /** Nobody said anything of it: it is there for what is in it, and over a directory it changes nothing. */
+      readonly implied?: boolean;
+    })
   | (Common & { readonly type: "symlink"; readonly target: string })
   | (Common & { readonly type: "fifo" })
   | (Common & { readonly type: "whiteout" });

@@ -96,6 +96,10 @@ export const Xattr = { name: 0, nameBytes: 4, value: 8, valueBytes: 12, last: 16
 
 /** Name of the xattr that marks an opaque directory in a layer; never in a snapshot. overlayfs.rst. */
 export const OPAQUE_XATTR = "trusted.overlay.opaque";
+/** Name of the xattr that marks a directory without an entry of its own in a layer; never in a snapshot. */
+export const IMPLIED_XATTR = "trusted.burrow.implied";
+/** What both marks say. */
+export const MARK_VALUE = "y";
 /** A whiteout in a layer is a character device 0:0 (overlayfs.rst "whiteouts and opaque directories"). */
 export const S_IFMT = 0o170000;
 export const S_IFREG = 0o100000;

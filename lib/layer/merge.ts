@@ -17,6 +17,7 @@ import {
   BLOCK_DIGEST_BYTES,
   Blob,
   Header,
+  IMPLIED_XATTR,
   IndexKind,
   Inode,
   OPAQUE_XATTR,
@@ -30,7 +31,7 @@ import {
 } from "./format.ts";
 import { Index } from "./index.ts";
 import { Tables } from "./tables.ts";
-import { sortedXattrs, writeIndex } from "./writer.ts";
+import { sortedXattrs, withoutMarks, writeIndex } from "./writer.ts";
 
 export interface StackedLayer {
   readonly entries: Iterable<LayerEntry>;
@@ -101,7 +102,12 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
     row: index.row(1),
   }));
   const shown = partsOf(parts, 0, parts.length);
-  const root = { ino: addItem(tables, topOf(shown), ""), path: "", depth: 0, parts: shown };
+  const root = {
+    ino: addItem(tables, topOf(parts, 0, parts.length), ""),
+    path: "",
+    depth: 0,
+    parts: shown,
+  };
   const directories: Directory[] = [root];
   for (const directory of directories) {
     const { path, depth } = directory;
@@ -116,7 +122,7 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
       const type = typeOf(last);
       if (type === S_IFCHR) continue;
       const parts = type === S_IFDIR ? partsOf(items, start, end) : NO_PARTS;
-      const ino = addItem(tables, type === S_IFDIR ? topOf(parts) : last, path);
+      const ino = addItem(tables, type === S_IFDIR ? topOf(items, start, end) : last, path);
       tables.addDirent(directory.ino, ino, name);
       if (type !== S_IFDIR) continue;
       directories.push({ ino, path: pathIn(path, name), depth: depth + 1, parts });
@@ -170,17 +176,24 @@ function typeOf({ layer, row }: Item): number {
   return layer.index.field(row, Inode.mode) & S_IFMT;
 }
 
+/** Whether what is in `lower` shows in the directory above it. */
+function isOver(lower: Item, upper: Item): boolean {
+  return typeOf(lower) === S_IFDIR && !isMarked(upper, OPAQUE_XATTR);
+}
+
 /** Of what layers have by one name, start to end, the directories that are seen as one: the last is one. */
 function partsOf(items: readonly Item[], start: number, end: number): Item[] {
   let first = end - 1;
-  const isOver = (part: Item) => !hasXattr(part.layer.index, part.row, OPAQUE_XATTR);
-  while (first > start && isOver(items[first]!) && typeOf(items[first - 1]!) === S_IFDIR) first--;
+  while (first > start && isOver(items[first - 1]!, items[first]!)) first--;
   return items.slice(first, end);
 }
 
-/** The directory whose attributes are seen. */
-function topOf(parts: readonly Item[]): Item {
-  return parts[parts.length - 1]!;
+/** Of the same, the directory whose attributes are seen: the highest that its layer has an entry for. */
+function topOf(items: readonly Item[], start: number, end: number): Item {
+  let top = end - 1;
+  const isBelow = (item: Item) => typeOf(item) === S_IFDIR;
+  while (top > start && isMarked(items[top]!, IMPLIED_XATTR) && isBelow(items[top - 1]!)) top--;
+  return items[top]!;
 }
 
 /** Adds an inode unless it is there by another name: its number in the snapshot. */
@@ -210,8 +223,7 @@ function addRow(tables: Tables, item: Item, folder: string): number {
   if (type === S_IFREG) addFile(tables, ino, item, folder);
   if (type === S_IFLNK || index.field(row, Inode.xattr) !== 0) {
     const path = pathIn(folder, item.name);
-    const xattrs = xattrsAt(index, row, path);
-    xattrs.delete(OPAQUE_XATTR);
+    const xattrs = withoutMarks(xattrsAt(index, row, path));
     checkXattrs(path, xattrs);
     const target = type === S_IFLNK ? targetAt(index, row, path) : undefined;
     tables.addTexts(ino, target, sortedXattrs(xattrs));
@@ -301,10 +313,13 @@ function entryAt(index: Index, row: number, ino: number, path: string): LayerEnt
   };
   const xattrs = index.field(row, Inode.xattr) === 0 ? undefined : xattrsAt(index, row, path);
   const isOpaque = xattrs?.delete(OPAQUE_XATTR) === true;
+  const isImplied = xattrs?.delete(IMPLIED_XATTR) === true;
   const common = xattrs !== undefined && xattrs.size > 0 ? { ...plain, xattrs } : plain;
   switch (mode & S_IFMT) {
-    case S_IFDIR:
-      return { ...common, type: "directory", ...(isOpaque ? { opaque: true } : {}) };
+    case S_IFDIR: {
+      const implied = isImplied ? { implied: true } : {};
+      return { ...common, type: "directory", ...(isOpaque ? { opaque: true } : {}), ...implied };
+    }
     case S_IFLNK:
       return { ...common, type: "symlink", target: targetAt(index, row, path) };
     case S_IFREG: {
@@ -328,9 +343,10 @@ function targetAt(index: Index, row: number, path: string): string {
   return target;
 }
 
-function hasXattr(index: Index, row: number, name: string): boolean {
+function isMarked({ layer, row }: Item, mark: string): boolean {
+  const { index } = layer;
   for (let at = index.nextXattr(row, -1); at >= 0; at = index.nextXattr(row, at))
-    if (index.xattrName(at) === name) return true;
+    if (index.xattrName(at) === mark) return true;
   return false;
 }
 

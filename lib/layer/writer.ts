@@ -14,9 +14,11 @@ import {
   BLOB_BYTES,
   BLOCK_DIGEST_BYTES,
   Blob,
+  IMPLIED_XATTR,
   INODE_BYTES,
-  type IndexKind,
+  IndexKind,
   Inode,
+  MARK_VALUE,
   OPAQUE_XATTR,
   S_IFCHR,
   S_IFDIR,
@@ -40,7 +42,7 @@ export function indexDigest(bytes: Uint8Array): Digest {
 }
 
 /**
- * The index of a tree. Missing parent directories are made (0755, root's, time 0). Throws BURROW_BAD_INDEX, naming the path, for
+ * The index of a tree. Missing parent directories are made (0755, root's, time 0), and marked in a layer. Throws BURROW_BAD_INDEX, naming the path, for
  * a bad name, a path twice, a file as a parent, a whiteout in a snapshot, and past the limits.
  */
 export function writeIndex(kind: IndexKind, entries: Iterable<LayerEntry>): Uint8Array {
@@ -52,8 +54,9 @@ export function writeIndex(kind: IndexKind, entries: Iterable<LayerEntry>): Uint
   return layOut(kind, tree);
 }
 
-function emptyDirectory(path: string): LayerEntry {
-  return { type: "directory", path, mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
+function impliedDirectory(path: string): LayerEntry {
+  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
+  return { type: "directory", path, ...plain, implied: true };
 }
 
 function newNode(entry: LayerEntry, depth: number): Node {
@@ -62,7 +65,7 @@ function newNode(entry: LayerEntry, depth: number): Node {
 
 /** The tree that entries describe, in whatever order they come. */
 class TreeBuilder {
-  readonly root = newNode(emptyDirectory(""), 0);
+  readonly root = newNode(impliedDirectory(""), 0);
   nodeCount = 1;
   blockCount = 0;
   /** By path: most entries find their parent in one step. */
@@ -98,7 +101,7 @@ class TreeBuilder {
       const name = names[i]!;
       const next = node.children!.get(name);
       if (next === undefined) {
-        node = this.#insert(node, name, emptyDirectory(names.slice(0, i + 1).join("/")), entry);
+        node = this.#insert(node, name, impliedDirectory(names.slice(0, i + 1).join("/")), entry);
         this.#implied.add(node);
       } else if (next.children === undefined) {
         refuse(entry, "a file is its parent");
@@ -127,7 +130,7 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
   const count = { inodes: nodeCount, dirents: nodeCount, blobs: nodeCount, blocks: blockCount };
   const tables = new Tables(count);
   const groups = new Map<string, Node>();
-  root.ino = addEntry(tables, root.entry);
+  root.ino = addEntry(tables, root.entry, kind);
   const directories = [root];
   for (const { ino, children } of directories) {
     tables.beginDirectory(ino);
@@ -137,7 +140,7 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
       const group = child.entry.type === "file" ? child.entry.linkGroup || undefined : undefined;
       const first = group === undefined ? undefined : groups.get(group);
       if (first !== undefined) checkSameFile(first.entry, child.entry);
-      child.ino = first?.ino ?? addEntry(tables, child.entry);
+      child.ino = first?.ino ?? addEntry(tables, child.entry, kind);
       if (group !== undefined && first === undefined) groups.set(group, child);
       tables.addDirent(ino, child.ino, name);
       if (child.children !== undefined) directories.push(child);
@@ -163,14 +166,15 @@ const TYPE_BITS = {
 const inode = new DataView(new ArrayBuffer(INODE_BYTES));
 const inodeWords = new Uint32Array(inode.buffer);
 
-function addEntry(tables: Tables, entry: LayerEntry): number {
+function addEntry(tables: Tables, entry: LayerEntry, kind: IndexKind): number {
   inode.setUint32(Inode.mode, TYPE_BITS[entry.type] | entry.mode, true);
   inode.setUint32(Inode.uid, entry.uid, true);
   inode.setUint32(Inode.gid, entry.gid, true);
   setI64(inode, Inode.mtimeSec, entry.mtimeSec);
   inode.setUint32(Inode.mtimeNs, entry.mtimeNs, true);
   const ino = tables.addInode(inodeWords, 0);
-  tables.addTexts(ino, entry.type === "symlink" ? entry.target : undefined, xattrsOf(entry));
+  const target = entry.type === "symlink" ? entry.target : undefined;
+  tables.addTexts(ino, target, xattrsOf(entry, kind));
   if (entry.type === "file") tables.setBlob(ino, addBlob(tables, entry.blob));
   return ino;
 }
@@ -190,14 +194,23 @@ function addBlob(tables: Tables, { digest, size, blocks }: BlobRef): number {
 
 const NO_XATTRS: XattrPairs = [];
 
-/** Extended attributes of an entry as the index has them: the opaque mark is one of them. */
-function xattrsOf(entry: LayerEntry): XattrPairs {
+/** Extended attributes of an entry as the index has them: the marks of a layer's directories are among them. */
+function xattrsOf(entry: LayerEntry, kind: IndexKind): XattrPairs {
   const isOpaque = entry.type === "directory" && entry.opaque === true;
-  if (entry.xattrs === undefined && !isOpaque) return NO_XATTRS;
-  const xattrs = new Map(entry.xattrs);
-  xattrs.delete(OPAQUE_XATTR);
-  if (isOpaque) xattrs.set(OPAQUE_XATTR, "y");
+  const isImplied =
+    entry.type === "directory" && entry.implied === true && kind === IndexKind.layer;
+  if (entry.xattrs === undefined && !isOpaque && !isImplied) return NO_XATTRS;
+  const xattrs = withoutMarks(new Map(entry.xattrs));
+  if (isOpaque) xattrs.set(OPAQUE_XATTR, MARK_VALUE);
+  if (isImplied) xattrs.set(IMPLIED_XATTR, MARK_VALUE);
   return sortedXattrs(xattrs);
+}
+
+/** The same attributes, without what an index alone says by them. */
+export function withoutMarks(xattrs: Map<string, string>): Map<string, string> {
+  xattrs.delete(OPAQUE_XATTR);
+  xattrs.delete(IMPLIED_XATTR);
+  return xattrs;
 }
 
 export function sortedXattrs(xattrs: ReadonlyMap<string, string>): XattrPairs {

@@ -13,23 +13,32 @@ import { directory, file, normal, RUNS, SEED, symlink, treeArbitrary, whiteout }
 
 interface Model {
   entry: LayerEntry;
+  /** A directory without an entry of its own. */
+  isImplied: boolean;
   children: Map<string, Model>;
 }
 
 /** A layer as a tree of Maps; its hard links are its own. */
 function modelOf(entries: readonly LayerEntry[], layer: number): Model {
-  const root: Model = { entry: directory(""), children: new Map() };
+  const implied = (path: string): Model => {
+    return { entry: directory(path), isImplied: true, children: new Map() };
+  };
+  const root = implied("");
   for (const entry of [...entries].sort((left, right) => left.path.length - right.path.length)) {
     const isLinked = entry.type === "file" && entry.linkGroup !== undefined;
     const own = isLinked ? { ...entry, linkGroup: `${layer} ${entry.linkGroup}` } : entry;
     if (entry.path === "") {
-      root.entry = own;
+      Object.assign(root, { entry: own, isImplied: false });
       continue;
     }
     const names = entry.path.split("/");
     let parent = root;
-    for (const name of names.slice(0, -1)) parent = parent.children.get(name)!;
-    parent.children.set(names.at(-1)!, { entry: own, children: new Map() });
+    for (const [i, name] of names.slice(0, -1).entries()) {
+      const next = parent.children.get(name) ?? implied(names.slice(0, i + 1).join("/"));
+      parent.children.set(name, next);
+      parent = next;
+    }
+    parent.children.set(names.at(-1)!, { entry: own, isImplied: false, children: new Map() });
   }
   return root;
 }
@@ -44,7 +53,9 @@ function overlay(lower: Model | undefined, upper: Model): Model {
     if (child.entry.type === "whiteout") children.delete(name);
     else children.set(name, overlay(children.get(name), child));
   }
-  return { entry: { ...entry, opaque: false }, children };
+  const isKept = isMerged && upper.isImplied;
+  const isImplied = upper.isImplied && (!isMerged || lower.isImplied);
+  return { entry: isKept ? lower.entry : { ...entry, opaque: false }, isImplied, children };
 }
 
 function* flat(model: Model): Iterable<LayerEntry> {
@@ -61,9 +72,17 @@ function merged(layers: readonly LayerEntry[][]): LayerEntry[] {
   return [...entriesOf(new Index(mergeIndexes(indexesOf(layers))))];
 }
 
+/** Without entries of many directories, as some archives are. */
+function sparse(tree: fc.Arbitrary<LayerEntry[]>): fc.Arbitrary<LayerEntry[]> {
+  return fc.tuple(tree, fc.infiniteStream(fc.boolean())).map(([entries, isLeftOut]) => {
+    return entries.filter(({ type }) => type !== "directory" || isLeftOut.next().value === false);
+  });
+}
+
 test("a merged stack is what the model says", (t) => {
   t.comment(`seed ${SEED}`);
-  const stacks = fc.array(treeArbitrary("layer"), { minLength: 1, maxLength: 4 });
+  const layer = fc.oneof(treeArbitrary("layer"), sparse(treeArbitrary("layer")));
+  const stacks = fc.array(layer, { minLength: 1, maxLength: 4 });
   const property = fc.property(stacks, (layers) => {
     let model: Model | undefined;
     for (const [i, layer] of layers.entries()) model = overlay(model, modelOf(layer, i));
@@ -118,6 +137,42 @@ test("whiteouts, opaque directories and files in the place of directories", (t) 
     "a symlink is not followed",
   );
   t.same(paths(merged([base, [whiteout("a")], [file("a/late")]])).slice(0, 3), ["", "a", "a/late"]);
+  t.end();
+});
+
+test("directories that a layer has no entry for are as lower layers say", (t) => {
+  const sticky = { ...directory("tmp"), mode: 0o1777, uid: 7, gid: 9, mtimeSec: 5, mtimeNs: 6 };
+  const root = { ...directory(""), mode: 0o700 };
+  const known = (layers: LayerEntry[][], path = "tmp") =>
+    merged(layers).find((entry) => entry.path === path);
+  t.same(known([[root, sticky], [file("tmp/x")]]), sticky);
+  t.same(known([[root, sticky], [file("tmp/x")], [file("tmp/y")]]), sticky);
+  t.same(known([[root, sticky], [file("tmp/x")]], ""), root, "the root too");
+  t.same(
+    known([
+      [root, sticky],
+      [directory("tmp"), file("tmp/x")],
+    ]),
+    directory("tmp"),
+    "an entry",
+  );
+  t.same(known([[file("tmp/x")], [sticky]]), sticky, "an entry above");
+  const plain = [directory("tmp")];
+  t.same(plain, [known([[sticky], [whiteout("tmp")], [file("tmp/x")]])], "below a whiteout");
+  t.same(plain, [known([[{ ...file("tmp"), uid: 7 }], [file("tmp/x")]])], "over a file");
+  t.same(plain, [known([[file("tmp/x")], [file("tmp/y")]])], "nowhere an entry");
+  t.same(
+    known([[sticky], [{ ...sticky, gid: 1, opaque: true } as LayerEntry], [file("tmp/x")]]),
+    { ...sticky, gid: 1 },
+    "over an opaque one",
+  );
+  const emptied = { ...directory("tmp", true), implied: true } as LayerEntry;
+  t.same(merged([[root, sticky, file("tmp/x")], [emptied]]), [root, sticky], "made empty");
+  const at = mergeLayers([
+    { entries: [sticky], at: "" },
+    { entries: [file("y")], at: "tmp" },
+  ]);
+  t.same([...at][1], sticky, "and on the way to where a layer lies");
   t.end();
 });
 

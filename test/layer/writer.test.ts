@@ -88,8 +88,10 @@ const GOLDEN: LayerEntry[] = [
   { ...directory("bin"), mode: 0o1777, uid: 7, gid: 9, mtimeSec: -2, mtimeNs: 999_999_999 },
   { ...file("bin/tool", "tool"), mode: 0o4755, linkGroup: "t" } as LayerEntry,
   { ...file("bin/same", "tool"), mode: 0o4755, linkGroup: "t" } as LayerEntry,
+  directory("lib"),
   file("lib/large", "large", 1_500_000),
   symlink("lib/link", "../bin/tool"),
+  directory("run"),
   { type: "fifo", path: "run/pipe", mode: 0o600, uid: 0, gid: 0, mtimeSec: 1e10, mtimeNs: 1 },
   {
     ...file("e\xff"),
@@ -124,7 +126,17 @@ test("the same tree gives the same bytes in any order of its entries", (t) => {
 });
 
 test("missing directories are made, and given attributes when they come late", (t) => {
-  const made = [...entriesOf(new Index(layer([file("a/b/c")])))];
+  const bytes = layer([file("a/b/c")]);
+  t.equal(
+    indexDigest(bytes),
+    "6e6d237c33b4aa5307f7b453fb2343c4a0588a9def421b4504d0dd37fc8ed383",
+    "marked in a known way",
+  );
+  const made = [...entriesOf(new Index(bytes))];
+  t.same(layer(made), bytes, "and marked again");
+  t.notSame(layer([directory("a"), file("a/b/c")]), bytes, "unlike one that is given");
+  const snapshot = writeIndex(IndexKind.snapshot, [file("a/b/c")]);
+  t.notOk(Buffer.from(snapshot).includes("trusted."), "but not in a snapshot");
   t.match(
     made.map(({ path, type, mode }) => `${type} ${path} ${mode.toString(8)}`),
     ["directory  755", "directory a 755", "directory a/b 755", "file a/b/c 644"],

@@ -104,6 +104,7 @@ class PrefixTree {
     for (const name of names) at = this.#enter(at, name);
     if (entry.type === "directory") {
       const known = this.#laid.get(at.path);
+      if (known !== undefined && entry.implied === true) return this.#linkCount <= LINKS_MAX;
       const isOpaque = known?.type === "directory" && known.opaque === true;
       this.#laid.set(at.path, { ...entry, path: at.path, ...(isOpaque ? { opaque: true } : {}) });
     } else {
