@@ -155,13 +155,19 @@ class PrefixTree {
     return target.startsWith(`${this.#prefix}/`) ? target.slice(this.#prefix.length) : undefined;
   }
 
-  /** Forgets what the package that is laid has at a path whose node gives way, and below it. */
+  /**
+   * Forgets what the package that is laid has at a path whose node gives way, and below it: as many steps as the node has nodes,
+   * which are gone from the tree with it.
+   */
   #drop(path: string, node: Node | undefined): void {
     if (node === undefined) return;
     this.#laid.delete(path);
-    if (node.kind === "leaf") return;
-    for (const below of this.#laid.keys()) {
-      if (below.startsWith(`${path}/`)) this.#laid.delete(below);
+    const directories = node.kind === "directory" ? [node] : [];
+    for (let at = directories.pop(); at !== undefined; at = directories.pop()) {
+      for (const [name, below] of at.children) {
+        this.#laid.delete(pathIn(at, name));
+        if (below.kind === "directory") directories.push(below);
+      }
     }
   }
 }
