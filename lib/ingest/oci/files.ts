@@ -24,7 +24,7 @@ export interface ImageFiles extends AsyncDisposable {
   find(path: string): Promise<ImageFile | undefined>;
 }
 
-const STREAM_CHUNK_BYTES = 1 << 20;
+const PIECE_BYTES = 1 << 20;
 
 /** A path of a manifest as latin1, plain. BURROW_BAD_ARCHIVE for one that leads out or says one thing in two ways. */
 export function checkPath(path: string, archive: string): string {
@@ -44,14 +44,21 @@ export function runOf(file: FileHandle, offset: number, sizeBytes: number): Imag
       const { bytesRead } = await file.read(bytes, 0, bytes.length, offset);
       return bytes.subarray(0, bytesRead);
     },
-    stream() {
-      if (sizeBytes === 0) return Readable.from([]);
-      const end = offset + sizeBytes - 1; // inclusive
-      const chunk = { highWaterMark: STREAM_CHUNK_BYTES };
-      return file.createReadStream({ start: offset, end, autoClose: false, ...chunk });
-    },
+    // A ReadStream would close the handle when it is destroyed, autoClose or not.
+    stream: () => Readable.from(piecesOf(file, offset, sizeBytes), { objectMode: false }),
     async [Symbol.asyncDispose]() {},
   };
+}
+
+/** Ends early where the file does. */
+async function* piecesOf(file: FileHandle, offset: number, sizeBytes: number) {
+  for (let at = 0; at < sizeBytes; ) {
+    const bytes = Buffer.allocUnsafe(Math.min(PIECE_BYTES, sizeBytes - at));
+    const { bytesRead } = await file.read(bytes, 0, bytes.length, offset + at);
+    if (bytesRead === 0) return;
+    yield bytes.subarray(0, bytesRead);
+    at += bytesRead;
+  }
 }
 
 /** The files of a directory. Links may lead about in it, never out of it. */
