@@ -337,10 +337,10 @@ test("the outer tar is judged, too", async (t) => {
   for (const [what, bytes, message] of cases) {
     t.match(await refusal(t, what, bytes, oci), { code: BAD, message }, what);
   }
-  t.match(await refusal(t, "compressed", gzipSync(whole), oci), {
-    code: NOT,
-    message: /decompress the archive first/,
-  });
+  for (const choice of [oci, {}]) {
+    const error = await refusal(t, "compressed", gzipSync(whole), choice);
+    t.match(error, { code: NOT, message: /decompress the archive first/ });
+  }
   // Cut anywhere it is refused, whether it is still known for an image or taken for a tree.
   for (let length = 0; length < whole.length - END.length; length += 509) {
     t.equal((await refusal(t, `cut at ${length}`, whole.subarray(0, length))).code, BAD);
