@@ -7,6 +7,7 @@ import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { isMountId } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
+import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { print, writeText } from "./output.ts";
@@ -29,7 +30,7 @@ export function addBundle(program: Command): void {
   addQueryOptions(program.command("bundle"))
     .description("write an OCI bundle")
     .argument("<dir>", "folder for config.json; made when it is missing")
-    .argument("<command...>", "after --")
+    .argument("[command...]", "after --; an image as base has one of its own")
     .option("--id <ID>", "name of its mounts (default: a new one)")
     .option("--tty", "the command has a terminal")
     .passThroughOptions()
@@ -63,14 +64,15 @@ async function bundle(
 ): Promise<void> {
   const id = options.id ?? newRunId();
   if (!isMountId(id)) throw new BurrowError("BURROW_USAGE", `--id: "${id}" is no mount id`);
+  // Behind the folder, a "--" is passed on as a word.
+  const words = command[0] === "--" ? command.slice(1) : command;
+  await checkCommand(words, options.base);
   const path = join(resolve(dir), "config.json");
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
   makeFolder(resolve(dir), 0o777);
   const prepared = await prepare(context, id, options);
   try {
-    // Behind the folder, a "--" is passed on as a word.
-    const words = command[0] === "--" ? command.slice(1) : command;
     const spec = ociSpec(prepared.spec(words, options.tty === true));
     writeText(path, `${JSON.stringify(spec, null, 2)}\n`);
   } catch (error) {

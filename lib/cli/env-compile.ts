@@ -24,9 +24,9 @@ import {
   readEnvironment,
   writeEnvironment,
 } from "./environment.ts";
-import { readIndex } from "./layer.ts";
 import { Progress, print } from "./output.ts";
 import { collect, resolveBase } from "./prepare.ts";
+import { readIndex } from "./read-index.ts";
 
 interface CompileOptions {
   base: string;

@@ -37,9 +37,9 @@ import {
   writeEnvironment,
 } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { readIndex } from "./layer.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
+import { readIndex } from "./read-index.ts";
 import { readText } from "./text-file.ts";
 
 const DEFAULT_PREFIX = "/opt/env";

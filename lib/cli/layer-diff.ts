@@ -12,8 +12,8 @@ import type { Backend } from "../store/store.ts";
 import { type Bytes, blobsOf, type StoredBlob, totalOf } from "./content.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
-import { readIndex } from "./layer.ts";
 import { print, showBytes, table } from "./output.ts";
+import { readIndex } from "./read-index.ts";
 
 const EXAMPLES = `
 Paths are all but directories: added, removed, changed (type, content or target), attributes (mode, owner or extended

@@ -12,22 +12,25 @@ import { importDirectory } from "../ingest/dir.ts";
 import { importTar } from "../ingest/tar.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
-import { faultOf, Index } from "../layer/index.ts";
+import { Index } from "../layer/index.ts";
 import { entriesOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { objectPath } from "../store/layout.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
-import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
+import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { findImport, noteImport } from "./environment.ts";
+import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
 import { Progress, print, showBytes, table } from "./output.ts";
+import { readIndex } from "./read-index.ts";
 import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
 interface ImportOptions {
   snapshot?: boolean;
+  from?: NonNullable<ImageChoice["from"]>;
+  image?: string;
   whiteouts?: Whiteouts;
   quiet?: boolean;
   python?: string;
@@ -42,12 +45,15 @@ const WHITEOUT_NAME = /(^|\/)\.wh\.[^/]+$/;
 
 const IMPORT_HELP = `
 Devices and sockets are left out, and counted: a sandbox has a /dev of its own. The layers of an image are stacked with
---whiteouts oci --snapshot, lowest first: what an upper one hides by .wh. names is gone.
+--whiteouts oci --snapshot, lowest first: what an upper one hides by .wh. names is gone. A whole image, as an OCI layout (a
+directory or a tar) or as docker save writes it, is known by its content, and its layers are read as such.
 
 Examples:
   burrow layer import rootfs.tar.zst
   burrow layer import --snapshot base.tar libfoo_1.0_amd64.deb
   burrow layer import --snapshot --python 3.11 base.tar demo-1.0-py3-none-any.whl
+  burrow layer import --snapshot image.tar
+  burrow layer import --snapshot --from oci --image v2 layout
   burrow layer import --snapshot --whiteouts oci layer-1.tar.gz layer-2.tar.gz`;
 
 /** The command "layer", for others to add theirs to. */
@@ -56,7 +62,7 @@ export function addLayer(program: Command): Command {
   addCommonOptions(layer.command("import"))
     .argument(
       "<source...>",
-      "directories, .tar[.gz|.zst|.bz2|.xz] archives, .deb packages or wheels (.whl), lowest first",
+      "directories, .tar[.gz|.zst|.bz2|.xz] archives, .deb packages, wheels (.whl) or images, lowest first",
     )
     .description("turn file trees into layers of the store; print a digest for each")
     .option(
@@ -68,6 +74,13 @@ export function addLayer(program: Command): Command {
         .choices(["none", "oci"])
         .default("none"),
     )
+    .addOption(
+      new Option(
+        "--from <KIND>",
+        "what archives and directories are (default: by their content)",
+      ).choices(["tree", "oci", "docker-archive"]),
+    )
+    .option("--image <NAME>", "which image, by its name or digest, where a source has several")
     .option("--python <VERSION|PATH>", "the Python of wheels: 3.11, or its path in the sandbox")
     .option("--prefix <DIR>", "where wheels are installed", "/usr/local")
     .option("--quiet", "no progress")
@@ -95,8 +108,18 @@ export function addLayer(program: Command): Command {
 type SourceKind = "directory" | "deb" | "whl" | "tar";
 
 /** What is said of how sources are read. */
-interface HowRead extends WheelTarget {
+interface HowRead extends WheelTarget, ImageChoice {
   readonly whiteouts?: Whiteouts;
+}
+
+/** As kindOfSource; BURROW_NOT_FOUND for what isn't there. */
+function statOf(source: string): SourceKind {
+  try {
+    return kindOfSource(source);
+  } catch (cause) {
+    if (cause instanceof BurrowError) throw cause;
+    throw new BurrowError("BURROW_NOT_FOUND", `can't read ${source}`, { cause });
+  }
 }
 
 /** BURROW_USAGE for what has no end or waits for a writer: a device, a FIFO. */
@@ -176,15 +199,14 @@ function refuseOthers(source: string): void {
   if (/\.conda$/.test(source)) throw refuse("is a conda package: burrow env create takes it");
 }
 
-/** Imports one source unless the store has its layer already. */
-export async function importSource(
+/** Imports a tree unless the store has its layer already. */
+async function importTree(
   store: WritableBackend,
   known: KnownBlobs,
   source: string,
   progress: Progress,
   how: HowRead = {},
 ): Promise<Digest> {
-  refuseOthers(source);
   let key: string[] | undefined;
   try {
     key = await sourceKey(source, how);
@@ -205,37 +227,42 @@ export async function importSource(
   return digest;
 }
 
-/** Merges layers, lowest first, into a snapshot of the store. */
+/** Imports what a path names: an image's layers, or one of its own. */
+export async function importSource(
+  store: WritableBackend,
+  known: KnownBlobs,
+  source: string,
+  progress: Progress,
+  how: HowRead = {},
+): Promise<ImportedSource> {
+  refuseOthers(source);
+  const kind = statOf(source);
+  if (kind === "directory" || kind === "tar") {
+    const name = basename(resolve(source));
+    const imported = await importImage(store, known, source, name, how, progress);
+    if (imported !== undefined) return imported;
+  }
+  return { layers: [await importTree(store, known, source, progress, how)] };
+}
+
+/**
+ * Merges sources, lowest first, into a snapshot of the store. What an image says of commands is kept with it: the uppermost's where
+ * there are several.
+ */
 export async function makeSnapshot(
   store: WritableBackend,
   known: KnownBlobs,
-  layers: readonly Digest[],
+  sources: readonly ImportedSource[],
 ): Promise<Digest> {
+  const layers = sources.flatMap((source) => source.layers);
   const stack: Index[] = [];
   for (const layer of layers) stack.push(await readIndex(store, layer));
+  const merged = mergeIndexes(stack);
+  const image = sources.findLast((source) => source.image !== undefined)?.image;
+  if (image !== undefined)
+    return await publishImage(store, known, [...entriesOf(new Index(merged))], layers, image);
   const writer = await openPackWriter(store, { known });
-  return (await writer.writeSnapshot(mergeIndexes(stack), layers)).digest;
-}
-
-/** What was not found by its digest, said in the words of who asked; any other error as it is. */
-export function noSuchDigest(error: unknown, digest: Digest, store: string): unknown {
-  if (classOf(error) !== "notFound") return error;
-  const what = `no layer or snapshot ${showDigest(digest)}`;
-  return new BurrowError("BURROW_NOT_FOUND", what, { context: { store } });
-}
-
-export async function readIndex(store: Backend, digest: Digest): Promise<Index> {
-  let bytes: Buffer;
-  try {
-    bytes = await store.get(objectPath("indexes", digest));
-  } catch (error) {
-    throw noSuchDigest(error, digest, store.origin);
-  }
-  const fault = faultOf(bytes);
-  if (fault === undefined) return new Index(bytes);
-  throw new BurrowError("BURROW_BAD_INDEX", `${showDigest(digest)}: ${fault}`, {
-    context: { store: store.origin },
-  });
+  return (await writer.writeSnapshot(merged, layers)).digest;
 }
 
 async function importLayers(
@@ -246,10 +273,11 @@ async function importLayers(
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
   const progress = new Progress(options.quiet === true);
-  const layers: Digest[] = [];
+  const imported: ImportedSource[] = [];
   for (const source of sources)
-    layers.push(await importSource(store, known, source, progress, options));
-  const named = options.snapshot ? [await makeSnapshot(store, known, layers)] : layers;
+    imported.push(await importSource(store, known, source, progress, options));
+  const layers = imported.flatMap((source) => source.layers);
+  const named = options.snapshot ? [await makeSnapshot(store, known, imported)] : layers;
   progress.end();
   const text = named.map(showDigest);
   print(

@@ -10,16 +10,21 @@ import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
+import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { readEnvironment } from "./environment.ts";
-import { importSource, makeSnapshot, noSuchDigest } from "./layer.ts";
+import { readFacts } from "./image-facts.ts";
+import { importSource, makeSnapshot } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
 import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
+
+import { noSuchDigest } from "./read-index.ts";
 import { importStageIndex, isDirectory } from "./stage.ts";
 
 /** What run and bundle take. */
@@ -30,8 +35,8 @@ export interface QueryOptions {
   bind?: string[];
   setEnv?: string[];
   tmpSize: string;
-  cwd: string;
-  user: string;
+  cwd?: string;
+  user?: string;
   memory?: string;
   quiet?: boolean;
   json?: boolean;
@@ -44,7 +49,7 @@ export function addQueryOptions(command: Command): Command {
   return addCommonOptions(command)
     .requiredOption(
       "--base <BASE>",
-      "root file system: a snapshot's digest, or a directory, tar or .deb to import",
+      "root file system: a snapshot's digest, or a directory, tar, .deb or image to import",
     )
     .option(
       "--env <ENV>",
@@ -58,8 +63,8 @@ export function addQueryOptions(command: Command): Command {
     .option("--bind <PATH=SOURCE>", "pass a host directory through, read-only, at PATH", collect)
     .option("-e, --set-env <NAME=VALUE>", "set a variable of the command's environment", collect)
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
-    .option("--cwd <DIR>", "working directory", "/")
-    .option("--user <UID[:GID]>", "user of the command", "65534:65534")
+    .option("--cwd <DIR>", "working directory (default: the image's, or /)")
+    .option("--user <UID[:GID]>", "user of the command (default: the image's, or 65534:65534)")
     .option("--memory <SIZE>", "memory limit of the sandbox and its gofer (needs cgroups)")
     .option("--quiet", "no progress");
 }
@@ -69,6 +74,7 @@ export interface Prepared {
   /** Snapshots of the view, the base first, and the paths that they are seen at. */
   readonly snapshots: readonly Digest[];
   readonly places: readonly string[];
+  /** The bundle's facts. Of no command: the base's own, which is BURROW_USAGE where it has none. */
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
 
@@ -95,8 +101,8 @@ export async function resolveBase(
   }
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
-  const layer = await importSource(store, known, base, progress);
-  return { snapshot: await makeSnapshot(store, known, [layer]), origin: context.store };
+  const imported = await importSource(store, known, base, progress);
+  return { snapshot: await makeSnapshot(store, known, [imported]), origin: context.store };
 }
 
 /** The environment's snapshot and prefix: a lock is made into one first. */
@@ -111,20 +117,21 @@ async function resolveEnv(context: Context, env: string, progress: Progress) {
 /** What the options say of the query, checked before anything is read or written. */
 function settingsOf(options: QueryOptions) {
   const sizeBytes = parseSize(options.tmpSize, "--tmp-size");
-  const [uid, gid] = parseUser(options.user);
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { env } = options;
   if (env !== undefined && !isDigestLike(env) && !existsSync(env))
     throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
-  if (!options.cwd.startsWith("/"))
-    throw new BurrowError("BURROW_USAGE", `--cwd: ${options.cwd} is no absolute path`);
+  const { cwd } = options;
+  if (cwd !== undefined && !cwd.startsWith("/"))
+    throw new BurrowError("BURROW_USAGE", `--cwd: ${cwd} is no absolute path`);
   return {
     upper: { sizeBytes, inodes: inodesFor(sizeBytes) },
-    uid,
-    gid,
+    given: {
+      ...(options.user === undefined ? {} : parseUser(options.user)),
+      ...(cwd === undefined ? {} : { cwd }),
+    },
     memory,
-    cwd: options.cwd,
     variables: Object.fromEntries(
       (options.setEnv ?? []).map((text) => pair(text, "--set-env", "NAME=VALUE")),
     ),
@@ -152,12 +159,22 @@ function stagesOf(texts: readonly string[]): Map<string, string> {
   return stages;
 }
 
-/** Has a snapshot's index in the cache. */
-async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<void> {
+/** Has a snapshot's index in the cache: its bytes. */
+async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<Buffer> {
   try {
-    await ensureIndex(cache, source.origin, source.snapshot);
+    return await ensureIndex(cache, source.origin, source.snapshot);
   } catch (cause) {
     throw noSuchDigest(cause, source.snapshot, source.origin);
+  }
+}
+
+/** What the image that a base was made of says; undefined when it was made of none. */
+async function factsOf({ snapshot, origin }: Source, index: Buffer) {
+  const store = openOrigin(origin);
+  try {
+    return await readFacts(store, snapshot, new Index(index));
+  } finally {
+    store.close();
   }
 }
 
@@ -167,14 +184,15 @@ export async function prepare(
   options: QueryOptions,
 ): Promise<Prepared> {
   const progress = new Progress(options.quiet === true || options.json === true);
-  const { upper, variables, stages, memory, ...settings } = settingsOf(options);
+  const { upper, variables, stages, memory, given, binds } = settingsOf(options);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
-  await ensureSnapshot(cache, base);
+  const facts = await factsOf(base, await ensureSnapshot(cache, base));
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
   if (env !== undefined) await ensureSnapshot(cache, env);
+  const defaults = commandDefaults(facts, env?.at, options.user !== undefined);
   const activated = env === undefined ? {} : (env.variables ?? {});
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
@@ -189,10 +207,12 @@ export async function prepare(
     snapshots: [base.snapshot, ...grafts.map((graft) => graft.snapshot)],
     places: ["/", ...grafts.map((graft) => graft.at)],
     spec: (command, isTerminal) => ({
-      ...settings,
+      ...defaults,
+      ...given,
       ...memory,
-      command,
-      env: { ...environmentOf(env?.at), ...activated, ...variables },
+      binds,
+      command: commandOf(command, defaults),
+      env: { ...defaults.env, ...activated, ...variables },
       isTerminal,
       hostname: "burrow",
       root: mounts.root,
@@ -216,18 +236,9 @@ function bindOf(text: string): [string, string] {
 /** 2^32 - 1 is no id: it means "leave it as it is". */
 const ID_MAX = 2 ** 32 - 2;
 
-function parseUser(text: string): [number, number] {
+function parseUser(text: string): { uid: number; gid: number } {
   const match = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text);
   const [uid, gid] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
-  if (match && uid <= ID_MAX && gid <= ID_MAX) return [uid, gid];
+  if (match && uid <= ID_MAX && gid <= ID_MAX) return { uid, gid };
   throw new BurrowError("BURROW_USAGE", `--user: "${text}" is no UID[:GID]`);
-}
-
-/** The variables that a query starts with: what activating the environment would set, without its scripts. */
-function environmentOf(prefix: string | undefined): Record<string, string> {
-  const system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  const common = { HOME: "/tmp", LANG: "C.UTF-8", PYTHONDONTWRITEBYTECODE: "1", TMPDIR: "/tmp" };
-  if (prefix === undefined) return { PATH: system, ...common };
-  const activated = { CONDA_PREFIX: prefix, CONDA_DEFAULT_ENV: prefix, CONDA_SHLVL: "1" };
-  return { PATH: `${prefix}/bin:${system}`, ...common, ...activated };
 }

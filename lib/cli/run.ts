@@ -8,6 +8,7 @@ import { cachePath } from "../cache/layout.ts";
 import { readRegular } from "../cache/regular-file.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
+import { checkCommand } from "./command-defaults.ts";
 import { commandFault } from "./command-fault.ts";
 import { type Context, contextOf } from "./context.ts";
 import {
@@ -36,17 +37,19 @@ interface RunOptions extends QueryOptions {
 const RUNTIME_FAILED = 128;
 
 const EXAMPLES = `
-The command's exit code is passed on (128: runsc could not start it). It runs without capabilities, with a read-only root and /tmp of its own.
+The command's exit code is passed on (128: runsc could not start it). Without a command, an image's Entrypoint and Cmd are run; its
+variables, directory and user hold where none are given. It runs without capabilities, with a read-only root and /tmp of its own.
 
 Examples:
   burrow run --base rootfs.tar -- /bin/cat /etc/os-release
+  burrow run --base image.tar
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py`;
 
 export function addRun(program: Command): void {
   addQueryOptions(program.command("run"))
     .description("run a command in a sandbox")
-    .argument("<command...>", "after --")
+    .argument("[command...]", "after --; an image as base has one of its own")
     .addOption(
       new Option("--platform <NAME>", "runsc's platform (default: runsc's own)").choices([
         "systrap",
@@ -66,6 +69,7 @@ export function addRun(program: Command): void {
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
       const context = contextOf(options);
+      await checkCommand(command, options.base);
       process.exitCode = await withRun(context, (run, watch) =>
         runQuery(context, run, command, options, watch),
       );

@@ -13,8 +13,8 @@ import type { WritableBackend } from "../store/store.ts";
 import { type Bytes, blobsOf, type StoredBlob, type StoredChunk, totalOf } from "./content.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
-import { readIndex } from "./layer.ts";
 import { print, showBytes, table } from "./output.ts";
+import { readIndex } from "./read-index.ts";
 
 const EXAMPLES = `
 "content of layers" counts every file of every layer, and of a snapshot what no layer has. "equal blocks" are blocks
@@ -162,6 +162,7 @@ async function statsOf(store: WritableBackend): Promise<Stats> {
     indexes: onDisk(await objectsOf(store, "indexes")),
     locators: onDisk(await objectsOf(store, "locators")),
     environments: onDisk(await objectsOf(store, "environments")),
+    images: onDisk(await objectsOf(store, "images")),
   };
   return {
     layers,

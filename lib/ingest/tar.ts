@@ -25,6 +25,8 @@ export interface TarOptions {
   readonly whiteouts?: "oci" | "none";
   /** Device nodes: "refuse" (as if missing), or "skip" and tell onSkip. A sandbox gets its /dev from its sentry. */
   readonly devices?: "refuse" | "skip";
+  /** Absolute paths, of entries and of hard links: "refuse" (as if missing), or "root": they start at the layer's, as in images. */
+  readonly absolute?: "refuse" | "root";
   /** Where an entry goes, by its latin1 path and type; undefined leaves it out. Targets of hard links pass through it too. */
   readonly mapPath?: (path: string, type: LayerEntry["type"]) => string | undefined;
   /** Called for each entry as it is taken, for progress. */
@@ -141,8 +143,8 @@ class TarReader {
 
   /** Where a path of the archive lies in the layer; undefined when mapPath leaves it out. */
   #place(text: string, type: LayerEntry["type"], entry: string): string | undefined {
-    const { mapPath } = this.#options;
-    const plain = plainPath(text);
+    const { mapPath, absolute } = this.#options;
+    const plain = plainPath(absolute === "root" ? text.replace(/^\/+/, "") : text);
     const mapped = plain instanceof Refusal || mapPath === undefined ? plain : mapPath(plain, type);
     const path = typeof mapped === "string" && mapPath !== undefined ? plainPath(mapped) : mapped;
     if (path instanceof Refusal) throw this.#bad(path.why, entry);

@@ -7,7 +7,7 @@ export const STORE_MARKER = "burrow-store.json";
 export const STORE_FORMAT = 1;
 
 /** Folders of a store. Packs and indexes are named by the sha256 of their bytes; the others by an index's. */
-export type Folder = "packs" | "indexes" | "locators" | "environments";
+export type Folder = "packs" | "indexes" | "locators" | "environments" | "images";
 
 /** "packs/ab/<64 hex>". */
 export function objectPath(folder: Folder, digest: Digest): string {
