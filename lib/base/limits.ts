@@ -69,6 +69,8 @@ export const ARCHIVE_TEXT_MAX_BYTES = 256 * MIB;
 export const PAX_RECORDS_MAX = 1_024;
 /** Bytes of all files in one archive. */
 export const ARCHIVE_BYTES_MAX = 64 * 1024 * MIB;
+/** Bytes of a package that is downloaded when no lock says its size: several times the largest in use (about 2 GB). */
+export const PACKAGE_MAX_BYTES = 8 * 1024 * MIB;
 /** Bytes of a stage's manifest held in memory. */
 export const METADATA_MAX_BYTES = 128 * MIB;
 
