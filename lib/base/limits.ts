@@ -83,3 +83,10 @@ export const PACK_TARGET_BYTES = 32 * MIB;
 export const FETCH_RUN_BYTES = 512 * KIB;
 /** Grafts in one view, besides its base. */
 export const GRAFTS_MAX = 256;
+/**
+ * Memory that one job of the preloader may take besides a file that outgrows a pack: four packs (open, being sealed, two on their
+ * way to the store) and the tables of a package of 60,000 files.
+ */
+export const PRELOAD_JOB_BYTES = 192 * MIB;
+/** Memory of all its jobs together when nobody says: `--memory`. */
+export const PRELOAD_MEMORY_BYTES = 1024 * MIB;
