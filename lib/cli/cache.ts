@@ -1,12 +1,13 @@
-// burrow cache show | clear: what was fetched to this node, and getting rid of it. Control plane.
+// burrow cache show | verify | clear: what was fetched to this node, whether it is right, and getting rid of it. Control plane.
 
 import { existsSync } from "node:fs";
 import type { Command } from "commander";
+import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { evict, openCache, statCache } from "../cache/cache.ts";
+import { evict, openCache, statCache, verifyCache } from "../cache/cache.ts";
 import { CACHE_MARKER } from "../cache/layout.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
-import { print, showBytes, table } from "./output.ts";
+import { ExitCode, print, showBytes, table } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { parseSize } from "./query.ts";
 
@@ -33,6 +34,17 @@ export function addCache(program: Command): void {
         ["indexes", String(facts.indexes)],
       ];
       print(context.isJson, facts, table(rows));
+    });
+  addCommonOptions(cache.command("verify"))
+    .description("hash every file of the cache and drop those that are wrong; exits 1 when any was")
+    .addHelpText("after", "\nExample:\n  burrow cache verify")
+    .action(async (options) => {
+      const context = contextOf(options);
+      const { checked, wrong } = await verifyCache(existing(context));
+      const names = wrong.map(showDigest);
+      const text = [`${checked} files, ${wrong.length} of them wrong`, ...names].join("\n");
+      print(context.isJson, { checked, wrong: names }, text);
+      if (wrong.length > 0) process.exitCode = ExitCode.failed;
     });
   addCommonOptions(cache.command("clear"))
     .description("remove files from the cache, those used longest ago first")

@@ -1,5 +1,6 @@
 // A pool of worker threads with one bound on memory for all: a job starts when a worker is free and what it may need fits beside
-// those at work, or when it is alone. First come, first served. Control plane.
+// those at work, or when it is alone. Inspections come first, since others wait for them, then the largest archives, so that none of
+// them is left to the end and one worker. Control plane.
 
 import { cpus } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -48,6 +49,10 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
+function rankOf({ job, bytes }: Waiting): number {
+  return job.kind === "inspect" ? Infinity : bytes;
+}
+
 interface Member {
   readonly worker: Worker;
   busy: Waiting | undefined;
@@ -78,7 +83,10 @@ export class WorkerPool {
   ): Promise<Inspected | Ingested> {
     return new Promise((resolve, reject) => {
       const bytes = jobBytes(archiveBytes);
-      this.#queue.push({ job, bytes, onProgress, resolve, reject });
+      const waiting = { job, bytes, onProgress, resolve, reject };
+      const isBefore = (other: Waiting) => rankOf(waiting) > rankOf(other);
+      const at = this.#queue.findIndex(isBefore);
+      this.#queue.splice(at < 0 ? this.#queue.length : at, 0, waiting);
       this.#admit();
     });
   }

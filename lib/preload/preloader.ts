@@ -62,7 +62,7 @@ interface Done {
 /** Downloads at once: more gain nothing and annoy servers. */
 const FETCHES = 4;
 /** Archives on disk that wait for a worker, besides those at work. */
-const AHEAD = 4;
+const AHEAD = 16;
 
 interface SharedArchive {
   readonly fetched: Promise<FetchedArchive>;
