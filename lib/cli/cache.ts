@@ -16,8 +16,8 @@ Safe while sandboxes run: what they have open stays theirs, and what they ask fo
 off, those go that no live command is at.
 
 Examples:
-  burrow cache clear
-  burrow cache clear --to 10G`;
+  burrow cache clear --to 10G
+  burrow cache clear --cache /var/cache/burrow`;
 
 export function addCache(program: Command): void {
   const cache = program.command("cache").description("what was fetched to this node");
@@ -37,7 +37,7 @@ export function addCache(program: Command): void {
     });
   addCommonOptions(cache.command("verify"))
     .description("hash every file of the cache and drop those that are wrong; exits 1 when any was")
-    .addHelpText("after", "\nExample:\n  burrow cache verify")
+    .addHelpText("after", "\nExample:\n  burrow cache verify --json")
     .action(async (options) => {
       const context = contextOf(options);
       const { checked, wrong } = await verifyCache(existing(context));
