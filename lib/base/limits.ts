@@ -69,6 +69,8 @@ export const ARCHIVE_TEXT_MAX_BYTES = 256 * MIB;
 export const PAX_RECORDS_MAX = 1_024;
 /** Bytes of all files in one archive. */
 export const ARCHIVE_BYTES_MAX = 64 * 1024 * MIB;
+/** Bytes of a package that is downloaded when no lock says its size: several times the largest in use (about 2 GB). */
+export const PACKAGE_MAX_BYTES = 8 * 1024 * MIB;
 /** Bytes of a stage's manifest held in memory. */
 export const METADATA_MAX_BYTES = 128 * MIB;
 
@@ -81,3 +83,10 @@ export const PACK_TARGET_BYTES = 32 * MIB;
 export const FETCH_RUN_BYTES = 512 * KIB;
 /** Grafts in one view, besides its base. */
 export const GRAFTS_MAX = 256;
+/**
+ * Memory that one job of the preloader may take besides a file that outgrows a pack: four packs (open, being sealed, two on their
+ * way to the store) and the tables of a package of 60,000 files.
+ */
+export const PRELOAD_JOB_BYTES = 192 * MIB;
+/** Memory of all its jobs together when nobody says: `--memory`. */
+export const PRELOAD_MEMORY_BYTES = 1024 * MIB;

@@ -56,7 +56,9 @@ export async function fetchSmall(
   }
   const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
-  if ((await claim()) === true) return { finished: Promise.resolve() };
+  // Not a tick may pass between an empty claim and the run: asks side by side would each fetch what the first brings along.
+  const adopted = claim();
+  if (adopted !== undefined && (await adopted)) return { finished: Promise.resolve() };
   let piece = pieces[0]!;
   let run: RunItem[] = [];
   for (let attempt = 1; ; attempt++) {

@@ -37,12 +37,12 @@ import {
   writeEnvironment,
 } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { Progress, print, showBytes, table } from "./output.ts";
+import { Progress, type ProgressLine, print, showBytes, table } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 import { readIndex } from "./read-index.ts";
 import { readText } from "./text-file.ts";
 
-const DEFAULT_PREFIX = "/opt/env";
+export const DEFAULT_PREFIX = "/opt/env";
 const PREFIX_XATTR = "user.burrow.prefix";
 
 interface CreateOptions {
@@ -95,9 +95,13 @@ export function addEnv(program: Command): Command {
   return env;
 }
 
+/** Whether an argument is a package itself, and no lock. */
+export function isPackage(text: string): boolean {
+  return /\.(conda|tar\.bz2)(#.*)?$/.test(text);
+}
+
 /** The packages that the arguments name: one lock, or package files and URLs themselves. */
-async function packagesOf(locks: readonly string[]): Promise<ExplicitPackage[]> {
-  const isPackage = (text: string) => /\.(conda|tar\.bz2)(#.*)?$/.test(text);
+export async function packagesOf(locks: readonly string[]): Promise<ExplicitPackage[]> {
   if (locks.every(isPackage)) {
     return parseExplicit(`@EXPLICIT\n${locks.join("\n")}`, "arguments").map((item) => placed(item));
   }
@@ -126,7 +130,7 @@ function placed(item: ExplicitPackage, folder = "."): ExplicitPackage {
   return { ...item, url, path: resolve(folder, item.path) };
 }
 
-function checkPrefix(prefix: string): string {
+export function checkPrefix(prefix: string): string {
   const isClean =
     /^(\/[^/\0]+)+$/.test(prefix) &&
     !prefix.split("/").some((name) => name === "." || name === "..");
@@ -141,6 +145,16 @@ export async function createEnvironment(
   progress: Progress,
 ): Promise<{ snapshot: Digest; environment: Environment }> {
   const items = await packagesOf(typeof locks === "string" ? [locks] : locks);
+  return await makeEnvironment(context, items, options, progress);
+}
+
+/** An environment of packages in their order. */
+export async function makeEnvironment(
+  context: Context,
+  items: readonly ExplicitPackage[],
+  options: CreateOptions,
+  progress: ProgressLine,
+): Promise<{ snapshot: Digest; environment: Environment }> {
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
   const prefix = checkPrefix(options.prefix ?? DEFAULT_PREFIX);
   const store = await openStore(context.store);
@@ -218,7 +232,7 @@ async function importPackages(
   items: readonly ExplicitPackage[],
   prefix: string,
   pythonVersion: string | undefined,
-  progress: Progress,
+  progress: ProgressLine,
 ): Promise<ImportedEnvironment<Digest>> {
   sweepScratch();
   const scratch = mkdtempSync(join(tmpdir(), `${SCRATCH}${ownOwner()}@`));
@@ -232,7 +246,8 @@ async function importPackages(
       ...(pythonVersion === undefined ? {} : { pythonVersion }),
       fetch: async (item) => {
         const onBytes = (bytes: number) => progress.update(`${labelOf(item)}: ${showBytes(bytes)}`);
-        return item.path ?? (await download(item.url, scratch, { onBytes }));
+        const size = item.size === undefined ? {} : { size: item.size };
+        return item.path ?? (await download(item.url, scratch, { onBytes, ...size }));
       },
       release: (item, path) => {
         if (item.path === undefined) rmSync(path, { force: true });

@@ -21,6 +21,9 @@ export function writeText(path: string, text: string, mode = 0o644): void {
   }
 }
 
+/** What work needs to say how far it is. */
+export type ProgressLine = Pick<Progress, "update" | "line" | "end">;
+
 /** A line of progress on stderr; replaced in place on a terminal, silent with `isQuiet`. */
 export class Progress {
   readonly #isTerminal = process.stderr.isTTY === true;
@@ -83,7 +86,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 }
 
 /** The code of an error: what the operating system refused has one of its own, anything else without is a bug. */
-function codeOf(error: unknown): string {
+export function codeOf(error: unknown): string {
   if (error instanceof BurrowError) return error.code;
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return "BURROW_INTERNAL";

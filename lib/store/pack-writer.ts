@@ -31,6 +31,7 @@ export interface WriterCounts {
   /** Blobs that the store had already. */
   deduped: number;
   contentBytes: number;
+  /** Packs that the store did not have, and their bytes. */
   storedBytes: number;
   packs: number;
 }
@@ -222,13 +223,16 @@ export class PackWriter implements BlobSink {
   }
 
   async #upload(digest: Digest, bytes: Uint8Array): Promise<void> {
+    if (!(await this.#putOnce(objectPath("packs", digest), bytes))) return;
     this.counts.packs++;
     this.counts.storedBytes += bytes.length;
-    await this.#putOnce(objectPath("packs", digest), bytes);
   }
 
-  async #putOnce(path: string, bytes: Uint8Array): Promise<void> {
-    if (!(await this.#store.has(path))) await this.#store.put(path, bytes);
+  /** Whether the object was missing. */
+  async #putOnce(path: string, bytes: Uint8Array): Promise<boolean> {
+    if (await this.#store.has(path)) return false;
+    await this.#store.put(path, bytes);
+    return true;
   }
 }
 

@@ -55,6 +55,18 @@ test("a small blob comes with its neighbours in one request", async (t) => {
   t.equal(fs.statSync(node.blobPath(published.refs.get("empty")!.digest)).size, 0);
 });
 
+test("neighbours that are asked for at once come in one request too", async (t) => {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const published = await publish(node.store, SMALL);
+  await node.start();
+  const client = await node.connect(node.mount(node.store, published.digest));
+  const asks = Object.keys(SMALL).map((name) => client.askBlob(0, published.row(name)));
+  for (const answer of await Promise.all(asks)) t.equal(answer.errno, 0);
+  const { origins } = await node.settled();
+  t.equal(Object.values(origins)[0]?.requests, 1);
+});
+
 test("blocks of a large blob are present when answered, and the rest follows", async (t) => {
   const node = new TestNode();
   t.teardown(() => node.close());

@@ -160,6 +160,25 @@ test("equal content is stored once, across layers and streams", async (t) => {
   });
 });
 
+test("packs that an ended writer left are not written, nor counted, again", async (t) => {
+  const store = memoryBackend();
+  const fill = async () => {
+    const writer = await openPackWriter(store);
+    await writer.addBytes(noise(5000, 1));
+    return writer;
+  };
+  const first = await fill();
+  await first.finish(Buffer.from("layer"));
+  t.equal(first.counts.packs, 1);
+  // As after a kill between packs and locator: nobody believes in the pack, but it is there.
+  const lost = memoryBackend();
+  for (const path of await pathsOf(store, "packs")) await lost.put(path, await store.get(path));
+  const again = await openPackWriter(lost);
+  await again.addBytes(noise(5000, 1));
+  await again.finish(Buffer.from("layer"));
+  t.match(again.counts, { blobs: 1, packs: 0, storedBytes: 0 });
+});
+
 test("a run goes to the neighbours in the pack, up to its bound", async (t) => {
   const store = memoryBackend();
   const writer = await openPackWriter(store);

@@ -96,11 +96,15 @@ export class OriginServer {
   }
 
   #serve(request: IncomingMessage, response: ServerResponse, fd: number, fault: Fault): void {
-    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
+    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
     const size = fs.fstatSync(fd).size;
     const isRange = range !== null && fault !== "whole";
     const first = isRange ? Number(range[1]) : 0;
-    let end = isRange ? Math.min(Number(range[2]) + 1, size) : size;
+    let end = isRange ? Math.min(Number(range[2] || size) + 1, size) : size;
+    if (first > 0 && first >= size) {
+      response.writeHead(416, { "content-range": `bytes */${size}` }).end();
+      return;
+    }
     if (fault === "short-range") end = first + Math.floor((end - first) / 2);
     let body = Buffer.alloc(end - first);
     fs.readSync(fd, body, 0, body.length, first);

@@ -5,12 +5,17 @@ import { BurrowError } from "../../base/error.ts";
 import { showName } from "../../base/name.ts";
 import type { LayerEntry } from "../../layer/entry.ts";
 import type { BlobSink } from "../../store/blob-sink.ts";
-import { distOf } from "./dist.ts";
+import { plainPath } from "../entry-tree.ts";
+import { readCondaArchive } from "./archive.ts";
+import { wholeMetadata } from "./content.ts";
+import { distOf, nameOfArchive } from "./dist.ts";
+import { badPackage } from "./errors.ts";
 import type { ExplicitPackage } from "./explicit.ts";
 import { type ImportedPackage, importCondaPackage } from "./import.ts";
+import { readIndexJson } from "./metadata.ts";
 import { type PythonTarget, pythonTarget } from "./noarch.ts";
 import { plainUrl } from "./record.ts";
-import { checkArchive } from "./verify.ts";
+import { checkArchive, type Expected, hashArchive, openArchive } from "./verify.ts";
 
 /** What is noted of a package beside its layer: enough to know it again without its archive. JSON. */
 export interface PackageFacts {
@@ -82,7 +87,6 @@ export async function importEnvironment<Layer>(
   const names = new Map<string, ExplicitPackage>();
   let python =
     options.pythonVersion === undefined ? undefined : pythonTarget(options.pythonVersion);
-  const isPython = (item: ExplicitPackage) => distOf(item.url)?.name === "python";
   for (const item of [...list.filter(isPython), ...list.filter((item) => !isPython(item))]) {
     const one = await importItem(item, isPython(item) ? undefined : python, options);
     const { name, version, sitePackages } = one.facts;
@@ -100,23 +104,65 @@ export async function importEnvironment<Layer>(
   return { packages: list.map((item) => done.get(item)!), python };
 }
 
+/** Whether a package is the Python of its list, by its name. */
+export function isPython({ url }: ExplicitPackage): boolean {
+  return distOf(url)?.name === "python";
+}
+
+/** All that the layer of a package depends on. */
+export function packageKey(
+  { url }: ExplicitPackage,
+  sha256: string,
+  prefix: string,
+  python: PythonTarget | undefined,
+): string[] {
+  const target = [python?.version ?? "", python?.sitePackages ?? ""];
+  return ["conda", LINK_VERSION, sha256, plainUrl(url), prefix, ...target];
+}
+
+/** Imports the package in the file `path`, which must be what the item says: see importCondaPackage. */
+export async function linkPackage(
+  path: string,
+  item: ExplicitPackage,
+  prefix: string,
+  python: PythonTarget | undefined,
+  sink: BlobSink,
+  onEntry?: (path: string) => void,
+): Promise<ImportedPackage & { readonly facts: PackageFacts }> {
+  const imported = await importCondaPackage(path, {
+    prefix,
+    sink,
+    subdirs: SUBDIRS,
+    url: item.url,
+    expected: hashesOf(item),
+    ...(python === undefined
+      ? {}
+      : { pythonVersion: python.version, sitePackages: python.sitePackages }),
+    ...(onEntry === undefined ? {} : { onEntry }),
+  });
+  return { ...imported, facts: factsOf(imported) };
+}
+
+/** What the archive of a python package says of the Python in it. It is hashed and compared first; see importCondaPackage. */
+export async function pythonOfArchive(path: string, item: ExplicitPackage): Promise<PythonTarget> {
+  const name = nameOfArchive(item.url);
+  await using file = await openArchive(path, name);
+  await hashArchive(file, name, hashesOf(item));
+  for await (const entry of readCondaArchive(`/proc/self/fd/${file.fd}`, { name })) {
+    if (plainPath(entry.name) !== "info/index.json" || entry.content === undefined) continue;
+    const { version, sitePackages } = readIndexJson(await wholeMetadata(entry, name), name);
+    return pythonTarget(version, sitePackages);
+  }
+  throw badPackage(name, "it has no info/index.json");
+}
+
 async function importItem<Layer>(
   item: ExplicitPackage,
   python: PythonTarget | undefined,
   options: EnvironmentOptions<Layer>,
 ): Promise<EnvironmentPackage<Layer>> {
   const { prefix, fetch, release, find, makeLayer } = options;
-  const keyOf = (sha256: string) => {
-    return [
-      "conda",
-      LINK_VERSION,
-      sha256,
-      plainUrl(item.url),
-      prefix,
-      python?.version ?? "",
-      python?.sitePackages ?? "",
-    ];
-  };
+  const keyOf = (sha256: string) => packageKey(item, sha256, prefix, python);
   const early = item.sha256 === undefined ? undefined : await find?.(keyOf(item.sha256));
   if (early !== undefined) return { item, ...early, isNew: false, warnings: [] };
   const path = await fetch(item);
@@ -129,20 +175,10 @@ async function importItem<Layer>(
     let facts: PackageFacts | undefined;
     let warnings: readonly string[] = [];
     const layer = await makeLayer(key, item, async (sink, onEntry) => {
-      const imported = await importCondaPackage(path, {
-        prefix,
-        sink,
-        subdirs: SUBDIRS,
-        url: item.url,
-        expected: { ...hashesOf(item), sha256 },
-        ...(python === undefined
-          ? {}
-          : { pythonVersion: python.version, sitePackages: python.sitePackages }),
-        ...(onEntry === undefined ? {} : { onEntry }),
-      });
-      facts = factsOf(imported);
+      const imported = await linkPackage(path, { ...item, sha256 }, prefix, python, sink, onEntry);
+      facts = imported.facts;
       warnings = imported.warnings;
-      return { ...imported, facts };
+      return imported;
     });
     if (facts === undefined) throw new TypeError("makeLayer must call link");
     return { item, facts, layer, isNew: true, warnings };
@@ -151,8 +187,13 @@ async function importItem<Layer>(
   }
 }
 
-function hashesOf({ sha256, md5 }: ExplicitPackage): { sha256?: string; md5?: string } {
-  return { ...(sha256 === undefined ? {} : { sha256 }), ...(md5 === undefined ? {} : { md5 }) };
+/** What the list says of the archive. */
+function hashesOf({ sha256, md5, size }: ExplicitPackage): Expected {
+  return {
+    ...(sha256 === undefined ? {} : { sha256 }),
+    ...(md5 === undefined ? {} : { md5 }),
+    ...(size === undefined ? {} : { size }),
+  };
 }
 
 function factsOf({ metadata, record }: ImportedPackage): PackageFacts {

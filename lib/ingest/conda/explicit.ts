@@ -13,6 +13,8 @@ export interface ExplicitPackage {
   readonly path?: string;
   readonly sha256?: string;
   readonly md5?: string;
+  /** Bytes of the archive, where the list's source says. */
+  readonly size?: number;
   readonly line: number;
 }
 

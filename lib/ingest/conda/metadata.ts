@@ -77,6 +77,11 @@ export function readMetadata(
   return { index, paths: reader.paths(), entryPoints: reader.entryPoints() };
 }
 
+/** The facts of info/index.json alone. BURROW_BAD_PACKAGE. */
+export function readIndexJson(bytes: Uint8Array, archive: string): IndexJson {
+  return new Reader(new Map([["info/index.json", bytes]]), archive).index();
+}
+
 class Reader {
   readonly #files: ReadonlyMap<string, Uint8Array>;
   readonly #archive: string;

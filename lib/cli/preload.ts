@@ -1,0 +1,223 @@
+// burrow preload: packages into a store and environments into a node's cache ahead of their use. docs/preload.md. Control plane.
+
+import type { Command } from "commander";
+import type { Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { PRELOAD_MEMORY_BYTES } from "../base/limits.ts";
+import type { PackageFacts } from "../ingest/conda/environment.ts";
+import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
+import { defaultJobs, WorkerPool } from "../preload/pool.ts";
+import { Preloader } from "../preload/preloader.ts";
+import { openStore } from "../store/open.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { findDigest, isDigestLike } from "./digests.ts";
+import { checkPrefix, DEFAULT_PREFIX, isPackage, makeEnvironment, packagesOf } from "./env.ts";
+import { findImport, noteImport } from "./environment.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { ExitCode } from "./output.ts";
+import { Packages } from "./packages.ts";
+import { PreloadOutput } from "./preload-output.ts";
+import { collect } from "./prepare.ts";
+import { parseSize } from "./query.ts";
+import { warm } from "./warm.ts";
+
+interface PreloadOptions {
+  to?: string;
+  jobs: string;
+  memory?: string;
+  prefix: string;
+  python?: string;
+  packages?: string[];
+  warm: boolean;
+  quiet?: boolean;
+  store?: string;
+  json?: boolean;
+}
+
+const JOBS_MAX = 256;
+
+const EXAMPLES = `
+Each LOCK is an environment, all PACKAGEs together are one more; a DIGEST is a snapshot that the store has, to be brought to this node.
+What is done stays done: after Ctrl-C, a kill or a failure the same command goes on. Exits 1 when anything failed, after all else was done.
+
+Examples:
+  burrow preload explicit.txt other.txt
+  burrow preload --no-warm --to /srv/store --jobs 8 locks/*.txt
+  burrow preload --store https://packages.example/store sha256:…
+  burrow preload --packages ~/.conda/pkgs explicit.txt`;
+
+/** One environment to be: its packages, and what errors call it. */
+interface Wanted {
+  readonly source: string;
+  readonly items: readonly ExplicitPackage[];
+}
+
+export function addPreload(program: Command): void {
+  addCommonOptions(program.command("preload"))
+    .argument("<source...>", "@EXPLICIT locks, packages (.conda, .tar.bz2), digests of snapshots")
+    .description("bring environments into the store and this node's cache ahead of their use")
+    .option("--to <STORE>", "the store to fill, in place of --store")
+    .option("--jobs <N>", "packages worked at together", String(defaultJobs()))
+    .option("--memory <SIZE>", "memory of all jobs together (default 1G)")
+    .option("--prefix <DIR>", "where the environments are seen in the sandbox", DEFAULT_PREFIX)
+    .option("--python <X.Y>", "Python of noarch packages where a list has no python package")
+    .option("--packages <DIR>", "look here for archives first; never written to", collect)
+    .option("--no-warm", "fill the store alone, not this node's cache")
+    .option("--quiet", "errors alone")
+    .addHelpText("after", EXAMPLES)
+    .action(async (sources: string[], options: PreloadOptions) => {
+      const store = options.to ?? options.store;
+      const context = contextOf({ ...options, ...(store === undefined ? {} : { store }) });
+      const failures = await preload(context, sources, options);
+      if (failures > 0) process.exitCode = ExitCode.failed;
+    });
+}
+
+function jobsOf(text: string): number {
+  const jobs = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  if (jobs >= 1 && jobs <= JOBS_MAX) return jobs;
+  throw new BurrowError("BURROW_USAGE", `--jobs: "${text}" is no number from 1 to ${JOBS_MAX}`);
+}
+
+/** Does all that can be done: how many things could not. */
+async function preload(
+  context: Context,
+  sources: readonly string[],
+  options: PreloadOptions,
+): Promise<number> {
+  const jobs = jobsOf(options.jobs);
+  const memoryBytes =
+    options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
+  const prefix = checkPrefix(options.prefix);
+  const output = new PreloadOutput({
+    isJson: context.isJson,
+    isQuiet: options.quiet === true,
+    screen: process.stderr.isTTY ? process.stderr : undefined,
+  });
+  const stopWatching = onInterrupt(() => output.interrupted());
+  try {
+    const digests = await digestsOf(context, sources, output);
+    const wanted = await listsOf(sources, output);
+    output.begin(
+      wanted.reduce((sum, { items }) => sum + items.length, 0),
+      jobs,
+    );
+    if (wanted.length > 0) {
+      const target = { prefix, jobs, memoryBytes };
+      digests.push(...(await loadAll(context, wanted, { ...options, ...target }, output)));
+    }
+    if (options.warm) for (const digest of new Set(digests)) await warmOne(context, digest, output);
+    output.end();
+  } finally {
+    stopWatching();
+  }
+  return output.totals.failures;
+}
+
+/** Snapshots that were named. */
+async function digestsOf(
+  context: Context,
+  sources: readonly string[],
+  output: PreloadOutput,
+): Promise<Digest[]> {
+  const digests: Digest[] = [];
+  for (const text of sources.filter(isDigestLike)) {
+    try {
+      digests.push(await findDigest(context, text));
+    } catch (error) {
+      output.fail(error, { what: text });
+    }
+  }
+  return digests;
+}
+
+/** An environment for each lock, and one for all packages that were named themselves. */
+async function listsOf(sources: readonly string[], output: PreloadOutput): Promise<Wanted[]> {
+  const others = sources.filter((text) => !isDigestLike(text));
+  const packages = others.filter(isPackage);
+  const groups = others.filter((text) => !isPackage(text)).map((text) => [text]);
+  if (packages.length > 0) groups.push(packages);
+  const wanted: Wanted[] = [];
+  for (const group of groups) {
+    const source = group === packages ? "packages" : group[0]!;
+    try {
+      const items = await packagesOf(group);
+      if (items.length === 0)
+        throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
+      wanted.push({ source, items });
+    } catch (error) {
+      output.fail(error, { what: source });
+    }
+  }
+  return wanted;
+}
+
+interface LoadOptions {
+  readonly prefix: string;
+  readonly jobs: number;
+  readonly memoryBytes: number;
+  readonly python?: string;
+  readonly packages?: readonly string[];
+}
+
+/** The snapshots of those environments that are whole. */
+async function loadAll(
+  context: Context,
+  wanted: readonly Wanted[],
+  options: LoadOptions,
+  output: PreloadOutput,
+): Promise<Digest[]> {
+  const { prefix, jobs, memoryBytes, python } = options;
+  const store = await openStore(context.store);
+  const packages = new Packages(context.cache, options.packages ?? []);
+  const pool = new WorkerPool({ origin: context.store, jobs, memoryBytes });
+  const preloader = new Preloader(
+    {
+      pool,
+      find: (key) => findImport<PackageFacts>(store, key),
+      note: (key, layer, facts) => noteImport(store, key, layer, facts),
+      fetch: (item, onBytes) => packages.fetch(item, onBytes),
+      release: (archive, isWrong) => packages.release(archive, isWrong),
+      onEvent: (event) => output.take(event),
+    },
+    jobs,
+  );
+  const pythonVersion = python === undefined ? {} : { pythonVersion: python };
+  let done: (ExplicitPackage[] | undefined)[];
+  try {
+    done = await Promise.all(
+      wanted.map(({ items }) => preloader.load({ items, prefix, ...pythonVersion })),
+    );
+  } finally {
+    await pool.close();
+  }
+  const digests: Digest[] = [];
+  // All layers are there: what is left is merging, one after the other for the sake of memory.
+  for (const [i, items] of done.entries()) {
+    const { source } = wanted[i]!;
+    if (items === undefined) continue;
+    try {
+      const progress = {
+        update: () => {},
+        line: (text: string) => output.line(text),
+        end: () => {},
+      };
+      const making = { prefix, ...(python === undefined ? {} : { python }) };
+      const { snapshot } = await makeEnvironment(context, items, making, progress);
+      output.environment(source, snapshot);
+      digests.push(snapshot);
+    } catch (error) {
+      output.fail(error, { what: source });
+    }
+  }
+  return digests;
+}
+
+async function warmOne(context: Context, digest: Digest, output: PreloadOutput): Promise<void> {
+  try {
+    const onBytes = (done: number, whole: number) => output.warming(digest, done, whole);
+    output.warmed(digest, await warm(context, digest, onBytes));
+  } catch (error) {
+    output.fail(error, { what: `can't warm ${context.cache}` });
+  }
+}

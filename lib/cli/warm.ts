@@ -1,0 +1,187 @@
+// Warming: every blob of a snapshot whole in this node's cache, brought by the daemon, so that nobody who uses it waits for a store.
+// What is said to be done was looked at. Control plane.
+
+import { readFileSync } from "node:fs";
+import { type Digest, showDigest } from "../base/digest.ts";
+import { Errno, errnoName } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
+import { Asker } from "../cache/asker.ts";
+import { ensureIndex, openCache } from "../cache/cache.ts";
+import { daemonStatus, ensureDaemon } from "../cache/client.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import { faultOf, Index } from "../layer/index.ts";
+import { Locator } from "../store/locator.ts";
+import { type Context, makeFolders } from "./context.ts";
+import { noSuchDigest } from "./layer.ts";
+import { inodesFor, writeMounts } from "./query.ts";
+import { withRun } from "./runs.ts";
+
+/** What warming one snapshot came to. */
+export interface Warmth {
+  readonly fetchedBlobs: number;
+  readonly fetchedBytes: number;
+  readonly presentBlobs: number;
+}
+
+/** Asks at the daemon at once: it sends 8 requests to an origin. */
+const ASKS = 32;
+/** Blocks of a large file in one ask: 16 MiB, which its deadline of 25 s must see. */
+const BLOCKS = 64;
+/** Asks for one blob, and looks at all of them: a daemon that ended is started again. */
+const TRIES = 3;
+/** The mount that a snapshot is asked by has a scratch space, as all have; nobody uses it. */
+const UPPER_BYTES = 1024 * 1024;
+
+interface Wanted {
+  readonly row: number;
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/**
+ * Has all of a snapshot in the cache. onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE; BURROW_ORIGIN naming a blob
+ * that can't be had, after the others were tried.
+ */
+export async function warm(
+  context: Context,
+  snapshot: Digest,
+  onBytes: (done: number, whole: number) => void,
+): Promise<Warmth> {
+  makeFolders(context.state, `${context.state}/mounts`);
+  const cache = openCache(context.cache);
+  const wanted = await listBlobs(context, cache, snapshot);
+  const whole = bytesOf(wanted);
+  const missing = wanted.filter((blob) => !isHere(cache, blob));
+  onBytes(whole - bytesOf(missing), whole);
+  const source = { snapshot, origin: context.store };
+  const upper = { sizeBytes: UPPER_BYTES, inodes: inodesFor(UPPER_BYTES) };
+  let left = missing;
+  for (let count = 1; left.length > 0; count++) {
+    try {
+      await withRun(context, async ({ id }) => {
+        writeMounts(context, id, source, [], upper);
+        await ensureDaemon({ cache: context.cache, state: context.state });
+        const start = whole - bytesOf(left);
+        await askAll(context, id, left, (bytes) => onBytes(start + bytes, whole));
+      });
+    } catch (error) {
+      const isLost = error instanceof BurrowError && error.code === "BURROW_DAEMON";
+      if (!isLost || count >= TRIES) throw error;
+    }
+    left = left.filter((blob) => !isHere(cache, blob));
+    const first = left[0];
+    if (first !== undefined && count >= TRIES)
+      throw await failure(context, "BURROW_ORIGIN", first, Errno.EIO);
+  }
+  return {
+    fetchedBlobs: missing.length,
+    fetchedBytes: bytesOf(missing),
+    presentBlobs: wanted.length - missing.length,
+  };
+}
+
+/** The blobs of a snapshot as they lie in packs, so that neighbours come by one request. */
+async function listBlobs(
+  context: Context,
+  cache: CacheDirectory,
+  snapshot: Digest,
+): Promise<Wanted[]> {
+  let bytes: Buffer;
+  try {
+    bytes = await ensureIndex(cache, context.store, snapshot);
+  } catch (cause) {
+    throw noSuchDigest(cause, snapshot, context.store);
+  }
+  const fault = faultOf(bytes);
+  if (fault !== undefined) {
+    const facts = { snapshot: showDigest(snapshot), origin: context.store };
+    throw new BurrowError("BURROW_BAD_INDEX", fault, { context: facts });
+  }
+  const index = new Index(bytes);
+  const locator = new Locator(readFileSync(cache.path("locators", snapshot)));
+  const rows = Array.from({ length: index.blobCount }, (_, row) => {
+    const digest = index.blobDigest(row);
+    return { row, digest, size: index.blobSize(row), place: placeOf(locator, digest) };
+  });
+  return rows.sort((a, b) => (a.place < b.place ? -1 : 1));
+}
+
+function placeOf(locator: Locator, digest: Digest): string {
+  const row = locator.find(digest);
+  if (row < 0 || locator.kind !== "packs" || locator.chunkCount(row) === 0) return "";
+  const { pack, offset } = locator.chunkAt(row, 0);
+  return `${pack} ${String(offset).padStart(10, "0")}`;
+}
+
+async function askAll(
+  context: Context,
+  mountId: string,
+  blobs: readonly Wanted[],
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  const asker = await Asker.open(context.cache, mountId);
+  const queue = blobs.values();
+  let done = 0;
+  const take = (bytes: number) => {
+    done += bytes;
+    onBytes(done);
+  };
+  try {
+    const work = async () => {
+      for (const blob of queue) {
+        const errno = await askOne(asker, blob, take);
+        // The others are worth a try whatever this one lacks, but for space.
+        if (errno === Errno.ENOSPC) throw await failure(context, "BURROW_NO_SPACE", blob, errno);
+      }
+    };
+    await Promise.all(Array.from({ length: ASKS }, work));
+  } finally {
+    asker.close();
+  }
+}
+
+/** Has one blob here: 0 or an errno. A large one comes piece by piece, each within the daemon's deadline. */
+async function askOne(
+  asker: Asker,
+  { row, size }: Wanted,
+  take: (bytes: number) => void,
+): Promise<number> {
+  const again = async (ask: () => Promise<number>) => {
+    let errno = await ask();
+    for (let count = 1; errno === Errno.ETIMEDOUT && count < TRIES; count++) errno = await ask();
+    return errno;
+  };
+  const blockCount = size > BLOCK_DIGESTS_OVER_BYTES ? Math.ceil(size / BLOCK_BYTES) : 0;
+  for (let first = 0; first < blockCount; first += BLOCKS) {
+    const count = Math.min(BLOCKS, blockCount - first);
+    const errno = await again(() => asker.blocks(0, row, first, count));
+    if (errno !== 0) return errno;
+    take(Math.min(size, (first + count) * BLOCK_BYTES) - first * BLOCK_BYTES);
+  }
+  const errno = await again(() => asker.blob(0, row));
+  if (errno === 0 && blockCount === 0) take(size);
+  return errno;
+}
+
+function isHere(cache: CacheDirectory, { digest, size }: Wanted): boolean {
+  return cache.check("blobs", digest, size) === "sealed";
+}
+
+function bytesOf(blobs: readonly Wanted[]): number {
+  return blobs.reduce((sum, { size }) => sum + size, 0);
+}
+
+/** What to say of a blob that did not come: the daemon knows more. */
+async function failure(
+  context: Context,
+  code: "BURROW_NO_SPACE" | "BURROW_ORIGIN",
+  blob: Wanted,
+  errno: number,
+): Promise<BurrowError> {
+  const status = await daemonStatus(context.cache).catch(() => undefined);
+  const why = status?.lastFailure?.error ?? errnoName(errno);
+  return new BurrowError(code, `can't bring a file to this node: ${why}`, {
+    context: { blob: showDigest(blob.digest), cache: context.cache, origin: context.store },
+  });
+}

@@ -1,0 +1,97 @@
+// What preloader and worker threads say to each other: jobs, progress, results, errors as plain values. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { BurrowError, type ErrorCode, explain } from "../base/error.ts";
+import type { PackageFacts } from "../ingest/conda/environment.ts";
+import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
+import type { PythonTarget } from "../ingest/conda/noarch.ts";
+
+/** What is worked at: an archive on this machine, which the job compares with its item before it believes it. */
+interface Archive {
+  readonly path: string;
+  readonly item: ExplicitPackage;
+}
+
+/** Says which archive it is, and for that of a python package which Python is in it. */
+export interface InspectJob extends Archive {
+  readonly kind: "inspect";
+}
+
+/** Makes the package's layer in the store. */
+export interface IngestJob extends Archive {
+  readonly kind: "ingest";
+  readonly prefix: string;
+  readonly python: PythonTarget | undefined;
+}
+
+export type Job = InspectJob | IngestJob;
+
+export interface Inspected {
+  readonly sha256: string;
+  readonly python: PythonTarget | undefined;
+}
+
+export interface Ingested {
+  readonly layer: Digest;
+  readonly facts: PackageFacts;
+  readonly files: number;
+  readonly contentBytes: number;
+  /** Bytes of packs that the store did not have. */
+  readonly storedBytes: number;
+  readonly warnings: readonly string[];
+}
+
+/** To a worker: a job, or a layer that another one put into the store. */
+export type Order = { readonly kind: "job"; readonly job: Job } | Learn;
+
+export interface Learn {
+  readonly kind: "learn";
+  readonly layer: Digest;
+}
+
+/** Where a job is: of an ingest. */
+export interface JobProgress {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** From a worker. */
+export type Report =
+  | ({ readonly kind: "progress" } & JobProgress)
+  | { readonly kind: "done"; readonly result: Inspected | Ingested }
+  | { readonly kind: "failed"; readonly error: PlainError };
+
+/** An error as threads can pass it: classes don't survive. */
+export interface PlainError {
+  readonly code: string;
+  readonly isTransient: boolean;
+  readonly message: string;
+  readonly context: Readonly<Record<string, string | number>>;
+}
+
+/** What a system call refused keeps its name, so that a full disk is told from a bug. */
+export function plainError(error: unknown): PlainError {
+  if (error instanceof BurrowError) {
+    const { code, context, cause } = error;
+    const message =
+      cause === undefined ? error.message : `${error.message}; because: ${explain(cause)}`;
+    return { code, isTransient: error.class === "transient", message, context };
+  }
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  const isFull = code === "ENOSPC" || code === "EDQUOT";
+  const ours = syscall === undefined ? "BURROW_INTERNAL" : "BURROW_IO";
+  const text = error instanceof Error ? (syscall ? error.message : error.stack) : String(error);
+  return {
+    code: isFull ? "BURROW_NO_SPACE" : ours,
+    isTransient: false,
+    message: text ?? "",
+    context: {},
+  };
+}
+
+/** The error again; a bug stays one. */
+export function thrownError({ code, isTransient, message, context }: PlainError): Error {
+  if (code === "BURROW_INTERNAL") return new Error(message);
+  const errorClass = isTransient ? "transient" : "permanent";
+  return new BurrowError(code as ErrorCode, message, { class: errorClass, context });
+}

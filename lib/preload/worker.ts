@@ -1,0 +1,88 @@
+// A worker thread of the preloader: does one job after the other: compares an archive with what is expected, links the package,
+// packs its files into the store. What other workers store it hears of, so that equal files are packed once. Control plane.
+
+import { parentPort, workerData } from "node:worker_threads";
+import { assert } from "../base/assert.ts";
+import { isPython, linkPackage, pythonOfArchive } from "../ingest/conda/environment.ts";
+import { checkArchive } from "../ingest/conda/verify.ts";
+import { IndexKind } from "../layer/format.ts";
+import { writeIndex } from "../layer/writer.ts";
+import { KnownBlobs, readLocator } from "../store/known.ts";
+import { openStore } from "../store/open.ts";
+import { openPackWriter } from "../store/pack-writer.ts";
+import type { WritableBackend } from "../store/store.ts";
+import {
+  type Ingested,
+  type IngestJob,
+  type Inspected,
+  type InspectJob,
+  type Order,
+  plainError,
+  type Report,
+} from "./work.ts";
+
+/** Progress is said this often at most. */
+const PROGRESS_MS = 100;
+
+assert(parentPort !== null, "this program is a worker's");
+const port = parentPort;
+const { origin } = workerData as { origin: string };
+let opened: Promise<{ store: WritableBackend; known: KnownBlobs }> | undefined;
+
+/** The store and what is in it, read when the first job needs it. */
+function openOnce() {
+  opened ??= (async () => {
+    const store = await openStore(origin);
+    return { store, known: await KnownBlobs.load(store) };
+  })();
+  return opened;
+}
+
+function say(report: Report): void {
+  port.postMessage(report);
+}
+
+async function inspect({ path, item }: InspectJob): Promise<Inspected> {
+  const { sha256 } = await checkArchive(path, item);
+  return { sha256, python: isPython(item) ? await pythonOfArchive(path, item) : undefined };
+}
+
+async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingested> {
+  const { store, known } = await openOnce();
+  const writer = await openPackWriter(store, { known });
+  const { counts } = writer;
+  let saidMs = 0;
+  const onEntry = () => {
+    if (Date.now() - saidMs < PROGRESS_MS) return;
+    saidMs = Date.now();
+    say({ kind: "progress", files: counts.blobs, bytes: counts.contentBytes });
+  };
+  const linked = await linkPackage(path, item, prefix, python, writer, onEntry);
+  const { digest: layer } = await writer.finish(writeIndex(IndexKind.layer, linked.entries));
+  const { blobs: files, contentBytes, storedBytes } = counts;
+  const { facts, warnings } = linked;
+  return { layer, facts, files, contentBytes, storedBytes, warnings };
+}
+
+async function obey(order: Order): Promise<void> {
+  if (order.kind === "learn") {
+    // Not opened yet: the store is read later, this layer with it. One that can't be read costs dedup alone.
+    const { store, known } = (await opened?.catch(() => undefined)) ?? {};
+    if (store && known) {
+      await readLocator(store, order.layer).then(
+        (locator) => known.add(locator),
+        () => undefined,
+      );
+    }
+    return;
+  }
+  const { job } = order;
+  try {
+    const result = job.kind === "inspect" ? await inspect(job) : await ingest(job);
+    say({ kind: "done", result });
+  } catch (error) {
+    say({ kind: "failed", error: plainError(error) });
+  }
+}
+
+port.on("message", (order: Order) => void obey(order));

@@ -1,0 +1,412 @@
+// Owns: proof that burrow preload does what it says is done: stores filled and caches warmed as env create and a sandbox would have
+// them, by many workers; that it goes on where it was ended, and that what fails is named and stops nothing else. Plane: control.
+
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { type Test, test } from "tap";
+import { ownOwner } from "../../lib/cli/owner.ts";
+import { exitOf, until } from "../conformance/runsc.ts";
+import { conda, type Spec } from "../ingest/conda/packages.ts";
+import { OriginServer } from "../suite/origin-server.ts";
+import { type Node, newNode, type Outcome } from "./cli.ts";
+
+interface Channel {
+  readonly node: Node;
+  readonly server: OriginServer;
+  /** Lines for a lock, by package. */
+  readonly line: (name: string, kind?: "sha256" | "md5" | "none") => string;
+  readonly lock: (...names: string[]) => string;
+  readonly file: (name: string) => string;
+}
+
+const fileName = (name: string) => `${name}-1.0-h0_0.conda`;
+const sumOf = (kind: "sha256" | "md5", bytes: Uint8Array) =>
+  createHash(kind).update(bytes).digest("hex");
+
+/** A node and a channel of small packages: a Python, one for it that is noarch, and others. */
+async function channel(t: Test, others = ["aa", "bb", "cc", "dd"]): Promise<Channel> {
+  const node = newNode(t);
+  const specs: Record<string, Spec> = {
+    python: { index: { version: "3.11.2" }, files: [{ name: "bin/python3.11", content: "x" }] },
+    pure: {
+      index: { noarch: "python", subdir: "noarch" },
+      files: [{ name: "site-packages/pure.py", content: "one = 1\n" }],
+    },
+  };
+  for (const name of others) {
+    specs[name] = { files: [{ name: `share/${name}`, content: randomBytes(150_000) }] };
+  }
+  for (const [name, spec] of Object.entries(specs)) {
+    const index = { name, ...spec.index };
+    node.file(`channel/linux-64/${fileName(name)}`, await conda({ ...spec, index }));
+  }
+  const server = await OriginServer.start(node.path("channel"));
+  t.teardown(() => server.close());
+  const file = (name: string) => node.path(`channel/linux-64/${fileName(name)}`);
+  const line = (name: string, kind: "sha256" | "md5" | "none" = "sha256") => {
+    const hash = kind === "none" ? "" : `#${kind}:${sumOf(kind, fs.readFileSync(file(name)))}`;
+    return `${server.url}/linux-64/${fileName(name)}${hash}\n`;
+  };
+  const lock = (...names: string[]) => `@EXPLICIT\n${names.map((name) => line(name)).join("")}`;
+  return { node, server, line, lock, file };
+}
+
+const ALL = ["python", "pure", "aa", "bb", "cc", "dd"];
+
+type Event = { event: string } & Record<string, unknown>;
+
+const eventsOf = ({ stdout }: { stdout: string }) =>
+  stdout
+    .split("\n")
+    .filter((text) => text.endsWith("}"))
+    .map((text) => JSON.parse(text) as Event);
+
+const lastOf = (outcome: { stdout: string }) => eventsOf(outcome).at(-1)!;
+
+/** Names of the packages that were asked for, with the ranges. */
+const askedOf = (server: OriginServer, from = 0) =>
+  server.requests
+    .slice(from)
+    .map(({ path: name, range }) => `${path.basename(name).split("-")[0]} ${range}`.trim())
+    .sort();
+
+/** An owner that is no more: its pid is another's. */
+function endedOwner(): string {
+  const [boot, namespace] = ownOwner().split("-");
+  return [boot, namespace, String(process.pid), "1"].join("-");
+}
+
+/** A command under way and what it said so far on stdout. */
+function started(node: Node, words: string[]): { child: ChildProcess; out: () => string } {
+  const child = node.start(words);
+  let out = "";
+  child.stdout!.setEncoding("utf8").on("data", (text: string) => {
+    out += text;
+  });
+  child.stderr!.resume();
+  return { child, out: () => out };
+}
+
+const ingestedIn = (out: string) =>
+  eventsOf({ stdout: out.slice(0, out.lastIndexOf("\n") + 1) })
+    .filter(({ event }) => event === "ingested")
+    .map((event) => String(event["package"]).split("-")[0]!)
+    .sort();
+
+test("a preload leaves what env create makes, and a warm cache; another has nothing to do", async (t) => {
+  const { node, server, lock } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  const first = await node.run(["preload", "--jobs", "2", "lock.txt"]);
+  t.equal(first.code, 0, first.stderr);
+  t.match(first.stdout, /^sha256:[0-9a-f]{64}\n$/);
+  t.match(first.stderr, /^\[1\/6\] \S+\.conda: \d+ files, .* new in the store/m);
+  t.match(
+    first.stderr,
+    /\n6 packages: 6 ingested, 0 already there, 0 failed; fetched 60\d\.\d kB; .*; on this node \d+ files more \(60\d\.\d kB\), 0 already there; \d+\.\d s\n$/,
+  );
+  t.same(askedOf(server), [...ALL].sort(), "each is fetched once");
+  t.same(fs.readdirSync(path.join(node.cache, "packages")), []);
+  const other = ["--store", node.path("other")];
+  const created = await node.run(["env", "create", ...other, "lock.txt"]);
+  t.equal(created.stdout, first.stdout, "the same digest");
+  const asked = server.requests.length;
+  await server.close();
+  const again = await node.run(["preload", "--json", "lock.txt"]);
+  t.equal(again.code, 0, again.stderr);
+  t.equal(server.requests.length, asked);
+  t.match(lastOf(again), {
+    event: "summary",
+    packages: 6,
+    ingested: 0,
+    present: 6,
+    fetchedBytes: 0,
+    storedBytes: 0,
+    warmedBlobs: 0,
+  });
+  // What is said to be on this node is there without a store.
+  fs.renameSync(node.store, node.path("gone"));
+  const warm = await node.run(["preload", first.stdout.trim()]);
+  t.match(warm, { code: 0, stderr: /: all \d+ files are on this node, 0 of them new/ });
+  t.same(node.leftovers(), []);
+});
+
+test("a digest is brought to this node from a store behind HTTP", async (t) => {
+  const { node, lock } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  const { stdout } = await node.run(["preload", "--no-warm", "--to", "built", "lock.txt"]);
+  t.equal(fs.existsSync(path.join(node.cache, "blobs")), false, "--no-warm leaves no blobs");
+  const store = await OriginServer.start(node.path("built"));
+  t.teardown(() => store.close());
+  const warm = await node.run(["preload", "--json", "--store", store.url, stdout.trim()]);
+  t.equal(warm.code, 0, warm.stderr);
+  const { warmedBlobs } = lastOf(warm);
+  const shown = await node.run(["cache", "show", "--json"]);
+  t.equal(JSON.parse(shown.stdout).blobs, warmedBlobs);
+  t.equal(store.requests.filter(({ path: name }) => name.startsWith("packs/")).length <= 6, true);
+  store.fault = () => "404";
+  const unknown = await node.run(["preload", "--store", store.url, `sha256:${"1".repeat(64)}`]);
+  t.match(unknown, { code: 1, stderr: /no layer or snapshot sha256:1{64}.*BURROW_NOT_FOUND/ });
+  const cleared = await node.run(["cache", "clear", "--json"]);
+  t.match(JSON.parse(cleared.stdout), { blobs: warmedBlobs });
+  t.match(JSON.parse((await node.run(["cache", "show", "--json"])).stdout), { blobs: 0 });
+});
+
+test("killed in the middle, it goes on: nothing done is fetched again", async (t) => {
+  const { node, server, lock, file } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  server.fault = (name) =>
+    name.includes("/cc-") ? "slow" : name.includes("/dd-") ? "stall-headers" : "none";
+  const { child, out } = started(node, ["preload", "--json", "--jobs", "2", "lock.txt"]);
+  const packages = path.join(node.cache, "packages");
+  const half = fs.statSync(file("cc")).size >> 1;
+  const parts = () =>
+    fs.readdirSync(packages).filter((name) => {
+      return name.includes(".part@") && fs.statSync(path.join(packages, name)).size >= half;
+    });
+  t.ok(await until(() => ingestedIn(out()).length === 4 && parts().length === 1), out());
+  t.same(ingestedIn(out()), ["aa", "bb", "pure", "python"]);
+  child.kill("SIGKILL");
+  await exitOf(child);
+  server.fault = () => "none";
+  const asked = server.requests.length;
+  const next = await node.run(["preload", "--json", "--jobs", "2", "lock.txt"]);
+  t.equal(next.code, 0, next.stderr);
+  const [cc, dd] = askedOf(server, asked);
+  t.match(cc, /^cc bytes=\d+-$/, "the half is gone on with");
+  t.ok(Number(/\d+/.exec(cc!)) >= half, `${cc}`);
+  t.equal(dd, "dd");
+  t.equal(server.requests.length, asked + 2);
+  t.match(lastOf(next), { ingested: 2, present: 4, failed: 0 });
+  t.same(fs.readdirSync(packages), []);
+  const created = await node.run(["env", "create", "--store", node.path("other"), "lock.txt"]);
+  const made = eventsOf(next).find(({ event }) => event === "environment");
+  t.equal(made?.["snapshot"], created.stdout.trim());
+});
+
+test("Ctrl-C says what is done, and leaves no process", async (t) => {
+  const { node, server, lock } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  server.fault = (name) => (name.includes("/dd-") ? "stall-body" : "none");
+  const child = node.start(["preload", "--jobs", "2", "lock.txt"]);
+  let text = "";
+  child.stderr!.setEncoding("utf8").on("data", (more: string) => {
+    text += more;
+  });
+  t.ok(await until(() => text.includes("[5/6]")), text);
+  child.kill("SIGINT");
+  t.equal(await exitOf(child), 130);
+  t.ok(await until(() => text.endsWith("\n") && text.includes("interrupted")));
+  t.match(
+    text,
+    /\ninterrupted: 5 of 6 packages are in the store; the same command goes on from here\n$/,
+  );
+  t.ok(await until(() => node.processes().length === 0), node.processes().join("\n"));
+  server.fault = () => "none";
+  t.match(await node.run(["preload", "--no-warm", "lock.txt"]), {
+    code: 0,
+    stderr: /6 packages: 1 ingested, 5 already there/,
+  });
+});
+
+test("archives that an ended command left: right, wrong and cut ones", async (t) => {
+  const { node, server, lock, file } = await channel(t);
+  node.file("lock.txt", lock("aa", "bb", "cc"));
+  const left = (name: string, kind: string, bytes: Uint8Array) => {
+    const hash = sumOf("sha256", fs.readFileSync(file(name)));
+    node.file(`cache/packages/${hash}.${kind}@${endedOwner()}`, bytes);
+  };
+  left("aa", "whole", fs.readFileSync(file("aa")));
+  left("bb", "whole", randomBytes(1000));
+  left("cc", "part", randomBytes(1000));
+  const outcome = await node.run(["preload", "--no-warm", "--json", "lock.txt"]);
+  t.equal(outcome.code, 0, outcome.stdout);
+  t.same(askedOf(server), ["bb", "cc", "cc bytes=1000-"], "what was wrong is fetched whole");
+  t.same(fs.readdirSync(path.join(node.cache, "packages")), []);
+});
+
+test("a bad package, a dead origin and a missing file are named; the rest is done", async (t) => {
+  const { node, server, lock, line, file } = await channel(t);
+  const closed = await OriginServer.start(node.dir);
+  await closed.close();
+  const dead = `${closed.url}/linux-64/gone-1.0-h0_0.conda`;
+  const wrong = `${server.url}/linux-64/${fileName("bb")}#sha256:${"1".repeat(64)}\n`;
+  const cut = node.file(
+    "channel/linux-64/cut-1.0-h0_0.conda",
+    fs.readFileSync(file("cc")).subarray(0, 300),
+  );
+  const cutLine = `${server.url}/linux-64/${path.basename(cut)}#sha256:${sumOf("sha256", fs.readFileSync(cut))}\n`;
+  node.file(
+    "bad.txt",
+    `@EXPLICIT\n${line("aa")}${wrong}${cutLine}${dead}\n${server.url}/linux-64/no-1.0-h0_0.conda\n`,
+  );
+  node.file("good.txt", lock("aa", "dd"));
+  node.file("none.txt", "@EXPLICIT\n");
+  const { code, stdout, stderr } = await node.run(["preload", "bad.txt", "good.txt", "none.txt"]);
+  t.equal(code, 1);
+  t.match(stdout, /^sha256:[0-9a-f]{64}\n$/, "the good one's digest alone");
+  const label = (name: string) => `burrow: ${name}-1\\.0-h0_0\\.conda from http\\S+${name}\\S+: `;
+  for (const [name, why] of [
+    ["bb", "the archive's sha256 is not as expected .*\\(BURROW_DIGEST_MISMATCH\\)"],
+    ["cut", ".*\\(BURROW_BAD_ARCHIVE\\)"],
+    [
+      "gone",
+      "can't download the package: the connection failed .*ECONNREFUSED.*\\(BURROW_ORIGIN\\)",
+    ],
+    ["no", "can't download the package: HTTP status 404 .*\\(BURROW_ORIGIN\\)"],
+  ] as const) {
+    t.match(stderr, new RegExp(`^${label(name)}${why}$`, "m"));
+  }
+  t.match(stderr, /^burrow: none\.txt: the lock names no packages \(BURROW_BAD_LOCK\)$/m);
+  t.match(stderr, /7 packages: \d ingested, \d already there, 4 failed;/);
+  t.notMatch(stderr, /BURROW_INTERNAL/);
+  const again = await node.run(["preload", "--no-warm", "--json", "bad.txt"]);
+  t.match(lastOf(again), { present: 1, failed: 4, failures: 4 }, "none was believed");
+  t.equal(again.code, 1);
+});
+
+test("without its Python a list can't be; others can", async (t) => {
+  const { node, server, lock } = await channel(t);
+  node.file("lock.txt", lock("python", "pure", "aa"));
+  node.file("other.txt", lock("bb"));
+  server.fault = (name) => (name.includes("/python-") ? "404" : "none");
+  const outcome = await node.run(["preload", "--no-warm", "lock.txt", "other.txt"]);
+  t.equal(outcome.code, 1);
+  t.match(
+    outcome.stderr,
+    /pure-1\.0-h0_0\.conda from .*: it was not tried: the Python of its list/,
+  );
+  t.match(outcome.stderr, /4 packages: 1 ingested, 0 already there, 3 failed/);
+  server.fault = () => "none";
+  t.equal((await node.run(["preload", "--no-warm", "lock.txt"])).code, 0);
+});
+
+test("what several lists share is fetched and made once; an md5 is enough to know it again", async (t) => {
+  const { node, server, lock, line } = await channel(t);
+  node.file("one.txt", lock("python", "aa", "bb"));
+  node.file("two.txt", lock("python", "aa", "cc"));
+  const md5 = ["python", "aa", "dd"].map((name) => line(name, "md5")).join("");
+  node.file("md5.txt", `@EXPLICIT\n${md5}`);
+  const both = await node.run(["preload", "--no-warm", "--json", "one.txt", "two.txt"]);
+  t.equal(both.code, 0, both.stdout);
+  t.same(askedOf(server), ["aa", "bb", "cc", "python"]);
+  t.match(lastOf(both), { packages: 6, ingested: 4, present: 2 });
+  const first = await node.run(["preload", "--no-warm", "--json", "md5.txt"]);
+  t.match(lastOf(first), { packages: 3, ingested: 1, present: 2 });
+  const asked = server.requests.length;
+  const next = await node.run(["preload", "--no-warm", "--json", "md5.txt"]);
+  t.match(lastOf(next), { packages: 3, ingested: 0, present: 3 });
+  t.equal(server.requests.length, asked);
+});
+
+test("a package cache that others own is read, never believed, and never written", async (t) => {
+  const { node, server, lock, file } = await channel(t);
+  node.file("lock.txt", lock("python", "aa", "bb"));
+  node.file(`pkgs/${fileName("python")}`, fs.readFileSync(file("python")));
+  node.file(`pkgs/linux-64/${fileName("aa")}`, fs.readFileSync(file("aa")));
+  node.file(`pkgs/${fileName("bb")}`, randomBytes(5000));
+  const facts = () =>
+    fs.readdirSync(node.path("pkgs"), { recursive: true }).map((name) => {
+      const { size, mtimeMs, ctimeMs } = fs.statSync(path.join(node.path("pkgs"), String(name)));
+      return [name, size, mtimeMs, ctimeMs];
+    });
+  const before = facts();
+  const outcome = await node.run(["preload", "--no-warm", "--packages", "pkgs", "lock.txt"]);
+  t.equal(outcome.code, 0, outcome.stderr);
+  t.same(askedOf(server), ["bb"], "what was another file is fetched");
+  t.same(facts(), before);
+});
+
+test("a full disk ends it with its name; with space it goes on", async (t) => {
+  const { node, lock } = await channel(t);
+  const disk = node.path("disk");
+  fs.mkdirSync(disk);
+  const mount = ["-t", "tmpfs", "-o", "size=300k", "burrow-test", disk];
+  if (process.getuid?.() !== 0 || spawnSync("mount", mount).status !== 0) {
+    t.comment("skipped: mounting a tmpfs needs root");
+    return;
+  }
+  t.teardown(() => spawnSync("umount", [disk]));
+  node.file("lock.txt", lock("aa", "bb", "cc", "dd"));
+  const full = await node.run(["preload", "--no-warm", "--jobs", "1", "--to", disk, "lock.txt"]);
+  t.equal(full.code, 1);
+  t.match(full.stderr, /^burrow: \w\w-1\.0-h0_0\.conda from .*ENOSPC.* \(BURROW_NO_SPACE\)$/m);
+  t.equal(full.stdout, "");
+  t.same(fs.readdirSync(path.join(disk, "tmp")), [], "nothing half is left");
+  spawnSync("mount", ["-o", "remount,size=4m", disk]);
+  const next = await node.run(["preload", "--no-warm", "--to", disk, "lock.txt"]);
+  t.equal(next.code, 0, next.stderr);
+});
+
+test("no end of jobs takes more memory than was given", async (t) => {
+  const { node, lock } = await channel(t, []);
+  const names = ["ba", "be", "bi", "bo", "bu", "by"];
+  for (const name of names) {
+    const files = [{ name: `lib/${name}.so`, content: randomBytes(20_000_000) }];
+    node.file(`channel/linux-64/${fileName(name)}`, await conda({ index: { name }, files }));
+  }
+  node.file("lock.txt", lock(...names));
+  const peak = async (memory: string): Promise<number> => {
+    const words = ["preload", "--no-warm", "--jobs", "6", "--memory", memory];
+    const child = node.start([...words, "--to", node.path(memory), "lock.txt"]);
+    child.stderr!.resume();
+    child.stdout!.resume();
+    let peakBytes = 0;
+    const look = () => {
+      try {
+        const text = fs.readFileSync(`/proc/${child.pid}/status`, "utf8");
+        peakBytes = Math.max(peakBytes, 1024 * Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? 0));
+      } catch {} // it has just ended
+    };
+    const timer = setInterval(look, 20);
+    t.equal(await exitOf(child), 0);
+    clearInterval(timer);
+    return peakBytes;
+  };
+  const bytes = await peak("300M");
+  // The program itself, with one idle thread, takes about 100 MB.
+  t.ok(bytes > 0 && bytes < 420_000_000, `${bytes}`);
+});
+
+test("on a terminal there are bars, which are gone in the end", async (t) => {
+  const { node, lock } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  if (spawnSync("script", ["--version"]).status !== 0) {
+    t.comment("skipped: no script(1)");
+    return;
+  }
+  const main = path.resolve(import.meta.dirname, "../../lib/cli/main.js");
+  const command = `stty rows 24 cols 100; ${process.execPath} --no-warnings ${main} preload lock.txt >/dev/null`;
+  const child = spawn("script", ["-qec", command, "/dev/null"], { cwd: node.dir, env: node.env });
+  let stdout = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  await new Promise((resolve) => child.once("close", resolve));
+  t.match(stdout, /\[#*-*\] +\d+% \d of 6 packages, fetched /);
+  const last = stdout.slice(stdout.lastIndexOf("\x1b[J") + 3);
+  t.match(last, /^6 packages: 6 ingested, 0 already there, 0 failed; .* s\r\n$/);
+});
+
+test("what can't be is refused before anything is done", async (t) => {
+  const node = newNode(t);
+  const cases: [string[], RegExp][] = [
+    [["--jobs", "0", "x"], /--jobs: "0" is no number from 1 to 256/],
+    [["--jobs", "many", "x"], /--jobs: "many"/],
+    [["--memory", "1", "x"], /--memory: "1" is no size/],
+    [["--prefix", "opt", "x"], /--prefix: "opt" is no absolute path/],
+    [[], /missing required argument 'source'/],
+  ];
+  const check = async ([words, pattern]: [string[], RegExp]) => {
+    const outcome: Outcome = await node.run(["preload", ...words]);
+    t.match(outcome, { code: 2, stdout: "", stderr: pattern });
+  };
+  await Promise.all(cases.map(check));
+  t.equal(fs.existsSync(node.store), false);
+  t.match(await node.run(["preload", "nosuch.txt"]), {
+    code: 1,
+    stderr: /nosuch\.txt: can't read/,
+  });
+  t.match(await node.run(["cache", "show"]), { code: 1, stderr: /there is no cache/ });
+});
