@@ -4,22 +4,16 @@ import { createWriteStream } from "node:fs";
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { setTimeout as sleep } from "node:timers/promises";
-import { BurrowError, type ErrorCode } from "../base/error.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
+import { type RetryOptions, withAnswer, withRetries } from "../ingest/fetch-stream.ts";
 
-export interface DownloadOptions {
+export interface DownloadOptions extends RetryOptions {
   readonly onBytes?: (bytes: number) => void;
   /** How long a server may be silent. */
   readonly stallMs?: number;
-  readonly tries?: number;
-  /** Before the second try; doubles. */
-  readonly pauseMs?: number;
+  /** What it should have: no more is taken. */
+  readonly maxBytes?: number;
 }
-
-const STALL_MS = 30_000;
-const TRIES = 3;
-const PAUSE_MS = 500;
 
 /** Fetches `url` into a file of its name in `folder`: the file's path. BURROW_ORIGIN, BURROW_TIMEOUT. */
 export async function download(
@@ -28,58 +22,27 @@ export async function download(
   options: DownloadOptions = {},
 ): Promise<string> {
   const path = join(folder, basename(new URL(url).pathname));
-  for (let count = 1; ; count++) {
-    try {
-      await fetchOnce(url, path, options);
-      return path;
-    } catch (error) {
-      const isWorthIt = error instanceof BurrowError && error.code === "BURROW_ORIGIN";
-      if (!isWorthIt || error.class !== "transient" || count >= (options.tries ?? TRIES)) {
-        throw error;
-      }
-      await sleep((options.pauseMs ?? PAUSE_MS) * 2 ** (count - 1));
-    }
-  }
-}
-
-async function fetchOnce(url: string, path: string, options: DownloadOptions): Promise<void> {
-  const stallMs = options.stallMs ?? STALL_MS;
-  const abort = new AbortController();
-  let timer = setTimeout(() => abort.abort(), stallMs);
-  const fail = (code: ErrorCode, what: string, isTransient: boolean, cause?: unknown) =>
-    new BurrowError(code, `can't download the package: ${what}`, {
-      cause,
-      class: isTransient ? "transient" : "permanent",
-      // Without passwords and tokens: errors end up in logs.
-      context: { url: plainUrl(url) },
-    });
+  const { onBytes, stallMs, maxBytes } = options;
   const counted = async function* (chunks: AsyncIterable<Uint8Array>) {
     let bytes = 0;
     for await (const chunk of chunks) {
-      clearTimeout(timer);
-      timer = setTimeout(() => abort.abort(), stallMs);
       bytes += chunk.length;
-      options.onBytes?.(bytes);
+      onBytes?.(bytes);
       yield chunk;
     }
   };
-  try {
-    const response = await fetch(url, { signal: abort.signal });
-    if (!response.ok || response.body === null) {
-      await response.body?.cancel();
-      const mayHelp = response.status >= 500 || response.status === 429;
-      throw fail("BURROW_ORIGIN", `HTTP status ${response.status}`, mayHelp);
-    }
-    await pipeline(Readable.fromWeb(response.body as never), counted, createWriteStream(path));
-  } catch (cause) {
-    if (cause instanceof BurrowError) throw cause;
-    if (abort.signal.aborted) {
-      throw fail("BURROW_TIMEOUT", `the server was silent for ${stallMs / 1000} s`, true);
-    }
-    const isOurs = typeof (cause as NodeJS.ErrnoException).syscall === "string";
-    if (isOurs) throw cause;
-    throw fail("BURROW_ORIGIN", "the connection failed", true, cause);
-  } finally {
-    clearTimeout(timer);
-  }
+  const request = {
+    what: "the package",
+    shownUrl: plainUrl(url),
+    ...(stallMs === undefined ? {} : { stallMs }),
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+  };
+  await withRetries(
+    () =>
+      withAnswer(url, request, ({ body }) =>
+        pipeline(Readable.from(body), counted, createWriteStream(path)),
+      ),
+    options,
+  );
+  return path;
 }

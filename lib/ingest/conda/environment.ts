@@ -10,7 +10,7 @@ import type { ExplicitPackage } from "./explicit.ts";
 import { type ImportedPackage, importCondaPackage } from "./import.ts";
 import { type PythonTarget, pythonTarget } from "./noarch.ts";
 import { plainUrl } from "./record.ts";
-import { checkArchive } from "./verify.ts";
+import { checkArchive, type Expected } from "./verify.ts";
 
 /** What is noted of a package beside its layer: enough to know it again without its archive. JSON. */
 export interface PackageFacts {
@@ -118,14 +118,20 @@ async function importItem<Layer>(
     ];
   };
   const early = item.sha256 === undefined ? undefined : await find?.(keyOf(item.sha256));
-  if (early !== undefined) return { item, ...early, isNew: false, warnings: [] };
+  if (early !== undefined) {
+    checkDist(item, early.facts);
+    return { item, ...early, isNew: false, warnings: [] };
+  }
   const path = await fetch(item);
   try {
     // With a hash in the list, the import itself checks it: once is enough.
     const sha256 = item.sha256 ?? (await checkArchive(path, hashesOf(item))).sha256;
     const key = keyOf(sha256);
     const late = item.sha256 === undefined ? await find?.(key) : undefined;
-    if (late !== undefined) return { item, ...late, isNew: false, warnings: [] };
+    if (late !== undefined) {
+      checkDist(item, late.facts);
+      return { item, ...late, isNew: false, warnings: [] };
+    }
     let facts: PackageFacts | undefined;
     let warnings: readonly string[] = [];
     const layer = await makeLayer(key, item, async (sink, onEntry) => {
@@ -141,6 +147,7 @@ async function importItem<Layer>(
         ...(onEntry === undefined ? {} : { onEntry }),
       });
       facts = factsOf(imported);
+      checkDist(item, facts);
       warnings = imported.warnings;
       return { ...imported, facts };
     });
@@ -151,8 +158,23 @@ async function importItem<Layer>(
   }
 }
 
-function hashesOf({ sha256, md5 }: ExplicitPackage): { sha256?: string; md5?: string } {
-  return { ...(sha256 === undefined ? {} : { sha256 }), ...(md5 === undefined ? {} : { md5 }) };
+function hashesOf({ sha256, md5, size }: ExplicitPackage): Expected {
+  return {
+    ...(sha256 === undefined ? {} : { sha256 }),
+    ...(md5 === undefined ? {} : { md5 }),
+    ...(size === undefined ? {} : { size }),
+  };
+}
+
+/** A channel that gives the right hash of an archive may still call it what it is not. */
+function checkDist({ dist, url }: ExplicitPackage, facts: PackageFacts): void {
+  if (dist === undefined) return;
+  const said = `${dist.name}-${dist.version}-${dist.build}`;
+  const found = `${facts.name.toLowerCase()}-${facts.version}-${facts.build}`;
+  if (said.toLowerCase() === found.toLowerCase()) return;
+  throw new BurrowError("BURROW_BAD_REPODATA", `the package is not the ${said} it is listed as`, {
+    context: { package: found, url: plainUrl(url) },
+  });
 }
 
 function factsOf({ metadata, record }: ImportedPackage): PackageFacts {
