@@ -12,6 +12,7 @@ import { isPixiLock, parsePixiLock } from "../ingest/conda/lock-pixi.ts";
 import { solve } from "../ingest/conda/solve.ts";
 import { showVirtual, virtualPackages } from "../ingest/conda/virtual.ts";
 import { parseYamlMap } from "../ingest/conda/yaml.ts";
+import { onInterrupt } from "./interrupt.ts";
 import { type Progress, showBytes } from "./output.ts";
 import { readText } from "./text-file.ts";
 
@@ -87,7 +88,7 @@ async function fromFile(
     refuse(options, "a lock");
     return place(parseExplicit(text, path));
   }
-  const file = parseYamlMap(text, path);
+  const file = await parseYamlMap(text, path);
   const { environment, ...others } = options;
   if (isPixiLock(file)) {
     refuse(others, "a lock");
@@ -143,15 +144,22 @@ async function solved(
   }
   const virtual = virtualPackages();
   let step = "";
-  const items = await solve(specs, channels, {
-    cache: join(cache, "repodata"),
-    virtual,
-    onStep: (text) => {
-      step = text;
-      progress.update(text);
-    },
-    onBytes: (bytes) => progress.update(`${step}: ${showBytes(bytes)}`),
-  });
+  // A signal then ends us by exit(), on which the solver is ended too: without, it would think on alone.
+  const stopWatching = onInterrupt(() => {});
+  let items: ExplicitPackage[];
+  try {
+    items = await solve(specs, channels, {
+      cache: join(cache, "repodata"),
+      virtual,
+      onStep: (text) => {
+        step = text;
+        progress.update(text);
+      },
+      onBytes: (bytes) => progress.update(`${step}: ${showBytes(bytes)}`),
+    });
+  } finally {
+    stopWatching();
+  }
   if (items.length === 0) throw new BurrowError("BURROW_USAGE", "the specs ask for no package");
   progress.line(`solved: ${items.length} packages, for ${showVirtual(virtual)}`);
   return items.map((item) => placed(item));

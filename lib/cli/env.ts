@@ -121,7 +121,9 @@ export async function createEnvironment(
   options: CreateOptions,
   progress: Progress,
 ): Promise<{ snapshot: Digest; environment: Environment }> {
-  const words = typeof locks === "string" ? [locks] : locks;
+  // One text is a file, as --env of a run means it, and not a spec that happens to have no slash.
+  const fileOf = (text: string) => (text.includes("/") ? text : `./${text}`);
+  const words = typeof locks === "string" ? [fileOf(locks)] : locks;
   const items = await packagesOf(words, options, context.cache, progress);
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
   const prefix = checkPrefix(options.prefix ?? DEFAULT_PREFIX);

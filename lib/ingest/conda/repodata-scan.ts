@@ -2,7 +2,7 @@
 // looks at a few thousand, so no record is parsed that isn't asked for. Control plane.
 
 import { BurrowError } from "../../base/error.ts";
-import { ARCHIVE_SUFFIX, distOf } from "./dist.ts";
+import { ARCHIVE_SUFFIX } from "./dist.ts";
 
 /** Where the JSON of one record lies: bytes [start, end). */
 export interface RecordSlice {
@@ -138,9 +138,11 @@ class Scanner {
     this.skipValue();
     if (this.at - start > RECORD_MAX_BYTES) this.#refuse("a record is too large", fileName);
     if (/[/\\\0]/.test(fileName)) this.#refuse("an archive's name is a path", fileName);
-    const name = ARCHIVE_SUFFIX.test(fileName) ? distOf(fileName)?.name.toLowerCase() : undefined;
+    // NAME-VERSION-BUILD, without distOf()'s pattern: that takes a third of a scan's time.
+    const end = fileName.lastIndexOf("-", fileName.lastIndexOf("-") - 1);
     // What is no archive of ours (wheels of later formats) is none that could be chosen.
-    if (name === undefined) return;
+    if (end < 1 || !ARCHIVE_SUFFIX.test(fileName)) return;
+    const name = fileName.slice(0, end).toLowerCase();
     const slice = { fileName, start, end: this.at };
     const known = records.get(name);
     if (known === undefined) records.set(name, [slice]);

@@ -1,7 +1,6 @@
 // YAML of users' files, read without surprises: no aliases beyond what a lock needs, no types of our own making, one document.
 // Control plane.
 
-import { parseDocument } from "yaml";
 import { BurrowError } from "../../base/error.ts";
 
 export type YamlMap = Readonly<Record<string, unknown>>;
@@ -10,7 +9,9 @@ export type YamlMap = Readonly<Record<string, unknown>>;
 const ALIASES_MAX = 100;
 
 /** The map that a text is. BURROW_BAD_LOCK, with the line, for what is none. */
-export function parseYamlMap(text: string, where: string): YamlMap {
+export async function parseYamlMap(text: string, where: string): Promise<YamlMap> {
+  // Imported when there is YAML: every command would wait for it.
+  const { parseDocument } = await import("yaml");
   const document = parseDocument(text, { schema: "core", uniqueKeys: true, logLevel: "error" });
   const [error] = document.errors;
   if (error !== undefined) throw badLock(where, `it is no YAML: ${error.message.split("\n")[0]}`);

@@ -22,7 +22,7 @@ const HASH = "d41d8cd98f00b204e9800998ecf8427e";
 const failure = (call: () => unknown) => failureOf((async () => call())());
 
 test("a real conda-lock file", { skip }, async (t) => {
-  const file = read("numpy-conda-lock.yml");
+  const file = await read("numpy-conda-lock.yml");
   t.ok(isCondaLock(file));
   const list = parseCondaLock(file, "lock");
   const all = (file["package"] as { platform: string; url: string }[]).filter(
@@ -42,7 +42,7 @@ test("real pixi.lock files", { skip }, async (t) => {
     ["numpy-lock.yml", 254],
     ["turtlesim-lock.yml", 593],
   ] as const) {
-    const file = read(name);
+    const file = await read(name);
     t.ok(isPixiLock(file) && !isCondaLock(file), name);
     const list = parsePixiLock(file, name);
     t.equal(list.length, count, name);
@@ -149,13 +149,13 @@ test("a pixi.lock whose platform has a name of its own", async (t) => {
 });
 
 test("environment.yml, good and bad", async (t) => {
-  const parse = (text: string) => parseEnvironmentFile(parseYamlMap(text, "e"), "e");
-  t.same(parse("channels: [a]\ndependencies: [b, 'c>=1']\nprefix: /x\nodd: 1"), {
+  const parse = async (text: string) => parseEnvironmentFile(await parseYamlMap(text, "e"), "e");
+  t.same(await parse("channels: [a]\ndependencies: [b, 'c>=1']\nprefix: /x\nodd: 1"), {
     channels: ["a"],
     specs: ["b", "c>=1"],
     warnings: ['"odd" has no effect'],
   });
-  t.same(parse("dependencies: [b]").channels, []);
+  t.same((await parse("dependencies: [b]")).channels, []);
   const deep = `a: &a [x,x,x,x,x,x,x,x,x]\n${"bcdefgh"
     .split("")
     .map((key, i) => `${key}: &${key} [${Array(9).fill(`*${"abcdefg"[i]}`).join(",")}]`)
