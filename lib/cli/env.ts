@@ -2,7 +2,8 @@
 
 import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -13,7 +14,7 @@ import {
   type Link,
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
-import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
+import { type ExplicitPackage, formatExplicit } from "../ingest/conda/explicit.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
 import type { LayerEntry } from "../layer/entry.ts";
@@ -28,6 +29,7 @@ import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
+import { type InputOptions, packagesOf } from "./env-input.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
@@ -37,34 +39,44 @@ import {
   writeEnvironment,
 } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { Progress, type ProgressLine, print, showBytes, table } from "./output.ts";
+import { Progress, type ProgressLine, print, showBytes, table, writeText } from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 import { readIndex } from "./read-index.ts";
-import { readText } from "./text-file.ts";
 
 export const DEFAULT_PREFIX = "/opt/env";
 const PREFIX_XATTR = "user.burrow.prefix";
 
-interface CreateOptions {
+interface CreateOptions extends InputOptions {
   prefix?: string;
   python?: string;
+  lock?: string;
   quiet?: boolean;
 }
 
 const EXAMPLES = `
-LOCK is an @EXPLICIT list (conda list --explicit --sha256), or packages: .conda and .tar.bz2 files or URLs.
-Packages that the store has are not read again. The same list, prefix and Python give the same digest.
+INPUT is a lock (@EXPLICIT list, conda-lock.yml, pixi.lock), an environment.yml, packages (.conda and .tar.bz2 files or
+URLs), or specs to solve with --channel: a directory, a URL or a name. The first channel that has a package wins.
+Packages that the store has are not read again. The same packages, prefix and Python give the same digest.
 
 Examples:
   burrow env create explicit.txt
+  burrow env create --channel ./channel --lock explicit.txt 'numpy>=1.24' pandas
+  burrow env create environment.yml
   burrow env create --prefix /opt/conda numpy-1.24.2-py311_0.conda https://…/six-1.16.0-pyh6c4a22f_0.tar.bz2`;
+
+function collect(value: string, values: readonly string[] = []): string[] {
+  return [...values, value];
+}
 
 /** The command "env", for others to add theirs to. */
 export function addEnv(program: Command): Command {
   const env = program.command("env").description("make and inspect conda environments");
   addCommonOptions(env.command("create"))
-    .argument("<lock...>", "an @EXPLICIT list, or packages in their order")
+    .argument("<input...>", "a lock, an environment.yml, packages in their order, or specs")
     .description("turn packages into a snapshot of the store; print its digest")
+    .option("-c, --channel <CHANNEL>", "where to solve specs: in priority, repeatable", collect)
+    .option("--lock <FILE>", "write the packages as an @EXPLICIT list with sha256")
+    .option("--environment <NAME>", "which environment of a pixi.lock (default: default)")
     .option("--prefix <DIR>", "where the environment is seen in the sandbox", DEFAULT_PREFIX)
     .option("--python <X.Y>", "Python of noarch packages when the list has no python package")
     .option("--quiet", "no progress")
@@ -95,41 +107,6 @@ export function addEnv(program: Command): Command {
   return env;
 }
 
-/** Whether an argument is a package itself, and no lock. */
-export function isPackage(text: string): boolean {
-  return /\.(conda|tar\.bz2)(#.*)?$/.test(text);
-}
-
-/** The packages that the arguments name: one lock, or package files and URLs themselves. */
-export async function packagesOf(locks: readonly string[]): Promise<ExplicitPackage[]> {
-  if (locks.every(isPackage)) {
-    return parseExplicit(`@EXPLICIT\n${locks.join("\n")}`, "arguments").map((item) => placed(item));
-  }
-  const [path, ...others] = locks;
-  if (others.length > 0) {
-    const other = locks.find((text) => !isPackage(text));
-    const advice = "give one lock, or packages (.conda, .tar.bz2); names are not solved";
-    throw new BurrowError("BURROW_USAGE", `${other} is no package file or URL: ${advice}`);
-  }
-  let text: string;
-  try {
-    text = await readText(path!);
-  } catch (cause) {
-    if (cause instanceof BurrowError) throw cause;
-    const advice = 'names are not solved; "conda list --explicit --sha256" writes a lock';
-    throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}: ${advice}`, { cause });
-  }
-  const folder = dirname(resolve(path!));
-  return parseExplicit(text, path!).map((item) => placed(item, folder));
-}
-
-/** A package with its path from `folder`. The URL of a file, which gets into the layer, is the same wherever the file lies. */
-function placed(item: ExplicitPackage, folder = "."): ExplicitPackage {
-  if (item.path === undefined) return item;
-  const url = `file:///${encodeURI(basename(item.path))}`;
-  return { ...item, url, path: resolve(folder, item.path) };
-}
-
 export function checkPrefix(prefix: string): string {
   const isClean =
     /^(\/[^/\0]+)+$/.test(prefix) &&
@@ -144,7 +121,10 @@ export async function createEnvironment(
   options: CreateOptions,
   progress: Progress,
 ): Promise<{ snapshot: Digest; environment: Environment }> {
-  const items = await packagesOf(typeof locks === "string" ? [locks] : locks);
+  // One text is a file, as --env of a run means it, and not a spec that happens to have no slash.
+  const fileOf = (text: string) => (text.includes("/") ? text : `./${text}`);
+  const words = typeof locks === "string" ? [fileOf(locks)] : locks;
+  const items = await packagesOf(words, options, context.cache, progress);
   return await makeEnvironment(context, items, options, progress);
 }
 
@@ -196,8 +176,18 @@ export async function makeEnvironment(
     clobbers,
   };
   await writeEnvironment(store, snapshot, environment);
+  if (options.lock !== undefined) writeText(options.lock, lockOf(imported));
   progress.end();
   return { snapshot, environment };
+}
+
+/** An @EXPLICIT list of what was imported: files by their paths, URLs without secrets, as conda writes them. */
+function lockOf({ packages }: ImportedEnvironment<Digest>): string {
+  const lines = packages.map(({ item, facts }) => ({
+    url: item.path === undefined ? plainUrl(item.url) : pathToFileURL(item.path).href,
+    sha256: facts.sha256,
+  }));
+  return formatExplicit(lines, ["platform: linux-64"]);
 }
 
 /** The root of an environment says its prefix, or two prefixes of packages without one in their files would be one snapshot. */

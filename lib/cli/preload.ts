@@ -11,10 +11,11 @@ import { Preloader } from "../preload/preloader.ts";
 import { openStore } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
-import { checkPrefix, DEFAULT_PREFIX, isPackage, makeEnvironment, packagesOf } from "./env.ts";
+import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
+import { isFile, isPackage, packagesOf } from "./env-input.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ExitCode } from "./output.ts";
+import { ExitCode, Progress } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
@@ -28,6 +29,7 @@ interface PreloadOptions {
   prefix: string;
   python?: string;
   packages?: string[];
+  channel?: string[];
   warm: boolean;
   quiet?: boolean;
   store?: string;
@@ -37,11 +39,12 @@ interface PreloadOptions {
 const JOBS_MAX = 256;
 
 const EXAMPLES = `
-Each LOCK is an environment, all PACKAGEs together are one more; a DIGEST is a snapshot that the store has, to be brought to this node.
+Each LOCK is an environment, all PACKAGEs together are one more, all SPECs another; a DIGEST is a snapshot that the store has, to be brought to this node.
 What is done stays done: after Ctrl-C, a kill or a failure the same command goes on. Exits 1 when anything failed, after all else was done.
 
 Examples:
   burrow preload explicit.txt other.txt
+  burrow preload -c ./channel 'numpy>=1.24' pandas
   burrow preload --no-warm --to /srv/store --jobs 8 locks/*.txt
   burrow preload --store https://packages.example/store sha256:…
   burrow preload --packages ~/.conda/pkgs explicit.txt`;
@@ -54,13 +57,18 @@ interface Wanted {
 
 export function addPreload(program: Command): void {
   addCommonOptions(program.command("preload"))
-    .argument("<source...>", "@EXPLICIT locks, packages (.conda, .tar.bz2), digests of snapshots")
+    .argument("<source...>", "locks, packages (.conda, .tar.bz2), specs, digests of snapshots")
     .description("bring environments into the store and this node's cache ahead of their use")
     .option("--to <STORE>", "the store to fill, in place of --store")
     .option("--jobs <N>", "packages worked at together", String(defaultJobs()))
     .option("--memory <SIZE>", "memory of all jobs together (default 1G)")
     .option("--prefix <DIR>", "where the environments are seen in the sandbox", DEFAULT_PREFIX)
     .option("--python <X.Y>", "Python of noarch packages where a list has no python package")
+    .option(
+      "-c, --channel <CHANNEL>",
+      "channel to solve specs with; the first has priority",
+      collect,
+    )
     .option("--packages <DIR>", "look here for archives first; never written to", collect)
     .option("--no-warm", "fill the store alone, not this node's cache")
     .option("--quiet", "errors alone")
@@ -97,7 +105,7 @@ async function preload(
   const stopWatching = onInterrupt(() => output.interrupted());
   try {
     const digests = await digestsOf(context, sources, output);
-    const wanted = await listsOf(sources, output);
+    const wanted = await listsOf(context, sources, options, output);
     output.begin(
       wanted.reduce((sum, { items }) => sum + items.length, 0),
       jobs,
@@ -131,17 +139,27 @@ async function digestsOf(
   return digests;
 }
 
-/** An environment for each lock, and one for all packages that were named themselves. */
-async function listsOf(sources: readonly string[], output: PreloadOutput): Promise<Wanted[]> {
+/** An environment for each lock, one for all packages that were named themselves, and one for all specs. */
+async function listsOf(
+  context: Context,
+  sources: readonly string[],
+  { channel, quiet }: PreloadOptions,
+  output: PreloadOutput,
+): Promise<Wanted[]> {
+  const progress = new Progress(quiet === true || context.isJson);
   const others = sources.filter((text) => !isDigestLike(text));
   const packages = others.filter(isPackage);
-  const groups = others.filter((text) => !isPackage(text)).map((text) => [text]);
-  if (packages.length > 0) groups.push(packages);
+  const specs = others.filter((text) => !isPackage(text) && !isFile(text));
+  const locks = others.filter((text) => !isPackage(text) && isFile(text));
+  const groups = [...locks.map((text) => [text]), packages, specs].filter(
+    ({ length }) => length > 0,
+  );
   const wanted: Wanted[] = [];
   for (const group of groups) {
-    const source = group === packages ? "packages" : group[0]!;
+    const source = group === packages ? "packages" : group.join(" ");
+    const isSolved = group === specs && channel !== undefined;
     try {
-      const items = await packagesOf(group);
+      const items = await packagesOf(group, isSolved ? { channel } : {}, context.cache, progress);
       if (items.length === 0)
         throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
       wanted.push({ source, items });
@@ -149,6 +167,7 @@ async function listsOf(sources: readonly string[], output: PreloadOutput): Promi
       output.fail(error, { what: source });
     }
   }
+  progress.end();
   return wanted;
 }
 

@@ -13,8 +13,8 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import { Locator } from "../store/locator.ts";
 import { type Context, makeFolders } from "./context.ts";
-import { noSuchDigest } from "./layer.ts";
 import { inodesFor, writeMounts } from "./query.ts";
+import { noSuchDigest } from "./read-index.ts";
 import { withRun } from "./runs.ts";
 
 /** What warming one snapshot came to. */

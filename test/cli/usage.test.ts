@@ -63,8 +63,8 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
   const cases: [string[], RegExp][] = [
     [["rnu"], /unknown command 'rnu' \(Did you mean run\?\)/],
     [["layer", "nope"], /unknown command 'nope'; burrow layer --help says more/],
-    [["env", "create"], /missing required argument 'lock'; burrow env create --help says more/],
-    [["env", "create", "numpy", "pandas"], /numpy is no package file or URL: .*not solved/],
+    [["env", "create"], /missing required argument 'input'; burrow env create --help says more/],
+    [["env", "create", "numpy", "pandas"], /specs need a channel: --channel/],
     [["layer", "import", "http://127.0.0.1:9/x.tar"], /x\.tar is no file .*: download it first/],
     [["layer", "import", "six-1-0.conda"], /a conda package: burrow env create takes it/],
     [[...query, "--nope", "ls"], /unknown option '--nope'/],
@@ -119,16 +119,23 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
 
 test("what isn't there is named, exit 1", async (t) => {
   const node = newNode(t);
+  const base = node.path("base");
+  node.file("base/x", "");
   const cases: [string[], RegExp, string][] = [
     [["layer", "show", ZEROS], /no layer or snapshot sha256:0+ \[store: /, "BURROW_NOT_FOUND"],
     [["layer", "ls"], /there is no store/, "BURROW_NOT_FOUND"],
     [["layer", "ls", "--store", "http://127.0.0.1:9"], /can't be listed/, "BURROW_UNSUPPORTED"],
     [["layer", "import", "nosuch"], /can't read nosuch/, "BURROW_NOT_FOUND"],
     [["env", "show", ZEROS], /no environment sha256:0+/, "BURROW_NOT_FOUND"],
-    [["env", "create", "nosuch"], /can't read the lock nosuch/, "BURROW_NOT_FOUND"],
+    [["env", "create", "./nosuch"], /can't read the lock \.\/nosuch/, "BURROW_NOT_FOUND"],
     [["env", "create", "/dev/zero"], /zero is no lock: it has more than/, "BURROW_BAD_LOCK"],
     [["bundle-rm", "nosuch"], /no mounts of nosuch/, "BURROW_NOT_FOUND"],
     [["run", "--base", ZEROS, "--", "ls"], /no layer or snapshot sha256:0+/, "BURROW_NOT_FOUND"],
+    [
+      ["run", "--base", base, "--env", "nosuch", "--", "ls"],
+      /can't read the lock \.\/nosuch/,
+      "BURROW_NOT_FOUND",
+    ],
   ];
   for (const [words, pattern, code] of cases) {
     const text = await node.run(words);

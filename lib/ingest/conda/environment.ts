@@ -140,7 +140,9 @@ export async function linkPackage(
       : { pythonVersion: python.version, sitePackages: python.sitePackages }),
     ...(onEntry === undefined ? {} : { onEntry }),
   });
-  return { ...imported, facts: factsOf(imported) };
+  const facts = factsOf(imported);
+  checkDist(item, facts);
+  return { ...imported, facts };
 }
 
 /** What the archive of a python package says of the Python in it. It is hashed and compared first; see importCondaPackage. */
@@ -164,14 +166,20 @@ async function importItem<Layer>(
   const { prefix, fetch, release, find, makeLayer } = options;
   const keyOf = (sha256: string) => packageKey(item, sha256, prefix, python);
   const early = item.sha256 === undefined ? undefined : await find?.(keyOf(item.sha256));
-  if (early !== undefined) return { item, ...early, isNew: false, warnings: [] };
+  if (early !== undefined) {
+    checkDist(item, early.facts);
+    return { item, ...early, isNew: false, warnings: [] };
+  }
   const path = await fetch(item);
   try {
     // With a hash in the list, the import itself checks it: once is enough.
     const sha256 = item.sha256 ?? (await checkArchive(path, hashesOf(item))).sha256;
     const key = keyOf(sha256);
     const late = item.sha256 === undefined ? await find?.(key) : undefined;
-    if (late !== undefined) return { item, ...late, isNew: false, warnings: [] };
+    if (late !== undefined) {
+      checkDist(item, late.facts);
+      return { item, ...late, isNew: false, warnings: [] };
+    }
     let facts: PackageFacts | undefined;
     let warnings: readonly string[] = [];
     const layer = await makeLayer(key, item, async (sink, onEntry) => {
@@ -194,6 +202,17 @@ function hashesOf({ sha256, md5, size }: ExplicitPackage): Expected {
     ...(md5 === undefined ? {} : { md5 }),
     ...(size === undefined ? {} : { size }),
   };
+}
+
+/** A channel that gives the right hash of an archive may still call it what it is not. */
+function checkDist({ dist, url }: ExplicitPackage, facts: PackageFacts): void {
+  if (dist === undefined) return;
+  const said = `${dist.name}-${dist.version}-${dist.build}`;
+  const found = `${facts.name.toLowerCase()}-${facts.version}-${facts.build}`;
+  if (said.toLowerCase() === found.toLowerCase()) return;
+  throw new BurrowError("BURROW_BAD_REPODATA", `the package is not the ${said} it is listed as`, {
+    context: { package: found, url: plainUrl(url) },
+  });
 }
 
 function factsOf({ metadata, record }: ImportedPackage): PackageFacts {

@@ -1,10 +1,10 @@
-// @EXPLICIT locks: one package a line, by URL or path, with its hash: what `conda list --explicit --md5` writes. Pure.
+// @EXPLICIT locks: one package a line, by URL or path, with its hash: what `conda list --explicit --md5` writes, and back. Pure.
 // Control plane.
 
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../../base/error.ts";
 import { PATH_MAX_BYTES } from "../../base/limits.ts";
-import { ARCHIVE_SUFFIX } from "./dist.ts";
+import { ARCHIVE_SUFFIX, type Dist } from "./dist.ts";
 
 export interface ExplicitPackage {
   /** As in the lock, without the hash. */
@@ -13,8 +13,11 @@ export interface ExplicitPackage {
   readonly path?: string;
   readonly sha256?: string;
   readonly md5?: string;
-  /** Bytes of the archive, where the list's source says. */
+  /** Bytes of the archive, where a channel or lock says so. */
   readonly size?: number;
+  /** What it must be, where a channel or lock says so; the name in lower case. */
+  readonly dist?: Dist;
+  /** In the lock, or among the packages of a list. */
   readonly line: number;
 }
 
@@ -65,7 +68,8 @@ function parseLine(line: string, number: number, refuse: (why: string) => never)
   };
 }
 
-function pathOf(url: string, refuse: (why: string) => never): { path?: string } {
+/** The file of a file URL or bare path; nothing for http(s). `refuse` must throw. */
+export function pathOf(url: string, refuse: (why: string) => never): { path?: string } {
   if (/^https?:\/\//.test(url)) return URL.canParse(url) ? {} : refuse("the URL is none");
   if (!url.startsWith("file://")) {
     return /^[a-z][a-z0-9+.-]*:\/\//i.test(url)
@@ -87,4 +91,13 @@ function hashOf(text: string, refuse: (why: string) => never): { sha256?: string
   if (kind === "sha256" && hex.length === 64) return { sha256: hex };
   if (kind === "md5" && hex.length === 32) return { md5: hex };
   return refuse("what stands behind # is no md5 or sha256");
+}
+
+/** A list as a lock, which parseExplicit() reads. `comments` go in front, a line each. */
+export function formatExplicit(
+  packages: readonly { readonly url: string; readonly sha256: string }[],
+  comments: readonly string[] = [],
+): string {
+  const lines = packages.map(({ url, sha256 }) => `${url}#sha256:${sha256}`);
+  return [...comments.map((text) => `# ${text}`), "@EXPLICIT", ...lines, ""].join("\n");
 }

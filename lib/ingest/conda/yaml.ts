@@ -1,0 +1,47 @@
+// YAML of users' files, read without surprises: no aliases beyond what a lock needs, no types of our own making, one document.
+// Control plane.
+
+import { BurrowError } from "../../base/error.ts";
+
+export type YamlMap = Readonly<Record<string, unknown>>;
+
+/** Aliases may not multiply: a lock repeats a channel's name, no more. */
+const ALIASES_MAX = 100;
+
+/** The map that a text is. BURROW_BAD_LOCK, with the line, for what is none. */
+export async function parseYamlMap(text: string, where: string): Promise<YamlMap> {
+  // Imported when there is YAML: every command would wait for it.
+  const { parseDocument } = await import("yaml");
+  const document = parseDocument(text, { schema: "core", uniqueKeys: true, logLevel: "error" });
+  const [error] = document.errors;
+  if (error !== undefined) throw badLock(where, `it is no YAML: ${error.message.split("\n")[0]}`);
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: ALIASES_MAX });
+  } catch (cause) {
+    throw badLock(where, "it is no YAML that can be read", cause);
+  }
+  if (isMap(value)) return value;
+  throw badLock(where, "it is no lock and no environment file");
+}
+
+export function isMap(value: unknown): value is YamlMap {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A list of maps; undefined for anything else. */
+export function mapsOf(value: unknown): readonly YamlMap[] | undefined {
+  return Array.isArray(value) && value.every(isMap) ? value : undefined;
+}
+
+export function textsOf(value: unknown): readonly string[] | undefined {
+  return Array.isArray(value) && value.every((one) => typeof one === "string") ? value : undefined;
+}
+
+/** The error of a lock or environment file that can't be used. */
+export function badLock(where: string, why: string, cause?: unknown): BurrowError {
+  return new BurrowError("BURROW_BAD_LOCK", `${where}: ${why}`, {
+    context: { source: where },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
