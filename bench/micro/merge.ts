@@ -2,8 +2,8 @@
 // them out. Each round is a process of its own, since a command merges once, in code that V8 has not seen.
 // docs/benchmarks.md has the figures.
 //
-// Expected: an entry is read from its layer's index, put into a map of its directory and laid out again, each time as an object
-// of about 15 fields, so 1 us an entry and step. Opening maps a file and reads its header: well under 1 ms.
+// Expected: a name is read as a string of 20 bytes, sorted among those of its directory and looked up among all strings, a row is
+// copied; 1 us an entry in code that is warm, twice that here. Opening maps a file and reads its header: well under 1 ms.
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -3,7 +3,7 @@
 // gone through side by side in the order of the snapshot's own, and rows are copied. Control plane.
 
 import type { BlobRef } from "../base/blob.ts";
-import { type Digest, digestAt } from "../base/digest.ts";
+import { digestAt } from "../base/digest.ts";
 import {
   BLOCK_BYTES,
   BLOCK_DIGESTS_OVER_BYTES,
@@ -61,6 +61,8 @@ interface Layer {
   readonly index: Index;
   /** By ino: 1 for a directory that was entered. It has one name, or the way could go in circles. */
   readonly entered: Uint8Array;
+  /** Dirents that were not gone through: each is one directory's, or few bytes could stand for very many entries. */
+  direntsLeft: number;
   /** By row of its blobs: 1 + the number in the snapshot's tables, or 0. */
   readonly blobs: Uint32Array;
   /** Numbers in the snapshot of files of several names, by their own. */
@@ -135,7 +137,8 @@ const NO_PARTS: readonly Item[] = [];
 
 function stacked(index: Index): Layer {
   const entered = new Uint8Array(index.inodeCount + 1);
-  return { index, entered, blobs: new Uint32Array(index.blobCount), links: new Map() };
+  const blobs = new Uint32Array(index.blobCount);
+  return { index, entered, direntsLeft: countOf(index, Table.dirents), blobs, links: new Map() };
 }
 
 /** Rows of a table; their first word is where offsetOf says. */
@@ -162,6 +165,8 @@ function addNames({ layer, ino, row }: Item, path: string, items: Item[]): void 
   if (first < 0 || entered[ino] !== 0) corrupt(path);
   entered[ino] = 1;
   const end = first + index.field(row, Inode.b);
+  layer.direntsLeft -= end - first;
+  if (layer.direntsLeft < 0) corrupt(path);
   let previous = "";
   for (let dirent = first; dirent < end; dirent++) {
     const name = index.direntName(dirent);
@@ -266,6 +271,8 @@ interface Frame {
 export function* entriesOf(index: Index): Iterable<LayerEntry> {
   const seen = new Uint8Array(index.inodeCount + 1);
   const stack: Frame[] = [];
+  const blobs = new Map<number, BlobRef>();
+  let direntsLeft = countOf(index, Table.dirents);
   const enter = (ino: number, path: string) => {
     // A directory has one name.
     if (seen[ino] !== 0 || stack.length > TREE_DEPTH_MAX) corrupt(path);
@@ -273,9 +280,12 @@ export function* entriesOf(index: Index): Iterable<LayerEntry> {
     const row = index.row(ino);
     const first = index.firstDirent(row);
     if (first < 0) corrupt(path);
-    stack.push({ path, dirent: first, end: first + index.field(row, Inode.b) });
+    const count = index.field(row, Inode.b);
+    direntsLeft -= count;
+    if (direntsLeft < 0) corrupt(path); // each dirent is one directory's
+    stack.push({ path, dirent: first, end: first + count });
   };
-  yield entryAt(index, index.row(1), 1, "");
+  yield entryAt(index, index.row(1), 1, "", blobs);
   enter(1, "");
   while (stack.length > 0) {
     const frame = stack[stack.length - 1]!;
@@ -288,7 +298,7 @@ export function* entriesOf(index: Index): Iterable<LayerEntry> {
     const ino = index.direntIno(dirent);
     if (ino <= 0 || checkName(name) < 0) corrupt(frame.path);
     const path = frame.path === "" ? name : `${frame.path}/${name}`;
-    const entry = entryAt(index, index.row(ino), ino, path);
+    const entry = entryAt(index, index.row(ino), ino, path, blobs);
     yield entry;
     if (entry.type === "directory") enter(ino, path);
   }
@@ -298,10 +308,15 @@ function corrupt(path: string): never {
   refuse(path, "the index contradicts itself");
 }
 
-const NO_BLOCKS: readonly Digest[] = [];
 const text = new Uint8Array(XATTR_VALUE_MAX_BYTES);
 
-function entryAt(index: Index, row: number, ino: number, path: string): LayerEntry {
+function entryAt(
+  index: Index,
+  row: number,
+  ino: number,
+  path: string,
+  blobs: Map<number, BlobRef>,
+): LayerEntry {
   const mode = index.field(row, Inode.mode);
   const plain = {
     path,
@@ -323,7 +338,7 @@ function entryAt(index: Index, row: number, ino: number, path: string): LayerEnt
     case S_IFLNK:
       return { ...common, type: "symlink", target: targetAt(index, row, path) };
     case S_IFREG: {
-      const blob = blobAt(index, row, path);
+      const blob = blobAt(index, row, path, blobs);
       const isLinked = index.field(row, Inode.nlink) > 1;
       return { ...common, type: "file", blob, ...(isLinked ? { linkGroup: String(ino) } : {}) };
     }
@@ -364,12 +379,18 @@ function xattrsAt(index: Index, row: number, path: string): Map<string, string> 
   return xattrs;
 }
 
-function blobAt(index: Index, inode: number, path: string): BlobRef {
+/** A file's blob, one object for all files that have it: block digests may be many. */
+function blobAt(index: Index, inode: number, path: string, blobs: Map<number, BlobRef>): BlobRef {
   const blob = index.field(inode, Inode.a);
   const row = index.blobRow(blob);
   if (row < 0 || index.blobSize(blob) !== index.sizeAt(inode)) corrupt(path);
-  const count = index.blockCount(blob);
-  const blocks =
-    count === 0 ? NO_BLOCKS : Array.from({ length: count }, (_, k) => index.blockDigest(blob, k));
-  return { digest: digestAt(index.bytes, row + Blob.digest), size: index.blobSize(blob), blocks };
+  let ref = blobs.get(blob);
+  if (ref === undefined) {
+    const count = index.blockCount(blob);
+    const blocks = Array.from({ length: count }, (_, k) => index.blockDigest(blob, k));
+    const digest = digestAt(index.bytes, row + Blob.digest);
+    ref = { digest, size: index.blobSize(blob), blocks };
+    blobs.set(blob, ref);
+  }
+  return ref;
 }
