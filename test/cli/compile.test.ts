@@ -5,10 +5,10 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { type Test, test } from "tap";
+import tap, { type Test, test } from "tap";
 import { findRevisions } from "../conformance/runsc.ts";
 import { conda, type Spec } from "../ingest/conda/packages.ts";
-import { type Node, newNode } from "./cli.ts";
+import { Node } from "./cli.ts";
 
 const PYTHON = "/usr/bin/python3";
 const { found, reasons } = findRevisions();
@@ -36,7 +36,8 @@ function python(): { version: string; files: string[] } {
 
 /** A node with a base of this machine's Python, and busybox for a shell. */
 async function pythonNode(t: Test): Promise<{ node: Node; base: string; version: string }> {
-  const node = newNode(t);
+  const node = new Node();
+  tap.teardown(() => node.close());
   node.env["BURROW_RUNSC"] = found.at(-1)!.path;
   const { version, files } = python();
   const root = node.path("base");
@@ -59,6 +60,13 @@ async function pythonNode(t: Test): Promise<{ node: Node; base: string; version:
   const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
   t.equal(code, 0, stderr);
   return { node, base: stdout.trim(), version };
+}
+
+let made: ReturnType<typeof pythonNode> | undefined;
+/** One node for all tests: its base takes long. */
+function shared(t: Test): ReturnType<typeof pythonNode> {
+  made ??= pythonNode(t);
+  return made;
 }
 
 async function addPackage(node: Node, name: string, spec: Spec): Promise<string> {
@@ -94,7 +102,7 @@ test("byte code, scripts and activation become a layer, the same each time", {
   skip,
   timeout: 120_000,
 }, async (t) => {
-  const { node, base, version } = await pythonNode(t);
+  const { node, base, version } = await shared(t);
   const site = `lib/python${version}/site-packages`;
   const env = await created(
     node,
@@ -169,7 +177,7 @@ test("a script that fails, prints over the tar or has no Python keeps nothing", 
   skip,
   timeout: 120_000,
 }, async (t) => {
-  const { node, base } = await pythonNode(t);
+  const { node, base } = await shared(t);
   const scripted = async (name: string, script: string) =>
     await created(
       node,
