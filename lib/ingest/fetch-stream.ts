@@ -1,4 +1,5 @@
-// HTTP bodies as streams: bounded silence, passwords out of the URL and into a header, errors that say whether another try may help.
+// HTTP bodies as streams: bounded silence and slowness, passwords out of the URL and into a header, errors that say whether another
+// try may help.
 // For packages and repodata, which are large and verified by their readers; the store has a client of its own. Control plane.
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,6 +13,8 @@ export interface FetchOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** How long a server may be silent. */
   readonly stallMs?: number;
+  /** What a server must send in each `ms`, so that no drip lasts for ever. */
+  readonly floor?: { readonly bytes: number; readonly ms: number };
   /** Statuses that `use` gets to see; others are errors. 200 when missing. */
   readonly statuses?: readonly number[];
   /** A body that is longer is cut off with an error. */
@@ -44,20 +47,12 @@ export async function withAnswer<T>(
   options: FetchOptions,
   use: (answer: Answer) => Promise<T>,
 ): Promise<T> {
-  const stallMs = options.stallMs ?? STALL_MS;
-  const abort = new AbortController();
-  let timer = setTimeout(() => abort.abort(), stallMs);
-  const fail = (code: ErrorCode, why: string, isTransient: boolean, cause?: unknown) =>
-    new BurrowError(code, `can't download ${options.what}: ${why}`, {
-      cause,
-      class: isTransient ? "transient" : "permanent",
-      context: { url: options.shownUrl },
-    });
-  const watched = async function* (chunks: AsyncIterable<Uint8Array>) {
+  const fail = downloadFailure(options);
+  const watch = new Watch(options);
+  const bounded = async function* (chunks: AsyncIterable<Uint8Array>) {
     let bytes = 0;
     for await (const chunk of chunks) {
-      clearTimeout(timer);
-      timer = setTimeout(() => abort.abort(), stallMs);
+      watch.saw(chunk.length);
       bytes += chunk.length;
       if (options.maxBytes !== undefined && bytes > options.maxBytes) {
         throw fail("BURROW_ORIGIN", `it has more than ${options.maxBytes} bytes`, false);
@@ -68,7 +63,7 @@ export async function withAnswer<T>(
   try {
     const { plain, headers } = splitSecret(url);
     const response = await fetch(plain, {
-      signal: abort.signal,
+      signal: watch.signal,
       headers: { ...headers, ...options.headers },
     });
     const { status } = response;
@@ -76,20 +71,74 @@ export async function withAnswer<T>(
       await response.body?.cancel();
       throw fail("BURROW_ORIGIN", `HTTP status ${status}`, status >= 500 || status === 429);
     }
-    const body = watched((response.body ?? []) as AsyncIterable<Uint8Array>);
+    const body = bounded((response.body ?? []) as AsyncIterable<Uint8Array>);
     return await use({ status, headers: response.headers, body });
   } catch (cause) {
     if (cause instanceof BurrowError) throw cause;
-    if (abort.signal.aborted) {
-      throw fail("BURROW_TIMEOUT", `the server was silent for ${stallMs / 1000} s`, true);
-    }
+    if (watch.why !== undefined) throw fail("BURROW_TIMEOUT", watch.why, true);
     const isOurs = typeof (cause as NodeJS.ErrnoException).syscall === "string";
     if (isOurs) throw cause;
     throw fail("BURROW_ORIGIN", "the connection failed", true, cause);
   } finally {
-    clearTimeout(timer);
-    abort.abort(); // a body that nobody read to its end holds a socket
+    watch.end();
   }
+}
+
+/** Ends a request whose server is silent or slow for too long. */
+class Watch {
+  readonly #abort = new AbortController();
+  readonly signal = this.#abort.signal;
+  readonly #stallMs: number;
+  readonly #slow: NodeJS.Timeout | undefined;
+  #silence: NodeJS.Timeout;
+  #bytes = 0;
+  /** Why the request was ended, in words, once it was. */
+  why: string | undefined;
+
+  constructor({ stallMs = STALL_MS, floor }: FetchOptions) {
+    this.#stallMs = stallMs;
+    this.#silence = this.#awaitMore();
+    if (floor === undefined) return;
+    this.#slow = setInterval(() => {
+      if (this.#bytes < floor.bytes) {
+        this.#giveUp(`the server sent ${this.#bytes} bytes in ${floor.ms / 1000} s`);
+      }
+      this.#bytes = 0;
+    }, floor.ms);
+  }
+
+  saw(bytes: number): void {
+    this.#bytes += bytes;
+    clearTimeout(this.#silence);
+    this.#silence = this.#awaitMore();
+  }
+
+  /** Also ends the request: a body that nobody read to its end holds a socket. */
+  end(): void {
+    clearTimeout(this.#silence);
+    clearInterval(this.#slow);
+    this.#abort.abort();
+  }
+
+  #awaitMore(): NodeJS.Timeout {
+    const why = `the server was silent for ${this.#stallMs / 1000} s`;
+    return setTimeout(() => this.#giveUp(why), this.#stallMs);
+  }
+
+  #giveUp(why: string): void {
+    this.why ??= why;
+    this.#abort.abort();
+  }
+}
+
+/** Makes errors of one download. */
+export function downloadFailure(options: Pick<FetchOptions, "what" | "shownUrl">) {
+  return (code: ErrorCode, why: string, isTransient: boolean, cause?: unknown) =>
+    new BurrowError(code, `can't download ${options.what}: ${why}`, {
+      cause,
+      class: isTransient ? "transient" : "permanent",
+      context: { url: options.shownUrl },
+    });
 }
 
 /** Calls again after a transient BURROW_ORIGIN. Silence is not tried again: it has cost its time already. */

@@ -56,6 +56,20 @@ test("a body without an end is cut at the size that the lock says, or at the lim
   t.same(fs.readdirSync(dir), [], "nothing of it stays");
 });
 
+test("a user and password of the URL go as a header, and errors don't show them", async (t) => {
+  const seen: unknown[] = [];
+  const url = await serve(t, ({ headers }, response) => {
+    seen.push(headers.authorization);
+    response.writeHead(seen.length === 1 ? 200 : 404).end("bytes");
+  });
+  const secret = url.replace("//", "//me:se%20cret@");
+  const dir = t.testdir({});
+  t.equal(fs.readFileSync(await download(secret, dir), "utf8"), "bytes");
+  await t.rejects(download(secret, dir), { message: /HTTP status 404/, context: { url } });
+  const basic = `Basic ${Buffer.from("me:se cret").toString("base64")}`;
+  t.same(seen, [basic, basic]);
+});
+
 test("an announced length that can't be right is refused before the body", async (t) => {
   const { server, dir, url } = await origin(t);
   await t.rejects(download(url, dir, { size: 299_999 }), { code: "BURROW_DIGEST_MISMATCH" });

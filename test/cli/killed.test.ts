@@ -27,13 +27,15 @@ test("an owner has ended when its process has, not when another has its pid", as
   );
   t.equal(hasEnded([boot, namespace, "4194305", start].join("-")), true, "no such process");
   for (const text of ["", "x", own.slice(1), `${own}-1`]) t.equal(hasEnded(text), false, text);
-  // A shell that starts a child and becomes a sleep: nobody reaps the child.
-  const parent = spawn("sh", ["-c", "true & echo $!; exec sleep 60"], {
-    stdio: ["ignore", "pipe", "ignore"],
-  });
+  // A shell that starts a child and becomes a sleep: nobody reaps the child, which ends when its input does, after that.
+  const words = "exec 3<&0; read word <&3 & echo $!; exec sleep 60 <&- 3<&-";
+  const parent = spawn("sh", ["-c", words], { stdio: ["pipe", "pipe", "ignore"] });
   t.teardown(() => parent.kill("SIGKILL"));
   const line = String(await new Promise((resolve) => parent.stdout.once("data", resolve))).trim();
   const stat = () => fs.readFileSync(`/proc/${line}/stat`, "utf8");
+  const name = () => fs.readFileSync(`/proc/${parent.pid}/comm`, "utf8");
+  t.ok(await until(() => name() === "sleep\n"), "no shell any more");
+  parent.stdin.end();
   t.ok(await until(() => stat().includes(") Z ")), "a zombie");
   const fields = stat()
     .slice(stat().lastIndexOf(")") + 2)
