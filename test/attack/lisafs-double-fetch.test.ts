@@ -11,8 +11,9 @@ import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { startFlipper } from "../suite/flipper.ts";
 import { writeMount } from "../suite/gofer-process.ts";
 import { close, inodeAt, must, open, stat } from "../suite/lisafs-calls.ts";
-import { CHANNEL_START, LisafsClient, sleepMs, WINDOW_HEADER } from "../suite/lisafs-client.ts";
+import { CHANNEL_START, LisafsClient, WINDOW_HEADER } from "../suite/lisafs-client.ts";
 import { isSanitized, startGofer, temporary } from "../suite/served.ts";
+import { blockUntil } from "../suite/wait.ts";
 
 const SECONDS = process.env["BURROW_LONG"] === "1" ? 30 : 4;
 const WINDOW = 2 * 1024 * 1024;
@@ -122,8 +123,10 @@ test("rewriting a request in shared memory while it is read breaks nothing", asy
   t.ok(gofer.isAlive);
   t.ok(gofer.rssBytes - rss < 32 * 1024 * 1024 || isSanitized, "RSS is flat");
   bad.close();
-  for (let i = 0; i < 500 && gofer.fdCount >= idle; i++) sleepMs(2);
-  t.ok(gofer.fdCount < idle, "everything of the connection is given back");
+  t.ok(
+    blockUntil(() => gofer.fdCount < idle),
+    "everything of the connection is given back",
+  );
   t.equal(stat(good, good.rootFd).mode & 0o777, 0o755);
 });
 

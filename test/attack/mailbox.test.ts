@@ -4,7 +4,6 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Test, test } from "tap";
 import { PARKED_MAX } from "../../lib/base/limits.ts";
 import { ensureDaemon } from "../../lib/cache/client.ts";
@@ -18,18 +17,11 @@ import {
 import { openSocketName } from "../../lib/cache/socket-name.ts";
 import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { OriginServer } from "../suite/origin-server.ts";
+import { sleep, until } from "../suite/wait.ts";
 
 const FILES: Files = Object.fromEntries(
   Array.from({ length: 4 }, (_, i) => [`file${i}`, noise(10_000 + i, i + 1)]),
 );
-const WAIT_MS = 20_000;
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<boolean> {
-  for (const endMs = Date.now() + WAIT_MS; Date.now() < endMs; await sleep(20)) {
-    if (await condition()) return true;
-  }
-  return false;
-}
 
 /** A bare connection, and how many bytes it was sent; it reads only when told to. */
 async function connectRaw(t: Test, node: TestNode): Promise<net.Socket> {

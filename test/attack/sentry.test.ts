@@ -24,7 +24,6 @@ import {
   type ChannelPathway,
   LisafsClient,
   PAYLOAD_MAX,
-  sleepMs,
   WINDOW_HEADER,
 } from "../suite/lisafs-client.ts";
 import {
@@ -38,6 +37,7 @@ import {
   temporary,
 } from "../suite/served.ts";
 import { makeView } from "../suite/view-cache.ts";
+import { blockUntil, sleepMs } from "../suite/wait.ts";
 
 const MIB = 1024 * 1024;
 const NAMES = ["a", "b", "c", "d"];
@@ -101,7 +101,7 @@ test("channels that are shut down while their requests wait, and a hang-up, give
   t.equal(stat(good, good.rootFd).mode & 0o777, 0o755, "another is served");
   const { errno } = bad.call(Mid.FStat, { fd: bad.rootFd }, undefined, bad.socket);
   t.equal(errno, 0, "its socket, too");
-  for (let i = 0; i < 1000 && gofer.windowCount > windows - 4; i++) sleepMs(5);
+  blockUntil(() => gofer.windowCount <= windows - 4);
   t.equal(gofer.windowCount, windows - 4, "past the deadline they are unmapped");
   const before = gofer.fdCount;
   // A request waits on the socket, more bytes lie behind it, and it hangs up.
@@ -111,8 +111,10 @@ test("channels that are shut down while their requests wait, and a hang-up, give
   header.writeBigUInt64LE(BigInt(controls[0]!), 8);
   bad.socket.send(Buffer.concat([header, header, header]));
   bad.close();
-  for (let i = 0; i < 1000 && gofer.fdCount >= before; i++) sleepMs(5);
-  t.ok(gofer.fdCount < before, "the hang-up is seen at the deadline at the latest");
+  t.ok(
+    blockUntil(() => gofer.fdCount < before),
+    "the hang-up is seen at the deadline at the latest",
+  );
   t.equal(stat(good, good.rootFd).mode & 0o777, 0o755);
   t.end();
 });

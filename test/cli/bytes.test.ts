@@ -4,8 +4,9 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { test } from "tap";
 import { DONATE_MAX_BYTES } from "../../lib/base/limits.ts";
-import { exitOf, findRevisions, until } from "../conformance/runsc.ts";
+import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { noise } from "../suite/daemon-node.ts";
+import { until } from "../suite/wait.ts";
 import { busybox } from "./cli.ts";
 
 const { found, reasons } = findRevisions();

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
 import { ChannelServer, type Listed, repodataOf } from "../ingest/conda/channels.ts";
+import { until } from "../suite/wait.ts";
 import { create, packagesIn, records, scene } from "./channel-node.ts";
 import { newNode } from "./cli.ts";
 
@@ -146,11 +147,6 @@ function solversOf(pid: number): number[] {
 }
 
 const isAlive = (pid: number) => fs.existsSync(`/proc/${pid}`);
-
-async function until(what: () => boolean): Promise<boolean> {
-  for (let i = 0; i < 500 && !what(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
-  return what();
-}
 
 test("a signal ends the solver with its command", async (t) => {
   const node = newNode(t);

@@ -9,6 +9,7 @@ import { type Test, test } from "tap";
 import { download } from "../../lib/cli/download.ts";
 import { conda } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";
+import { sleep, until } from "../suite/wait.ts";
 import { DATA, Node } from "./cli.ts";
 
 const RECIPES = path.join(DATA, "conda/test-recipes-noarch");
@@ -182,10 +183,8 @@ test("packages are downloaded; 404, silence and a hang-up are errors that name t
   server.fault = () => "slow";
   const early = node.start(["env", "create", url]);
   const seen = server.requests.length;
-  for (let i = 0; i < 100 && server.requests.length === seen; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.ok(await until(() => server.requests.length > seen));
+  await sleep(100);
   const ended = new Promise((resolve) => early.once("exit", resolve));
   early.kill("SIGINT");
   t.equal(await ended, 130);

@@ -6,8 +6,9 @@ import net from "node:net";
 import path from "node:path";
 import { type Test, test } from "tap";
 import { hasEnded, ownOwner } from "../../lib/cli/owner.ts";
-import { exitOf, findRevisions, until } from "../conformance/runsc.ts";
+import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
+import { until } from "../suite/wait.ts";
 import { busybox, MAIN, type Node, newNode } from "./cli.ts";
 
 const { found, reasons } = findRevisions();

@@ -7,9 +7,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
 import { ownOwner } from "../../lib/cli/owner.ts";
-import { exitOf, until } from "../conformance/runsc.ts";
+import { exitOf } from "../conformance/runsc.ts";
 import { conda, type Spec } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";
+import { until } from "../suite/wait.ts";
 import { type Node, newNode, type Outcome } from "./cli.ts";
 
 interface Channel {

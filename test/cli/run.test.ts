@@ -4,8 +4,9 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
 import { stopDaemon } from "../../lib/cache/client.ts";
-import { exitOf, findRevisions, LAUNCHER, sleep, until } from "../conformance/runsc.ts";
+import { exitOf, findRevisions, LAUNCHER } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
+import { sleep, until } from "../suite/wait.ts";
 import { busybox } from "./cli.ts";
 
 const { found, reasons } = findRevisions();

@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
+import { until } from "../suite/wait.ts";
 import { Node, ZEROS } from "./cli.ts";
 
 function newNode(t: Test): Node {
@@ -239,8 +240,10 @@ test("daemon start, status and stop; a variable that is empty is unset", async (
   t.match(await node.run(["daemon", "stop", "--json"]), { code: 0, stdout: '{"stopped":false}\n' });
   const daemon = node.start(["daemon", "start", "--idle", "0"]);
   let status = await node.run(["daemon", "status", "--json"]);
-  for (let i = 0; i < 50 && status.code !== 0; i++)
-    status = await node.run(["daemon", "status", "--json"]);
+  await until(async () => {
+    if (status.code !== 0) status = await node.run(["daemon", "status", "--json"]);
+    return status.code === 0;
+  });
   t.equal(JSON.parse(status.stdout).pid, daemon.pid);
   const text = await node.run(["daemon", "status"]);
   t.match(text, { code: 0, stdout: new RegExp(`^daemon +pid ${daemon.pid}, up \\d+ s, idle\n`) });

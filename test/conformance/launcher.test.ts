@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
 import t from "tap";
-import { Bench, LAUNCHER, sleep, stockGofer, until } from "./runsc.ts";
+import { Bench, LAUNCHER, stockGofer } from "./runsc.ts";
 
 t.setTimeout(120_000);
 if (!fs.existsSync(LAUNCHER)) {
@@ -214,6 +214,8 @@ while True:
         sys.exit(os.waitstatus_to_exitcode(status))
     number = os.WSTOPSIG(status)
     libc.ptrace(7, pid, None, ctypes.c_void_p(0 if number == 5 else number))`;
+
+import { sleep, until } from "../suite/wait.ts";
 
 withFake("refused ptrace: the cause is found", FLAGS_2024, ECHO, (t, bench) => {
   for (const [program, said] of [

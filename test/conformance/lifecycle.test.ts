@@ -3,6 +3,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import t from "tap";
+import { until } from "../suite/wait.ts";
 import {
   Bench,
   exitOf,
@@ -12,7 +13,6 @@ import {
   LAUNCHER,
   type Revision,
   stockGofer,
-  until,
   viewGofer,
 } from "./runsc.ts";
 

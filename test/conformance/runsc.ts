@@ -4,6 +4,7 @@ import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:chi
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { sleep } from "../suite/wait.ts";
 import { serveAsView } from "./view.ts";
 
 export const ROOT = path.resolve(import.meta.dirname, "../../..");
@@ -298,19 +299,6 @@ function cgroupsNamed(name: string): string[] {
   const base = "/sys/fs/cgroup";
   if (!fs.existsSync(base)) return [];
   return fs.readdirSync(base).filter((entry) => entry.includes(name));
-}
-
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Waits until `done` is true, 20 s at most; returns whether it came true. */
-export async function until(done: () => boolean): Promise<boolean> {
-  for (let round = 0; round < 400; round++) {
-    if (done()) return true;
-    await sleep(50);
-  }
-  return done();
 }
 
 /** The exit code of a child, 128 + number if a signal ended it. */

@@ -6,7 +6,8 @@ import type { Socket } from "node:net";
 import * as os from "node:os";
 import * as path from "node:path";
 import t from "tap";
-import { ADOPTER, exitOf, STUB, sleep, until } from "./runsc.ts";
+import { sleep, until } from "../suite/wait.ts";
+import { ADOPTER, exitOf, STUB } from "./runsc.ts";
 
 const missing = !fs.existsSync(STUB)
   ? `${STUB} isn't built`

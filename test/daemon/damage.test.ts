@@ -1,11 +1,11 @@
 // What goes wrong in the cache directory or with packs behind our back: healed, never believed (pitfalls B3, C1).
 
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "tap";
 import { objectPath } from "../../lib/store/layout.ts";
 import { exited, publish } from "../suite/daemon-node.ts";
 import { SMALL, scene } from "../suite/daemon-scene.ts";
+import { until } from "../suite/wait.ts";
 
 test("a broken file on disk is healed, and a right one sealed again", async (t) => {
   const { node, published, mountId } = await scene(t, SMALL);
@@ -63,7 +63,7 @@ test("evicted while mapped: the mapping stays right, the blob comes again", asyn
   await client.askBlob(0, published.row("file6"));
   const digest = published.refs.get("file6")!.digest;
   const fd = fs.openSync(node.blobPath(digest), "r");
-  for (let i = 0; i < 300 && fs.existsSync(node.blobPath(digest)); i++) await sleep(20);
+  await until(() => !fs.existsSync(node.blobPath(digest)));
   t.equal(fs.fstatSync(fd).nlink, 0, "evicted by unlink");
   const bytes = Buffer.alloc(SMALL["file6"]!.length);
   fs.readSync(fd, bytes, 0, bytes.length, 0);

@@ -2,7 +2,6 @@
 // D4, D5).
 
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Test, test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
@@ -12,6 +11,7 @@ import { digestOf } from "../../lib/store/hash.ts";
 import { exited, type Files, noise, type TestNode } from "../suite/daemon-node.ts";
 import { SMALL, scene } from "../suite/daemon-scene.ts";
 import type { Fault } from "../suite/origin-server.ts";
+import { sleep } from "../suite/wait.ts";
 
 const LARGE: Files = { large: noise(12 * BLOCK_BYTES + 5, 77) };
 /** Short, so that tests are; the shape of the behaviour is that of the defaults. */

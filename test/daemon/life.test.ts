@@ -2,7 +2,6 @@
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Test, test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
@@ -15,6 +14,7 @@ import { digestOf } from "../../lib/store/hash.ts";
 import { native } from "../../lib/sys/native.ts";
 import { exited, MailboxClient, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { scene } from "../suite/daemon-scene.ts";
+import { sleep, until } from "../suite/wait.ts";
 
 function newNode(t: Test): TestNode {
   const node = new TestNode();
@@ -149,15 +149,13 @@ test("a peer that breaks the protocol is dropped, and only that peer", async (t)
   for (const [what, bytes] of bad) {
     const client = await MailboxClient.connect(node.cache, id);
     client.send(bytes);
-    for (let i = 0; i < 100 && !client.isClosed; i++) await sleep(5);
-    t.ok(client.isClosed, what);
+    t.ok(await until(() => client.isClosed), what);
     client.close();
   }
   const silent = await MailboxClient.connect(node.cache, "no-such-mount");
   t.equal(silent.welcome, Errno.ENOENT);
   silent.send(ask.subarray(0, encodeAskBlob(ask, 1, 0, 0)));
-  for (let i = 0; i < 100 && !silent.isClosed; i++) await sleep(5);
-  t.ok(silent.isClosed, "an ask without a welcome");
+  t.ok(await until(() => silent.isClosed), "an ask without a welcome");
   t.equal((await good.askBlob(0, 0)).errno, 0);
 });
 

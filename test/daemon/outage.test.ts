@@ -2,7 +2,6 @@
 // never short, never zeros (pitfall B6). 5 s in the gate; 3 and 30 minutes in the long run.
 
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
@@ -10,6 +9,7 @@ import { DAEMON_DEFAULTS } from "../../lib/daemon/config.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { SMALL, scene } from "../suite/daemon-scene.ts";
 import type { Fault } from "../suite/origin-server.ts";
+import { sleep } from "../suite/wait.ts";
 
 const LARGE = noise(20 * BLOCK_BYTES + 5, 77);
 const CUTS_S = process.env["BURROW_LONG"] === "1" ? [5, 180, 1800] : [5];

@@ -7,8 +7,9 @@ import { test } from "tap";
 import { native } from "../../lib/sys/native.ts";
 import { type GoferOptions, GoferProcess, pair } from "../suite/gofer-process.ts";
 import { stat, walk } from "../suite/lisafs-calls.ts";
-import { LisafsClient, sleepMs } from "../suite/lisafs-client.ts";
+import { LisafsClient } from "../suite/lisafs-client.ts";
 import { startGofer, type Teardown, temporary } from "../suite/served.ts";
+import { blockUntil, sleepMs } from "../suite/wait.ts";
 
 const SOCK_STREAM = 1;
 const Role = {
@@ -197,7 +198,7 @@ for (const [name, role] of [
     native.setNonblock(gofer.mountsFd);
     t.equal(native.readFd(gofer.mountsFd, new Uint8Array(1)), -11, "no mounts yet");
     native.closeFd(ours);
-    for (let i = 0; i < 5000 && gofer.readMounts() === ""; i++) sleepMs(1);
+    blockUntil(() => gofer.readMounts() !== "");
     t.equal(gofer.mountsJson, "[]");
     t.equal(await gofer.stop(), 0);
     t.equal(gofer.output, "");

@@ -11,8 +11,8 @@ import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { close, contentOf, errnoOf, open, read, stat, walkTo } from "../suite/lisafs-calls.ts";
-import { sleepMs } from "../suite/lisafs-client.ts";
 import { noUpper, type Served, serveMount } from "../suite/served.ts";
+import { blockUntil } from "../suite/wait.ts";
 
 const isLong = process.env["BURROW_LONG"] === "1";
 const OPENS = isLong ? 1_000_000 : 4_000;
@@ -281,11 +281,11 @@ test("the daemon's own eviction leaves a mapping whole", async (t) => {
   if (typeof mapped === "number") throw new Error(`map: ${mapped}`);
   // Whatever is evicted is fetched again, so that in the end each was evicted once.
   const isGone = () => !fs.existsSync(at.blobPath("lib"));
-  for (let i = 0; i < 2000 && !isGone(); i++) {
+  const isSo = blockUntil(() => {
     if (!fs.existsSync(at.blobPath("other"))) t.ok(readWhole(at, "other").isRight);
-    sleepMs(10);
-  }
-  t.ok(isGone(), "evicted by its limit");
+    return isGone();
+  });
+  t.ok(isSo, "evicted by its limit");
   t.ok(Buffer.from(mapped).equals(content));
   t.ok(contentOf(hostFd).equals(content));
   t.ok(readWhole(at, "lib").isRight, "and it comes again");

@@ -16,7 +16,7 @@ import {
   stat,
   walkTo,
 } from "../suite/lisafs-calls.ts";
-import { LisafsClient, sleepMs } from "../suite/lisafs-client.ts";
+import { LisafsClient } from "../suite/lisafs-client.ts";
 import {
   isSanitized,
   noUpper,
@@ -27,6 +27,7 @@ import {
   startGofer,
   temporary,
 } from "../suite/served.ts";
+import { blockUntil } from "../suite/wait.ts";
 
 const CYCLES = process.env["BURROW_LONG"] === "1" ? 100_000 : 2_000;
 const CONNECTIONS = 50;
@@ -122,7 +123,7 @@ test("50 connections come and go, and all they held goes with them", {
     openPath(client, "/");
     t.ok(gofer.fdCount >= before + 12);
     client.close();
-    for (let wait = 0; wait < 1000 && gofer.fdCount !== before - 3; wait++) sleepMs(1);
+    blockUntil(() => gofer.fdCount === before - 3);
     // Its socket, its root and its tree's FD of /proc.
     t.equal(gofer.fdCount, before - 3, `connection ${i}`);
   }
@@ -143,7 +144,7 @@ test("a connection's windows are unmapped when it has ended", (t) => {
     const client = LisafsClient.mount(gofer.takeSocket(i), 4);
     t.equal(gofer.windowCount, 1 + 4);
     client.close();
-    for (let wait = 0; wait < 1000 && gofer.windowCount > 1; wait++) sleepMs(1);
+    blockUntil(() => gofer.windowCount <= 1);
     t.equal(gofer.windowCount, 1, "but the one that is in use");
   }
   t.end();

@@ -2,7 +2,6 @@
 // answer meanwhile is right and whole, or EIO by the deadline; never short, never zeros; and right again after. Deadlines are a
 // hundredth of the real ones; BURROW_LONG=1 takes the real ones and cuts of 5 s, 3 min and 30 min.
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { t as file, type Test, test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { BLOCK_BYTES, MISS_DEADLINE_MS } from "../../lib/base/limits.ts";
@@ -14,6 +13,7 @@ import { contentOf, open, walkTo } from "../suite/lisafs-calls.ts";
 import type { LisafsClient } from "../suite/lisafs-client.ts";
 import type { Fault } from "../suite/origin-server.ts";
 import { serveMount } from "../suite/served.ts";
+import { sleep } from "../suite/wait.ts";
 
 const isLong = process.env["BURROW_LONG"] === "1";
 const SCALE = isLong ? 1 : 100;

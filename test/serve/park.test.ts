@@ -3,7 +3,6 @@
 
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import {
@@ -18,14 +17,10 @@ import {
 } from "../../lib/cache/mailbox-wire.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { contentOf, open, stat, walkTo } from "../suite/lisafs-calls.ts";
-import {
-  CHANNEL_START,
-  type ChannelPathway,
-  sleepMs,
-  WINDOW_HEADER,
-} from "../suite/lisafs-client.ts";
+import { CHANNEL_START, type ChannelPathway, WINDOW_HEADER } from "../suite/lisafs-client.ts";
 import { serveView } from "../suite/served.ts";
 import { putBlob } from "../suite/view-cache.ts";
+import { blockUntil, until } from "../suite/wait.ts";
 
 const DEADLINE_MS = 400;
 const env = { BURROW_MISS_DEADLINE_MS: String(DEADLINE_MS) };
@@ -47,7 +42,7 @@ function startOpen(channel: ChannelPathway, control: number): void {
 
 /** Waits until a channel's reply is there: its errno. */
 function awaitReply(channel: ChannelPathway): number {
-  for (let i = 0; i < 5000 && channel.view.getUint32(0, true) !== 0; i++) sleepMs(1);
+  blockUntil(() => channel.view.getUint32(0, true) === 0);
   const mid = channel.view.getUint16(WINDOW_HEADER, true);
   return mid === Mid.Error ? channel.view.getUint32(CHANNEL_START, true) : 0;
 }
@@ -104,8 +99,10 @@ test("a connection that ends while its requests wait takes them with it", (t) =>
   startOpen(client.channels[0]!, control);
   startOpen(client.channels[1]!, control);
   client.close();
-  for (let i = 0; i < 1000 && gofer.isAlive; i++) sleepMs(2);
-  t.notOk(gofer.isAlive, "the gofer ends long before the deadline of 30 s");
+  t.ok(
+    blockUntil(() => !gofer.isAlive),
+    "the gofer ends long before the deadline of 30 s",
+  );
   t.end();
 });
 
@@ -119,8 +116,10 @@ test("a hang-up is noticed while a request on the socket waits", (t) => {
   client.socket.send(message);
   t.equal(stat(client, client.rootFd).mode & 0o170000, 0o040000, "it waits; the channel serves");
   client.close();
-  for (let i = 0; i < 1000 && gofer.isAlive; i++) sleepMs(2);
-  t.notOk(gofer.isAlive, "the gofer ends long before the deadline of 30 s");
+  t.ok(
+    blockUntil(() => !gofer.isAlive),
+    "the gofer ends long before the deadline of 30 s",
+  );
   t.end();
 });
 
@@ -160,8 +159,10 @@ test("a channel shut down while its request waits is dropped at the deadline", (
   const before = gofer.fdCount;
   startOpen(one, control);
   one.view.setUint32(0, 2, true);
-  for (let i = 0; i < 1000 && gofer.fdCount !== before - 1; i++) sleepMs(2);
-  t.equal(gofer.fdCount, before - 1, "its FD socket is closed");
+  t.ok(
+    blockUntil(() => gofer.fdCount === before - 1),
+    "its FD socket is closed",
+  );
   client.pathway = two;
   t.equal(stat(client, client.rootFd).mode & 0o170000, 0o040000, "the other goes on");
   t.end();
@@ -196,7 +197,7 @@ function playDaemon(directory: string, answer: () => number): Promise<Server> {
 
 /** As awaitReply, with the event loop running: the daemon is in this process. */
 async function awaitReplyBeside(channel: ChannelPathway): Promise<number> {
-  for (let i = 0; i < 5000 && channel.view.getUint32(0, true) !== 0; i++) await sleep(1);
+  await until(() => channel.view.getUint32(0, true) === 0);
   return awaitReply(channel);
 }
 

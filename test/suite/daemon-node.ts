@@ -6,7 +6,6 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { BlobRef } from "../../lib/base/blob.ts";
 import type { Digest } from "../../lib/base/digest.ts";
@@ -32,6 +31,7 @@ import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { openStore } from "../../lib/store/open.ts";
 import { openPackWriter, type WriterOptions } from "../../lib/store/pack-writer.ts";
+import { sleep, until } from "./wait.ts";
 
 /** Files of a snapshot under test, by name. */
 export type Files = Readonly<Record<string, Buffer>>;
@@ -131,10 +131,8 @@ export class TestNode {
     prefix: readonly string[] = [],
   ): Promise<ChildProcess> {
     const child = this.spawn(config, prefix);
-    for (let i = 0; i < 500 && child.exitCode === null; i++) {
-      if (await isDaemonUp(this.cache)) return child;
-      await sleep(10);
-    }
+    await until(async () => child.exitCode !== null || (await isDaemonUp(this.cache)));
+    if (child.exitCode === null && (await isDaemonUp(this.cache))) return child;
     throw new Error(`the daemon did not come up: ${this.output}`);
   }
 

@@ -1,7 +1,6 @@
 // LisafsClient: the sentry's end of a LISAFS connection: over the main socket and over channels. Every call blocks the thread,
 // so the server must be another process; a call that gets no answer in time gives errno ETIMEDOUT. Tests and benches only.
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { viewOf } from "../../lib/base/bytes.ts";
 import { Errno } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -9,6 +8,7 @@ import { Cursor } from "../../lib/wire/cursor.ts";
 import { encodeRequest } from "../../lib/wire/lisafs/encode.ts";
 import { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
+import { sleep, sleepMs } from "./wait.ts";
 
 /** Largest payload: LISAFS message.go MaxMessageSize. */
 export const PAYLOAD_MAX = 2 * 1024 * 1024 - 4096;
@@ -37,12 +37,6 @@ export interface Pathway {
   /** Where the request's payload is written. */
   readonly buffer: Buffer;
   readonly start: number;
-}
-
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-/** Blocks this thread. */
-export function sleepMs(ms: number): void {
-  Atomics.wait(sleeper, 0, 0, ms);
 }
 
 /** The connection's end as an errno of a reply, e.g. -EPIPE of a call. */

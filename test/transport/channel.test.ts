@@ -11,10 +11,10 @@ import {
   type ChannelPathway,
   LisafsClient,
   PAYLOAD_MAX,
-  sleepMs,
   WINDOW_HEADER,
 } from "../suite/lisafs-client.ts";
 import { serveHost, startGofer, temporary } from "../suite/served.ts";
+import { blockUntil } from "../suite/wait.ts";
 
 const SHUTDOWN = 2;
 const build = (directory: string): void => writeFileSync(join(directory, "f"), "content");
@@ -67,7 +67,7 @@ for (const [name, act] of Object.entries(ENDINGS)) {
     act(one);
     // The server sleeps on the old value: it looks again when anything wakes it.
     client.call(Mid.FStat, { fd: client.rootFd }, undefined, client.socket);
-    waitUntil(() => gofer.fdCount === before - 1);
+    blockUntil(() => gofer.fdCount === before - 1);
     t.equal(gofer.fdCount, before - 1, "the FD socket is closed");
     t.equal(gofer.windowCount, 2, "the window is unmapped");
     t.equal(one.transact(Mid.FStat, 8).errno, Errno.EPIPE, "calls on it fail");
@@ -76,10 +76,6 @@ for (const [name, act] of Object.entries(ENDINGS)) {
     }
     t.end();
   });
-}
-
-function waitUntil(holds: () => boolean): void {
-  for (let i = 0; i < 500 && !holds(); i++) sleepMs(2);
 }
 
 test("datagrams of a wrong length are EIO", (t) => {

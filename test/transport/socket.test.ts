@@ -7,8 +7,9 @@ import { Errno } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { openPath, stat } from "../suite/lisafs-calls.ts";
-import { LisafsClient, PAYLOAD_MAX, sleepMs } from "../suite/lisafs-client.ts";
+import { LisafsClient, PAYLOAD_MAX } from "../suite/lisafs-client.ts";
 import { isSanitized, serveHost, startGofer, temporary } from "../suite/served.ts";
+import { blockUntil, sleepMs } from "../suite/wait.ts";
 
 const noFds = new Int32Array(1);
 /** A server that waited for the other client would take for ever; a busy machine takes a part of this. */
@@ -126,8 +127,10 @@ test("a hang-up at any point frees what the connection held", (t) => {
     client.socket.send(frame(Mid.FStat, fdid(client.rootFd)).subarray(0, cut));
     client.close();
     // Its socket, its root's FD and its tree's FD of /proc go too.
-    for (let wait = 0; wait < 500 && gofer.fdCount >= before; wait++) sleepMs(2);
-    t.ok(gofer.fdCount < before, `after ${cut} bytes`);
+    t.ok(
+      blockUntil(() => gofer.fdCount < before),
+      `after ${cut} bytes`,
+    );
     t.equal(stat(stays, stays.rootFd).mode & 0o170000, 0o040000);
   }
   t.end();
