@@ -4,10 +4,11 @@
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
-import { entriesOf, layerOf, mergeIndexes } from "../layer/merge.ts";
+import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";

@@ -17,10 +17,11 @@ import {
 import { type ExplicitPackage, formatExplicit } from "../ingest/conda/explicit.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
+import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
-import { entriesOf, layerOf, mergeIndexes } from "../layer/merge.ts";
+import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";

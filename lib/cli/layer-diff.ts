@@ -3,9 +3,9 @@
 import type { Command } from "commander";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { showName } from "../base/name.ts";
+import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import type { Index } from "../layer/index.ts";
-import { entriesOf } from "../layer/merge.ts";
 import { readLocator } from "../store/known.ts";
 import { openOrigin } from "../store/open.ts";
 import type { Backend } from "../store/store.ts";

@@ -78,8 +78,8 @@ export class Index {
   readonly words: Uint32Array;
   readonly kind: IndexKind;
   readonly inodeCount: number;
+  readonly direntCount: number;
   readonly blobCount: number;
-  readonly #direntCount: number;
   readonly #blockCount: number;
   readonly #xattrCount: number;
   readonly #stringBytes: number;
@@ -101,7 +101,7 @@ export class Index {
     const offset = (table: number) => this.words[(Header.tables >> 2) + 2 * table + 1]!;
     this.kind = this.words[Header.kind >> 2] as IndexKind;
     this.inodeCount = count(Table.inodes);
-    this.#direntCount = count(Table.dirents);
+    this.direntCount = count(Table.dirents);
     this.blobCount = count(Table.blobs);
     this.#blockCount = count(Table.blocks);
     this.#xattrCount = count(Table.xattrs);
@@ -145,7 +145,7 @@ export class Index {
     const { words } = this;
     if ((words[row + (Inode.mode >> 2)]! & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
     const first = words[row + (Inode.a >> 2)]!;
-    if (first + words[row + (Inode.b >> 2)]! > this.#direntCount) return -Errno.EIO;
+    if (first + words[row + (Inode.b >> 2)]! > this.direntCount) return -Errno.EIO;
     return first;
   }
 

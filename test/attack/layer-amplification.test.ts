@@ -1,9 +1,10 @@
 // Owns: proof that an index of few bytes can't stand for very many entries: each dirent is one directory's. Plane: control.
 
 import { test } from "tap";
+import { entriesOf } from "../../lib/layer/entries.ts";
 import { Inode } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
-import { entriesOf, mergeIndexes } from "../../lib/layer/merge.ts";
+import { mergeIndexes } from "../../lib/layer/merge.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 
 test("directories that share one range of dirents are no tree", (t) => {

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { test } from "tap";
 import { BurrowError } from "../../lib/base/error.ts";
 import { SYMLINK_MAX_BYTES } from "../../lib/base/limits.ts";
+import { entriesOf } from "../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import {
   DIRENT_BYTES,
@@ -16,7 +17,7 @@ import {
   Table,
 } from "../../lib/layer/format.ts";
 import { faultOf, Index } from "../../lib/layer/index.ts";
-import { entriesOf, mergeIndexes } from "../../lib/layer/merge.ts";
+import { mergeIndexes } from "../../lib/layer/merge.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { directory, file, RUNS, SEED, symlink, whiteout } from "./trees.ts";
 

@@ -4,10 +4,11 @@
 import { deepStrictEqual } from "node:assert";
 import fc from "fast-check";
 import { test } from "tap";
+import { entriesOf } from "../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
-import { entriesOf, mergeIndexes, mergeLayers } from "../../lib/layer/merge.ts";
+import { mergeIndexes, mergeLayers } from "../../lib/layer/merge.ts";
 import { indexDigest, writeIndex } from "../../lib/layer/writer.ts";
 import { directory, file, normal, RUNS, SEED, symlink, treeArbitrary, whiteout } from "./trees.ts";
 

@@ -4,10 +4,10 @@ import { deepStrictEqual } from "node:assert";
 import fc from "fast-check";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
+import { entriesOf } from "../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { direntType, IndexKind, Inode } from "../../lib/layer/format.ts";
 import { faultOf, Index } from "../../lib/layer/index.ts";
-import { entriesOf } from "../../lib/layer/merge.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { normal, RUNS, SEED, treeArbitrary } from "./trees.ts";
 

@@ -2,10 +2,10 @@
 
 import { test } from "tap";
 import { BurrowError } from "../../lib/base/error.ts";
+import { entriesOf } from "../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind, Inode } from "../../lib/layer/format.ts";
 import { faultOf, Index } from "../../lib/layer/index.ts";
-import { entriesOf } from "../../lib/layer/merge.ts";
 import { indexDigest, writeIndex } from "../../lib/layer/writer.ts";
 import { blobOf, directory, file, normal, symlink, whiteout } from "./trees.ts";
 
