@@ -90,3 +90,5 @@ export const GRAFTS_MAX = 256;
 export const PRELOAD_JOB_BYTES = 192 * MIB;
 /** Memory of all its jobs together when nobody says: `--memory`. */
 export const PRELOAD_MEMORY_BYTES = 1024 * MIB;
+/** A list of what to bring to a node: a million paths of 60 bytes. */
+export const PROFILE_MAX_BYTES = 64 * MIB;

@@ -36,6 +36,7 @@ import {
   type Environment,
   findImport,
   noteImport,
+  PREFIX_XATTR,
   readEnvironment,
   writeEnvironment,
 } from "./environment.ts";
@@ -45,7 +46,6 @@ import { hasEnded, ownOwner } from "./owner.ts";
 import { readIndex } from "./read-index.ts";
 
 export const DEFAULT_PREFIX = "/opt/env";
-const PREFIX_XATTR = "user.burrow.prefix";
 
 interface CreateOptions extends InputOptions {
   prefix?: string;

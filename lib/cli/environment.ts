@@ -8,6 +8,8 @@ import { objectPath } from "../store/layout.ts";
 import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 
 export const ENVIRONMENT_FORMAT = 1;
+/** Of a snapshot's root: where the environment is seen in the sandbox. */
+export const PREFIX_XATTR = "user.burrow.prefix";
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
 
 export interface EnvironmentPackage {

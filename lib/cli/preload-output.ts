@@ -3,6 +3,7 @@
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
+import { showName } from "../base/name.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { labelOf, type PreloadEvent } from "../preload/preloader.ts";
 import { Board, bar, type Screen } from "./board.ts";
@@ -144,17 +145,23 @@ export class PreloadOutput {
     this.#board?.set("warm", text);
   }
 
-  /** A snapshot whose blobs are all on this node. */
-  warmed(digest: Digest, warmth: Warmth): void {
+  /** A snapshot of which all blobs that were wanted are on this node. */
+  warmed(digest: Digest, { missing, ...warmth }: Warmth): void {
     this.totals.warmedBlobs += warmth.fetchedBlobs;
     this.totals.warmedBytes += warmth.fetchedBytes;
     this.totals.warmBlobs += warmth.presentBlobs;
     this.#board?.set("warm", undefined);
-    this.#event("warmed", { snapshot: showDigest(digest), ...warmth });
+    const unknown = missing.map(showName);
+    this.#event("warmed", { snapshot: showDigest(digest), ...warmth, missing: unknown });
     const all = warmth.fetchedBlobs + warmth.presentBlobs;
+    const short = showDigest(digest).slice(0, 19);
     this.line(
-      `${showDigest(digest).slice(0, 19)}: all ${all} files are on this node, ${warmth.fetchedBlobs} of them new (${showBytes(warmth.fetchedBytes)})`,
+      `${short}: all ${all} files are on this node, ${warmth.fetchedBlobs} of them new (${showBytes(warmth.fetchedBytes)})`,
     );
+    if (unknown.length === 0) return;
+    const shown = unknown.slice(0, 3).join(", ");
+    const rest = unknown.length > 3 ? ", …" : "";
+    this.line(`${short}: it lacks ${unknown.length} paths of the profile: ${shown}${rest}`);
   }
 
   /** Something that could not be done. */

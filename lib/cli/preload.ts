@@ -19,6 +19,7 @@ import { ExitCode, Progress } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
+import { readProfile } from "./profile.ts";
 import { parseSize } from "./query.ts";
 import { warm } from "./warm.ts";
 
@@ -31,6 +32,7 @@ interface PreloadOptions {
   packages?: string[];
   channel?: string[];
   warm: boolean;
+  profile?: string;
   quiet?: boolean;
   store?: string;
   json?: boolean;
@@ -47,7 +49,8 @@ Examples:
   burrow preload -c ./channel 'numpy>=1.24' pandas
   burrow preload --no-warm --to /srv/store --jobs 8 locks/*.txt
   burrow preload --store https://packages.example/store sha256:…
-  burrow preload --packages ~/.conda/pkgs explicit.txt`;
+  burrow preload --packages ~/.conda/pkgs explicit.txt
+  burrow preload --profile pandas.profile sha256:…`;
 
 /** One environment to be: its packages, and what errors call it. */
 interface Wanted {
@@ -70,6 +73,7 @@ export function addPreload(program: Command): void {
       collect,
     )
     .option("--packages <DIR>", "look here for archives first; never written to", collect)
+    .option("--profile <FILE>", "bring what its paths name, not all, to this node's cache")
     .option("--no-warm", "fill the store alone, not this node's cache")
     .option("--quiet", "errors alone")
     .addHelpText("after", EXAMPLES)
@@ -97,6 +101,12 @@ async function preload(
   const memoryBytes =
     options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
   const prefix = checkPrefix(options.prefix);
+  if (!options.warm && options.profile !== undefined)
+    throw new BurrowError(
+      "BURROW_USAGE",
+      "--profile says what to warm, and --no-warm to warm nothing",
+    );
+  const paths = options.profile === undefined ? undefined : readProfile(options.profile);
   const output = new PreloadOutput({
     isJson: context.isJson,
     isQuiet: options.quiet === true,
@@ -114,7 +124,8 @@ async function preload(
       const target = { prefix, jobs, memoryBytes };
       digests.push(...(await loadAll(context, wanted, { ...options, ...target }, output)));
     }
-    if (options.warm) for (const digest of new Set(digests)) await warmOne(context, digest, output);
+    if (options.warm)
+      for (const digest of new Set(digests)) await warmOne(context, digest, paths, output);
     output.end();
   } finally {
     stopWatching();
@@ -232,10 +243,15 @@ async function loadAll(
   return digests;
 }
 
-async function warmOne(context: Context, digest: Digest, output: PreloadOutput): Promise<void> {
+async function warmOne(
+  context: Context,
+  digest: Digest,
+  paths: readonly string[] | undefined,
+  output: PreloadOutput,
+): Promise<void> {
   try {
     const onBytes = (done: number, whole: number) => output.warming(digest, done, whole);
-    output.warmed(digest, await warm(context, digest, onBytes));
+    output.warmed(digest, await warm(context, digest, paths, onBytes));
   } catch (error) {
     output.fail(error, { what: `can't warm ${context.cache}` });
   }

@@ -1,4 +1,5 @@
-// Warming: every blob of a snapshot whole in this node's cache, brought by the daemon, so that nobody who uses it waits for a store.
+// Warming: blobs of a snapshot, all or what a profile names, whole in this node's cache, brought by the daemon, so that nobody who uses
+// them waits for a store.
 // What is said to be done was looked at. Control plane.
 
 import { readFileSync } from "node:fs";
@@ -13,6 +14,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import { Locator } from "../store/locator.ts";
 import { type Context, makeFolders } from "./context.ts";
+import { named } from "./profile.ts";
 import { inodesFor, writeMounts } from "./query.ts";
 import { noSuchDigest } from "./read-index.ts";
 import { withRun } from "./runs.ts";
@@ -22,6 +24,8 @@ export interface Warmth {
   readonly fetchedBlobs: number;
   readonly fetchedBytes: number;
   readonly presentBlobs: number;
+  /** Paths of the profile that the snapshot does not have. */
+  readonly missing: readonly string[];
 }
 
 /** Asks at the daemon at once: it sends 8 requests to an origin. */
@@ -33,6 +37,8 @@ const TRIES = 3;
 /** The mount that a snapshot is asked by has a scratch space, as all have; nobody uses it. */
 const UPPER_BYTES = 1024 * 1024;
 
+const EVERYTHING = { rows: undefined, missing: [] };
+
 interface Wanted {
   readonly row: number;
   readonly digest: Digest;
@@ -40,17 +46,21 @@ interface Wanted {
 }
 
 /**
- * Has all of a snapshot in the cache. onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE; BURROW_ORIGIN naming a blob
+ * Has a snapshot in the cache: all of it, or what `paths` name (profile.ts). onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE; BURROW_ORIGIN naming a blob
  * that can't be had, after the others were tried.
  */
 export async function warm(
   context: Context,
   snapshot: Digest,
+  paths: readonly string[] | undefined,
   onBytes: (done: number, whole: number) => void,
 ): Promise<Warmth> {
   makeFolders(context.state, `${context.state}/mounts`);
   const cache = openCache(context.cache);
-  const wanted = await listBlobs(context, cache, snapshot);
+  const index = await indexOf(context, cache, snapshot);
+  const { rows, missing: unknown } = paths === undefined ? EVERYTHING : named(index, paths);
+  const all = listBlobs(index, new Locator(readFileSync(cache.path("locators", snapshot))));
+  const wanted = rows === undefined ? all : all.filter(({ row }) => rows.has(row));
   const whole = bytesOf(wanted);
   const missing = wanted.filter((blob) => !isHere(cache, blob));
   onBytes(whole - bytesOf(missing), whole);
@@ -78,15 +88,11 @@ export async function warm(
     fetchedBlobs: missing.length,
     fetchedBytes: bytesOf(missing),
     presentBlobs: wanted.length - missing.length,
+    missing: unknown,
   };
 }
 
-/** The blobs of a snapshot as they lie in packs, so that neighbours come by one request. */
-async function listBlobs(
-  context: Context,
-  cache: CacheDirectory,
-  snapshot: Digest,
-): Promise<Wanted[]> {
+async function indexOf(context: Context, cache: CacheDirectory, snapshot: Digest): Promise<Index> {
   let bytes: Buffer;
   try {
     bytes = await ensureIndex(cache, context.store, snapshot);
@@ -94,12 +100,13 @@ async function listBlobs(
     throw noSuchDigest(cause, snapshot, context.store);
   }
   const fault = faultOf(bytes);
-  if (fault !== undefined) {
-    const facts = { snapshot: showDigest(snapshot), origin: context.store };
-    throw new BurrowError("BURROW_BAD_INDEX", fault, { context: facts });
-  }
-  const index = new Index(bytes);
-  const locator = new Locator(readFileSync(cache.path("locators", snapshot)));
+  if (fault === undefined) return new Index(bytes);
+  const facts = { snapshot: showDigest(snapshot), origin: context.store };
+  throw new BurrowError("BURROW_BAD_INDEX", fault, { context: facts });
+}
+
+/** The blobs of a snapshot as they lie in packs, so that neighbours come by one request. */
+function listBlobs(index: Index, locator: Locator): Wanted[] {
   const rows = Array.from({ length: index.blobCount }, (_, row) => {
     const digest = index.blobDigest(row);
     return { row, digest, size: index.blobSize(row), place: placeOf(locator, digest) };

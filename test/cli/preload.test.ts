@@ -154,6 +154,26 @@ test("a digest is brought to this node from a store behind HTTP", async (t) => {
   t.match(JSON.parse((await node.run(["cache", "show", "--json"])).stdout), { blobs: 0 });
 });
 
+test("a profile says what is brought to this node", async (t) => {
+  const { node, lock } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  node.file("profile", "# two of all\n/opt/env/share/aa\n\n/opt/env/bin/../share/bb\r\n/none\n");
+  const made = await node.run(["preload", "--json", "--profile", "profile", "lock.txt"]);
+  t.equal(made.code, 0, made.stderr);
+  const warmed = eventsOf(made).find(({ event }) => event === "warmed")!;
+  t.match(warmed, { fetchedBlobs: 2, fetchedBytes: 300_000, missing: ["/none"] });
+  const again = ["preload", "--profile", "profile", String(warmed["snapshot"])];
+  t.match((await node.run(again)).stderr, /: all 2 files .*, 0 of them new.*lacks 1 .*: \/none/s);
+  node.file("bad", "/a\nshare/aa\n");
+  for (const [words, code, text] of [
+    [["--profile", "bad"], 2, /bad:2: "share\/aa" is no absolute path.*BURROW_USAGE/],
+    [["--profile", "gone"], 1, /can't read the profile gone.*BURROW_NOT_FOUND/],
+    [["--profile", "profile", "--no-warm"], 2, /--no-warm.*BURROW_USAGE/],
+  ] as const) {
+    t.match(await node.run(["preload", ...words, "lock.txt"]), { code, stderr: text });
+  }
+});
+
 test("killed in the middle, it goes on: nothing done is fetched again", async (t) => {
   const { node, server, lock, file } = await channel(t);
   node.file("lock.txt", lock(...ALL));
