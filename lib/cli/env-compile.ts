@@ -4,7 +4,7 @@
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { entriesOf } from "../layer/entries.ts";
+import { entriesOf, rootEntry } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
@@ -183,9 +183,6 @@ function newestOf(index: Index): number {
 
 /** The root as it was, but for the mark. */
 function rootOf(index: Index, layer: Digest): LayerEntry {
-  for (const entry of entriesOf(index)) {
-    if (entry.path !== "") continue;
-    return { ...entry, xattrs: new Map([...(entry.xattrs ?? []), [CAPTURED_XATTR, layer]]) };
-  }
-  throw new TypeError("an index has a root");
+  const entry = rootEntry(index);
+  return { ...entry, xattrs: new Map([...(entry.xattrs ?? []), [CAPTURED_XATTR, layer]]) };
 }

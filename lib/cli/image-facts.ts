@@ -5,8 +5,8 @@ import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import type { ImageDefaults } from "../ingest/oci/config.ts";
 import { isObject, isText } from "../ingest/oci/document.ts";
+import { rootEntry } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
-import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { digestOf } from "../store/hash.ts";
 import { objectPath } from "../store/layout.ts";
@@ -78,15 +78,8 @@ export async function readFacts(
 
 /** What the root's attribute says. */
 function factsDigest(index: Index): Digest | undefined {
-  const root = index.row(1);
-  if (index.field(root, Inode.xattr) === 0) return undefined;
-  const value = new Uint8Array(128);
-  for (let at = index.nextXattr(root, -1); at >= 0; at = index.nextXattr(root, at)) {
-    if (index.xattrName(at) !== FACTS_XATTR) continue;
-    const length = index.xattrValue(at, value);
-    return length < 0 ? undefined : parseDigest(Buffer.from(value).toString("latin1", 0, length));
-  }
-  return undefined;
+  const text = rootEntry(index).xattrs?.get(FACTS_XATTR);
+  return text === undefined ? undefined : parseDigest(text);
 }
 
 /** The numbers of an image's user by its /etc/passwd and /etc/group, as docker reads them; null when a name isn't there. */

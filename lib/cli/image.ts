@@ -8,8 +8,10 @@ import type { ImageFiles } from "../ingest/oci/files.ts";
 import type { Image, ImageLayer } from "../ingest/oci/image.ts";
 import { importImageLayer } from "../ingest/oci/layer.ts";
 import { type ImageForm, openImage, readImage } from "../ingest/oci/open.ts";
-import type { LayerEntry } from "../layer/entry.ts";
-import { IndexKind } from "../layer/format.ts";
+import { rootEntry } from "../layer/entries.ts";
+import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
+import type { Index } from "../layer/index.ts";
+import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
@@ -107,41 +109,44 @@ async function importOne(
   return digest;
 }
 
-/** Publishes a snapshot of merged entries, and what the image says of commands beside it. */
+/** Publishes a merged snapshot, and what the image says of commands beside it. */
 export async function publishImage(
   store: WritableBackend,
   known: KnownBlobs,
-  merged: readonly LayerEntry[],
+  merged: Index,
   layers: readonly Digest[],
   image: Image,
 ): Promise<Digest> {
   const { defaults } = image.config;
-  const passwd = await accountsIn(store, known, merged, "etc/passwd");
-  const group = await accountsIn(store, known, merged, "etc/group");
+  const passwd = await accountsIn(store, known, merged, "passwd");
+  const group = await accountsIn(store, known, merged, "group");
   const facts = encodeFacts({
     format: FACTS_FORMAT,
     config: showDigest(image.configDigest),
     ...defaults,
     ids: userIds(defaults.user, passwd, group),
   });
-  const entries = merged.map((entry) => (entry.path === "" ? markRoot(entry, facts) : entry));
-  const bytes = writeIndex(IndexKind.snapshot, entries);
+  const bytes = mergeIndexes([merged, layerOf([markRoot(rootEntry(merged), facts)])]);
   const writer = await openPackWriter(store, { known });
   // Before the snapshot: what names them is never there without them.
   await writeFacts(store, digestOf(bytes), facts);
   return (await writer.writeSnapshot(bytes, layers)).digest;
 }
 
-/** The text of a small file of the tree; "" when there is none. */
+/** The text of a small file in /etc; "" when there is none. */
 async function accountsIn(
   store: WritableBackend,
   known: KnownBlobs,
-  merged: readonly LayerEntry[],
-  path: string,
+  merged: Index,
+  name: string,
 ): Promise<string> {
-  const entry = merged.find((each) => each.path === path);
-  if (entry?.type !== "file" || entry.blob.size > ACCOUNTS_MAX_BYTES) return "";
-  const place = known.place(entry.blob.digest);
+  const etc = merged.lookup(merged.row(1), "etc");
+  const ino = etc < 0 ? etc : merged.lookup(merged.row(etc), name);
+  if (ino < 0 || (merged.field(merged.row(ino), Inode.mode) & S_IFMT) !== S_IFREG) return "";
+  const blob = merged.field(merged.row(ino), Inode.a);
+  if (merged.blobSize(blob) > ACCOUNTS_MAX_BYTES) return "";
+  const digest = merged.blobDigest(blob);
+  const place = known.place(digest);
   const parts: Uint8Array[] = [];
   for (const { pack, offset, stored, length, codec } of place?.chunks ?? []) {
     const range = { offset, length: stored };
@@ -149,7 +154,9 @@ async function accountsIn(
     parts.push(expandChunk(codec, bytes, length));
   }
   const content = Buffer.concat(parts);
-  if (digestOf(content) === entry.blob.digest) return content.toString("utf8");
-  const context = { blob: showDigest(entry.blob.digest), store: store.origin };
-  throw new BurrowError("BURROW_CORRUPT", `the store has other bytes for ${path}`, { context });
+  if (digestOf(content) === digest) return content.toString("utf8");
+  const context = { blob: showDigest(digest), store: store.origin };
+  throw new BurrowError("BURROW_CORRUPT", `the store has other bytes for /etc/${name}`, {
+    context,
+  });
 }

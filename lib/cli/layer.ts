@@ -261,7 +261,7 @@ export async function makeSnapshot(
   const merged = mergeIndexes(stack);
   const image = sources.findLast((source) => source.image !== undefined)?.image;
   if (image !== undefined)
-    return await publishImage(store, known, [...entriesOf(new Index(merged))], layers, image);
+    return await publishImage(store, known, new Index(merged), layers, image);
   const writer = await openPackWriter(store, { known });
   return (await writer.writeSnapshot(merged, layers)).digest;
 }

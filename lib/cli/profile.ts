@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { PROFILE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
+import { rootEntry } from "../layer/entries.ts";
 import { Inode, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { PREFIX_XATTR } from "./environment.ts";
@@ -54,21 +55,13 @@ export function named(index: Index, paths: readonly string[]): Named {
   const rows = new Set<number>();
   const seen = new Uint8Array(index.inodeCount + 1);
   const missing: string[] = [];
-  const prefix = prefixOf(index);
+  const prefix = componentsOf(rootEntry(index).xattrs?.get(PREFIX_XATTR) ?? "");
   for (const path of paths) {
     const ino = resolve(index, path, prefix);
     if (ino < 0) missing.push(path);
     else addBelow(index, ino, seen, rows);
   }
   return { rows, missing };
-}
-
-/** The names of an environment's prefix, latin1. */
-function prefixOf(index: Index): string[] {
-  for (let at = index.nextXattr(index.row(1), -1); at >= 0; at = index.nextXattr(index.row(1), at))
-    if (index.xattrName(at) === PREFIX_XATTR)
-      return componentsOf(text.toString("latin1", 0, Math.max(0, index.xattrValue(at, text))));
-  return [];
 }
 
 /** The inode at a path, or a negative number. */

@@ -68,6 +68,11 @@ export function* entriesOf(index: Index): Iterable<LayerEntry> {
   }
 }
 
+/** The first of them: the root. */
+export function rootEntry(index: Index): LayerEntry {
+  return entryAt(index, index.row(1), 1, "", new Map());
+}
+
 /** Throws BURROW_BAD_INDEX, with the path that contradicts the rest. */
 export function corrupt(path: string): never {
   refuse(path, "the index contradicts itself");
