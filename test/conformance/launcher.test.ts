@@ -318,7 +318,7 @@ withFake(
   async (t, bench) => {
     // A project of its own, since the launcher finds the daemon's program from where it is.
     const launcher = path.join(bench.dir, "build/native/burrow-runsc");
-    const program = path.join(bench.dir, "dist/lib/cli/main.js");
+    const program = path.join(bench.dir, "dist/burrow.cjs");
     const seen = path.join(bench.dir, "daemon");
     for (const file of [launcher, program]) fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.copyFileSync(LAUNCHER, launcher);
