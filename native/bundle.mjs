@@ -1,8 +1,9 @@
-// Makes dist/gofer.cjs, the program that the stub starts: the gofer's modules in one file (loading some thirty small ones costs a
-// start more than running them), compiled ahead (docs/design/0003-server-start.md). Leaves beside it gofer-bundle.js and
-// gofer-bundle.cache; without a cache that this Node.js takes, the bundle is compiled as any script is.
+// Makes the programs of dist/ that are started again and again: the modules of each in one file, since loading dozens of small ones
+// costs a start more than running them, compiled ahead. dist/NAME.cjs is the program; it reads bundles/NAME.js and bundles/NAME.cache
+// beside it. Without a cache that this Node.js takes, the bundle is compiled as any script is. Modules stay the source.
 import { execFileSync, spawnSync } from "node:child_process";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { relative } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Script } from "node:vm";
 import { build } from "esbuild";
@@ -15,62 +16,93 @@ import { build } from "esbuild";
  */
 const WANTED_FLAGS = ["--interrupt-budget=1000000", "--no-rehash-snapshot"];
 const bare = { ...process.env, NODE_OPTIONS: "" };
-const flags = WANTED_FLAGS.filter(
+const gofersFlags = WANTED_FLAGS.filter(
   (flag) => spawnSync(process.execPath, [flag, "-e", ""], { env: bare }).status === 0,
 );
 
-const LOADER = `// Made by native/bundle.mjs.
+/** In this order: flags of V8 stay set. */
+const PROGRAMS = [
+  { name: "burrow", entry: "dist/lib/cli/main.js", flags: [] },
+  { name: "preload-worker", entry: "dist/lib/preload/worker.js", flags: [] },
+  { name: "gofer", entry: "dist/lib/gofer/main.js", flags: gofersFlags },
+];
+
+/** Left in node_modules/: native code, and what no command needs. */
+const EXTERNAL = ["lz4-napi", "memfs"];
+
+const loaderOf = (name) => `// Made by native/bundle.mjs.
 const { readFileSync } = require("node:fs");
 const { Script } = require("node:vm");
-const path = __dirname + "/gofer-bundle";
+const path = __dirname + "/bundles/${name}";
 let cachedData;
 try {
   cachedData = readFileSync(path + ".cache");
 } catch {}
 const script = new Script(readFileSync(path + ".js", "latin1"), { filename: path + ".js", cachedData });
-script.runInThisContext()(require, __dirname);
+script.runInThisContext()(require, "file://" + __dirname + "/");
 `;
 
-/** Appears whole or not at all: a gofer may be starting meanwhile. */
+/** Each module goes on knowing where it lies, and so finds the addon and other programs as it does unbundled. */
+const placed = {
+  name: "placed",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/dist\/lib\/.*\.js$/ }, ({ path }) => {
+      const url = `(distUrl + ${JSON.stringify(relative("dist", path))})`;
+      return { contents: readFileSync(path, "utf8").replaceAll("import.meta.url", url) };
+    });
+  },
+};
+
+/** Appears whole or not at all: the program may be starting meanwhile. */
 function write(path, content) {
   writeFileSync(`${path}.new`, content);
   renameSync(`${path}.new`, path);
 }
 
-const { outputFiles } = await build({
-  entryPoints: ["dist/lib/gofer/main.js"],
-  bundle: true,
-  write: false,
-  platform: "node",
-  target: "node20",
-  format: "cjs",
-  // Names stay, so that a logged trace can be read. The output is ASCII, so latin1 reads it.
-  minifyWhitespace: true,
-  minifySyntax: true,
-  logLevel: "warning",
-  // The addon is found from the place of lib/sys/native.js, as in the unbundled program.
-  define: { "import.meta.url": "moduleUrl" },
-});
-const source = `(function (require, __dirname) {
-const moduleUrl = "file://" + __dirname + "/lib/sys/native.js";
-${outputFiles[0].text}
-})`;
+/** A program's modules as one script that gives a function of `require` and the URL of dist/. */
+async function bundle(entry) {
+  const { outputFiles } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    platform: "node",
+    target: "node20",
+    format: "cjs",
+    // A script has no import(): what it would load is required, at the same moment.
+    supported: { "dynamic-import": false },
+    external: EXTERNAL,
+    plugins: [placed],
+    // Names stay, so that a logged trace can be read. The output is ASCII, so latin1 reads it.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    logLevel: "warning",
+  });
+  return `(function (require, distUrl) {\n${outputFiles[0].text}\n})`;
+}
 
-for (const flag of flags) setFlagsFromString(flag);
-// Every function is compiled now, not when it is first called. The flag is part of what a cache is checked for: put it back.
-setFlagsFromString("--no-lazy");
-const script = new Script(source, { filename: "gofer-bundle.js" });
-setFlagsFromString("--lazy");
-write("dist/gofer-bundle.js", source);
-write("dist/gofer-bundle.cache", script.createCachedData());
-write("dist/gofer.cjs", LOADER);
-write("dist/gofer.cjs.flags", `${flags.join("\n")}\n`);
-
-// A cache that is refused is passed over in silence: look now.
+// A cache that is refused is passed over in silence: look at it here.
 const CHECK = `
 const { readFileSync } = require("node:fs");
-const cachedData = readFileSync("dist/gofer-bundle.cache");
-const source = readFileSync("dist/gofer-bundle.js", "latin1");
+const path = process.argv[1];
+const cachedData = readFileSync(path + ".cache");
+const source = readFileSync(path + ".js", "latin1");
 if (new (require("node:vm").Script)(source, { cachedData }).cachedDataRejected) throw new Error("the code cache is refused");
 `;
-execFileSync(process.execPath, [...flags, "-e", CHECK], { env: bare, stdio: "inherit" });
+
+mkdirSync("dist/bundles", { recursive: true });
+for (const { name, entry, flags } of PROGRAMS) {
+  const source = await bundle(entry);
+  for (const flag of flags) setFlagsFromString(flag);
+  // Every function is compiled now, not when it is first called. The flag is part of what a cache is checked for: put it back.
+  setFlagsFromString("--no-lazy");
+  const script = new Script(source, { filename: `${name}.js` });
+  setFlagsFromString("--lazy");
+  const path = `dist/bundles/${name}`;
+  // V8 compares a cache with the length of a source, no more: the two of different builds must not be seen together.
+  rmSync(`${path}.cache`, { force: true });
+  write(`${path}.js`, source);
+  write(`${path}.cache`, script.createCachedData());
+  write(`dist/${name}.cjs`, loaderOf(name));
+  execFileSync(process.execPath, [...flags, "-e", CHECK, path], { env: bare, stdio: "inherit" });
+}
+write("dist/gofer.cjs.flags", `${gofersFlags.join("\n")}\n`);

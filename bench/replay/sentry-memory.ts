@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import type { Bench } from "../run.ts";
 import { type Setup, setUp } from "./setup.ts";
 
-const CLI = fileURLToPath(new URL("../../lib/cli/main.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 const MIB = 1024 * 1024;
 const PYTHON = "/opt/env/bin/python3";
 const HASH = `import hashlib

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const CLI = fileURLToPath(new URL("../../lib/cli/main.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 
 export interface Setup {
   readonly fixtures: string;

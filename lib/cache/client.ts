@@ -92,7 +92,7 @@ export async function stopDaemon(cache: string, waitMs: number = START_MS): Prom
 export async function ensureDaemon(options: EnsureOptions): Promise<void> {
   const { cache, state } = options;
   if (await isDaemonUp(cache)) return;
-  const cli = fileURLToPath(new URL("../cli/main.js", import.meta.url));
+  const cli = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
   const command = options.command ?? [process.execPath, cli];
   const args = [...command.slice(1), "daemon", "start", "--cache", cache, "--state", state];
   // A file and not a pipe: the daemon outlives us and must not die of writing to nobody.

@@ -84,10 +84,26 @@ function watchOutput(): void {
   process.stderr.on("error", () => {});
 }
 
-watchOutput();
-const program = makeProgram();
-try {
-  await program.parseAsync(process.argv);
-} catch (error) {
-  process.exitCode = codeOf(program, error);
+/** A command that waits for what never comes must not pass for one that is done: Node.js just ends then, with 0. */
+function watchEnd(): { done(): void } {
+  const complain = (code: number) => {
+    if (code !== ExitCode.ok) return;
+    process.exitCode = report(new Error("it waits for what never comes"), wantsJson());
+  };
+  process.once("exit", complain);
+  return { done: () => process.off("exit", complain) };
 }
+
+async function main(): Promise<void> {
+  watchOutput();
+  const end = watchEnd();
+  const program = makeProgram();
+  try {
+    await program.parseAsync(process.argv);
+  } catch (error) {
+    process.exitCode = codeOf(program, error);
+  }
+  end.done();
+}
+
+void main();

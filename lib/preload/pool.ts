@@ -123,7 +123,7 @@ export class WorkerPool {
   #freeMember(): Member | undefined {
     for (const member of this.#members) if (member.busy === undefined) return member;
     if (this.#isClosed || this.#members.size >= this.#options.jobs) return undefined;
-    const worker = new Worker(new URL("./worker.js", import.meta.url), {
+    const worker = new Worker(new URL("../../preload-worker.cjs", import.meta.url), {
       workerData: { origin: this.#options.origin },
       // Past it the worker dies, and its package alone fails.
       resourceLimits: { maxOldGenerationSizeMb: Math.floor(this.#options.memoryBytes / 2 ** 20) },

@@ -121,7 +121,7 @@ static void letGoOfFds(void) {
 /* In the helper, which isn't traced and whose child init takes over. Doesn't wait for the daemon. */
 static void startDaemon(const char *node) {
     const char *cache = setting("BURROW_CACHE", "/var/cache/burrow");
-    char *program = text("%s/dist/lib/cli/main.js", rootDir);
+    char *program = text("%s/dist/burrow.cjs", rootDir);
     if (strcmp(setting("BURROW_NO_DAEMON", ""), "1") == 0 || access(program, R_OK) != 0)
         return;
     /* A socket's path is bounded to 108 bytes, the cache's isn't: go through the directory's FD. */

@@ -9,11 +9,22 @@ import { stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions } from "../conformance/runsc.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
-export const MAIN = path.join(ROOT, "dist/lib/cli/main.js");
+export const MAIN = path.join(ROOT, "dist/burrow.cjs");
+checkFresh();
 /** Packages of other projects, when they are here. */
 export const DATA = path.join(ROOT, "../shared/data");
 export const ZEROS = `sha256:${"0".repeat(64)}`;
 const LIMIT_MS = 30_000;
+
+/** What is tested must be what was compiled last. */
+function checkFresh(): void {
+  const lib = path.join(ROOT, "dist/lib");
+  const { mtimeMs } = fs.statSync(path.join(ROOT, "dist/bundles/burrow.cache"));
+  for (const name of fs.readdirSync(lib, { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".js") || fs.statSync(path.join(lib, name)).mtimeMs <= mtimeMs) continue;
+    throw new Error(`dist/burrow.cjs is older than dist/lib/${name}. Run: npm run build`);
+  }
+}
 
 export interface Outcome {
   code: number;

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
-import { type Test, test } from "tap";
+import { t as file, type Test, test } from "tap";
 import { hasEnded, ownOwner } from "../../lib/cli/owner.ts";
 import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
@@ -13,6 +13,7 @@ import { busybox, MAIN, type Node, newNode } from "./cli.ts";
 
 const { found, reasons } = findRevisions();
 for (const reason of reasons) console.error(`skipped: ${reason}`);
+file.jobs = 2; // runsc waits half of the time
 const skip = found.length === 0 ? reasons.join("; ") : false;
 
 test("an owner has ended when its process has, not when another has its pid", async (t) => {

@@ -397,7 +397,7 @@ test("on a terminal there are bars, which are gone in the end", async (t) => {
     t.comment("skipped: no script(1)");
     return;
   }
-  const main = path.resolve(import.meta.dirname, "../../lib/cli/main.js");
+  const main = path.resolve(import.meta.dirname, "../../../dist/burrow.cjs");
   const command = `stty rows 24 cols 100; ${process.execPath} --no-warnings ${main} preload lock.txt >/dev/null`;
   const child = spawn("script", ["-qec", command, "/dev/null"], { cwd: node.dir, env: node.env });
   let stdout = "";

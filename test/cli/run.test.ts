@@ -106,12 +106,13 @@ for (const revision of found) {
     t.same([term.code, int.code, trapped.code], [143, 130, 5]);
     t.match(trapped.out, /got/, "the command had its chance");
     // At any time before it runs, too.
-    for (const ms of [150, 400, 600]) {
+    const ended = [30, 80, 130, 200, 300, 500].map(async (ms) => {
       const child = node.start([...run, "sleep 20"]);
       await sleep(ms);
       child.kill("SIGTERM");
       t.equal(await exitOf(child), 143, `after ${ms} ms`);
-    }
+    });
+    await Promise.all(ended);
     t.ok(await until(() => node.processes().length === 0), node.processes().join("\n"));
     t.same(node.leftovers(), []);
   });

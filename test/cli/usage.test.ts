@@ -253,3 +253,17 @@ test("daemon start, status and stop; a variable that is empty is unset", async (
   const doctor = await node.run(["doctor", "--json"], { env: { BURROW_STATE: "" } });
   t.match(doctor.stdout, /"name":"state","state":"\w+","detail":"\/var\/lib\/burrow/);
 });
+
+test("a command that waits for what never comes fails", async (t) => {
+  const node = newNode(t);
+  const never = node.file(
+    "never.cjs",
+    'require("node:net").connect = () => new (require("node:events").EventEmitter)();',
+  );
+  fs.mkdirSync(node.cache);
+  const env = { NODE_OPTIONS: `--require ${never}` };
+  const { code, stdout, stderr } = await node.run(["daemon", "status"], { env });
+  t.equal(code, 1);
+  t.equal(stdout, "");
+  t.equal(stderr, "burrow: it waits for what never comes (BURROW_INTERNAL)\n");
+});

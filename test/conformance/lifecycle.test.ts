@@ -17,6 +17,7 @@ import {
 } from "./runsc.ts";
 
 t.setTimeout(600_000);
+t.jobs = 4; // runsc waits most of the time
 const { found, reasons } = findRevisions();
 for (const reason of reasons) t.comment(`not tested: ${reason}`);
 if (found.length === 0) t.pass("skipped: no runsc to test with", { skip: reasons.join("; ") });
@@ -24,14 +25,19 @@ if (found.length === 0) t.pass("skipped: no runsc to test with", { skip: reasons
 /** Each runs in a bench of its own, which must be empty after it. */
 const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
   ["run passes output and exit code on"]: async (t, bench) => {
-    const result = bench.run("run", "-bundle", bench.bundle("echo out; echo err >&2; exit 7"), "a");
+    const result = await bench.run(
+      "run",
+      "-bundle",
+      bench.bundle("echo out; echo err >&2; exit 7"),
+      bench.id("a"),
+    );
     t.equal(result.code, 7, result.stderr);
     t.equal(result.stdout, "out\n");
     t.match(result.stderr, /^err$/m);
   },
 
   ["run of a workload ended by a signal"]: async (t, bench) => {
-    const result = bench.run("run", "-bundle", bench.bundle("kill -9 $$"), "a");
+    const result = await bench.run("run", "-bundle", bench.bundle("kill -9 $$"), bench.id("a"));
     t.equal(result.code, 137, result.stderr);
   },
 
@@ -39,7 +45,7 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     const bundle = bench.bundle("", (spec) => {
       spec.process.args = ["/nope"];
     });
-    const result = bench.run("run", "-bundle", bundle, "a");
+    const result = await bench.run("run", "-bundle", bundle, bench.id("a"));
     t.equal(result.code, 128);
     t.match(result.stderr, /nope/);
   },
@@ -48,7 +54,7 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     const bundle = bench.bundle("echo up; sleep 1000");
     const codes: number[] = [];
     for (const stock of [true, false]) {
-      const argv = bench.argv("run", "-bundle", bundle, stock ? "stock" : "ours");
+      const argv = bench.argv("run", "-bundle", bundle, bench.id(stock ? "stock" : "ours"));
       if (stock) argv[0] = bench.revision.path;
       if (stock && bench.gofer !== stockGofer) continue; // it couldn't serve this root
       const { child, out } = bench.start(argv);
@@ -61,18 +67,19 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
   },
 
   ["create, start, exec, kill, delete"]: async (t, bench) => {
+    const id = bench.id("a");
     const bundle = bench.bundle("echo started; sleep 1000");
     const pidFile = path.join(bench.dir, "pid");
-    const state = () =>
-      JSON.parse(bench.run("state", "a").stdout) as { status: string; pid: number };
-    const created = bench.run("create", "-bundle", bundle, "-pid-file", pidFile, "a");
+    const state = async () =>
+      JSON.parse((await bench.run("state", id)).stdout) as { status: string; pid: number };
+    const created = await bench.run("create", "-bundle", bundle, "-pid-file", pidFile, id);
     t.equal(created.code, 0, created.stderr);
-    t.equal(state().status, "created");
-    t.equal(String(state().pid), fs.readFileSync(pidFile, "utf8"), "the pid file is right");
-    t.equal(bench.run("start", "a").code, 0);
-    t.equal(state().status, "running");
+    t.equal((await state()).status, "created");
+    t.equal(String((await state()).pid), fs.readFileSync(pidFile, "utf8"), "the pid file is right");
+    t.equal((await bench.run("start", id)).code, 0);
+    t.equal((await state()).status, "running");
 
-    const sandbox = state().pid;
+    const sandbox = (await state()).pid;
     const all = bench.processes();
     const names = all.map((p) => `${p.pid} ${p.name} < ${p.parent}, tracer ${p.tracer}`).join("\n");
     t.notOk(
@@ -85,25 +92,27 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     );
     const file = fs
       .readdirSync(path.join(bench.dir, "run"))
-      .find((name) => name === "a_sandbox:a.state");
+      .find((name) => name === `${id}_sandbox:${id}.state`);
     const saved = fs.readFileSync(path.join(bench.dir, "run", file!), "utf8");
     const goferPid = Number(/"goferPid":(\d+)/.exec(saved)?.[1]);
     const running = all.find((p) => p.pid === goferPid);
     t.equal(running?.innerPid, 1, "what runsc took note of is pid 1 of the gofer's namespace");
     if (bench.gofer !== stockGofer) t.match(running?.name, /^burrow-stub/, "and it is the stub");
 
-    const exec = bench.run("exec", "a", "/bin/sh", "-c", "echo inside; exit 3");
+    const exec = await bench.run("exec", id, "/bin/sh", "-c", "echo inside; exit 3");
     t.same([exec.code, exec.stdout], [3, "inside\n"], exec.stderr);
-    t.equal(bench.run("kill", "a", "KILL").code, 0);
-    t.ok(await until(() => state().status === "stopped"), "it stops");
-    const removed = bench.run("delete", "a");
+    t.equal((await bench.run("kill", id, "KILL")).code, 0);
+    t.ok(await until(async () => (await state()).status === "stopped"), "it stops");
+    const removed = await bench.run("delete", id);
     t.equal(removed.code, 0, removed.stderr);
-    t.equal(bench.run("state", "a").code, 128, "it is gone");
+    t.equal((await bench.run("state", id)).code, 128, "it is gone");
   },
 
   ["ten sandboxes at once"]: async (t, bench) => {
     const runs = Array.from({ length: 10 }, (_, i) =>
-      bench.start(bench.argv("run", "-bundle", bench.bundle(`exit ${i + 10}`), `many-${i}`)),
+      bench.start(
+        bench.argv("run", "-bundle", bench.bundle(`exit ${i + 10}`), bench.id(`many-${i}`)),
+      ),
     );
     const codes = await Promise.all(runs.map(({ child }) => exitOf(child)));
     t.same(
@@ -121,7 +130,7 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
         spec.mounts.push({ destination, type: "bind", source, options: ["bind", "ro"] });
       }
     });
-    const result = bench.run("run", "-bundle", bundle, "a");
+    const result = await bench.run("run", "-bundle", bundle, bench.id("a"));
     t.same([result.code, result.stdout], [0, "one\ntwo\n"], result.stderr);
   },
 
@@ -129,44 +138,48 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     const bundle = bench.bundle("test -t 0 && test -t 1 && echo yes tty", (spec) => {
       spec.process.terminal = true;
     });
-    const words = bench.argv("run", "-bundle", bundle, "a").map((word) => `'${word}'`);
-    const result = bench.exec(["script", "-qec", words.join(" "), "/dev/null"]);
+    const words = bench.argv("run", "-bundle", bundle, bench.id("a")).map((word) => `'${word}'`);
+    const result = await bench.outcomeOf(["script", "-qec", words.join(" "), "/dev/null"]);
     t.equal(result.code, 0, result.stdout + result.stderr);
     t.match(result.stdout, /yes tty\r\n/);
   },
 
   ["a pod: a second container in the sandbox of the first"]: async (t, bench) => {
     const cri = "io.kubernetes.cri";
+    const [podId, memberId] = [bench.id("pod"), bench.id("member")];
     const pod = bench.bundle("sleep 1000", (spec) => {
       spec.annotations[`${cri}.container-type`] = "sandbox";
     });
     const member = bench.bundle("echo member; sleep 1000", (spec) => {
       spec.annotations[`${cri}.container-type`] = "container";
-      spec.annotations[`${cri}.sandbox-id`] = "pod";
+      spec.annotations[`${cri}.sandbox-id`] = podId;
     });
     for (const [id, bundle] of [
-      ["pod", pod],
-      ["member", member],
+      [podId, pod],
+      [memberId, member],
     ] as const) {
       for (const words of [
         ["create", "-bundle", bundle, id],
         ["start", id],
       ]) {
-        const result = bench.run(...words);
+        const result = await bench.run(...words);
         t.equal(result.code, 0, `${words[0]} ${id}: ${result.stderr}`);
       }
     }
-    const exec = bench.run("exec", "member", "/bin/sh", "-c", "echo inside; exit 4");
+    const exec = await bench.run("exec", memberId, "/bin/sh", "-c", "echo inside; exit 4");
     t.same([exec.code, exec.stdout], [4, "inside\n"], exec.stderr);
-    const sandbox = (JSON.parse(bench.run("state", "pod").stdout) as { pid: number }).pid;
+    const sandbox = (JSON.parse((await bench.run("state", podId)).stdout) as { pid: number }).pid;
     t.notOk(
       bench.processes().some((p) => p.tracer !== 0 && p.tracer !== sandbox),
       "untraced",
     );
-    for (const id of ["member", "pod"]) {
-      t.equal(bench.run("kill", id, "KILL").code, 0);
-      t.ok(await until(() => bench.run("state", id).stdout.includes('"stopped"')), "it stops");
-      t.equal(bench.run("delete", id).code, 0);
+    for (const id of [memberId, podId]) {
+      t.equal((await bench.run("kill", id, "KILL")).code, 0);
+      t.ok(
+        await until(async () => (await bench.run("state", id)).stdout.includes('"stopped"')),
+        "it stops",
+      );
+      t.equal((await bench.run("delete", id)).code, 0);
     }
   },
 
@@ -177,13 +190,13 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
       spec.linux.uidMappings = all;
       spec.linux.gidMappings = all;
     });
-    const result = bench.run("run", "-bundle", bundle, "a");
+    const result = await bench.run("run", "-bundle", bundle, bench.id("a"));
     t.same([result.code, result.stdout], [6, "0\n"], result.stderr);
   },
 
   ["`do`, as root and rootless"]: async (t, bench) => {
     const words = ["do", "/bin/busybox", "sh", "-c", "echo done; exit 9"];
-    const result = bench.run(...words);
+    const result = await bench.run(...words);
     t.same([result.code, result.stdout], [9, "done\n"], result.stderr);
     // The gofer starts in a user namespace without ids; they come while it waits on sync-userns-fd.
     const mine = path.join(bench.dir, "nobody");
@@ -193,47 +206,56 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     const flags = ["--rootless", "--platform=ptrace", "--network=host", "--ignore-cgroups"];
     const argv = [...nobody, LAUNCHER, ...flags, "--root", path.join(mine, "run"), ...words];
     const log = path.join(mine, "log");
-    const rootless = bench.exec(argv, { BURROW_STATE: mine, BURROW_LOG: log, HOME: mine });
+    const rootless = await bench.outcomeOf(argv, {
+      BURROW_STATE: mine,
+      BURROW_LOG: log,
+      HOME: mine,
+    });
     t.same([rootless.code, rootless.stdout], [9, "done\n"], rootless.stderr);
   },
 
   ["checkpoint and restore"]: async (t, bench) => {
     const bundle = bench.bundle('i=0; while :; do echo "n$((i += 1))"; sleep 0.05; done');
     const image = path.join(bench.dir, "image");
-    const { child, out } = bench.start(bench.argv("run", "-bundle", bundle, "before"));
+    const [before, after] = [bench.id("before"), bench.id("after")];
+    const { child, out } = bench.start(bench.argv("run", "-bundle", bundle, before));
     const numbers = (file: string) =>
       fs.readFileSync(file, "utf8").match(/\d+/g)?.map(Number) ?? [];
     t.ok(await until(() => numbers(out).length > 3), "it counts");
-    const saved = bench.run("checkpoint", "-image-path", image, "before");
+    const saved = await bench.run("checkpoint", "-image-path", image, before);
     t.equal(saved.code, 0, saved.stderr);
     await exitOf(child);
-    const words = ["restore", "-bundle", bundle, "-image-path", image, "after"];
+    const words = ["restore", "-bundle", bundle, "-image-path", image, after];
     const restored = bench.start(bench.argv(...words));
     t.ok(
       await until(() => numbers(restored.out).length > 3),
       fs.readFileSync(restored.out, "utf8"),
     );
     t.equal(numbers(restored.out)[0], numbers(out).at(-1)! + 1, "it counts on");
-    t.equal(bench.run("kill", "after", "KILL").code, 0);
+    t.equal((await bench.run("kill", after, "KILL")).code, 0);
     await exitOf(restored.child);
-    for (const id of ["before", "after"]) bench.run("delete", "-force", id);
+    for (const id of [before, after]) await bench.run("delete", "-force", id);
   },
 
   ["a gofer that dies ends its container, and delete still works"]: async (t, bench) => {
+    const id = bench.id("a");
     const bundle = bench.bundle("sleep 1000");
     for (const words of [
-      ["create", "-bundle", bundle, "a"],
-      ["start", "a"],
+      ["create", "-bundle", bundle, id],
+      ["start", id],
     ]) {
-      t.equal(bench.run(...words).code, 0);
+      t.equal((await bench.run(...words)).code, 0);
     }
-    const saved = fs.readFileSync(path.join(bench.dir, "run/a_sandbox:a.state"), "utf8");
+    const saved = fs.readFileSync(path.join(bench.dir, `run/${id}_sandbox:${id}.state`), "utf8");
     process.kill(Number(/"goferPid":(\d+)/.exec(saved)?.[1]), "SIGKILL");
-    t.ok(await until(() => bench.run("state", "a").stdout.includes('"stopped"')), "it stops");
+    t.ok(
+      await until(async () => (await bench.run("state", id)).stdout.includes('"stopped"')),
+      "it stops",
+    );
     // runsc waits for the gofer's pid to vanish, up to 5 s; init may take longer to reap it.
-    let removed = bench.run("delete", "a");
-    await until(() => {
-      if (removed.code !== 0) removed = bench.run("delete", "a");
+    let removed = await bench.run("delete", id);
+    await until(async () => {
+      if (removed.code !== 0) removed = await bench.run("delete", id);
       return removed.code === 0;
     });
     t.equal(removed.code, 0, removed.stderr);
@@ -243,7 +265,9 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
     const bundle = bench.bundle("echo never");
     for (const stub of ["/bin/false", path.join(bench.dir, "not-elf")]) {
       fs.writeFileSync(path.join(bench.dir, "not-elf"), "neither ELF nor script", { mode: 0o755 });
-      const result = bench.exec(bench.argv("run", "-bundle", bundle, "a"), { BURROW_STUB: stub });
+      const result = await bench.outcomeOf(bench.argv("run", "-bundle", bundle, bench.id("a")), {
+        BURROW_STUB: stub,
+      });
       t.equal(result.code, 128, result.stderr);
       t.match(result.stderr, /EOF|mounts/i);
       t.same(await bench.leftovers(), [], "nothing is left");

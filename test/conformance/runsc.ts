@@ -1,6 +1,6 @@
 // Owns: what the conformance tests share: which runsc there are, bundles, running the launcher, and
 // finding and removing all that a test started. Assumes root and a built project. Plane: control.
-import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -120,31 +120,57 @@ export class Bench {
     };
   }
 
+  /** A container's id of this bench: runsc's sockets are of the whole machine. */
+  id(name: string): string {
+    return `${name}-${path.basename(this.dir).slice(-6)}`;
+  }
+
   /** The launcher's words up to the subcommand's. */
   argv(...words: string[]): string[] {
     const globals = ["--root", path.join(this.dir, "run"), `--platform=${this.#platform}`];
     return [LAUNCHER, ...globals, "--network=none", "--ignore-cgroups", ...words];
   }
 
-  /** Runs the launcher to its end. Output goes through files: a pipe would wait for the sandbox's. */
-  run(...words: string[]): Result {
-    return this.exec(this.argv(...words));
+  /** Runs the launcher to its end, as outcomeOf. */
+  run(...words: string[]): Promise<Result> {
+    return this.outcomeOf(this.argv(...words));
   }
 
-  exec(argv: string[], env: NodeJS.ProcessEnv = {}, options: SpawnOptions = {}): Result {
-    const out = path.join(this.dir, `out-${this.#count++}`);
-    const fds = [fs.openSync(out, "a+"), fs.openSync(`${out}-err`, "a+")] as const;
-    const done = spawnSync(argv[0]!, argv.slice(1), {
+  /** Runs a program to its end while others run, 60 s at most. Output goes through files: a pipe would wait for the sandbox's. */
+  async outcomeOf(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<Result> {
+    const { fds, result } = this.#output();
+    const child = spawn(argv[0]!, argv.slice(1), {
       timeout: 60_000,
-      ...options,
       env: { ...this.env, ...env },
-      stdio: ["ignore", fds[0], fds[1]],
+      stdio: ["ignore", ...fds],
     });
     for (const fd of fds) fs.closeSync(fd);
-    const stdout = fs.readFileSync(out, "utf8");
-    const stderr = fs.readFileSync(`${out}-err`, "utf8");
+    return result(await exitOf(child));
+  }
+
+  /** As outcomeOf, but nothing else goes on meanwhile. */
+  exec(argv: string[], env: NodeJS.ProcessEnv = {}): Result {
+    const { fds, result } = this.#output();
+    const done = spawnSync(argv[0]!, argv.slice(1), {
+      timeout: 60_000,
+      env: { ...this.env, ...env },
+      stdio: ["ignore", ...fds],
+    });
+    for (const fd of fds) fs.closeSync(fd);
     const signalCode = done.signal ? 128 + os.constants.signals[done.signal] : -1;
-    return { code: done.status ?? signalCode, stdout, stderr };
+    return result(done.status ?? signalCode);
+  }
+
+  #output(): { fds: [number, number]; result: (code: number) => Result } {
+    const out = path.join(this.dir, `out-${this.#count++}`);
+    return {
+      fds: [fs.openSync(out, "a+"), fs.openSync(`${out}-err`, "a+")],
+      result: (code) => ({
+        code,
+        stdout: fs.readFileSync(out, "utf8"),
+        stderr: fs.readFileSync(`${out}-err`, "utf8"),
+      }),
+    };
   }
 
   /** Starts argv in the background, output to files as in run(). */

@@ -16,6 +16,7 @@ import { Index } from "../../../lib/layer/index.ts";
 import { mergeLayers } from "../../../lib/layer/merge.ts";
 import { writeIndex } from "../../../lib/layer/writer.ts";
 import { directory, file, RUNS, SEED, symlink } from "../../layer/trees.ts";
+import { cpuMs } from "../../suite/cpu.ts";
 import { failureOf } from "./packages.ts";
 
 /** What a package's layer gives back: with every directory, in tree order. */
@@ -169,9 +170,11 @@ t.test("files in the place of as many directories are laid in time that grows wi
   const names = Array.from({ length: 20_000 }, (_, i) => `d${i}`);
   const first = { name: "a", entries: [symlink("l", "d0"), ...names.map((at) => directory(at))] };
   const second = { name: "b", entries: [file("l/x"), ...names.map((at) => file(at))] };
-  const started = performance.now();
-  const [, laid] = throughLinks([first, second], "/opt/env");
-  t.ok(performance.now() - started < 2_000, `${Math.round(performance.now() - started)} ms`);
+  let laid: { readonly entries: readonly unknown[] } | undefined;
+  const took = cpuMs(() => {
+    [, laid] = throughLinks([first, second], "/opt/env");
+  });
+  t.ok(took < 2_000, `${Math.round(took)} ms`);
   t.equal(laid!.entries.length, names.length, "what was laid into d0 is gone with it");
   t.end();
 });
