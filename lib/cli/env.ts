@@ -11,6 +11,7 @@ import {
   findClobbers,
   type ImportedEnvironment,
   importEnvironment,
+  keyWithoutPrefix,
   type Link,
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
@@ -23,10 +24,11 @@ import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
+import { findNear, noteNear } from "../store/near.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
-import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
@@ -157,7 +159,10 @@ export async function makeEnvironment(
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
   const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
-  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
+  const nearKey = ["environment", ...imported.packages.map(({ facts }) => facts.sha256)];
+  const near = await findNear(store, nearKey);
+  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers, near);
+  if (near === undefined) await noteNear(store, nearKey, snapshot);
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
     prefix,
@@ -218,7 +223,7 @@ function sweepScratch(): void {
 
 /** A layer of the store for each package; downloads are gone when their package is done, or on Ctrl-C. */
 async function importPackages(
-  store: WritableBackend,
+  store: DeltaStore,
   known: KnownBlobs,
   items: readonly ExplicitPackage[],
   prefix: string,
@@ -258,7 +263,7 @@ async function importPackages(
 }
 
 async function makeLayer(
-  store: WritableBackend,
+  store: DeltaStore,
   known: KnownBlobs,
   key: readonly string[],
   link: Link,
@@ -269,7 +274,10 @@ async function makeLayer(
   const { entries, facts } = await link(writer, () =>
     onProgress(`${counts.blobs} files, ${showBytes(counts.contentBytes)}`),
   );
-  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  const nearKey = keyWithoutPrefix(key);
+  const near = await findNear(store, nearKey);
+  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries), near);
+  if (near === undefined) await noteNear(store, nearKey, digest);
   await noteImport(store, key, digest, facts);
   return digest;
 }

@@ -10,6 +10,7 @@ import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../bas
 import type { BlobSink } from "./blob-sink.ts";
 import { blocksOf, regroup } from "./blocks.ts";
 import { compressChunk } from "./codec.ts";
+import { isDeltaStore, putNear } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { KnownBlobs, readLocator } from "./known.ts";
 import { objectPath } from "./layout.ts";
@@ -132,18 +133,22 @@ export class PackWriter implements BlobSink {
     return this.#note(ref);
   }
 
-  /** Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. */
-  async finish(indexBytes: Uint8Array): Promise<{ digest: Digest }> {
-    return await this.#publish(indexBytes, []);
+  /**
+   * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. `near`: an index of the
+   * store that is likely to be nearly the same, of which both are kept as deltas.
+   */
+  async finish(indexBytes: Uint8Array, near?: Digest): Promise<{ digest: Digest }> {
+    return await this.#publish(indexBytes, [], near);
   }
 
   /**
    * Publishes a snapshot: its locator names the blobs of its layers, which are in the store already, and those
-   * added to this writer (files made for a prefix).
+   * added to this writer (files made for a prefix). `near` as for finish.
    */
   async writeSnapshot(
     indexBytes: Uint8Array,
     layerDigests: readonly Digest[],
+    near?: Digest,
   ): Promise<{ digest: Digest }> {
     const layers = await Promise.all(layerDigests.map((layer) => readLocator(this.#store, layer)));
     for (const [i, locator] of layers.entries()) {
@@ -156,17 +161,22 @@ export class PackWriter implements BlobSink {
         },
       );
     }
-    return await this.#publish(indexBytes, layers);
+    return await this.#publish(indexBytes, layers, near);
   }
 
-  async #publish(indexBytes: Uint8Array, layers: readonly Locator[]): Promise<{ digest: Digest }> {
+  async #publish(
+    indexBytes: Uint8Array,
+    layers: readonly Locator[],
+    near: Digest | undefined,
+  ): Promise<{ digest: Digest }> {
     this.#close();
     await Promise.allSettled([...this.#uploads]);
     if (this.#failure !== undefined) throw this.#failure;
     const digest = digestOf(indexBytes);
     const locatorBytes = encodeLocator(placesOf(this.#places.values(), layers));
-    await this.#putOnce(objectPath("indexes", digest), indexBytes);
-    await this.#store.put(objectPath("locators", digest), locatorBytes);
+    const indexPath = objectPath("indexes", digest);
+    if (!(await this.#store.has(indexPath))) await this.#put(indexPath, indexBytes, near);
+    await this.#put(objectPath("locators", digest), locatorBytes, near);
     this.#known.add(new Locator(locatorBytes));
     return { digest };
   }
@@ -226,6 +236,12 @@ export class PackWriter implements BlobSink {
     if (!(await this.#putOnce(objectPath("packs", digest), bytes))) return;
     this.counts.packs++;
     this.counts.storedBytes += bytes.length;
+  }
+
+  async #put(path: string, bytes: Uint8Array, near: Digest | undefined): Promise<void> {
+    const store = this.#store;
+    if (near === undefined || !isDeltaStore(store)) await store.put(path, bytes);
+    else await putNear(store, path, bytes, near);
   }
 
   /** Whether the object was missing. */
