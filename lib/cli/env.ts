@@ -18,6 +18,7 @@ import {
 import { type ExplicitPackage, formatExplicit } from "../ingest/conda/explicit.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
+import { noteMade, openNear } from "../ingest/near-index.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
@@ -26,7 +27,6 @@ import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { findNear, noteNear } from "../store/near.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -154,15 +154,15 @@ export async function makeEnvironment(
   for (const { path, winner, losers, isSame } of clobbers) {
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
-  const writer = await openPackWriter(store, { known });
+  const nearKey = ["environment", ...imported.packages.map(({ facts }) => facts.sha256)];
+  const near = await openNear(store, nearKey);
+  const writer = await openPackWriter(store, { known, near });
   const indexes = stack.map(({ index, entries }, i) =>
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
   const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
-  const nearKey = ["environment", ...imported.packages.map(({ facts }) => facts.sha256)];
-  const near = await findNear(store, nearKey);
-  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers, near);
-  if (near === undefined) await noteNear(store, nearKey, snapshot);
+  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
+  await noteMade(store, nearKey, near, snapshot);
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
     prefix,
@@ -269,15 +269,15 @@ async function makeLayer(
   link: Link,
   onProgress: (text: string) => void,
 ): Promise<Digest> {
-  const writer = await openPackWriter(store, { known });
+  const nearKey = keyWithoutPrefix(key);
+  const near = await openNear(store, nearKey);
+  const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   const { entries, facts } = await link(writer, () =>
     onProgress(`${counts.blobs} files, ${showBytes(counts.contentBytes)}`),
   );
-  const nearKey = keyWithoutPrefix(key);
-  const near = await findNear(store, nearKey);
-  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries), near);
-  if (near === undefined) await noteNear(store, nearKey, digest);
+  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  await noteMade(store, nearKey, near, digest);
   await noteImport(store, key, digest, facts);
   return digest;
 }

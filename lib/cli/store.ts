@@ -18,7 +18,8 @@ import { print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
 
 const EXAMPLES = `
-Indexes and locators of an environment under another prefix are kept as deltas: "made of deltas" is what they would take whole.
+Of an environment under another prefix, what differs from the first one alone is kept: "indexes and locators made of deltas" and
+"chunks of files" say what these would take whole (chunks: as content).
 "content of layers" counts every file of every layer, and of a snapshot what no layer has. "equal blocks" are blocks
 of 256 KiB in distinct files over 1 MiB that are there more than once: the store keeps each of them.
 
@@ -171,6 +172,8 @@ interface Stats {
   /** Not saved: the second and later of equal blocks. */
   readonly equalBlocks: Bytes & { readonly count: number };
   readonly disk: Readonly<Record<Folder, OnDisk>> & { readonly deltas: Deltas };
+  /** Chunks of distinct files that are stored as what differs from others. */
+  readonly deltaChunks: Bytes & { readonly count: number };
   /** Packs that no index needs: left by an import that was cut short. */
   readonly unnamedPacks: OnDisk;
 }
@@ -179,6 +182,7 @@ async function statsOf(store: DeltaStore): Promise<Stats> {
   const held = holdingsOf(await publishedOf(store));
   const { layers, snapshots, contentBytes, blobs } = held;
   const { all, equal } = chunksOf(blobs.values());
+  const deltas = all.filter(({ isDelta }) => isDelta);
   const distinct = totalOf(blobs.values());
   const packs = await objectsOf(store, "packs");
   const unnamed = [...packs].filter(([path]) => !held.packs.has(digestOfPath(path) ?? ""));
@@ -203,6 +207,7 @@ async function statsOf(store: DeltaStore): Promise<Stats> {
       byCompressionBytes: distinct.rawBytes - distinct.storedBytes,
     },
     equalBlocks: { count: equal.length, ...totalOf(equal) },
+    deltaChunks: { count: deltas.length, ...totalOf(deltas) },
     disk,
     unnamedPacks: onDisk(new Map(unnamed)),
   };
@@ -236,7 +241,13 @@ function textOf(stats: Stats): string {
   ];
   if (deltas.count > 0) {
     const [took, made] = [showBytes(deltas.bytes), showBytes(deltas.madeBytes)];
-    lines.push(`made of deltas: ${deltas.count} of these, ${made}, stored as ${took}`);
+    lines.push(`indexes and locators made of deltas: ${deltas.count}, ${made}, stored as ${took}`);
+  }
+  if (stats.deltaChunks.count > 0) {
+    const { count, rawBytes, storedBytes } = stats.deltaChunks;
+    lines.push(
+      `chunks of files made of deltas: ${count}, ${showBytes(rawBytes)}, stored as ${showBytes(storedBytes)}`,
+    );
   }
   if (unnamedPacks.count > 0) {
     const bytes = showBytes(unnamedPacks.bytes);

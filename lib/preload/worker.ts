@@ -11,11 +11,11 @@ import {
   pythonOfArchive,
 } from "../ingest/conda/environment.ts";
 import { checkArchive } from "../ingest/conda/verify.ts";
+import { noteMade, openNear } from "../ingest/near-index.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs, readLocator } from "../store/known.ts";
-import { findNear, noteNear } from "../store/near.ts";
 import { openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import {
@@ -56,7 +56,10 @@ async function inspect({ path, item }: InspectJob): Promise<Inspected> {
 
 async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingested> {
   const { store, known } = await openOnce();
-  const writer = await openPackWriter(store, { known });
+  const sha256 = item.sha256 ?? (await checkArchive(path, item)).sha256;
+  const nearKey = keyWithoutPrefix(packageKey(item, sha256, prefix, python));
+  const near = await openNear(store, nearKey);
+  const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   let saidMs = 0;
   const onEntry = () => {
@@ -65,11 +68,8 @@ async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingest
     say({ kind: "progress", files: counts.blobs, bytes: counts.contentBytes });
   };
   const linked = await linkPackage(path, item, prefix, python, writer, onEntry);
-  const nearKey = keyWithoutPrefix(packageKey(item, linked.facts.sha256, prefix, python));
-  const near = await findNear(store, nearKey);
-  const index = writeIndex(IndexKind.layer, linked.entries);
-  const { digest: layer } = await writer.finish(index, near);
-  if (near === undefined) await noteNear(store, nearKey, layer);
+  const { digest: layer } = await writer.finish(writeIndex(IndexKind.layer, linked.entries));
+  await noteMade(store, nearKey, near, layer);
   const { blobs: files, contentBytes, storedBytes } = counts;
   const { facts, warnings } = linked;
   return { layer, facts, files, contentBytes, storedBytes, warnings };

@@ -199,6 +199,7 @@ function putVarint(bytes: number[], value: number): void {
 
 /** Steps from base to target, found as in Percival's bsdiff, but that places in the base are known by hashes of short pieces. */
 function stepsOf(base: Uint8Array, target: Uint8Array): Step[] {
+  // Known once it is needed: a target that differs in place alone needs none.
   const places = new Places(base);
   const steps: Step[] = [];
   let own = 0;
@@ -292,20 +293,25 @@ interface Found {
 /** Where pieces of the base are, by their hashes: of equal ones the first. */
 class Places {
   readonly #base: Uint8Array;
-  /** 1 + the place, or 0. */
-  readonly #table: Uint32Array;
   readonly #unused: number;
+  #filled: Uint32Array | undefined;
 
   constructor(base: Uint8Array) {
-    const bits = Math.max(8, 33 - Math.clz32(base.length / STEP));
     this.#base = base;
-    this.#table = new Uint32Array(2 ** bits);
-    this.#unused = 32 - bits;
-    const view = viewOf(base);
-    for (let place = 0; place + WINDOW <= base.length; place += STEP) {
+    this.#unused = 32 - Math.max(8, 33 - Math.clz32(base.length / STEP));
+  }
+
+  /** By hash 1 + the place, or 0. */
+  get #table(): Uint32Array {
+    if (this.#filled !== undefined) return this.#filled;
+    const table = new Uint32Array(2 ** (32 - this.#unused));
+    const view = viewOf(this.#base);
+    for (let place = 0; place + WINDOW <= this.#base.length; place += STEP) {
       const slot = hashAt(view, place) >>> this.#unused;
-      if (this.#table[slot] === 0) this.#table[slot] = place + 1;
+      if (table[slot] === 0) table[slot] = place + 1;
     }
+    this.#filled = table;
+    return table;
   }
 
   /** From `at` on, the first stretch of the target that another place of the base has than the one at hand, and has better. */

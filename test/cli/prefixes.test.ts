@@ -6,6 +6,7 @@ import { type Test, test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
 import type { Context } from "../../lib/cli/context.ts";
 import { makeEnvironment } from "../../lib/cli/env.ts";
+import { Index } from "../../lib/layer/index.ts";
 import { conda, PLACEHOLDER } from "../ingest/conda/packages.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { OriginServer } from "../suite/origin-server.ts";
@@ -77,18 +78,30 @@ test("indexes and locators of further prefixes are deltas, and all commands read
   t.equal(two.disk.deltas.count, 4, "of a layer and a snapshot");
   const whole = one.disk.indexes.bytes + one.disk.locators.bytes;
   t.ok(
-    Math.abs(two.disk.deltas.madeBytes - whole) < 500,
+    Math.abs(two.disk.deltas.madeBytes / whole - 1) < 0.05,
     `${two.disk.deltas.madeBytes} of ${whole}`,
   );
   t.ok(two.disk.deltas.bytes * 10 < two.disk.deltas.madeBytes, `${two.disk.deltas.bytes}`);
   t.match(two, { layers: 2, snapshots: 2, environments: 2 });
   const text = await node.run(["store", "stats"]);
-  t.match(text.stdout, /\nmade of deltas: 4 of these, [\d.]+ kB, stored as [\d.]+ kB/);
+  t.match(
+    text.stdout,
+    /\nindexes and locators made of deltas: 4, [\d.]+ kB, stored as [\d.]+ kB\n/,
+  );
+  t.match(text.stdout, /\nchunks of files made of deltas: 16, [\d.]+ MB, stored as [\d.]+ kB\n/);
   const listed = await node.run(["layer", "ls", "--json"]);
   t.equal(JSON.parse(listed.stdout).length, 4, listed.stderr);
   const diff = await node.run(["layer", "diff", "--json", first, `sha256:${second.slice(0, 12)}`]);
   t.equal(diff.code, 0, diff.stderr);
-  t.same(JSON.parse(diff.stdout).paths, {
+  const { content, paths } = JSON.parse(diff.stdout);
+  const { count, rawBytes, storedBytes } = content.deltaChunks;
+  t.same(
+    [count, rawBytes],
+    [16, content.onlyB.rawBytes],
+    "ten files, of which one has six blocks, and the record",
+  );
+  t.ok(storedBytes * 100 < rawBytes, `${storedBytes} of ${rawBytes}`);
+  t.same(paths, {
     added: 0,
     removed: 0,
     changed: 11,
@@ -107,12 +120,29 @@ test("an environment that is deltas comes to a node over HTTP, all of it", async
   t.teardown(() => server.close());
   const run = await node.run(["preload", "--json", "--store", server.url, second]);
   t.equal(run.code, 0, run.stderr + run.stdout);
-  const blobs = fs.readdirSync(`${node.cache}/blobs`, { recursive: true }) as string[];
-  t.equal(blobs.filter((name) => name.length > 3).length, 311, "its files and its record");
-  const contents = blobs
-    .filter((name) => name.length > 3)
-    .map((name) => `${node.cache}/blobs/${name}`);
-  const naming = contents.filter((name) => fs.readFileSync(name).includes(prefixOf(1)));
-  t.equal(naming.length, 10, "scripts and programs");
+  const at = (folder: string, digest: string) =>
+    `${node.cache}/${folder}/${digest.slice(0, 2)}/${digest}`;
+  const index = new Index(fs.readFileSync(at("indexes", second)));
+  t.equal(index.blobCount, 311, "its files and its record");
+  let naming = 0;
+  for (let row = 0; row < index.blobCount; row++)
+    if (fs.readFileSync(at("blobs", index.blobDigest(row))).includes(prefixOf(1))) naming++;
+  t.equal(naming, 10, "scripts and programs");
   t.match(await node.run(["cache", "verify"]), { code: 0 });
+});
+
+test("ten prefixes cost less than 2% more store than one", async (t) => {
+  const { node, make } = await scene(t);
+  const bytesBelow = () => {
+    const names = fs.readdirSync(node.store, { recursive: true }) as string[];
+    const stats = names.map((name) => fs.statSync(`${node.store}/${name}`));
+    return stats.reduce((sum, stat) => sum + (stat.isFile() ? stat.size : 0), 0);
+  };
+  const first = await make(0);
+  const one = bytesBelow();
+  const others: Digest[] = [];
+  for (let i = 1; i < 10; i++) others.push(await make(i));
+  t.equal(new Set([first, ...others]).size, 10);
+  const ten = bytesBelow();
+  t.ok(ten < one * 1.02, `${ten} bytes for ten, ${one} for one`);
 });
