@@ -16,6 +16,7 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
+import { addStoreVerify } from "./store-verify.ts";
 
 const EXAMPLES = `
 Of an environment under another prefix, what differs from the first one alone is kept: "indexes and locators made of deltas" and
@@ -35,6 +36,7 @@ export function addStore(program: Command): void {
     .action(async (options) => {
       await showStats(contextOf(options));
     });
+  addStoreVerify(store);
 }
 
 /** An index and the locator that makes it believed; an import that was cut short left none. */
