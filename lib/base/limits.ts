@@ -81,6 +81,11 @@ export const PACK_TARGET_BYTES = 32 * MIB;
  * request: the number of small files bounds the number of requests, and neighbours are imported next.
  */
 export const FETCH_RUN_BYTES = 512 * KIB;
+/**
+ * What a delta makes, and what it makes it of: an index of some 500,000 files. Both are held in memory, with as much again of what is
+ * between them; larger objects are stored whole.
+ */
+export const DELTA_BYTES_MAX = 64 * MIB;
 /** Grafts in one view, besides its base. */
 export const GRAFTS_MAX = 256;
 /**

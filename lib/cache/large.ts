@@ -11,7 +11,15 @@ import { classOf } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import type { Origin } from "./origins.ts";
-import { getPieces, openPiece, type Piece, pieceCount, runLength, type Source } from "./pieces.ts";
+import {
+  getPieces,
+  openPiece,
+  type Piece,
+  pieceCount,
+  runLength,
+  type Source,
+  type StoredPiece,
+} from "./pieces.ts";
 
 /** One background request: long enough for bandwidth, short enough to let demand in between. */
 const BACKGROUND_RUN_BYTES = 1024 * 1024;
@@ -223,7 +231,7 @@ export class LargeBlob {
   async #verified(
     want: Want,
     piece: Piece,
-    stored: Uint8Array,
+    stored: StoredPiece,
     digest: Digest,
   ): Promise<Uint8Array> {
     for (let attempt = 1, bytes = stored; ; attempt++) {

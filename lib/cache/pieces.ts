@@ -4,7 +4,7 @@
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
-import { Codec, expandChunk } from "../store/codec.ts";
+import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import { objectPath } from "../store/layout.ts";
 import type { ChunkPlace, Locator } from "../store/locator.ts";
@@ -17,6 +17,14 @@ export interface Piece {
   readonly stored: number;
   readonly length: number;
   readonly codec: number;
+  /** Of a delta: where the base is to be found, which its stored bytes name. */
+  readonly near?: { readonly locator: Locator; readonly block: number; readonly maxBytes: number };
+}
+
+/** A piece as it came; of a delta its base too, where it can be had. */
+export interface StoredPiece {
+  readonly stored: Uint8Array;
+  readonly base?: { readonly piece: Piece; readonly stored: Uint8Array } | undefined;
 }
 
 /** What the fetcher needs of a snapshot's index: the only source of truth about content. */
@@ -71,7 +79,10 @@ export function pieceAt(locator: Locator, digest: Digest, size: number, k: numbe
   if (piece.length !== length || piece.stored > length) {
     throw contradiction("gives a piece another length", digest);
   }
-  return piece;
+  if (piece.codec !== Codec.delta) return piece;
+  // A run of blocks may have as many bases: they are no larger than blocks.
+  const maxBytes = isLarge(size) ? BLOCK_BYTES : CHUNK_MAX_BYTES;
+  return { ...piece, near: { locator, block: k, maxBytes } };
 }
 
 /** How many of `pieces`, from the first, one request can get: neighbours without gaps, up to maxBytes. */
@@ -88,8 +99,50 @@ export function runLength(pieces: readonly Piece[], maxBytes: number): number {
   return count;
 }
 
-/** The stored bytes of pieces that lie next to each other, by one range request. */
+/** Pieces that lie next to each other, by one range request, and the bases of those that are deltas by a few more. */
 export async function getPieces(
+  origin: Origin,
+  pieces: readonly Piece[],
+  isDemand: boolean,
+  signal: AbortSignal,
+): Promise<StoredPiece[]> {
+  const stored = await getStored(origin, pieces, isDemand, signal);
+  const bases = pieces.map((piece, i) => basePieceOf(piece, stored[i]!));
+  const got: StoredPiece[] = stored.map((bytes) => ({ stored: bytes }));
+  for (let at = 0; at < pieces.length; ) {
+    if (bases[at] === undefined) {
+      at++;
+      continue;
+    }
+    let end = at + 1;
+    while (bases[end] !== undefined) end++;
+    const some = bases.slice(at, end) as Piece[];
+    const run = some.slice(0, runLength(some, BASE_RUN_BYTES));
+    const bytes = await getStored(origin, run, isDemand, signal);
+    for (const [i, piece] of run.entries())
+      got[at + i] = { stored: stored[at + i]!, base: { piece, stored: bytes[i]! } };
+    at += run.length;
+  }
+  return got;
+}
+
+/** Bases are asked for together up to this many stored bytes. */
+const BASE_RUN_BYTES = 4 * 1024 * 1024;
+
+/** Where the base of a delta lies: a chunk that is whole itself. Undefined where the locator has no such. */
+function basePieceOf({ codec, near }: Piece, stored: Uint8Array): Piece | undefined {
+  const blob = baseOfChunk(codec, stored);
+  if (blob === undefined || near === undefined) return undefined;
+  const row = near.locator.find(blob);
+  if (row < 0 || near.block >= near.locator.chunkCount(row)) return undefined;
+  const piece = pieceOfChunk(near.locator.chunkAt(row, near.block));
+  const isWhole = piece.codec !== Codec.delta;
+  return isWhole && piece.stored <= piece.length && piece.length <= near.maxBytes
+    ? piece
+    : undefined;
+}
+
+async function getStored(
   origin: Origin,
   pieces: readonly Piece[],
   isDemand: boolean,
@@ -106,10 +159,13 @@ export async function getPieces(
 }
 
 /** The content of a piece, verified. Throws BURROW_DIGEST_MISMATCH for anything else. */
-export function openPiece(piece: Piece, stored: Uint8Array, digest: Digest): Uint8Array {
+export function openPiece(piece: Piece, got: StoredPiece, digest: Digest): Uint8Array {
   let content: Uint8Array;
   try {
-    content = expandChunk(piece.codec, stored, piece.length);
+    // Of a base nothing is verified: what is made of it is.
+    const base =
+      got.base && expandChunk(got.base.piece.codec, got.base.stored, got.base.piece.length);
+    content = expandChunk(piece.codec, got.stored, piece.length, base);
   } catch (cause) {
     throw mismatch(piece, digest, cause);
   }

@@ -3,12 +3,19 @@
 
 import type { Digest } from "../base/digest.ts";
 import { FETCH_RUN_BYTES } from "../base/limits.ts";
-import { CHUNK_MAX_BYTES } from "../store/codec.ts";
+import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf } from "../store/store.ts";
 import type { CacheDirectory } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
-import { getPieces, openPiece, type Piece, pieceOfChunk, type Source } from "./pieces.ts";
+import {
+  getPieces,
+  openPiece,
+  type Piece,
+  pieceOfChunk,
+  type Source,
+  type StoredPiece,
+} from "./pieces.ts";
 
 /** Requests for a blob whose content is wrong, the run included. */
 const TRIES = 3;
@@ -97,13 +104,17 @@ export async function fetchSmall(
 /** The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. */
 function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
   const asked: RunItem = { digest, piece, neighbour: undefined };
-  if (locator.kind === "files") return [asked];
+  // A delta's neighbours are deltas, too: each needs a request for its base, and its own time.
+  if (locator.kind === "files" || piece.codec === Codec.delta) return [asked];
   const around = locator.runAround(locator.find(digest), FETCH_RUN_BYTES);
   const at = around.findIndex((chunk) => chunk.blob === digest);
   const isTaken = (i: number) => {
     const chunk = around[i];
     return (
-      chunk?.isWhole === true && chunk.stored <= chunk.length && chunk.length <= CHUNK_MAX_BYTES
+      chunk?.isWhole === true &&
+      chunk.codec !== Codec.delta &&
+      chunk.stored <= chunk.length &&
+      chunk.length <= CHUNK_MAX_BYTES
     );
   };
   let first = at;
@@ -123,7 +134,7 @@ async function keepNeighbours(
   context: FetchContext,
   source: Source,
   run: readonly RunItem[],
-  stored: readonly Uint8Array[],
+  stored: readonly StoredPiece[],
 ): Promise<void> {
   await Promise.all(
     run.map(async ({ digest, piece, neighbour }, i) => {

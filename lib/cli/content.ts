@@ -4,6 +4,7 @@ import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES } from "../base/limits.ts";
 import type { Index } from "../layer/index.ts";
+import { Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
 
 /** Bytes as content and as stored. */
@@ -18,6 +19,8 @@ export interface StoredChunk extends Bytes {
   /** Where it lies: equal content may lie elsewhere, too. */
   readonly pack: Digest;
   readonly offset: number;
+  /** Stored as what differs from a chunk of another blob. */
+  readonly isDelta: boolean;
 }
 
 /** A blob of an index, and its chunks: none for an empty one. */
@@ -46,11 +49,12 @@ function chunksOf(index: Index, row: number, locator: Locator, place: number): S
   const count = size === 0 ? 0 : Math.max(1, blocks);
   if (locator.chunkCount(place) !== count) throw disagreement(index.blobDigest(row));
   return Array.from({ length: count }, (_, k) => {
-    const { pack, offset, stored } = locator.chunkAt(place, k);
+    const { pack, offset, stored, codec } = locator.chunkAt(place, k);
     return {
       digest: blocks === 0 ? index.blobDigest(row) : index.blockDigest(row, k),
       pack,
       offset,
+      isDelta: codec === Codec.delta,
       rawBytes: blocks === 0 ? size : Math.min(BLOCK_BYTES, size - k * BLOCK_BYTES),
       storedBytes: stored,
     };

@@ -3,15 +3,15 @@
 import { basename } from "node:path";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { isStore, openOrigin, openStore } from "../store/open.ts";
-import type { WritableBackend } from "../store/store.ts";
 import type { Context } from "./context.ts";
 
 /** The first digits of a digest: enough of them to be no accident, as `burrow env show` prints them or fewer. */
 const BEGINNING = /^sha256:([0-9a-f]{6,63})$/i;
 
 /** A store that can be listed. BURROW_UNSUPPORTED over HTTP, BURROW_NOT_FOUND when there is none: looking makes none. */
-export async function listedStore(context: Context): Promise<WritableBackend> {
+export async function listedStore(context: Context): Promise<DeltaStore> {
   const where = { context: { store: context.store } };
   if (/^https?:/.test(context.store)) {
     throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP store can't be listed", where);

@@ -11,22 +11,24 @@ import {
   findClobbers,
   type ImportedEnvironment,
   importEnvironment,
+  keyWithoutPrefix,
   type Link,
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, formatExplicit } from "../ingest/conda/explicit.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
+import { noteMade, openNear } from "../ingest/near-index.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
-import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
@@ -152,12 +154,15 @@ export async function makeEnvironment(
   for (const { path, winner, losers, isSame } of clobbers) {
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
-  const writer = await openPackWriter(store, { known });
+  const nearKey = ["environment", ...imported.packages.map(({ facts }) => facts.sha256)];
+  const near = await openNear(store, nearKey);
+  const writer = await openPackWriter(store, { known, near });
   const indexes = stack.map(({ index, entries }, i) =>
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
   const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
   const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
+  await noteMade(store, nearKey, near, snapshot);
   const environment: Environment = {
     format: ENVIRONMENT_FORMAT,
     prefix,
@@ -218,7 +223,7 @@ function sweepScratch(): void {
 
 /** A layer of the store for each package; downloads are gone when their package is done, or on Ctrl-C. */
 async function importPackages(
-  store: WritableBackend,
+  store: DeltaStore,
   known: KnownBlobs,
   items: readonly ExplicitPackage[],
   prefix: string,
@@ -258,18 +263,21 @@ async function importPackages(
 }
 
 async function makeLayer(
-  store: WritableBackend,
+  store: DeltaStore,
   known: KnownBlobs,
   key: readonly string[],
   link: Link,
   onProgress: (text: string) => void,
 ): Promise<Digest> {
-  const writer = await openPackWriter(store, { known });
+  const nearKey = keyWithoutPrefix(key);
+  const near = await openNear(store, nearKey);
+  const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   const { entries, facts } = await link(writer, () =>
     onProgress(`${counts.blobs} files, ${showBytes(counts.contentBytes)}`),
   );
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  await noteMade(store, nearKey, near, digest);
   await noteImport(store, key, digest, facts);
   return digest;
 }

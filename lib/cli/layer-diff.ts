@@ -18,7 +18,8 @@ import { readIndex } from "./read-index.ts";
 const EXAMPLES = `
 Paths are all but directories: added, removed, changed (type, content or target), attributes (mode, owner or extended
 attributes alone), same. A time alone is no difference. Content counts each distinct file once; "equal blocks" is what
-files that only B has share with files of A in blocks of 256 KiB: the store keeps those twice.
+files that only B has share with files of A in blocks of 256 KiB: the store keeps those twice. "as deltas" is what of B is stored as
+what differs from other files.
 
 Examples:
   burrow layer diff sha256:1f0c9a sha256:77e2b4
@@ -142,6 +143,8 @@ interface Content {
   readonly onlyB: Part;
   /** Of onlyB: blocks that files of A have too. */
   readonly equalBlocks: Part;
+  /** Of onlyB: chunks that are stored as deltas. */
+  readonly deltaChunks: Part;
 }
 
 function compareContent(a: Side, b: Side): Content {
@@ -151,6 +154,7 @@ function compareContent(a: Side, b: Side): Content {
   const onlyB = ofB.filter(({ digest }) => !a.blobs.has(digest));
   const chunksOfA = new Set(ofA.flatMap(({ chunks }) => chunks.map(({ digest }) => digest)));
   const equal = onlyB.flatMap(({ chunks }) => chunks.filter(({ digest }) => chunksOfA.has(digest)));
+  const deltas = onlyB.flatMap(({ chunks }) => chunks.filter(({ isDelta }) => isDelta));
   return {
     a: part(ofA),
     b: part(ofB),
@@ -158,6 +162,7 @@ function compareContent(a: Side, b: Side): Content {
     onlyA: part(ofA.filter(({ digest }) => !b.blobs.has(digest))),
     onlyB: part(onlyB),
     equalBlocks: part(equal),
+    deltaChunks: part(deltas),
   };
 }
 
@@ -176,5 +181,6 @@ function contentTable(content: Content): string {
     row("only in A", content.onlyA),
     row("only in B", content.onlyB),
     row("  of it equal blocks", content.equalBlocks),
+    ...(content.deltaChunks.count > 0 ? [row("  of it as deltas", content.deltaChunks)] : []),
   ]);
 }

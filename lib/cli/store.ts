@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
+import { DELTA_FOLDERS, type DeltaStore, deltaOf, deltaPath } from "../store/deltas.ts";
 import { readLocator } from "../store/known.ts";
 import { digestOfPath, type Folder } from "../store/layout.ts";
 import type { Locator } from "../store/locator.ts";
@@ -15,8 +16,11 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
+import { addStoreVerify } from "./store-verify.ts";
 
 const EXAMPLES = `
+Of an environment under another prefix, what differs from the first one alone is kept: "indexes and locators made of deltas" and
+"chunks of files" say what these would take whole (chunks: as content).
 "content of layers" counts every file of every layer, and of a snapshot what no layer has. "equal blocks" are blocks
 of 256 KiB in distinct files over 1 MiB that are there more than once: the store keeps each of them.
 
@@ -32,6 +36,7 @@ export function addStore(program: Command): void {
     .action(async (options) => {
       await showStats(contextOf(options));
     });
+  addStoreVerify(store);
 }
 
 /** An index and the locator that makes it believed; an import that was cut short left none. */
@@ -57,10 +62,13 @@ interface OnDisk {
 }
 
 /** Objects in a folder of the store, by path, with their bytes on disk. */
-async function objectsOf(store: WritableBackend, folder: Folder): Promise<Map<string, number>> {
+async function objectsOf(store: WritableBackend, folder: string): Promise<Map<string, number>> {
   const objects = new Map<string, number>();
-  for await (const path of store.list(folder))
-    objects.set(path, statSync(join(store.origin, path)).size);
+  for await (const path of store.list(folder)) {
+    // What a delta makes has no file of its own.
+    const stat = statSync(join(store.origin, path), { throwIfNoEntry: false });
+    if (stat !== undefined) objects.set(path, stat.size);
+  }
   return objects;
 }
 
@@ -68,6 +76,26 @@ function onDisk(objects: ReadonlyMap<string, number>): OnDisk {
   let bytes = 0;
   for (const each of objects.values()) bytes += each;
   return { count: objects.size, bytes };
+}
+
+interface Deltas extends OnDisk {
+  /** Bytes of what they make. */
+  readonly madeBytes: number;
+}
+
+/** Deltas that are what readers get: of an object that is there whole, too, the delta is only left over. */
+async function deltasOf({ whole }: DeltaStore): Promise<Deltas> {
+  let madeBytes = 0;
+  let objects = new Map<string, number>();
+  for (const folder of DELTA_FOLDERS) {
+    const there = await objectsOf(whole, deltaPath(folder));
+    for (const path of there.keys()) {
+      const made = path.slice(deltaPath("").length);
+      if (!(await whole.has(made))) madeBytes += (await deltaOf(whole, made))?.madeBytes ?? 0;
+    }
+    objects = new Map([...objects, ...there]);
+  }
+  return { ...onDisk(objects), madeBytes };
 }
 
 /** Bytes of an index's regular files, hard links once. */
@@ -145,15 +173,18 @@ interface Stats {
   readonly saved: { readonly byFileBytes: number; readonly byCompressionBytes: number };
   /** Not saved: the second and later of equal blocks. */
   readonly equalBlocks: Bytes & { readonly count: number };
-  readonly disk: Readonly<Record<Folder, OnDisk>>;
+  readonly disk: Readonly<Record<Folder, OnDisk>> & { readonly deltas: Deltas };
+  /** Chunks of distinct files that are stored as what differs from others. */
+  readonly deltaChunks: Bytes & { readonly count: number };
   /** Packs that no index needs: left by an import that was cut short. */
   readonly unnamedPacks: OnDisk;
 }
 
-async function statsOf(store: WritableBackend): Promise<Stats> {
+async function statsOf(store: DeltaStore): Promise<Stats> {
   const held = holdingsOf(await publishedOf(store));
   const { layers, snapshots, contentBytes, blobs } = held;
   const { all, equal } = chunksOf(blobs.values());
+  const deltas = all.filter(({ isDelta }) => isDelta);
   const distinct = totalOf(blobs.values());
   const packs = await objectsOf(store, "packs");
   const unnamed = [...packs].filter(([path]) => !held.packs.has(digestOfPath(path) ?? ""));
@@ -163,6 +194,7 @@ async function statsOf(store: WritableBackend): Promise<Stats> {
     locators: onDisk(await objectsOf(store, "locators")),
     environments: onDisk(await objectsOf(store, "environments")),
     images: onDisk(await objectsOf(store, "images")),
+    deltas: await deltasOf(store),
   };
   return {
     layers,
@@ -177,6 +209,7 @@ async function statsOf(store: WritableBackend): Promise<Stats> {
       byCompressionBytes: distinct.rawBytes - distinct.storedBytes,
     },
     equalBlocks: { count: equal.length, ...totalOf(equal) },
+    deltaChunks: { count: deltas.length, ...totalOf(deltas) },
     disk,
     unnamedPacks: onDisk(new Map(unnamed)),
   };
@@ -189,7 +222,7 @@ async function showStats(context: Context): Promise<void> {
 
 function textOf(stats: Stats): string {
   const { distinct, saved, equalBlocks, disk, unnamedPacks } = stats;
-  const { packs, indexes, locators } = disk;
+  const { packs, indexes, locators, deltas } = disk;
   const counts = [
     `layers ${stats.layers}, snapshots ${stats.snapshots}, environments ${stats.environments}`,
     `distinct files ${stats.blobs}, in ${stats.chunks} chunks of ${packs.count} packs`,
@@ -208,6 +241,16 @@ function textOf(stats: Stats): string {
     `equal blocks, not shared: ${kept}`,
     `on disk: packs ${sizes[0]}, indexes ${sizes[1]}, locators ${sizes[2]}`,
   ];
+  if (deltas.count > 0) {
+    const [took, made] = [showBytes(deltas.bytes), showBytes(deltas.madeBytes)];
+    lines.push(`indexes and locators made of deltas: ${deltas.count}, ${made}, stored as ${took}`);
+  }
+  if (stats.deltaChunks.count > 0) {
+    const { count, rawBytes, storedBytes } = stats.deltaChunks;
+    lines.push(
+      `chunks of files made of deltas: ${count}, ${showBytes(rawBytes)}, stored as ${showBytes(storedBytes)}`,
+    );
+  }
   if (unnamedPacks.count > 0) {
     const bytes = showBytes(unnamedPacks.bytes);
     lines.push(`packs that no index needs: ${unnamedPacks.count}, ${bytes}`);

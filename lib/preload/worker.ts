@@ -3,14 +3,21 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
-import { isPython, linkPackage, pythonOfArchive } from "../ingest/conda/environment.ts";
+import {
+  isPython,
+  keyWithoutPrefix,
+  linkPackage,
+  packageKey,
+  pythonOfArchive,
+} from "../ingest/conda/environment.ts";
 import { checkArchive } from "../ingest/conda/verify.ts";
+import { noteMade, openNear } from "../ingest/near-index.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs, readLocator } from "../store/known.ts";
 import { openStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
-import type { WritableBackend } from "../store/store.ts";
 import {
   type Ingested,
   type IngestJob,
@@ -27,7 +34,7 @@ const PROGRESS_MS = 100;
 assert(parentPort !== null, "this program is a worker's");
 const port = parentPort;
 const { origin } = workerData as { origin: string };
-let opened: Promise<{ store: WritableBackend; known: KnownBlobs }> | undefined;
+let opened: Promise<{ store: DeltaStore; known: KnownBlobs }> | undefined;
 
 /** The store and what is in it, read when the first job needs it. */
 function openOnce() {
@@ -49,7 +56,10 @@ async function inspect({ path, item }: InspectJob): Promise<Inspected> {
 
 async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingested> {
   const { store, known } = await openOnce();
-  const writer = await openPackWriter(store, { known });
+  const sha256 = item.sha256 ?? (await checkArchive(path, item)).sha256;
+  const nearKey = keyWithoutPrefix(packageKey(item, sha256, prefix, python));
+  const near = await openNear(store, nearKey);
+  const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   let saidMs = 0;
   const onEntry = () => {
@@ -59,6 +69,7 @@ async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingest
   };
   const linked = await linkPackage(path, item, prefix, python, writer, onEntry);
   const { digest: layer } = await writer.finish(writeIndex(IndexKind.layer, linked.entries));
+  await noteMade(store, nearKey, near, layer);
   const { blobs: files, contentBytes, storedBytes } = counts;
   const { facts, warnings } = linked;
   return { layer, facts, files, contentBytes, storedBytes, warnings };

@@ -3,8 +3,8 @@
 import type { BlobRef } from "../base/blob.ts";
 
 export interface BlobSink {
-  /** Stores content unless it is there already. */
-  addBytes(bytes: Uint8Array): Promise<BlobRef>;
+  /** Stores content unless it is there already. `path`: where its layer has it, in latin1: a hint of what it may be like. */
+  addBytes(bytes: Uint8Array, path?: string): Promise<BlobRef>;
   /** The same for content that comes in pieces; `sizeHint` is its size as announced, in bytes. */
   addStream(chunks: AsyncIterable<Uint8Array>, sizeHint: number): Promise<BlobRef>;
 }

@@ -1,18 +1,23 @@
-// How a chunk is compressed in a pack: LZ4 blocks with their length in front (lz4-napi), or raw where that does
-// not shrink. The codec stands beside each chunk, so others can be added. Control plane.
+// How a chunk is compressed in a pack: LZ4 blocks with their length in front (lz4-napi), a delta of a chunk that is nearly the same, or
+// raw where nothing shrinks it. The codec stands beside each chunk, so others can be added. Control plane.
 
 import { compress, compressSync, uncompressSync } from "lz4-napi";
 import { viewOf } from "../base/bytes.ts";
+import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
+import { applyDelta, makeDelta } from "./delta-codec.ts";
 
-export const Codec = { raw: 0, lz4: 1 } as const;
+export const Codec = { raw: 0, lz4: 1, delta: 2 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
 
 /** Largest chunk: a whole small blob. Larger blobs are cut into blocks. */
 export const CHUNK_MAX_BYTES = BLOCK_DIGESTS_OVER_BYTES;
 /** lz4-napi puts the length of the content in front of the block, as u32. */
 const LENGTH_BYTES = 4;
+
+/** A delta that takes more than this part of its chunk is not worth reading another one: LZ4 makes a quarter to a half of most. */
+const DELTA_WORTH = 1 / 8;
 
 export interface Packed {
   readonly codec: Codec;
@@ -28,16 +33,38 @@ export async function compressChunk(bytes: Uint8Array): Promise<Packed> {
     : { codec: Codec.raw, bytes: Uint8Array.from(bytes) };
 }
 
+/** A chunk as a delta of the same chunk of the blob `near`, whose bytes are `base`; undefined where it is not worth it. */
+export function deltaChunk(bytes: Uint8Array, near: Digest, base: Uint8Array): Packed | undefined {
+  const body = makeDelta(base, bytes, 1);
+  if (body === undefined || DIGEST_BYTES + body.length > bytes.length * DELTA_WORTH)
+    return undefined;
+  return { codec: Codec.delta, bytes: Buffer.concat([Buffer.from(near, "hex"), body]) };
+}
+
+/** The blob that a stored chunk is a delta of; undefined for one that is none or is cut off. */
+export function baseOfChunk(codec: number, bytes: Uint8Array): Digest | undefined {
+  return codec === Codec.delta && bytes.length > DIGEST_BYTES ? digestAt(bytes, 0) : undefined;
+}
+
 /**
- * The `length` bytes of a chunk. Throws BURROW_CORRUPT when they can't be had. The length in front of the block
+ * The `length` bytes of a chunk; of a delta, made of its `base`. Throws BURROW_CORRUPT when they can't be had. The length in front of the block
  * is compared BEFORE decompressing: lz4-napi allocates whatever it says (2 GiB in 4.8 s were seen).
  */
-export function expandChunk(codec: number, bytes: Uint8Array, length: number): Uint8Array {
+export function expandChunk(
+  codec: number,
+  bytes: Uint8Array,
+  length: number,
+  base?: Uint8Array,
+): Uint8Array {
   if (length > CHUNK_MAX_BYTES) throw corrupt(`a chunk of ${length} bytes is too long`);
   if (codec === Codec.raw) {
     if (bytes.length !== length)
       throw corrupt(`a raw chunk has ${bytes.length} bytes, not ${length}`);
     return bytes;
+  }
+  if (codec === Codec.delta) {
+    if (base === undefined) throw corrupt("a chunk is a delta, and its base can't be had");
+    return applyDelta(base, bytes.subarray(DIGEST_BYTES), length);
   }
   if (codec !== Codec.lz4) throw corrupt(`unknown codec ${codec}`);
   if (bytes.length < LENGTH_BYTES || viewOf(bytes).getUint32(0, true) !== length) {

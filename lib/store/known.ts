@@ -33,12 +33,13 @@ export class KnownBlobs {
     return found && placeAt(found.locator, found.row);
   }
 
-  /** Takes in a locator whose packs are in the store. */
+  /** Takes in a locator whose packs are in the store. A blob of deltas is not known by it: a place alone does not say of what they are. */
   add(locator: Locator): void {
     if (locator.kind !== "packs") return;
     for (let row = 0; row < locator.blobCount; row++) {
       const digest = locator.digestAt(row);
-      if (!this.#rows.has(digest)) this.#rows.set(digest, { locator, row });
+      if (!this.#rows.has(digest) && !locator.hasDelta(row))
+        this.#rows.set(digest, { locator, row });
     }
   }
 }

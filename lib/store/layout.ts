@@ -9,6 +9,9 @@ export const STORE_FORMAT = 1;
 /** Folders of a store. Packs and indexes are named by the sha256 of their bytes; the others by an index's. */
 export type Folder = "packs" | "indexes" | "locators" | "environments" | "images";
 
+/** Folders whose objects a store may have as deltas of others, below deltas/. */
+export type DeltaFolder = "indexes" | "locators";
+
 /** "packs/ab/<64 hex>". */
 export function objectPath(folder: Folder, digest: Digest): string {
   return `${folder}/${digest.slice(0, 2)}/${digest}`;

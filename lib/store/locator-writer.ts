@@ -4,6 +4,7 @@
 import { setU64, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { Codec } from "./codec.ts";
 import type { ChunkPlace, Locator } from "./locator.ts";
 import {
   BLOB_ROW,
@@ -37,9 +38,9 @@ export function placeAt(locator: Locator, row: number): BlobPlace {
   return { digest: locator.digestAt(row), size: locator.sizeAt(row), chunks };
 }
 
-/** A locator of kind packs. Of a blob given twice the first place is kept. */
+/** A locator of kind packs. Of a blob given twice the first place is kept, but for one of deltas: the base of others must be none. */
 export function encodeLocator(places: Iterable<BlobPlace>): Buffer {
-  const blobs = sortedByDigest(places);
+  const blobs = sortedByDigest(places, isOfDeltas);
   const packs = [
     ...new Set(blobs.flatMap((blob) => blob.chunks.map((chunk) => chunk.pack))),
   ].sort();
@@ -92,9 +93,20 @@ export function encodeFileLocator(files: Iterable<FilePlace>): Buffer {
   return bytes;
 }
 
-function sortedByDigest<T extends { readonly digest: Digest }>(items: Iterable<T>): T[] {
+function isOfDeltas({ chunks }: BlobPlace): boolean {
+  return chunks.some(({ codec }) => codec === Codec.delta);
+}
+
+/** One item for each digest: the first that is not worse. */
+function sortedByDigest<T extends { readonly digest: Digest }>(
+  items: Iterable<T>,
+  isWorse: (item: T) => boolean = () => false,
+): T[] {
   const byDigest = new Map<Digest, T>();
-  for (const item of items) if (!byDigest.has(item.digest)) byDigest.set(item.digest, item);
+  for (const item of items) {
+    const known = byDigest.get(item.digest);
+    if (known === undefined || (isWorse(known) && !isWorse(item))) byDigest.set(item.digest, item);
+  }
   return [...byDigest.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1));
 }
 

@@ -5,6 +5,7 @@
 import { getU64, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { Codec } from "./codec.ts";
 import {
   BLOB_ROW,
   CHUNK_ROW,
@@ -111,6 +112,14 @@ export class Locator {
   /** A chunk of a blob, 0 <= k < chunkCount(row). Kind "packs" only. */
   chunkAt(row: number, k: number): ChunkPlace {
     return this.#place(this.#chunkNumber(row, k));
+  }
+
+  /** Whether any chunk of a blob is a delta. Kind "packs" only. */
+  hasDelta(row: number): boolean {
+    for (let k = 0; k < this.chunkCount(row); k++) {
+      if (this.#chunkField(this.#chunkNumber(row, k), CHUNK_ROW.codec) === Codec.delta) return true;
+    }
+    return false;
   }
 
   /** Path of a blob's file below the origin, UTF-8. Kind "files" only. */

@@ -2,6 +2,7 @@
 // says a place is a store. Control plane.
 
 import { BurrowError } from "../base/error.ts";
+import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
 import { type HttpOptions, httpBackend } from "./http.ts";
 import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
 import { localBackend } from "./local.ts";
@@ -14,14 +15,15 @@ export interface OpenOptions extends HttpOptions, RetryOptions {
   readonly meter?: Meter;
 }
 
-/** A reader of an origin, metered, verified and retried. Makes no request. */
+/** A reader of an origin, metered, verified and retried, which makes what is a delta there. Makes no request. */
 export function openOrigin(origin: string, options: OpenOptions = {}): Backend {
   const bare = bareBackend(origin, options);
-  return retrying(verified(metered(bare, options.meter ?? newMeter())), options);
+  const read = verified(metered(bare, options.meter ?? newMeter()));
+  return retrying(resolving(read), options);
 }
 
 /** A store that can be written, made when it is not there yet. Throws for one of another format. */
-export async function openStore(origin: string): Promise<WritableBackend> {
+export async function openStore(origin: string): Promise<DeltaStore> {
   if (origin.startsWith("http:") || origin.startsWith("https:")) {
     throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP origin can't be written", {
       context: { origin },
@@ -31,7 +33,7 @@ export async function openStore(origin: string): Promise<WritableBackend> {
   if (!(await isStore(store))) {
     await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));
   }
-  return store;
+  return resolvingStore(store);
 }
 
 /** Whether there is a store at a backend. Throws BURROW_UNSUPPORTED when it is of a format that is not known. */

@@ -9,7 +9,8 @@ import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
 import type { BlobSink } from "./blob-sink.ts";
 import { blocksOf, regroup } from "./blocks.ts";
-import { compressChunk } from "./codec.ts";
+import { compressChunk, deltaChunk, expandChunk, type Packed } from "./codec.ts";
+import { isDeltaStore, putNear } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { KnownBlobs, readLocator } from "./known.ts";
 import { objectPath } from "./layout.ts";
@@ -23,6 +24,16 @@ export interface WriterOptions {
   readonly packBytes?: number;
   /** Shared by the writers of one store; read from the store when missing. */
   readonly known?: KnownBlobs;
+  /** Index, locator and content are kept as deltas of this one's, where that saves much. */
+  readonly near?: NearIndex | undefined;
+}
+
+/** A layer or snapshot of the store that is likely to be nearly the same as the one that is being made. */
+export interface NearIndex {
+  /** Of the index; it is there whole. */
+  readonly digest: Digest;
+  /** The content that it has at a path, in latin1. */
+  blobAt(path: string): Digest | undefined;
 }
 
 /** What a writer did, for progress and reports. */
@@ -42,7 +53,7 @@ export async function openPackWriter(
   options: WriterOptions = {},
 ): Promise<PackWriter> {
   const known = options.known ?? (await KnownBlobs.load(store));
-  return new PackWriter(store, known, options.packBytes ?? PACK_TARGET_BYTES);
+  return new PackWriter(store, known, options.packBytes ?? PACK_TARGET_BYTES, options.near);
 }
 
 export class PackWriter implements BlobSink {
@@ -56,20 +67,25 @@ export class PackWriter implements BlobSink {
   readonly #store: WritableBackend;
   readonly #known: KnownBlobs;
   readonly #packBytes: number;
+  readonly #near: NearIndex | undefined;
   readonly #places = new Map<Digest, BlobPlace>();
   readonly #uploads = new Set<Promise<void>>();
   /** Rows whose pack has no name yet, by builder. */
   #open = new OpenPack();
   #failure: unknown;
 
-  constructor(store: WritableBackend, known: KnownBlobs, packBytes: number) {
+  constructor(store: WritableBackend, known: KnownBlobs, packBytes: number, near?: NearIndex) {
+    this.#near = near;
     this.#store = store;
     this.#known = known;
     this.#packBytes = packBytes;
   }
 
-  /** Adds content that is in memory. The bytes are not kept past the call's end. */
-  async addBytes(bytes: Uint8Array): Promise<BlobRef> {
+  /**
+   * Adds content that is in memory. The bytes are not kept past the call's end. What the near index has at `path` is looked at:
+   * chunks that are nearly the same are stored as deltas of its own.
+   */
+  async addBytes(bytes: Uint8Array, path?: string): Promise<BlobRef> {
     const digest = digestOf(bytes);
     const isLarge = bytes.length > BLOCK_DIGESTS_OVER_BYTES;
     const pieces = isLarge ? [...blocksOf(bytes)] : [bytes];
@@ -77,8 +93,16 @@ export class PackWriter implements BlobSink {
     const ref = { digest, size: bytes.length, blocks };
     if (this.#isHere(ref) || bytes.length === 0) return this.#note(ref);
     const chunks: NewChunk[] = [];
+    const near = this.#nearBlob(path, isLarge);
     for (const [block, piece] of pieces.entries()) {
-      chunks.push(await newChunk(piece, block, isLarge ? blocks[block]! : digest));
+      const name = isLarge ? blocks[block]! : digest;
+      const delta = near && (await this.#deltaOf(near, block, piece));
+      if (near && delta) this.#places.set(near.digest, near);
+      chunks.push(
+        delta
+          ? { chunk: name, block, length: piece.length, packed: delta }
+          : await newChunk(piece, block, name),
+      );
     }
     // Another call may have added it while this one was compressing.
     if (!this.#isHere(ref)) await this.#append(ref, chunks);
@@ -132,7 +156,9 @@ export class PackWriter implements BlobSink {
     return this.#note(ref);
   }
 
-  /** Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. */
+  /**
+   * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer.
+   */
   async finish(indexBytes: Uint8Array): Promise<{ digest: Digest }> {
     return await this.#publish(indexBytes, []);
   }
@@ -165,8 +191,9 @@ export class PackWriter implements BlobSink {
     if (this.#failure !== undefined) throw this.#failure;
     const digest = digestOf(indexBytes);
     const locatorBytes = encodeLocator(placesOf(this.#places.values(), layers));
-    await this.#putOnce(objectPath("indexes", digest), indexBytes);
-    await this.#store.put(objectPath("locators", digest), locatorBytes);
+    const indexPath = objectPath("indexes", digest);
+    if (!(await this.#store.has(indexPath))) await this.#put(indexPath, indexBytes);
+    await this.#put(objectPath("locators", digest), locatorBytes);
     this.#known.add(new Locator(locatorBytes));
     return { digest };
   }
@@ -226,6 +253,34 @@ export class PackWriter implements BlobSink {
     if (!(await this.#putOnce(objectPath("packs", digest), bytes))) return;
     this.counts.packs++;
     this.counts.storedBytes += bytes.length;
+  }
+
+  async #put(path: string, bytes: Uint8Array): Promise<void> {
+    const store = this.#store;
+    if (this.#near === undefined || !isDeltaStore(store)) await store.put(path, bytes);
+    else await putNear(store, path, bytes, this.#near.digest);
+  }
+
+  /** Where the content lies that the near index has at a path, if it is cut as what is to be added. */
+  #nearBlob(path: string | undefined, isLarge: boolean): BlobPlace | undefined {
+    const digest = path === undefined ? undefined : this.#near?.blobAt(path);
+    const place = digest === undefined ? undefined : this.#known.place(digest);
+    if (place === undefined) return undefined;
+    return place.size > BLOCK_DIGESTS_OVER_BYTES === isLarge ? place : undefined;
+  }
+
+  /** A chunk as a delta of the same one of a near blob. A base that can't be read saves nothing, no more. */
+  async #deltaOf(near: BlobPlace, block: number, piece: Uint8Array): Promise<Packed | undefined> {
+    const place = near.chunks[block];
+    if (place === undefined) return undefined;
+    const { pack, offset, stored, length, codec } = place;
+    try {
+      const range = { offset, length: stored };
+      const bytes = await this.#store.get(objectPath("packs", pack), { range });
+      return deltaChunk(piece, near.digest, expandChunk(codec, bytes, length));
+    } catch {
+      return undefined;
+    }
   }
 
   /** Whether the object was missing. */

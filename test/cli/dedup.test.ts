@@ -72,6 +72,7 @@ test("layer diff says what two layers share by path, by file and by block", asyn
     onlyA: part(3, LARGE.length + 4 + 5),
     onlyB: { count: 3, rawBytes: LARGER.length + 5 + 5, storedBytes: onlyB },
     equalBlocks: part(4, 4 * BLOCK),
+    deltaChunks: part(0, 0),
   });
 });
 

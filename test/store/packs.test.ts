@@ -40,7 +40,7 @@ async function readBack(store: WritableBackend, locator: Locator, ref: BlobRef):
     const stored = await store.get(piece.path, {
       range: { offset: piece.offset, length: piece.stored },
     });
-    parts.push(openPiece(piece, stored, ref.blocks[k] ?? ref.digest));
+    parts.push(openPiece(piece, { stored }, ref.blocks[k] ?? ref.digest));
   }
   return Buffer.concat(parts);
 }

@@ -30,7 +30,7 @@ import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { openStore } from "../../lib/store/open.ts";
-import { openPackWriter, type WriterOptions } from "../../lib/store/pack-writer.ts";
+import { type NearIndex, openPackWriter, type WriterOptions } from "../../lib/store/pack-writer.ts";
 import { sleep, until } from "./wait.ts";
 
 /** Files of a snapshot under test, by name. */
@@ -63,7 +63,8 @@ export async function publish(
 ): Promise<Published> {
   const writer = await openPackWriter(await openStore(root), options);
   const refs = new Map<string, BlobRef>();
-  for (const [name, bytes] of Object.entries(files)) refs.set(name, await writer.addBytes(bytes));
+  for (const [name, bytes] of Object.entries(files))
+    refs.set(name, await writer.addBytes(bytes, name));
   const bytes = writeIndex(IndexKind.snapshot, entriesOf(refs));
   const { digest } = await writer.finish(bytes);
   return publishedOf(digest, bytes, refs);
@@ -72,6 +73,11 @@ export async function publish(
 export function entriesOf(refs: ReadonlyMap<string, BlobRef>): LayerEntry[] {
   const common = { mode: 0o644, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
   return [...refs].map(([path, blob]) => ({ ...common, type: "file", path, blob }) as const);
+}
+
+/** What a writer may make deltas of. */
+export function nearOf({ digest, refs }: Published): NearIndex {
+  return { digest, blobAt: (path) => refs.get(path)?.digest };
 }
 
 export function publishedOf(

@@ -109,6 +109,9 @@ export function isPython({ url }: ExplicitPackage): boolean {
   return distOf(url)?.name === "python";
 }
 
+/** Where a key has the prefix. */
+const PREFIX_AT = 4;
+
 /** All that the layer of a package depends on. */
 export function packageKey(
   { url }: ExplicitPackage,
@@ -118,6 +121,11 @@ export function packageKey(
 ): string[] {
   const target = [python?.version ?? "", python?.sitePackages ?? ""];
   return ["conda", LINK_VERSION, sha256, plainUrl(url), prefix, ...target];
+}
+
+/** Of a package's key, what it has in common with those of the same package under other prefixes. */
+export function keyWithoutPrefix(key: readonly string[]): string[] {
+  return key.map((part, i) => (i === PREFIX_AT ? "" : part));
 }
 
 /** Imports the package in the file `path`, which must be what the item says: see importCondaPackage. */

@@ -129,8 +129,9 @@ class Importer {
     const { url, sink } = this.#options;
     const record = await this.#linker.finish({ url, fileName: this.#name, ...this.#hashes });
     const { index } = this.#linker;
-    const blob: BlobRef = await sink.addBytes(recordBytes(record));
-    this.#linker.addGenerated(recordPath(index), 0o644, blob);
+    const path = recordPath(index);
+    const blob: BlobRef = await sink.addBytes(recordBytes(record), path);
+    this.#linker.addGenerated(path, 0o644, blob);
     const { warnings } = this.#linker;
     return { entries: this.#linker.entries(), record, metadata: index, warnings };
   }

@@ -189,7 +189,8 @@ export class Linker {
       archived = { digest: digestOf(bytes), size: bytes.length };
       this.#check(path, listed, archived);
       const context = { package: name, file: showName(path) };
-      blob = await sink.addBytes(replacePlaceholder(bytes, listed.placeholder, prefix, context));
+      const patched = replacePlaceholder(bytes, listed.placeholder, prefix, context);
+      blob = await sink.addBytes(patched, this.#place(path));
     }
     const raw = { ...blob, digest: archived.digest as BlobRef["digest"], size: archived.size };
     this.#accept(path, this.#archived.add(file(path, entry, raw)));
@@ -288,7 +289,7 @@ export class Linker {
     if (metadata.index.noarch === "python" && python !== undefined) {
       for (const definition of metadata.entryPoints) {
         const { path, content } = entryPoint(definition, prefix, python, name);
-        const blob = await sink.addBytes(content);
+        const blob = await sink.addBytes(content, path);
         this.addGenerated(path, PROGRAM_MODE, blob);
         paths.push({
           _path: showName(path),

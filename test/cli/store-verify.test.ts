@@ -1,0 +1,98 @@
+// Owns: proof that burrow store verify finds what is wrong with a store, and nothing with a right one: deltas and their bases,
+// locators, packs, chunks. Plane: control.
+
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { verifyStore } from "../../lib/cli/store-verify.ts";
+import { deltaPath } from "../../lib/store/deltas.ts";
+import { objectPath } from "../../lib/store/layout.ts";
+import { nearOf, noise, type Published, publish } from "../suite/daemon-node.ts";
+import { type Node, newNode } from "./cli.ts";
+
+/** Many small files, so that the index is worth a delta, and a large one. */
+const FILES = {
+  ...Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`file${i}`, noise(3_000, i + 1)])),
+  large: noise(1_500_000, 99),
+};
+
+async function scene(t: Test): Promise<{ node: Node; base: Published; made: Published }> {
+  const node = newNode(t);
+  const base = await publish(node.store, FILES);
+  const large = Buffer.from(FILES.large);
+  large[700_000] = large[700_000]! ^ 1;
+  const made = await publish(node.store, { ...FILES, large }, { near: nearOf(base) });
+  return { node, base, made };
+}
+
+test("a store that is right, and each way to be wrong", async (t) => {
+  const { node, base, made } = await scene(t);
+  const whole = (folder: "indexes" | "locators", { digest }: Published) =>
+    objectPath(folder, digest);
+  const packs = (fs.readdirSync(`${node.store}/packs`, { recursive: true }) as string[])
+    .filter((name) => name.length > 3)
+    .map((name) => `packs/${name}`)
+    .sort(
+      (a, b) => fs.statSync(`${node.store}/${a}`).size - fs.statSync(`${node.store}/${b}`).size,
+    );
+  const { state, cache, store } = node;
+  const verify = () => verifyStore({ state, cache, store, isJson: false });
+  t.match(await verify(), { indexes: 2, blobs: 62, packs: 2, faults: [] });
+  const flip = (at: number) => (bytes: Buffer) => {
+    bytes[at] = bytes[at]! ^ 1;
+    return bytes;
+  };
+  const wrongs: [string, string, (bytes: Buffer) => Buffer | undefined, RegExp][] = [
+    [
+      "a base that is gone",
+      whole("indexes", base),
+      () => undefined,
+      /^locators.*not there as a whole|no layer/,
+    ],
+    [
+      "a base that is another",
+      whole("locators", base),
+      flip(70),
+      /^locators.*not the one it was made of/,
+    ],
+    [
+      "a delta of an index",
+      deltaPath(whole("indexes", made)),
+      flip(130),
+      /^locators.*(bad delta|does not make)/,
+    ],
+    [
+      "a delta of a locator",
+      deltaPath(whole("locators", made)),
+      (bytes) => bytes.subarray(0, 100),
+      /^locators.*bad delta/,
+    ],
+    ["a chunk that is a delta", packs[0]!, flip(60), /^sha256.*another digest/],
+    ["a chunk of a base", packs[1]!, flip(5_000), /^sha256.*another digest/],
+    [
+      "the table of a pack",
+      packs[1]!,
+      flip(fs.statSync(`${node.store}/${packs[1]}`).size - 60),
+      /^packs.*not what its name says/,
+    ],
+  ];
+  for (const [name, path, change, why] of wrongs) {
+    const file = `${node.store}/${path}`;
+    const right = fs.readFileSync(file);
+    const wrong = change(Buffer.from(right));
+    if (wrong === undefined) fs.unlinkSync(file);
+    else fs.writeFileSync(file, wrong);
+    const { faults } = await verify();
+    const texts = faults.map((fault) => `${fault.what}: ${fault.why}`);
+    t.ok(
+      texts.some((text) => why.test(text)),
+      `${name}: ${texts.join("; ")}`,
+    );
+    fs.writeFileSync(file, right);
+  }
+  const text = await node.run(["store", "verify"]);
+  t.match(text, { code: 0, stdout: "indexes 2, files 62, packs 2: faults 0\n" });
+  fs.unlinkSync(`${node.store}/${packs[0]}`);
+  const lost = await node.run(["store", "verify", "--json"]);
+  t.match(lost, { code: 1, stderr: "" });
+  t.match(JSON.parse(lost.stdout).faults, [{ what: /^sha256:/, why: /packs/ }]);
+});
