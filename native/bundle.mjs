@@ -39,7 +39,7 @@ try {
   cachedData = readFileSync(path + ".cache");
 } catch {}
 const script = new Script(readFileSync(path + ".js", "latin1"), { filename: path + ".js", cachedData });
-script.runInThisContext()(require, "file://" + __dirname + "/");
+script.runInThisContext()(require, require("node:url").pathToFileURL(__dirname).href + "/");
 `;
 
 /** Each module goes on knowing where it lies, and so finds the addon and other programs as it does unbundled. */
