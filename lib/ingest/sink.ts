@@ -9,7 +9,10 @@ import type { BlobSink } from "../store/blob-sink.ts";
 import { blocksOf, regroup } from "../store/blocks.ts";
 import { digestOf } from "../store/hash.ts";
 
-/** The bytes of one file as they come; or, for those who know that it is small, in one piece. Read it once, and change nothing in it. */
+/**
+ * The bytes of one file as they come; or, for those who know that it is small, in one piece. Read it once,
+ * and change nothing in it; each piece is good until the next is asked for.
+ */
 export interface Content extends AsyncIterable<Uint8Array> {
   whole(): Promise<Uint8Array>;
 }
