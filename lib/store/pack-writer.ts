@@ -36,6 +36,10 @@ export interface NearIndex {
   blobAt(path: string): Digest | undefined;
 }
 
+/** Of all small blobs, and of empty ones all: an archive may have a million. */
+const NO_BLOCKS: readonly Digest[] = [];
+const EMPTY_BLOB: BlobRef = { digest: digestOf(Buffer.alloc(0)), size: 0, blocks: NO_BLOCKS };
+
 /** What a writer did, for progress and reports. */
 export interface WriterCounts {
   blobs: number;
@@ -86,12 +90,13 @@ export class PackWriter implements BlobSink {
    * chunks that are nearly the same are stored as deltas of its own.
    */
   async addBytes(bytes: Uint8Array, path?: string): Promise<BlobRef> {
+    if (bytes.length === 0) return this.#note(EMPTY_BLOB);
     const digest = digestOf(bytes);
     const isLarge = bytes.length > BLOCK_DIGESTS_OVER_BYTES;
     const pieces = isLarge ? [...blocksOf(bytes)] : [bytes];
-    const blocks = isLarge ? pieces.map(digestOf) : [];
+    const blocks = isLarge ? pieces.map(digestOf) : NO_BLOCKS;
     const ref = { digest, size: bytes.length, blocks };
-    if (this.#isHere(ref) || bytes.length === 0) return this.#note(ref);
+    if (this.#isHere(ref)) return this.#note(ref);
     const chunks: NewChunk[] = [];
     const near = this.#nearBlob(path, isLarge);
     for (const [block, piece] of pieces.entries()) {
