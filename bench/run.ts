@@ -21,6 +21,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   dedup: () => import("./micro/dedup.ts"),
   merge: () => import("./micro/merge.ts"),
   "cli-start": () => import("./replay/cli-start.ts"),
+  ingest: () => import("./micro/ingest.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),

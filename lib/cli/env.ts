@@ -19,6 +19,7 @@ import { type ExplicitPackage, formatExplicit } from "../ingest/conda/explicit.t
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
+import { optimizeLate, optimizeSoon } from "../ingest/tiering.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
@@ -160,6 +161,7 @@ export async function makeEnvironment(
   const indexes = stack.map(({ index, entries }, i) =>
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
+  optimizeSoon();
   const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
   const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
   await noteMade(store, nearKey, near, snapshot);
@@ -271,6 +273,7 @@ async function makeLayer(
 ): Promise<Digest> {
   const nearKey = keyWithoutPrefix(key);
   const near = await openNear(store, nearKey);
+  optimizeLate();
   const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   const { entries, facts } = await link(writer, () =>

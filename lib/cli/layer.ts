@@ -10,6 +10,7 @@ import { showName } from "../base/name.ts";
 import { importDeb } from "../ingest/deb.ts";
 import { importDirectory } from "../ingest/dir.ts";
 import { importTar } from "../ingest/tar.ts";
+import { optimizeLate, optimizeSoon } from "../ingest/tiering.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
@@ -217,6 +218,7 @@ async function importTree(
   }
   const found = key === undefined ? undefined : await findImport(store, key);
   if (found !== undefined) return found.layer;
+  optimizeLate();
   const writer = await openPackWriter(store, { known });
   const entries = await collect(source, writer, how, progress);
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
@@ -258,6 +260,7 @@ export async function makeSnapshot(
   const layers = sources.flatMap((source) => source.layers);
   const stack: Index[] = [];
   for (const layer of layers) stack.push(await readIndex(store, layer));
+  optimizeSoon();
   const merged = mergeIndexes(stack);
   const image = sources.findLast((source) => source.image !== undefined)?.image;
   if (image !== undefined)

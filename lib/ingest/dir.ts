@@ -2,15 +2,15 @@
 // (/proc/self/fd), so a path swapped for a symlink under way is an error or not there, never a way out. What changes while it is
 // read is an error. Control plane.
 
-import { type BigIntStats, constants } from "node:fs";
-import { type FileHandle, lstat, open, readdir, readlink } from "node:fs/promises";
+import fs, { type BigIntStats, constants } from "node:fs";
+import { setImmediate as turn } from "node:timers/promises";
 import type { BlobRef } from "../base/blob.ts";
 import { BurrowError } from "../base/error.ts";
 import { PATH_MAX_BYTES, SYMLINK_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { compareNames, showName } from "../base/name.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import type { BlobSink } from "../store/blob-sink.ts";
-import { addContent } from "./sink.ts";
+import { addContent, type Content, WHOLE_MAX_BYTES } from "./sink.ts";
 
 export interface DirectoryOptions {
   readonly sink: BlobSink;
@@ -20,9 +20,13 @@ export interface DirectoryOptions {
 }
 
 const NANO = 1_000_000_000n;
-const READ_BYTES = 1 << 20;
+/** Read at once: a file that is kept whole, and one byte more, which shows its end or its growth. */
+const READ_BYTES = WHOLE_MAX_BYTES + 1;
+/** Calls are made at once, each being shorter than its way through a thread would be; signals and uploads get a turn this often. */
+const TURN_MS = 20;
 /** O_NONBLOCK: a file that became a FIFO would block the open for ever. */
 const OPEN_FILE = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const OPEN_ROOT = constants.O_RDONLY | constants.O_DIRECTORY;
 const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /**
@@ -33,14 +37,7 @@ export async function* importDirectory(
   path: string,
   options: DirectoryOptions,
 ): AsyncIterable<LayerEntry> {
-  const walk = new DirectoryWalk(path, options);
-  let root: FileHandle;
-  try {
-    root = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  } catch (cause) {
-    throw walk.failed("", cause);
-  }
-  yield* walk.directory(root, "");
+  yield* new DirectoryWalk(path, options).entries();
 }
 
 /** A file as the walk met it: where to find it, and what it was then. */
@@ -51,54 +48,76 @@ interface Found {
   readonly stats: BigIntStats;
 }
 
+/** An open directory that the walk is in. */
+interface Frame {
+  readonly fd: number;
+  readonly path: string;
+  /** What is left of its names, the next one last. */
+  readonly names: string[];
+}
+
 class DirectoryWalk {
   readonly #source: string;
   readonly #options: DirectoryOptions;
   /** Content of files with several names, by device and inode. */
   readonly #linked = new Map<string, BlobRef>();
+  readonly #frames: Frame[] = [];
+  readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
   constructor(source: string, options: DirectoryOptions) {
     this.#source = source;
     this.#options = options;
   }
 
-  /** The entries of an open directory and below; closes it. */
-  async *directory(handle: FileHandle, path: string): AsyncIterable<LayerEntry> {
+  async *entries(): AsyncIterable<LayerEntry> {
+    let path = "";
+    let turnedMs = performance.now();
     try {
-      const stats = await handle.stat({ bigint: true });
-      yield this.#noted({ type: "directory", ...common(path, stats) });
-      if (path !== "" && path.split("/").length >= TREE_DEPTH_MAX)
-        throw this.#bad(path, "too deep");
-      const below = `/proc/self/fd/${handle.fd}`;
-      // "latin1" isn't lossless here: libuv would decode. Buffers are the bytes.
-      const names = (await readdir(below, { encoding: "buffer" })).map((name) =>
-        name.toString("latin1"),
-      );
-      for (const name of names.sort(compareNames)) {
-        const host = Buffer.from(`${below}/${name}`, "latin1");
-        yield* this.#child(path === "" ? name : `${path}/${name}`, host);
+      yield this.#noted(this.#enter("", fs.openSync(this.#source, OPEN_ROOT)));
+      for (let frame = this.#frames.at(-1); frame !== undefined; frame = this.#frames.at(-1)) {
+        path = frame.path;
+        const name = frame.names.pop();
+        if (name === undefined) {
+          this.#leave();
+          continue;
+        }
+        path = frame.path === "" ? name : `${frame.path}/${name}`;
+        const entry = await this.#child(path, Buffer.from(`${below(frame.fd)}/${name}`, "latin1"));
+        if (entry !== undefined) yield this.#noted(entry);
+        if (performance.now() - turnedMs < TURN_MS) continue;
+        await turn();
+        turnedMs = performance.now();
       }
     } catch (cause) {
-      throw this.failed(path, cause);
+      throw this.#failed(path, cause);
     } finally {
-      await handle.close();
+      while (this.#frames.length > 0) this.#leave();
     }
   }
 
-  async *#child(path: string, host: Buffer): AsyncIterable<LayerEntry> {
-    if (path.length > PATH_MAX_BYTES) throw this.#bad(path, "its path is too long");
-    let stats: BigIntStats;
-    try {
-      stats = await lstat(host, { bigint: true });
-      if (stats.isDirectory()) {
-        yield* this.directory(await open(host, OPEN_DIRECTORY), path);
-        return;
-      }
-      const entry = await this.#leaf({ path, host, stats });
-      if (entry !== undefined) yield this.#noted(entry);
-    } catch (cause) {
-      throw this.failed(path, cause);
+  /** Goes into an open directory, which it owns. */
+  #enter(path: string, fd: number): LayerEntry {
+    const names: string[] = [];
+    this.#frames.push({ fd, path, names });
+    const stats = fs.fstatSync(fd, { bigint: true });
+    if (path !== "" && path.split("/").length >= TREE_DEPTH_MAX) throw this.#bad(path, "too deep");
+    // "latin1" isn't lossless here: libuv would decode. Buffers are the bytes.
+    for (const name of fs.readdirSync(below(fd), { encoding: "buffer" })) {
+      names.push(name.toString("latin1"));
     }
+    names.sort(compareNames).reverse();
+    return { type: "directory", ...common(path, stats) };
+  }
+
+  #leave(): void {
+    fs.closeSync(this.#frames.pop()!.fd);
+  }
+
+  async #child(path: string, host: Buffer): Promise<LayerEntry | undefined> {
+    if (path.length > PATH_MAX_BYTES) throw this.#bad(path, "its path is too long");
+    const stats = fs.lstatSync(host, { bigint: true });
+    if (stats.isDirectory()) return this.#enter(path, fs.openSync(host, OPEN_DIRECTORY));
+    return await this.#leaf({ path, host, stats });
   }
 
   async #leaf(found: Found): Promise<LayerEntry | undefined> {
@@ -109,7 +128,7 @@ class DirectoryWalk {
       this.#options.onSkip?.(path, stats.isSocket() ? "it is a socket" : "it is a device");
       return undefined;
     }
-    const target = (await readlink(host, { encoding: "buffer" })).toString("latin1");
+    const target = fs.readlinkSync(host, { encoding: "buffer" }).toString("latin1");
     if (target.length > SYMLINK_MAX_BYTES) throw this.#bad(path, "its target is too long");
     return { type: "symlink", ...common(path, stats), target };
   }
@@ -125,22 +144,19 @@ class DirectoryWalk {
   }
 
   async #content({ path, host, stats }: Found): Promise<BlobRef> {
-    const handle = await open(host, OPEN_FILE);
+    const fd = fs.openSync(host, OPEN_FILE);
     try {
-      const before = await handle.stat({ bigint: true });
+      const before = fs.fstatSync(fd, { bigint: true });
       const changed = () => this.#bad(path, "it changed while it was read");
       if (!before.isFile() || before.ino !== stats.ino || before.dev !== stats.dev) throw changed();
-      const blob = await addContent(
-        this.#options.sink,
-        pieces(handle, Number(before.size)),
-        Number(before.size),
-        changed,
-      );
-      const after = await handle.stat({ bigint: true });
+      const size = Number(before.size);
+      const content = new FileContent(fd, this.#buffer);
+      const blob = await addContent(this.#options.sink, content, size, changed);
+      const after = fs.fstatSync(fd, { bigint: true });
       if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) throw changed();
       return blob;
     } finally {
-      await handle.close();
+      fs.closeSync(fd);
     }
   }
 
@@ -155,7 +171,7 @@ class DirectoryWalk {
   }
 
   /** A failed call as an error of ours; what is one already passes. */
-  failed(path: string, cause: unknown): unknown {
+  #failed(path: string, cause: unknown): unknown {
     if (!(cause instanceof Error) || !("syscall" in cause)) return cause;
     const context = { source: this.#source, entry: showName(path) };
     const code =
@@ -177,14 +193,44 @@ function common(path: string, stats: BigIntStats) {
   };
 }
 
-/** The content of an open file, in pieces that are the caller's to keep. */
-async function* pieces(handle: FileHandle, size: number): AsyncIterable<Uint8Array> {
-  // One byte more than expected shows the end, or the growth, in the first read.
-  const length = Math.min(size + 1, READ_BYTES);
-  for (;;) {
-    const piece = Buffer.allocUnsafe(length);
-    const { bytesRead } = await handle.read(piece, 0, length, null);
-    if (bytesRead > 0) yield piece.subarray(0, bytesRead);
-    if (bytesRead < length) return;
+/** The path of an open directory, whatever was put in its place. */
+function below(fd: number): string {
+  return `/proc/self/fd/${fd}`;
+}
+
+/** The content of an open file, in a buffer that is used again for each piece. */
+class FileContent implements Content {
+  readonly #fd: number;
+  readonly #buffer: Buffer;
+
+  constructor(fd: number, buffer: Buffer) {
+    this.#fd = fd;
+    this.#buffer = buffer;
+  }
+
+  /** Of a larger file than the buffer, its start. */
+  async whole(): Promise<Uint8Array> {
+    return this.#read(this.#buffer.length);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    for (;;) {
+      const piece = this.#read(WHOLE_MAX_BYTES);
+      if (piece.length > 0) yield piece;
+      if (piece.length < WHOLE_MAX_BYTES) return;
+      await turn();
+    }
+  }
+
+  /** What comes next: less than `length` bytes at the end alone. */
+  #read(length: number): Uint8Array {
+    const buffer = this.#buffer;
+    let filled = 0;
+    while (filled < length) {
+      const count = fs.readSync(this.#fd, buffer, filled, length - filled, null);
+      if (count === 0) break;
+      filled += count;
+    }
+    return buffer.subarray(0, filled);
   }
 }

@@ -9,6 +9,14 @@ import type { BlobSink } from "../store/blob-sink.ts";
 import { blocksOf, regroup } from "../store/blocks.ts";
 import { digestOf } from "../store/hash.ts";
 
+/**
+ * The bytes of one file as they come; or, for those who know that it is small, in one piece. Read it once,
+ * and change nothing in it; each piece is good until the next is asked for.
+ */
+export interface Content extends AsyncIterable<Uint8Array> {
+  whole(): Promise<Uint8Array>;
+}
+
 /** Files up to this size are held in memory whole; it is also where block digests begin. */
 export const WHOLE_MAX_BYTES = BLOCK_DIGESTS_OVER_BYTES;
 
@@ -18,10 +26,15 @@ export const WHOLE_MAX_BYTES = BLOCK_DIGESTS_OVER_BYTES;
  */
 export async function addContent(
   sink: BlobSink,
-  chunks: AsyncIterable<Uint8Array>,
+  chunks: AsyncIterable<Uint8Array> | Content,
   size: number,
   wrongSize: (actual: number) => Error,
 ): Promise<BlobRef> {
+  if (size <= WHOLE_MAX_BYTES && "whole" in chunks) {
+    const bytes = await chunks.whole();
+    if (bytes.length !== size) throw wrongSize(bytes.length);
+    return await sink.addBytes(bytes);
+  }
   if (size > WHOLE_MAX_BYTES) return await sink.addStream(exactly(chunks, size, wrongSize), size);
   const parts: Uint8Array[] = [];
   for await (const chunk of exactly(chunks, size, wrongSize)) parts.push(chunk);

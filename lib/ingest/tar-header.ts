@@ -1,9 +1,10 @@
-// What a tar header and its PAX records say of one entry, checked field by field. tar-stream hands on whatever it parsed: null,
-// NaN and text that was no UTF-8 among it. Control plane.
+// What a tar header and its PAX records say of one entry, checked field by field. The reader hands on whatever it parsed: NaN and
+// text that was no UTF-8 among it. Control plane.
 
-import type { Header } from "tar-stream";
 import { PAX_RECORDS_MAX } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
+import type { PaxRecords, RawHeader } from "./tar-block.ts";
+import type { TarEntry } from "./tar-reader.ts";
 
 export interface Attributes {
   readonly mode: number;
@@ -15,17 +16,17 @@ export interface Attributes {
 }
 
 export interface TarHeader {
-  readonly type: Header["type"];
+  readonly type: NonNullable<TarEntry["type"]>;
   /** Latin1, as archived: neither normal nor safe. */
   readonly name: string;
   readonly linkname: string;
   readonly size: number;
-  /** Offset in the archive of the byte after the header. */
-  readonly contentOffset: number;
   readonly attributes: Attributes;
 }
 
 const ID_MAX = 0xffff_ffff;
+/** Of a header alone: 273,000 years, which a Date can hold. */
+const TIME_MAX_SEC = 8_640_000_000_000;
 /** star(1) and GNU tar --xattrs: pax key prefix; the rest of the key is the attribute's name. */
 const XATTR_KEY = "SCHILY.xattr.";
 /** man xattr(7): XATTR_NAME_MAX and XATTR_SIZE_MAX. */
@@ -36,49 +37,42 @@ const XATTR_RESERVED = /^(trusted|user)\.overlay\./;
 const DECIMAL = /^(-?)(\d{1,16})(?:\.(\d*))?$/;
 const REPLACEMENT = "\ufffd";
 
-/** A header as checked facts, or why it can't be taken. */
-export function readHeader(header: Header): TarHeader | string {
-  const pax = paxOf(header);
+/** An entry's header as checked facts, or why it can't be taken. */
+export function readHeader(entry: TarEntry): TarHeader | string {
+  const { type, pax } = entry;
   if (pax.size > PAX_RECORDS_MAX) return `it has over ${PAX_RECORDS_MAX} PAX records`;
   for (const key of pax.keys()) if (key.startsWith("GNU.sparse.")) return "a sparse file";
-  // tar-stream's types promise more than it keeps: null for a type it doesn't know, NaN for what is no number.
-  const type: Header["type"] | null = header.type;
-  if (type === null) return "an entry of unknown type";
-  const name = pax.get("path") ? lossless(pax.get("path")!) : header.name;
-  const linkname = pax.get("linkpath") ? lossless(pax.get("linkpath")!) : (header.linkname ?? "");
+  if (type === undefined) return "an entry of unknown type";
+  const name = pax.get("path") ? lossless(pax.get("path")!) : entry.name;
+  const linkname = pax.get("linkpath") ? lossless(pax.get("linkpath")!) : entry.linkname;
   if (name === undefined || linkname === undefined) return "a PAX name that is not UTF-8";
-  const size = whole(header.size, Number.MAX_SAFE_INTEGER);
+  const size = whole(entry.size, Number.MAX_SAFE_INTEGER);
   if (size === undefined) return "a size that is no number";
-  const attributes = attributesOf(header, pax);
+  const attributes = attributesOf(entry.header, pax);
   if (typeof attributes === "string") return attributes;
-  const contentOffset = "byteOffset" in header ? Number(header.byteOffset) : 0;
-  return { type, name, linkname, size, contentOffset, attributes };
+  return { type, name, linkname, size, attributes };
 }
 
 /** An entry's name as people read it, before anything is known of it. */
-export function shownName(header: Header): string {
-  return paxOf(header).get("path") || showName(header.name);
+export function shownName({ name, pax }: TarEntry): string {
+  return pax.get("path") || showName(name);
 }
 
-function attributesOf(header: Header, pax: ReadonlyMap<string, string>): Attributes | string {
+function attributesOf(header: RawHeader, pax: PaxRecords): Attributes | string {
   const mode = whole(header.mode, Number.MAX_SAFE_INTEGER);
   const uid = whole(pax.has("uid") ? Number(pax.get("uid")) : header.uid, ID_MAX);
   const gid = whole(pax.has("gid") ? Number(pax.get("gid")) : header.gid, ID_MAX);
   if (mode === undefined || uid === undefined || gid === undefined) {
     return "a mode or owner that is no number";
   }
-  const time = pax.has("mtime") ? decimalTime(pax.get("mtime")!) : dateTime(header.mtime);
+  const time = pax.has("mtime") ? decimalTime(pax.get("mtime")!) : wholeTime(header.mtimeSec);
   if (time === undefined) return "a time that is no number";
+  const { mtimeSec, mtimeNs } = time;
+  const plain = { mode: mode & 0o7777, uid, gid, mtimeSec, mtimeNs };
+  if (pax.size === 0) return plain;
   const xattrs = xattrsOf(pax);
   if (typeof xattrs === "string") return xattrs;
-  return { mode: mode & 0o7777, uid, gid, ...time, ...(xattrs.size > 0 ? { xattrs } : {}) };
-}
-
-function paxOf(header: Header): ReadonlyMap<string, string> {
-  const pax = "pax" in header ? header.pax : null;
-  return new Map<string, string>(
-    typeof pax === "object" && pax !== null ? Object.entries(pax) : [],
-  );
+  return xattrs.size > 0 ? { ...plain, xattrs } : plain;
 }
 
 /** The latin1 bytes of text that was decoded as UTF-8; undefined when the decoding may have lost some. */
@@ -87,10 +81,8 @@ function lossless(text: string): string | undefined {
   return Buffer.from(text, "utf8").toString("latin1");
 }
 
-function whole(value: number | null | undefined, max: number): number | undefined {
-  const isWhole =
-    typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= max;
-  return isWhole ? value : undefined;
+function whole(value: number, max: number): number | undefined {
+  return Number.isInteger(value) && value >= 0 && value <= max ? value : undefined;
 }
 
 interface Time {
@@ -98,9 +90,8 @@ interface Time {
   mtimeNs: number;
 }
 
-function dateTime(date: Date | undefined): Time | undefined {
-  const sec = Math.floor((date?.getTime() ?? Number.NaN) / 1000);
-  return Number.isSafeInteger(sec) ? { mtimeSec: sec, mtimeNs: 0 } : undefined;
+function wholeTime(sec: number): Time | undefined {
+  return Math.abs(sec) <= TIME_MAX_SEC ? { mtimeSec: sec, mtimeNs: 0 } : undefined;
 }
 
 /** POSIX pax: a decimal number of seconds, of any precision. Exact: a double would lose nanoseconds. */
@@ -114,7 +105,7 @@ function decimalTime(text: string): Time | undefined {
   return { mtimeSec: -Number(seconds) - (isExact ? 0 : 1), mtimeNs: isExact ? 0 : 1e9 - ns };
 }
 
-function xattrsOf(pax: ReadonlyMap<string, string>): Map<string, string> | string {
+function xattrsOf(pax: PaxRecords): Map<string, string> | string {
   const xattrs = new Map<string, string>();
   for (const [key, text] of pax) {
     if (!key.startsWith(XATTR_KEY)) continue;

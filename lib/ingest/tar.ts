@@ -1,12 +1,10 @@
-// Tar archives to layer entries: headers by tar-stream (ustar, GNU and PAX names), judgement ours. An archive is hostile until
+// Tar archives to layer entries: TarReader says what is there, this judges it. An archive is hostile until
 // shown otherwise: nothing is written but through the sink, and what doesn't describe one plain tree below its root is refused
 // with BURROW_BAD_ARCHIVE. Control plane.
 
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import type { Readable } from "node:stream";
-import { type Extract, type ExtractEvents, extract } from "tar-stream";
-import { assert } from "../base/assert.ts";
 import { BurrowError } from "../base/error.ts";
 import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, SYMLINK_MAX_BYTES } from "../base/limits.ts";
 import { checkName, showName } from "../base/name.ts";
@@ -14,8 +12,9 @@ import type { LayerEntry } from "../layer/entry.ts";
 import type { BlobSink } from "../store/blob-sink.ts";
 import { decompressed, kindOf, MAGIC_BYTES } from "./decompress.ts";
 import { EntryTree, plainPath, Refusal } from "./entry-tree.ts";
-import { addContent } from "./sink.ts";
+import { addContent, type Content } from "./sink.ts";
 import { type Attributes, readHeader, shownName, type TarHeader } from "./tar-header.ts";
+import { BadTar, type TarEntry, TarReader } from "./tar-reader.ts";
 
 export interface TarOptions {
   readonly sink: BlobSink;
@@ -37,9 +36,6 @@ export interface TarOptions {
   readonly maxBytes?: number;
 }
 
-type Content = ExtractEvents["entry"][1];
-
-const BLOCK = 512;
 const OCI_PREFIX = ".wh.";
 /** OCI image-spec layer.md "opaque whiteout". Other names that start with ".wh..wh." are left-overs of aufs. */
 const OCI_OPAQUE = ".wh..wh..opq";
@@ -52,26 +48,24 @@ const OCI_RESERVED = ".wh..wh.";
  * A path that comes twice: two directories are one with the later's attributes; two files or symlinks with the same content are
  * one, the later; anything else is refused. A hard link takes its target's attributes; one to a symlink is a copy of it.
  *
- * Names are bytes. tar-stream gives those of PAX records as UTF-8 text, so such a record that is not UTF-8 is refused.
+ * Names are bytes, but POSIX has PAX records in UTF-8: one that is not is refused.
  */
 export async function* importTar(
   source: string | Readable,
   options: TarOptions,
 ): AsyncIterable<LayerEntry> {
-  const reader = new TarReader(options);
+  const reader = new TarImport(options);
   await reader.read(typeof source === "string" ? await openArchive(source, options.name) : source);
   yield* reader.tree.entries();
 }
 
 /** One reading of one archive. */
-class TarReader {
+class TarImport {
   readonly tree = new EntryTree();
   readonly #options: TarOptions;
   readonly #maxEntries: number;
   readonly #maxBytes: number;
   #entryCount = 0;
-  /** Where the last entry's content ends, padding included. */
-  #contentEnd = 0;
 
   constructor(options: TarOptions) {
     this.#options = options;
@@ -80,29 +74,26 @@ class TarReader {
   }
 
   async read(source: Readable): Promise<void> {
-    // Names as latin1 are names as bytes. The option is not in tar-stream's types.
-    const options = { filenameEncoding: "latin1", highWaterMark: 1 << 20 };
-    const tar = extract(options);
-    const feed = new Feed(source, tar, this.#maxBytes);
-    let failure: unknown;
-    tar.on("error", (error: unknown) => {
-      failure = error;
+    let byteCount = 0;
+    const tar = new TarReader(source, {
+      onBytes: (count) => {
+        byteCount += count;
+        const isOver = byteCount > this.#maxBytes;
+        return isOver ? this.#bad(`the archive is over ${this.#maxBytes} bytes`) : undefined;
+      },
+      explain: (cause) => this.#explained(cause),
     });
     try {
-      for await (const entry of tar) await this.#take(entry);
-    } catch (error) {
-      throw error === failure ? this.#explained(feed.failure ?? error) : error;
+      for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
+        await this.#take(entry);
+      }
     } finally {
-      source.destroy();
+      tar.close();
     }
-    await feed.ended;
-    if (feed.failure !== undefined) throw this.#explained(feed.failure);
-    if (!feed.endsInZeros || feed.byteCount < this.#contentEnd + BLOCK) {
-      throw this.#bad("the archive is cut: its end mark is missing");
-    }
+    if (!tar.isWhole) throw this.#bad("the archive is cut: its end mark is missing");
   }
 
-  /** An error of the source or of tar-stream, as ours. */
+  /** An error of the source or of the tar, as ours. */
   #explained(cause: unknown): unknown {
     if (cause instanceof BurrowError) {
       return cause.context["archive"] === undefined ? this.#bad(cause.message) : cause;
@@ -112,8 +103,8 @@ class TarReader {
       return new BurrowError("BURROW_IO", "can't read the archive", { cause, context });
     }
     const text = cause instanceof Error ? cause.message : String(cause);
-    const why =
-      text === "Unexpected end of data" ? "the archive is cut" : `it is no good tar: ${text}`;
+    const isCut = cause instanceof BadTar && cause.isCut;
+    const why = isCut ? "the archive is cut" : `it is no good tar: ${text}`;
     return new BurrowError("BURROW_BAD_ARCHIVE", why, { cause, context });
   }
 
@@ -123,31 +114,31 @@ class TarReader {
     return new BurrowError("BURROW_BAD_ARCHIVE", why, { context });
   }
 
-  async #take(entry: Content): Promise<void> {
-    const shown = shownName(entry.header);
+  async #take(entry: TarEntry): Promise<void> {
     if (++this.#entryCount > this.#maxEntries) {
-      throw this.#bad(`it has over ${this.#maxEntries} entries`, shown);
+      throw this.#bad(`it has over ${this.#maxEntries} entries`, shownName(entry));
     }
-    const header = readHeader(entry.header);
-    if (typeof header === "string") throw this.#bad(header, shown);
-    const { size, contentOffset } = header;
-    if (size > this.#maxBytes) throw this.#bad(`it claims ${size} bytes`, shown);
-    this.#contentEnd = contentOffset + Math.ceil(size / BLOCK) * BLOCK;
+    const header = readHeader(entry);
+    if (typeof header === "string") throw this.#bad(header, shownName(entry));
+    const { size } = header;
+    if (size > this.#maxBytes) throw this.#bad(`it claims ${size} bytes`, shownName(entry));
     const type = typeOf(header);
-    const path = this.#place(header.name, type, shown);
-    if (path === undefined) entry.resume();
-    const result = path === undefined ? undefined : await this.#taken(path, type, header, entry);
-    if (result instanceof Refusal) throw this.#bad(result.why, shown);
+    const path = this.#place(header.name, type, entry);
+    if (path === undefined) return;
+    const result = await this.#taken(path, type, header, entry.content);
+    if (result instanceof Refusal) throw this.#bad(result.why, shownName(entry));
     if (result !== undefined) this.#options.onEntry?.(result);
   }
 
   /** Where a path of the archive lies in the layer; undefined when mapPath leaves it out. */
-  #place(text: string, type: LayerEntry["type"], entry: string): string | undefined {
+  #place(text: string, type: LayerEntry["type"], entry: TarEntry | string): string | undefined {
     const { mapPath, absolute } = this.#options;
     const plain = plainPath(absolute === "root" ? text.replace(/^\/+/, "") : text);
     const mapped = plain instanceof Refusal || mapPath === undefined ? plain : mapPath(plain, type);
     const path = typeof mapped === "string" && mapPath !== undefined ? plainPath(mapped) : mapped;
-    if (path instanceof Refusal) throw this.#bad(path.why, entry);
+    if (path instanceof Refusal) {
+      throw this.#bad(path.why, typeof entry === "string" ? entry : shownName(entry));
+    }
     return path;
   }
 
@@ -156,14 +147,14 @@ class TarReader {
     path: string,
     type: LayerEntry["type"],
     header: TarHeader,
-    entry: Content,
+    content: Content,
   ): Promise<LayerEntry | Refusal | undefined> {
     const { size, linkname, attributes } = header;
     if (type === "file" && (header.type === "file" || header.type === "contiguous-file")) {
       if (this.#options.whiteouts === "oci" && lastName(path).startsWith(OCI_PREFIX)) {
-        return this.#takeWhiteout(path, attributes, entry);
+        return this.#takeWhiteout(path, attributes);
       }
-      const blob = await addContent(this.#options.sink, bytesOf(entry), size, (actual) =>
+      const blob = await addContent(this.#options.sink, content, size, (actual) =>
         this.#bad(`its size is ${size} bytes in its header and ${actual} in fact`, showName(path)),
       );
       return this.#added({ type: "file", path, ...attributes, blob });
@@ -201,12 +192,7 @@ class TarReader {
     return this.tree.add(entry) ?? entry;
   }
 
-  #takeWhiteout(
-    name: string,
-    attributes: Attributes,
-    entry: Content,
-  ): LayerEntry | Refusal | undefined {
-    entry.resume();
+  #takeWhiteout(name: string, attributes: Attributes): LayerEntry | Refusal | undefined {
     const last = lastName(name);
     const directory = name.slice(0, Math.max(0, name.length - last.length - 1));
     if (last === OCI_OPAQUE) return this.tree.markOpaque(directory);
@@ -228,65 +214,8 @@ function typeOf({ type, name, size }: TarHeader): LayerEntry["type"] {
   return type === "file" && size === 0 && name.endsWith("/") ? "directory" : "file";
 }
 
-/** An entry's content as tar-stream gives it: pieces of the source's buffers, which nothing writes to again. */
-async function* bytesOf(entry: Content): AsyncIterable<Uint8Array> {
-  for await (const chunk of entry) {
-    assert(chunk instanceof Uint8Array, "tar-stream yields bytes");
-    yield chunk;
-  }
-}
-
 function lastName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
-}
-
-/** Pumps a source into tar-stream, counts its bytes and watches how they end. */
-class Feed {
-  readonly ended: Promise<void>;
-  byteCount = 0;
-  failure: unknown;
-  readonly #tar: Extract;
-  #tail = Buffer.alloc(0);
-  #wake: (() => void) | undefined;
-
-  constructor(source: Readable, tar: Extract, maxBytes: number) {
-    this.#tar = tar;
-    const wake = () => this.#wake?.();
-    tar.on("drain", wake);
-    tar.on("close", () => {
-      source.destroy();
-      wake();
-    });
-    this.ended = this.#pump(source, maxBytes);
-  }
-
-  get endsInZeros(): boolean {
-    return this.#tail.length === BLOCK && this.#tail.every((byte) => byte === 0);
-  }
-
-  async #pump(source: Readable, maxBytes: number): Promise<void> {
-    try {
-      for await (const chunk of source) {
-        const bytes: Buffer = chunk;
-        this.byteCount += bytes.length;
-        if (this.byteCount > maxBytes) {
-          throw new BurrowError("BURROW_BAD_ARCHIVE", `the archive is over ${maxBytes} bytes`);
-        }
-        this.#tail = Buffer.concat([this.#tail, bytes.subarray(-BLOCK)]).subarray(-BLOCK);
-        if (this.#tar.destroyed) return;
-        if (this.#tar.write(bytes)) continue;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
-      this.#tar.end(null);
-    } catch (error) {
-      // When tar-stream was closed first, the source was destroyed for that and has nothing to say.
-      if (this.#tar.destroyed) return;
-      this.failure = error;
-      this.#tar.destroy(error instanceof Error ? error : new Error(String(error)));
-    }
-  }
 }
 
 async function openArchive(path: string, name: string): Promise<Readable> {

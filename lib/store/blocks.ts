@@ -9,25 +9,30 @@ export function* blocksOf(bytes: Uint8Array): Iterable<Uint8Array> {
   }
 }
 
-/** The same bytes in pieces of exactly `pieceBytes`, the last one shorter. Each piece is the caller's to keep. */
+/** The same bytes in pieces of exactly `pieceBytes`, the last one shorter. Each is good until the next is asked for. */
 export async function* regroup(
   chunks: AsyncIterable<Uint8Array>,
   pieceBytes: number,
 ): AsyncIterable<Uint8Array> {
-  let piece = new Uint8Array(pieceBytes);
+  let piece: Uint8Array | undefined;
   let filled = 0;
   for await (const chunk of chunks) {
     let taken = 0;
     while (taken < chunk.length) {
       const count = Math.min(pieceBytes - filled, chunk.length - taken);
-      piece.set(chunk.subarray(taken, taken + count), filled);
-      filled += count;
+      const part = chunk.subarray(taken, taken + count);
       taken += count;
+      if (count === pieceBytes) {
+        yield part;
+        continue;
+      }
+      piece ??= Buffer.allocUnsafeSlow(pieceBytes);
+      piece.set(part, filled);
+      filled += count;
       if (filled < pieceBytes) continue;
-      yield piece;
-      piece = new Uint8Array(pieceBytes);
       filled = 0;
+      yield piece;
     }
   }
-  if (filled > 0) yield piece.subarray(0, filled);
+  if (piece !== undefined && filled > 0) yield piece.subarray(0, filled);
 }

@@ -24,13 +24,19 @@ export interface Packed {
   readonly bytes: Uint8Array;
 }
 
-/** Compresses a chunk. Off the main thread when it is long enough to pay for the hop. */
-export async function compressChunk(bytes: Uint8Array): Promise<Packed> {
-  const packed =
-    bytes.length <= BLOCK_BYTES ? compressSync(toBuffer(bytes)) : await compress(bytes);
+/**
+ * Compresses a chunk: at once, or off the main thread when it is long enough to pay for the hop. What doesn't shrink is given back
+ * as it is.
+ */
+export function compressChunk(bytes: Uint8Array): Packed | Promise<Packed> {
+  if (bytes.length <= BLOCK_BYTES) return packedOf(bytes, compressSync(toBuffer(bytes)));
+  return compress(bytes).then((packed) => packedOf(bytes, packed));
+}
+
+function packedOf(bytes: Uint8Array, packed: Uint8Array): Packed {
   return packed.length < bytes.length
     ? { codec: Codec.lz4, bytes: packed }
-    : { codec: Codec.raw, bytes: Uint8Array.from(bytes) };
+    : { codec: Codec.raw, bytes };
 }
 
 /** A chunk as a delta of the same chunk of the blob `near`, whose bytes are `base`; undefined where it is not worth it. */

@@ -1,9 +1,9 @@
 // sha256 of bytes as a Digest. Control plane.
 
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Digest } from "../base/digest.ts";
 
-/** The Digest of bytes. About 0.5 us for small ones and 1.9 GB/s with SHA-NI. */
+/** The Digest of bytes. About 1 us for small ones; 1.9 GB/s with SHA-NI, 0.4 without. */
 export function digestOf(bytes: Uint8Array): Digest {
-  return createHash("sha256").update(bytes).digest("hex") as Digest;
+  return hash("sha256", bytes, "hex") as Digest;
 }

@@ -9,7 +9,7 @@ import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
 import type { BlobSink } from "./blob-sink.ts";
 import { blocksOf, regroup } from "./blocks.ts";
-import { compressChunk, deltaChunk, expandChunk, type Packed } from "./codec.ts";
+import { Codec, compressChunk, deltaChunk, expandChunk, type Packed } from "./codec.ts";
 import { isDeltaStore, putNear } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { KnownBlobs, readLocator } from "./known.ts";
@@ -35,6 +35,10 @@ export interface NearIndex {
   /** The content that it has at a path, in latin1. */
   blobAt(path: string): Digest | undefined;
 }
+
+/** Of all small blobs, and of empty ones all: an archive may have a million. */
+const NO_BLOCKS: readonly Digest[] = [];
+const EMPTY_BLOB: BlobRef = { digest: digestOf(Buffer.alloc(0)), size: 0, blocks: NO_BLOCKS };
 
 /** What a writer did, for progress and reports. */
 export interface WriterCounts {
@@ -86,26 +90,28 @@ export class PackWriter implements BlobSink {
    * chunks that are nearly the same are stored as deltas of its own.
    */
   async addBytes(bytes: Uint8Array, path?: string): Promise<BlobRef> {
+    if (bytes.length === 0) return this.#note(EMPTY_BLOB);
     const digest = digestOf(bytes);
     const isLarge = bytes.length > BLOCK_DIGESTS_OVER_BYTES;
     const pieces = isLarge ? [...blocksOf(bytes)] : [bytes];
-    const blocks = isLarge ? pieces.map(digestOf) : [];
+    const blocks = isLarge ? pieces.map(digestOf) : NO_BLOCKS;
     const ref = { digest, size: bytes.length, blocks };
-    if (this.#isHere(ref) || bytes.length === 0) return this.#note(ref);
+    if (this.#isHere(ref)) return this.#note(ref);
     const chunks: NewChunk[] = [];
     const near = this.#nearBlob(path, isLarge);
     for (const [block, piece] of pieces.entries()) {
-      const name = isLarge ? blocks[block]! : digest;
+      const chunk = isLarge ? blocks[block]! : digest;
       const delta = near && (await this.#deltaOf(near, block, piece));
       if (near && delta) this.#places.set(near.digest, near);
-      chunks.push(
-        delta
-          ? { chunk: name, block, length: piece.length, packed: delta }
-          : await newChunk(piece, block, name),
-      );
+      const packing = delta ?? compressChunk(piece);
+      const packed = packing instanceof Promise ? await packing : packing;
+      chunks.push({ chunk, block, length: piece.length, packed });
     }
     // Another call may have added it while this one was compressing.
-    if (!this.#isHere(ref)) await this.#append(ref, chunks);
+    if (!this.#isHere(ref)) {
+      const waiting = this.#append(ref, chunks);
+      if (waiting !== undefined) await waiting;
+    }
     return this.#note(ref);
   }
 
@@ -124,11 +130,11 @@ export class PackWriter implements BlobSink {
     let head: Uint8Array[] | undefined = [];
     const take = async (piece: Uint8Array) => {
       const block = blocks.length;
-      const digest = digestOf(piece);
-      blocks.push(digest);
-      const chunk = await newChunk(piece, block, digest);
-      partBytes += chunk.packed.bytes.length;
-      part.push(chunk);
+      const chunk = digestOf(piece);
+      blocks.push(chunk);
+      const packed = keptOf(await compressChunk(piece));
+      partBytes += packed.bytes.length;
+      part.push({ chunk, block, length: piece.length, packed });
       if (partBytes < this.#packBytes) return;
       parts.push(part);
       part = [];
@@ -138,7 +144,7 @@ export class PackWriter implements BlobSink {
       whole.update(piece);
       size += piece.length;
       if (head === undefined) await take(piece);
-      else head.push(piece);
+      else head.push(Buffer.from(piece));
       if (head !== undefined && size > BLOCK_DIGESTS_OVER_BYTES) {
         for (const held of head) await take(held);
         head = undefined;
@@ -215,11 +221,17 @@ export class PackWriter implements BlobSink {
     return ref;
   }
 
-  async #append(ref: BlobRef, chunks: readonly NewChunk[]): Promise<void> {
+  /** Puts a blob into the open pack. When there is a promise, it is to be waited for before the next. */
+  #append(ref: BlobRef, chunks: readonly NewChunk[]): Promise<void> | undefined {
     this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: [] });
     this.#open.add(ref, chunks);
     if (this.#open.bytes >= this.#packBytes) this.#close();
-    // Backpressure: an ingest faster than the store waits here instead of filling memory.
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#uploads.size > 1 ? this.#wait() : undefined;
+  }
+
+  /** Backpressure: an ingest faster than the store waits here instead of filling memory. */
+  async #wait(): Promise<void> {
     while (this.#uploads.size > 1) await Promise.race(this.#uploads);
     if (this.#failure !== undefined) throw this.#failure;
   }
@@ -321,9 +333,9 @@ class OpenPack {
   }
 }
 
-async function newChunk(piece: Uint8Array, block: number, digest: Digest): Promise<NewChunk> {
-  const packed = await compressChunk(piece);
-  return { chunk: digest, block, length: piece.length, packed };
+/** What is as it came in is copied: its place belongs to the next. */
+function keptOf(packed: Packed): Packed {
+  return packed.codec === Codec.raw ? { ...packed, bytes: Buffer.from(packed.bytes) } : packed;
 }
 
 function* placesOf(own: Iterable<BlobPlace>, layers: readonly Locator[]): Iterable<BlobPlace> {

@@ -4,6 +4,7 @@
 import { getU64, setU64, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
 import type { Packed } from "./codec.ts";
 import { digestOf } from "./hash.ts";
 
@@ -15,6 +16,12 @@ const VERSION = 1;
 export const PACK_HEADER_BYTES = 16;
 export const PACK_ROW_BYTES = 96;
 export const PACK_FOOTER_BYTES = 24;
+
+/** What a builder makes room for at first; small layers are many. */
+const FIRST_BYTES = 256 * 1024;
+/** A pack that is closed in time: its last blob and its table go over the target. */
+const USUAL_MAX_BYTES = PACK_TARGET_BYTES + 4 * BLOCK_DIGESTS_OVER_BYTES;
+const EMPTY = Buffer.alloc(0);
 
 /** Offsets in a row of the table at the end. */
 const Row = {
@@ -48,10 +55,10 @@ export interface NewChunk {
   readonly packed: Packed;
 }
 
-/** Gathers chunks in memory. Seal once; the builder is of no use after. */
+/** Gathers chunks in memory, in the buffer that becomes the pack. Seal once; the builder is of no use after. */
 export class PackBuilder {
-  readonly #pieces: Uint8Array[] = [];
   readonly #rows: PackRow[] = [];
+  #buffer = EMPTY;
   #bytes = PACK_HEADER_BYTES;
 
   /** Bytes so far, without the table. */
@@ -63,33 +70,37 @@ export class PackBuilder {
     return this.#rows.length === 0;
   }
 
-  /** Appends the chunks of one blob, next to each other. Equal calls in equal order make equal packs. */
+  /** Appends the chunks of one blob, next to each other. Equal calls in equal order make equal packs. The bytes are copied. */
   append(blob: Digest, blobSize: number, chunks: readonly NewChunk[]): readonly PackRow[] {
     const rows = chunks.map((chunk) => this.#appendOne(blob, blobSize, chunk));
-    this.#rows.push(...rows);
+    for (const row of rows) this.#rows.push(row);
     return rows;
   }
 
   /** The whole pack and its name. */
   seal(): { digest: Digest; bytes: Buffer } {
-    const header = Buffer.alloc(PACK_HEADER_BYTES);
-    MAGIC.copy(header, 0);
-    header.writeUInt32LE(VERSION, MAGIC.length);
-    const table = Buffer.alloc(this.#rows.length * PACK_ROW_BYTES);
-    for (const [i, row] of this.#rows.entries()) writeRow(table, i * PACK_ROW_BYTES, row);
-    const footer = Buffer.alloc(PACK_FOOTER_BYTES);
-    footer.writeUInt32LE(this.#rows.length, 0);
-    footer.writeUInt32LE(this.#bytes, 4);
-    setU64(viewOf(footer), 8, this.#bytes + table.length + footer.length);
-    END_MAGIC.copy(footer, 16);
-    const bytes = Buffer.concat([header, ...this.#pieces, table, footer]);
+    const table = this.#bytes;
+    const footer = table + this.#rows.length * PACK_ROW_BYTES;
+    const length = footer + PACK_FOOTER_BYTES;
+    this.#reserve(length);
+    const bytes = this.#buffer.subarray(0, length);
+    MAGIC.copy(bytes, 0);
+    bytes.writeUInt32LE(VERSION, MAGIC.length);
+    bytes.fill(0, MAGIC.length + 4, PACK_HEADER_BYTES);
+    bytes.fill(0, table, footer);
+    for (const [i, row] of this.#rows.entries()) writeRow(bytes, table + i * PACK_ROW_BYTES, row);
+    bytes.writeUInt32LE(this.#rows.length, footer);
+    bytes.writeUInt32LE(table, footer + 4);
+    setU64(viewOf(bytes), footer + 8, length);
+    END_MAGIC.copy(bytes, footer + 16);
     return { digest: digestOf(bytes), bytes };
   }
 
   #appendOne(blob: Digest, blobSize: number, chunk: NewChunk): PackRow {
     const { bytes, codec } = chunk.packed;
     const offset = this.#bytes;
-    this.#pieces.push(bytes);
+    this.#reserve(offset + bytes.length);
+    this.#buffer.set(bytes, offset);
     this.#bytes += bytes.length;
     return {
       chunk: chunk.chunk,
@@ -101,6 +112,16 @@ export class PackBuilder {
       length: chunk.length,
       codec,
     };
+  }
+
+  /** Makes room for so many bytes in all. */
+  #reserve(length: number): void {
+    if (length <= this.#buffer.length) return;
+    // Pages that nothing was written to cost nothing.
+    const usual = Math.min(2 * this.#buffer.length, USUAL_MAX_BYTES);
+    const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, usual, length));
+    this.#buffer.copy(larger, 0, 0, this.#bytes);
+    this.#buffer = larger;
   }
 }
 

@@ -5,12 +5,12 @@ import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename } from "node:path";
 import type { Readable } from "node:stream";
-import { extract } from "tar-stream";
-import { assert } from "../../base/assert.ts";
 import { BurrowError } from "../../base/error.ts";
 import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX } from "../../base/limits.ts";
 import { decompressed, kindOf, MAGIC_BYTES } from "../decompress.ts";
+import type { Content } from "../sink.ts";
 import { readHeader, type TarHeader } from "../tar-header.ts";
+import { type TarEntry, TarReader } from "../tar-reader.ts";
 import { badArchive, readError } from "./errors.ts";
 import { openCondaZip } from "./zip.ts";
 
@@ -26,7 +26,7 @@ export interface ArchiveEntry {
   /** Of symlinks and hard links; latin1. */
   readonly target?: string;
   /** Of files: read it before asking for the next entry, or not at all. */
-  readonly content?: AsyncIterable<Uint8Array>;
+  readonly content?: Content;
 }
 
 export interface ReadOptions {
@@ -38,7 +38,6 @@ export interface ReadOptions {
 }
 
 const ZIP_MAGIC = "504b";
-const TAR_BLOCK = 512;
 const READ_BYTES = 1 << 20;
 
 /**
@@ -99,34 +98,6 @@ class Budget {
   }
 }
 
-/**
- * How a tar ends: cut between two entries it is a tar without its end mark, which tar-stream takes for a whole one. Without the
- * mark, a part of info/ could be missing that no list names.
- */
-class TarEnd {
-  /** Where the last entry's content ends, padding included. */
-  #contentEnd = 0;
-  #byteCount = 0;
-  #zeros = 0;
-
-  see(chunk: Buffer): void {
-    this.#byteCount += chunk.length;
-    let at = chunk.length;
-    while (at > 0 && chunk.length - at < TAR_BLOCK && chunk[at - 1] === 0) at--;
-    const zeros = chunk.length - at;
-    this.#zeros = zeros === chunk.length ? this.#zeros + zeros : zeros;
-  }
-
-  takeEntry({ contentOffset, size }: TarHeader): void {
-    this.#contentEnd = contentOffset + Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
-  }
-
-  /** Once all bytes were seen. */
-  get isWhole(): boolean {
-    return this.#zeros >= TAR_BLOCK && this.#byteCount >= this.#contentEnd + TAR_BLOCK;
-  }
-}
-
 async function firstBytes(path: string, archive: string): Promise<Buffer> {
   const start = Buffer.alloc(MAGIC_BYTES);
   try {
@@ -143,99 +114,60 @@ async function* tarEntries(
   archive: string,
   budget: Budget,
 ): AsyncIterable<ArchiveEntry> {
-  // Names as latin1 are names as bytes. The option is not in tar-stream's types.
-  const options = { filenameEncoding: "latin1", highWaterMark: 1 << 20 };
-  const tar = extract(options);
-  let failure: unknown;
-  const fail = (error: unknown) => {
-    failure ??= error;
-    tar.destroy(error instanceof Error ? error : new Error(String(error)));
-  };
-  tar.on("error", (error: unknown) => {
-    failure ??= error;
+  const tar = new TarReader(source, {
+    onBytes: (count) => budget.takeBytes(count),
+    explain: (cause) => explained(cause, archive),
   });
-  source.on("error", fail);
-  const end = new TarEnd();
-  source.on("data", (chunk: Buffer) => {
-    end.see(chunk);
-    const error = budget.takeBytes(chunk.length);
-    if (error !== undefined) fail(error);
-  });
-  source.pipe(tar as unknown as NodeJS.WritableStream);
-  const explain = (error: unknown) => explained(failure ?? error, error, archive);
   try {
-    for await (const entry of tar) {
-      yield entryOf(entry.header, bytesOf(entry, explain), archive, budget, end);
-      // What was read already has nothing more to say.
-      entry.resume();
+    for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
+      yield entryOf(entry, archive, budget);
     }
-    if (!end.isWhole) throw badArchive(archive, "its tar is cut: its end mark is missing");
-  } catch (error) {
-    throw explain(error);
+    if (!tar.isWhole) throw badArchive(archive, "its tar is cut: its end mark is missing");
   } finally {
-    source.destroy();
-    tar.destroy();
+    tar.close();
   }
 }
 
-/** An error of the source, of tar-stream or of our caller, as ours. */
-function explained(failure: unknown, error: unknown, archive: string): unknown {
-  if (error instanceof BurrowError) return error;
-  if (failure instanceof BurrowError) return failure;
-  if (failure instanceof Error && "syscall" in failure) return readError(failure, archive);
-  const text = failure instanceof Error ? failure.message : String(failure);
-  return badArchive(archive, `its tar is cut or corrupt: ${text}`, undefined, failure);
+/** An error of the source or of the tar, as ours. */
+function explained(cause: unknown, archive: string): unknown {
+  if (cause instanceof BurrowError) return cause;
+  if (cause instanceof Error && "syscall" in cause) return readError(cause, archive);
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return badArchive(archive, `its tar is cut or corrupt: ${text}`, undefined, cause);
 }
 
-type TarEntry = Parameters<typeof readHeader>[0];
-
-function entryOf(
-  raw: TarEntry,
-  content: AsyncIterable<Uint8Array>,
-  archive: string,
-  budget: Budget,
-  end: TarEnd,
-): ArchiveEntry {
-  const header = readHeader(raw);
-  if (typeof header === "string") throw badArchive(archive, header, raw.name);
-  const name = header.name.replace(/^(\.\/+)+/, "");
-  budget.takeEntry(name, header.size);
-  end.takeEntry(header);
+function entryOf(entry: TarEntry, archive: string, budget: Budget): ArchiveEntry {
+  const header = readHeader(entry);
+  if (typeof header === "string") throw badArchive(archive, header, entry.name);
+  const name = withoutDots(header.name);
+  const { type, size } = header;
+  budget.takeEntry(name, size);
   const { mode, mtimeSec, mtimeNs } = header.attributes;
-  // Before ustar a directory was an empty file with a slash at its end; PAX names may still be.
-  const isOldDirectory = header.type === "file" && header.size === 0 && name.endsWith("/");
-  const common = { name, mode, size: header.size, mtimeSec, mtimeNs };
-  const isFile = header.type === "file" || header.type === "contiguous-file";
-  if (!isFile && header.size !== 0) {
+  const common = { name, mode, size, mtimeSec, mtimeNs };
+  const isFile = type === "file" || type === "contiguous-file";
+  if (!isFile && size !== 0) {
     // Readers differ in whether such content is there: what one skips, another takes for the next header.
-    const why = `it is a ${header.type} and claims ${header.size} bytes of content`;
-    throw badArchive(archive, why, name);
+    throw badArchive(archive, `it is a ${type} and claims ${size} bytes of content`, name);
   }
-  switch (header.type) {
+  switch (type) {
     case "file":
-    case "contiguous-file":
+    case "contiguous-file": {
+      // Before ustar a directory was an empty file with a slash at its end; PAX names may still be.
+      const isOldDirectory = type === "file" && size === 0 && name.endsWith("/");
+      const { content } = entry;
       return isOldDirectory
         ? { ...common, type: "directory" }
         : { ...common, type: "file", content };
+    }
     case "link":
-      return { ...common, type: "hardlink", target: header.linkname.replace(/^(\.\/+)+/, "") };
+      return { ...common, type: "hardlink", target: withoutDots(header.linkname) };
     case "symlink":
-      return { ...common, type: "symlink", target: header.linkname };
+      return { ...common, type, target: header.linkname };
     default:
-      return { ...common, type: header.type };
+      return { ...common, type };
   }
 }
 
-async function* bytesOf(
-  entry: AsyncIterable<unknown>,
-  explain: (error: unknown) => unknown,
-): AsyncIterable<Uint8Array> {
-  try {
-    for await (const chunk of entry) {
-      assert(chunk instanceof Uint8Array, "tar-stream yields bytes");
-      yield chunk;
-    }
-  } catch (error) {
-    throw explain(error);
-  }
+function withoutDots(name: string): string {
+  return name.startsWith("./") ? name.replace(/^(\.\/+)+/, "") : name;
 }
