@@ -1,6 +1,7 @@
 // Hashes of a whole archive, taken and compared before a byte of it is believed. Control plane.
 
 import { createHash } from "node:crypto";
+import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
 import { BurrowError } from "../../base/error.ts";
@@ -21,13 +22,20 @@ export interface ArchiveHashes {
 
 const READ_BYTES = 1 << 20;
 
-/** Opens an archive. BURROW_NOT_FOUND or BURROW_IO, naming it, when that fails. */
+/** Opens an archive. BURROW_NOT_FOUND or BURROW_IO, naming it, when that fails; BURROW_BAD_ARCHIVE when it is no plain file. */
 export async function openArchive(path: string, name: string): Promise<FileHandle> {
+  let file: FileHandle;
   try {
-    return await open(path, "r");
+    // A FIFO would be waited for, and not even a signal ends a process that is in open(2).
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     throw readError(cause, name);
   }
+  if ((await file.stat()).isFile()) return file;
+  await file.close();
+  throw new BurrowError("BURROW_BAD_ARCHIVE", "it is no plain file", {
+    context: { package: name },
+  });
 }
 
 /** The hashes of the archive at `path`: see hashArchive. */
