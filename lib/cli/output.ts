@@ -21,6 +21,17 @@ export function writeText(path: string, text: string, mode = 0o644): void {
   }
 }
 
+/**
+ * A text of errors or progress as it may be shown: what packages, channels and images say reaches it, so control characters are "?",
+ * but for line breaks and tabs; and URLs are without passwords and tokens, since a terminal's text ends up in logs.
+ */
+export function shown(text: string): string {
+  return text
+    .replace(/(\w:\/\/)[^\s/@]*@/g, "$1")
+    .replace(/(https?:\/\/[^\s/]+(?:\/[^\s/]+)*?)\/t\/[^\s/]+(?=[/\s'"]|$)/g, "$1")
+    .replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, "?");
+}
+
 /** What work needs to say how far it is. */
 export type ProgressLine = Pick<Progress, "update" | "line" | "end">;
 
@@ -41,14 +52,14 @@ export class Progress {
     if (this.#isQuiet || !this.#isTerminal || now - this.#lastAtMs < 100) return;
     this.#lastAtMs = now;
     this.#isOpen = true;
-    process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+    process.stderr.write(`\r\x1b[K${shown(text).slice(0, (process.stderr.columns ?? 80) - 1)}`);
   }
 
   /** A line that stays. */
   line(text: string): void {
     if (this.#isQuiet) return;
     this.end();
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(`${shown(text)}\n`);
   }
 
   end(): void {
@@ -105,9 +116,15 @@ function isRefused(error: unknown): boolean {
 
 /** An error in one line; with what to do when an ordinary user was refused what is made for root. */
 function messageOf(error: unknown): string {
-  const text = explain(error);
+  const text = shown(explain(error));
   if (process.getuid?.() === 0 || !isRefused(error)) return text;
   return `${text}; ${NOT_ROOT}`;
+}
+
+/** The context of an error as programs may log it. */
+export function shownContext({ context }: BurrowError): BurrowError["context"] {
+  const show = (value: string | number) => (typeof value === "string" ? shown(value) : value);
+  return Object.fromEntries(Object.entries(context).map(([key, value]) => [key, show(value)]));
 }
 
 /** Prints an error for people (or as JSON on stderr) and gives the exit code for it. */
@@ -115,7 +132,7 @@ export function report(error: unknown, isJson: boolean): number {
   const code = codeOf(error);
   const message = messageOf(error);
   if (isJson) {
-    const context = error instanceof BurrowError ? error.context : {};
+    const context = error instanceof BurrowError ? shownContext(error) : {};
     process.stderr.write(`${JSON.stringify({ error: { code, message, context } })}\n`);
   } else {
     process.stderr.write(`burrow: ${message} (${code})\n`);

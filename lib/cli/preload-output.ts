@@ -7,7 +7,7 @@ import { showName } from "../base/name.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { labelOf, type PreloadEvent } from "../preload/preloader.ts";
 import { Board, bar, type Screen } from "./board.ts";
-import { codeOf, showBytes } from "./output.ts";
+import { codeOf, showBytes, shown, shownContext } from "./output.ts";
 import type { Warmth } from "./warm.ts";
 
 /** The figures of the end. Packages count once for each list that they are in. */
@@ -168,11 +168,13 @@ export class PreloadOutput {
   fail(error: unknown, facts: Readonly<Record<string, string>>): void {
     this.totals.failures++;
     const code = codeOf(error);
-    const context = error instanceof BurrowError ? error.context : {};
-    this.#event("failed", { ...facts, code, message: explain(error), context });
+    const context = error instanceof BurrowError ? shownContext(error) : {};
+    const said = Object.entries(facts).map(([key, value]) => [key, shown(value)]);
+    const message = shown(explain(error));
+    this.#event("failed", { ...Object.fromEntries(said), code, message, context });
     const { package: name, source } = facts;
     const what = name === undefined ? (facts["what"] ?? "") : `${name} from ${source}`;
-    const text = `burrow: ${what}: ${explain(error)} (${code})`;
+    const text = `burrow: ${shown(what)}: ${message} (${code})`;
     if (this.#options.isJson) return;
     if (this.#board) this.#board.line(text);
     else process.stderr.write(`${text}\n`);
@@ -180,8 +182,9 @@ export class PreloadOutput {
 
   /** A line for people. */
   line(text: string): void {
-    if (this.#board) this.#board.line(text);
-    else if (!this.#options.isJson && !this.#options.isQuiet) process.stderr.write(`${text}\n`);
+    if (this.#board) this.#board.line(shown(text));
+    else if (!this.#options.isJson && !this.#options.isQuiet)
+      process.stderr.write(`${shown(text)}\n`);
   }
 
   /** The summary: of all that was done. */
