@@ -92,7 +92,7 @@ def run_scripts():
             break
     return ran
 
-DUMP = "import json,os,sys; os.write(int(sys.argv[1]), json.dumps(dict(os.environ)).encode())"
+DUMP = "import json,os,sys; os.write(int(sys.argv[1]), json.dumps(dict(os.environ)).encode() + b'\\n')"
 OWN = {"_", "PWD", "OLDPWD", "SHLVL"}
 
 def activate():
@@ -117,7 +117,7 @@ def activate():
         child = subprocess.Popen([shell(), "-c", "\n".join(lines)], env=env, stdin=subprocess.DEVNULL, close_fds=False)
         os.close(put)
         with os.fdopen(get, "rb") as file:
-            text = file.read()
+            text = file.readline() # a process that a script left behind may hold the pipe open
         if child.wait() != 0 or not text:
             sys.exit("burrow: the scripts of etc/conda/activate.d failed")
         after = json.loads(text)

@@ -36,16 +36,22 @@ export interface DownloadOptions extends RetryOptions {
 /** 17 kB/s: a package of 100 MB may take 95 minutes. */
 const SLOW_MS = 60_000;
 const SLOW_BYTES = 1024 * 1024;
-/** What errors say can't be downloaded. */
-const WHAT = "the package";
 
-/** Fetches `url` into a file: its path. BURROW_ORIGIN, BURROW_TIMEOUT, BURROW_DIGEST_MISMATCH (another size), BURROW_NO_SPACE. */
+/** What errors say can't be downloaded: without passwords and tokens, since they end up in logs. */
+function shown(url: string) {
+  return { what: "the package", shownUrl: plainUrl(url) };
+}
+
+/** Fetches `url` into a file: its path. BURROW_BAD_LOCK for a URL without a file's name; BURROW_ORIGIN, BURROW_TIMEOUT, BURROW_DIGEST_MISMATCH (another size), BURROW_NO_SPACE. */
 export async function download(
   url: string,
   folder: string,
   options: DownloadOptions = {},
 ): Promise<string> {
-  const path = options.path ?? join(folder, basename(new URL(url).pathname));
+  const name = basename(new URL(url).pathname);
+  if (name === "")
+    throw downloadFailure(shown(url))("BURROW_BAD_LOCK", "its URL names no file", false);
+  const path = options.path ?? join(folder, name);
   if (options.resume !== true) rmSync(path, { force: true });
   await withRetries(() => attempt(url, path, options), options);
   return path;
@@ -57,9 +63,7 @@ async function attempt(url: string, path: string, options: DownloadOptions): Pro
   const from = options.resume === true ? sizeOf(path, size) : 0;
   if (size !== undefined && from === size && size > 0) return;
   const request = {
-    what: WHAT,
-    // Without passwords and tokens: errors end up in logs.
-    shownUrl: plainUrl(url),
+    ...shown(url),
     headers: {
       "accept-encoding": "identity", // what is hashed is the file itself
       ...(from > 0 ? { range: `bytes=${from}-` } : {}),
@@ -92,7 +96,7 @@ class Reception {
     this.#path = path;
     this.#options = options;
     this.#maxBytes = options.maxBytes ?? PACKAGE_MAX_BYTES;
-    this.#fail = downloadFailure({ what: WHAT, shownUrl: plainUrl(url) });
+    this.#fail = downloadFailure(shown(url));
   }
 
   async take(answer: Answer, from: number): Promise<void> {

@@ -106,7 +106,7 @@ async function preload(
       "BURROW_USAGE",
       "--profile says what to warm, and --no-warm to warm nothing",
     );
-  const paths = options.profile === undefined ? undefined : readProfile(options.profile);
+  const paths = options.profile === undefined ? undefined : await readProfile(options.profile);
   const output = new PreloadOutput({
     isJson: context.isJson,
     isQuiet: options.quiet === true,

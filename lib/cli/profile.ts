@@ -1,7 +1,6 @@
 // Profiles: what of a snapshot a node is to have ahead of its use. A text file of paths as the sandbox sees them, one a line; a
 // directory stands for all below it. docs/preload.md. Control plane.
 
-import { readFileSync } from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { PROFILE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
@@ -9,6 +8,7 @@ import { rootEntry } from "../layer/entries.ts";
 import { Inode, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { PREFIX_XATTR } from "./environment.ts";
+import { readBounded } from "./text-file.ts";
 
 /** As many symlinks on one way as Linux follows: path_resolution(7). */
 const SYMLINKS_MAX = 40;
@@ -23,19 +23,19 @@ export interface Named {
 }
 
 /** The paths of a profile, latin1. BURROW_USAGE with the line, for a path that is none; BURROW_NOT_FOUND. */
-export function readProfile(file: string): string[] {
-  let text: string;
+export async function readProfile(file: string): Promise<string[]> {
+  let bytes: Buffer | undefined;
   try {
-    text = readFileSync(file, "latin1");
+    bytes = await readBounded(file, PROFILE_MAX_BYTES);
   } catch (cause) {
     throw new BurrowError("BURROW_NOT_FOUND", `can't read the profile ${file}`, { cause });
   }
-  if (text.length > PROFILE_MAX_BYTES) {
-    const what = `${file}: ${text.length} bytes; a profile has at most ${PROFILE_MAX_BYTES}`;
+  if (bytes === undefined) {
+    const what = `${file}: a profile has at most ${PROFILE_MAX_BYTES} bytes`;
     throw new BurrowError("BURROW_USAGE", what);
   }
   const paths: string[] = [];
-  for (const [i, line] of text.split("\n").entries()) {
+  for (const [i, line] of bytes.toString("latin1").split("\n").entries()) {
     const path = line.replace(/\r$/, "");
     if (path.trim() === "" || path.startsWith("#")) continue;
     if (!path.startsWith("/") || path.includes("\0")) {

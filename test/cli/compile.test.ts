@@ -122,7 +122,8 @@ test("byte code, scripts and activation become a layer, the same each time", {
         },
         {
           name: "etc/conda/activate.d/plain.sh",
-          content: 'export FROM_BOTH="shell $CONDA_PREFIX"\nHIDDEN=1\n',
+          // And a process that outlives it, with all its FDs.
+          content: 'export FROM_BOTH="shell $CONDA_PREFIX"\nHIDDEN=1\nsleep 1000 &\n',
         },
       ],
     }),

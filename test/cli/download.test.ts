@@ -70,6 +70,15 @@ test("a user and password of the URL go as a header, and errors don't show them"
   t.same(seen, [basic, basic]);
 });
 
+test("a URL without a file's name is none of a package", async (t) => {
+  const dir = t.testdir({ folder: {} });
+  await t.rejects(download("http://127.0.0.1:1/?a.conda", path.join(dir, "folder")), {
+    code: "BURROW_BAD_LOCK",
+    message: /names no file/,
+    context: { url: "http://127.0.0.1:1/" },
+  });
+});
+
 test("an announced length that can't be right is refused before the body", async (t) => {
   const { server, dir, url } = await origin(t);
   await t.rejects(download(url, dir, { size: 299_999 }), { code: "BURROW_DIGEST_MISMATCH" });

@@ -71,9 +71,9 @@ test("what isn't there is said, also at the end of a loop", (t) => {
   t.end();
 });
 
-test("names are bytes", (t) => {
+test("names are bytes", async (t) => {
   const profile = path.join(t.testdir({}), "profile");
   fs.writeFileSync(profile, Buffer.from("/c/f\xe4r\n", "latin1"));
-  t.same(contents(...readProfile(profile)), ["c/f\xe4r"]);
-  t.end();
+  t.same(contents(...(await readProfile(profile))), ["c/f\xe4r"]);
+  await t.rejects(readProfile("/dev/zero"), { code: "BURROW_USAGE", message: /at most/ });
 });

@@ -21,7 +21,8 @@ export function nameOfArchive(place: string): string {
   const path = URL.canParse(place) ? new URL(place).pathname : place;
   const name = path.slice(path.lastIndexOf("/") + 1);
   try {
-    return decodeURIComponent(name);
+    const decoded = decodeURIComponent(name);
+    return decoded.includes("/") ? name : decoded;
   } catch {
     return name;
   }

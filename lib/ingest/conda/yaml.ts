@@ -11,10 +11,26 @@ const ALIASES_MAX = 100;
 /** The map that a text is. BURROW_BAD_LOCK, with the line, for what is none. */
 export async function parseYamlMap(text: string, where: string): Promise<YamlMap> {
   // Imported when there is YAML: every command would wait for it.
-  const { parseDocument } = await import("yaml");
-  const document = parseDocument(text, { schema: "core", uniqueKeys: true, logLevel: "error" });
+  const { isScalar, LineCounter, parseDocument, visit } = await import("yaml");
+  const lineCounter = new LineCounter();
+  // The library's own look for double keys compares each with all before it.
+  const settings = { schema: "core", uniqueKeys: false, logLevel: "error", lineCounter } as const;
+  const document = parseDocument(text, settings);
   const [error] = document.errors;
   if (error !== undefined) throw badLock(where, `it is no YAML: ${error.message.split("\n")[0]}`);
+  visit(document, {
+    Map(_, { items }) {
+      const seen = new Set<unknown>();
+      for (const { key } of items) {
+        if (!isScalar(key) || seen.size < seen.add(key.value).size) continue;
+        const { line } = lineCounter.linePos(key.range?.[0] ?? 0);
+        throw badLock(
+          where,
+          `it has the key "${String(key.value).slice(0, 60)}" twice: line ${line}`,
+        );
+      }
+    },
+  });
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: ALIASES_MAX });

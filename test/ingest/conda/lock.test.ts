@@ -168,7 +168,7 @@ test("environment.yml, good and bad", async (t) => {
     ["dependencies: []", /no dependencies/],
     ["channels: a\ndependencies: [b]", /channels are no list/],
     ["platforms: [osx-64]\ndependencies: [b]", /not for linux-64/],
-    ["a: 1\na: 2", /it is no YAML: Map keys must be unique/],
+    ["a: 1\nb:\n  c: 1\n  c: 2", /it has the key "c" twice: line 4/],
     ["- a", /no lock and no environment file/],
     ["a: b: c", /it is no YAML/],
     [deep, /no YAML that can be read/],
