@@ -56,6 +56,8 @@ export const PARKED_MAX = 512;
 export const INDEX_MAX_BYTES = 0xffff_ffff;
 /** Inodes in one index: about 20 times the largest conda environment seen. */
 export const INDEX_INODES_MAX = 16_000_000;
+/** Of all layers of a snapshot together, what upper ones hide included: 2 GB of tables while they are merged. */
+export const MERGE_ENTRIES_MAX = 2 * INDEX_INODES_MAX;
 /** Depth of directories in an index, view or archive. */
 export const TREE_DEPTH_MAX = 256;
 

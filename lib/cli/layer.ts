@@ -258,10 +258,10 @@ export async function makeSnapshot(
   sources: readonly ImportedSource[],
 ): Promise<Digest> {
   const layers = sources.flatMap((source) => source.layers);
-  const stack: Index[] = [];
-  for (const layer of layers) stack.push(await readIndex(store, layer));
+  const indexes = new Map<Digest, Index>();
+  for (const layer of new Set(layers)) indexes.set(layer, await readIndex(store, layer));
   optimizeSoon();
-  const merged = mergeIndexes(stack);
+  const merged = mergeIndexes(layers.map((layer) => indexes.get(layer)!));
   const image = sources.findLast((source) => source.image !== undefined)?.image;
   if (image !== undefined)
     return await publishImage(store, known, new Index(merged), layers, image);

@@ -2,7 +2,12 @@
 // time, so that a lookup never sees a layer. overlayfs.rst is the model. Directories are sorted tables in every layer, so they are
 // gone through side by side in the order of the snapshot's own, and rows are copied. Control plane.
 
-import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
+import {
+  BLOCK_BYTES,
+  BLOCK_DIGESTS_OVER_BYTES,
+  MERGE_ENTRIES_MAX,
+  TREE_DEPTH_MAX,
+} from "../base/limits.ts";
 import { checkName, compareNames } from "../base/name.ts";
 import { corrupt, entriesOf, targetAt, xattrsAt } from "./entries.ts";
 import type { LayerEntry } from "./entry.ts";
@@ -89,6 +94,9 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
   if (stack.length === 0) return writeIndex(IndexKind.snapshot, []);
   const total = (table: number) => stack.reduce((sum, index) => sum + countOf(index, table), 0);
   const dirents = total(Table.dirents);
+  if (dirents > MERGE_ENTRIES_MAX) {
+    refuse("", `${dirents} entries in ${stack.length} layers, over ${MERGE_ENTRIES_MAX}`);
+  }
   const [blobs, blocks] = [total(Table.blobs), total(Table.blocks)];
   const tables = new Tables({ inodes: 1 + dirents, dirents, blobs, blocks });
   const parts = stack.map((index) => ({
