@@ -7,9 +7,10 @@ import { ioError } from "../cache/directory.ts";
 /** Exit codes of burrow itself; `run` passes its command's code through. */
 export const ExitCode = { ok: 0, failed: 1, usage: 2, brokenPipe: 141 } as const;
 
-/** Prints a result: JSON on one line, or the text for people. */
+/** Prints a result: JSON on one line, or the text for people; file names in it as they are, but on a terminal, as ls(1) does. */
 export function print(isJson: boolean, value: unknown, text: string): void {
-  process.stdout.write(isJson ? `${JSON.stringify(value)}\n` : `${text}\n`);
+  const forPeople = () => (process.stdout.isTTY ? shown(text) : text);
+  process.stdout.write(`${isJson ? JSON.stringify(value) : forPeople()}\n`);
 }
 
 /** Writes a file of ours. BURROW_NO_SPACE and BURROW_IO, with its path: Node names none when a write fails. */

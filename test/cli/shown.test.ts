@@ -1,9 +1,10 @@
 // Owns: proof that what strangers say reaches a terminal without control characters, and errors name URLs without passwords and
 // tokens. Plane: control.
 
+import { spawnSync } from "node:child_process";
 import { test } from "tap";
 import { shown } from "../../lib/cli/output.ts";
-import { newNode } from "./cli.ts";
+import { MAIN, newNode } from "./cli.ts";
 
 const ESCAPE = "\x1b]0;title\x07\x9b31m";
 
@@ -49,4 +50,17 @@ test("what is no secret is shown as it is", (t) => {
   for (const text of ["/t/x/y: a\n\tb", "https://h/x/t.txt", "at a@b, é", "file:///t/x/y"])
     t.equal(shown(text), text);
   t.end();
+});
+
+test("names of files reach a terminal without control characters, and a pipe as they are", async (t) => {
+  const node = newNode(t);
+  node.file(`tree/odd${ESCAPE}`, "");
+  const layer = (await node.run(["layer", "import", "tree"])).stdout.trim();
+  const piped = await node.run(["layer", "show", layer, "/"]);
+  t.ok(piped.stdout.includes(`odd${ESCAPE}`), piped.stdout + piped.stderr);
+  if (spawnSync("script", ["--version"]).status !== 0) return t.comment("skipped: no script(1)");
+  const command = `${process.execPath} --no-warnings ${MAIN} layer show ${layer} /`;
+  const words = ["-qec", command, "/dev/null"];
+  const { stdout } = spawnSync("script", words, { env: node.env, encoding: "utf8" });
+  t.match(stdout, /odd\?\]0;title\?\?31m/);
 });
