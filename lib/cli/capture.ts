@@ -84,7 +84,7 @@ async function runDriver(
   const query = prepared.spec(command, false);
   const spec = { ...query, env: { ...query.env, PYTHONHASHSEED: "0" }, isRootWritable: true };
   writeText(join(folder, "config.json"), JSON.stringify(ociSpec(spec)), 0o600);
-  const flags = ["--ignore-cgroups", "--network=none", "--overlay2=root:memory", ...runscFlags];
+  const flags = ["--network=none", "--overlay2=root:memory", ...runscFlags];
   const bound = new Bound(ARCHIVE_BYTES_MAX);
   const written = pipeline(bound, createWriteStream(join(folder, OUTPUT), { mode: 0o600 }));
   written.catch(() => {}); // awaited below
@@ -96,7 +96,11 @@ async function runDriver(
   await written;
   if (exitCode === 0) return;
   if (counters[Count.connections] === 0) process.stderr.write(goferLog);
-  const why = exitCode === 128 ? ": is there a python3, 3.6 or later, in it or in the base?" : "";
+  const causes: Readonly<Record<number, string>> = {
+    128: ": is there a python3, 3.6 or later, in it or in the base?",
+    137: ": it was killed, perhaps for want of memory (--memory)",
+  };
+  const why = causes[exitCode] ?? "";
   throw new BurrowError("BURROW_CAPTURE", `the job in the sandbox ended with ${exitCode}${why}`);
 }
 

@@ -28,6 +28,7 @@ import {
 import { Progress, print } from "./output.ts";
 import { collect, resolveBase } from "./prepare.ts";
 import { readIndex } from "./read-index.ts";
+import { cgroupFlags } from "./sandbox.ts";
 
 interface CompileOptions {
   base: string;
@@ -150,7 +151,7 @@ async function run(
   const { report, entries } = await capture(context, job, {
     sink: writer,
     mtimeSec: newestOf(index),
-    runscFlags: options.runscFlag ?? [],
+    runscFlags: [...cgroupFlags(options.memory), ...(options.runscFlag ?? [])],
     query: {
       base: showDigest(base),
       env: showDigest(snapshot),

@@ -23,7 +23,7 @@ import { ociSpec, type QuerySpec } from "./oci-spec.ts";
 import { NOT_ROOT, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
-import { runSandbox, type SandboxResult } from "./sandbox.ts";
+import { cgroupFlags, runSandbox, type SandboxResult } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
   platform?: string;
@@ -121,8 +121,8 @@ async function runQuery(
 }
 
 function runscFlags(options: RunOptions): string[] {
-  const flags = ["--ignore-cgroups", `--network=${options.network}`, ...(options.runscFlag ?? [])];
-  if (options.memory !== undefined) flags.shift();
+  const { network, memory, runscFlag = [] } = options;
+  const flags = [...cgroupFlags(memory), `--network=${network}`, ...runscFlag];
   if (options.platform !== undefined) flags.push(`--platform=${options.platform}`);
   return flags;
 }

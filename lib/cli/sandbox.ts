@@ -39,6 +39,11 @@ const GRACE_MS = 10_000;
 /** How long runsc may take to send a signal or remove what it keeps of a sandbox. */
 const RUNSC_MS = 10_000;
 
+/** Flags for a sandbox with a limit of memory, or none: what needs no cgroup runs where there are none. */
+export function cgroupFlags(memory: string | undefined): string[] {
+  return memory === undefined ? ["--ignore-cgroups"] : [];
+}
+
 /**
  * A sandbox writes to a file at an offset of its own, over what others wrote there, and shuts a socket down for all who share it
  * (a service manager's log): give it a stream of its own instead.

@@ -49,7 +49,7 @@ async function pythonNode(t: Test): Promise<{ node: Node; base: string; version:
   }
   fs.copyFileSync(PYTHON, path.join(root, "usr/bin/python3"));
   fs.copyFileSync("/bin/busybox", path.join(root, "bin/busybox"));
-  for (const name of ["sh", "cat", "mkdir", "rm", "ln", "chmod", "mv", "env"])
+  for (const name of ["sh", "cat", "mkdir", "rm", "ln", "chmod", "mv", "env", "sleep"])
     fs.symlinkSync("busybox", path.join(root, "bin", name));
   execFileSync("cp", ["-a", `/usr/lib/python${version}`, path.join(root, "usr/lib")]);
   const stdlib = path.join(root, `usr/lib/python${version}`);
@@ -212,4 +212,29 @@ test("a script that fails, prints over the tar or has no Python keeps nothing", 
   const bare = await node.run(["env", "compile", "--base", "bare", failing]);
   t.match(bare, { code: 1, stdout: "", stderr: /is there a python3.*BURROW_CAPTURE/ });
   t.same(node.leftovers(), []);
+});
+
+/** Whether sandboxes may have cgroups of their own here. */
+function hasCgroups(): boolean {
+  const folder = `/sys/fs/cgroup/memory/burrow-test-${process.pid}`;
+  try {
+    fs.mkdirSync(folder);
+    fs.rmdirSync(folder);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test("--memory bounds the job", {
+  skip: skip || (hasCgroups() ? false : "needs a memory cgroup (v1) that can be written"),
+  timeout: 60_000,
+}, async (t) => {
+  const { node, base, version } = await shared(t);
+  const site = `lib/python${version}/site-packages`;
+  const files = [{ name: `${site}/small.py`, content: "x = 1\n" }];
+  const env = await created(node, t, await addPackage(node, "small", { files }));
+  const compile = ["env", "compile", "--base", base, env, "--memory"];
+  t.match(await node.run([...compile, "24M"]), { code: 1, stderr: /ended with 137: .*--memory/ });
+  t.match(await node.run([...compile, "2G"]), { code: 0 });
 });
