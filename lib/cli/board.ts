@@ -58,7 +58,9 @@ export class Board {
     if (!isNow && Date.now() - this.#drawnAtMs < DRAW_MS) return;
     this.#drawnAtMs = Date.now();
     this.#erase();
-    const { columns = 80, rows = 24 } = this.#screen;
+    // A terminal that has no size says 0.
+    const columns = this.#screen.columns || 80;
+    const rows = this.#screen.rows || 24;
     const room = Math.max(0, rows - 2);
     const lines = [...this.#lines.values()].slice(0, Math.max(0, room - 1));
     if (this.#last !== "") lines.push(this.#last);

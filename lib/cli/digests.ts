@@ -14,7 +14,11 @@ const BEGINNING = /^sha256:([0-9a-f]{6,63})$/i;
 export async function listedStore(context: Context): Promise<DeltaStore> {
   const where = { context: { store: context.store } };
   if (/^https?:/.test(context.store)) {
-    throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP store can't be listed", where);
+    throw new BurrowError(
+      "BURROW_UNSUPPORTED",
+      "an HTTP store can't be listed: name a whole digest",
+      where,
+    );
   }
   if (!(await isStore(openOrigin(context.store)))) {
     const advice = "burrow layer import and burrow env create make one";

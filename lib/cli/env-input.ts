@@ -110,6 +110,10 @@ async function fromFile(
   for (const warning of warnings) progress.line(`${path}: ${warning}`);
   if (options.channel !== undefined)
     return await solved(specs, options.channel, ".", cache, progress);
+  if (channels.length === 0) {
+    const what = `${path} names no channels: add "channels:" to it, or give --channel`;
+    throw new BurrowError("BURROW_BAD_LOCK", what);
+  }
   return await solved(specs, channels, folder, cache, progress);
 }
 

@@ -53,7 +53,7 @@ export class Progress {
     if (this.#isQuiet || !this.#isTerminal || now - this.#lastAtMs < 100) return;
     this.#lastAtMs = now;
     this.#isOpen = true;
-    process.stderr.write(`\r\x1b[K${shown(text).slice(0, (process.stderr.columns ?? 80) - 1)}`);
+    process.stderr.write(`\r\x1b[K${shown(text).slice(0, (process.stderr.columns || 80) - 1)}`);
   }
 
   /** A line that stays. */

@@ -160,7 +160,7 @@ function statsOf(
   { requests, bytes }: Fetched,
 ) {
   return {
-    seconds: result.seconds,
+    seconds: Math.round(result.seconds * 1000) / 1000,
     exitCode: result.exitCode,
     counters: showCounters(result.counters),
     fetched: { requests, bytes },

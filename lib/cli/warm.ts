@@ -32,6 +32,8 @@ export interface Warmth {
 const ASKS = 32;
 /** Blocks of a large file in one ask: 16 MiB, which its deadline of 25 s must see. */
 const BLOCKS = 64;
+/** Where none of so many blobs can be had, the others are not asked for. */
+const FAILURES = 2 * ASKS;
 /** Asks for one blob, and looks at all of them: a daemon that ended is started again. */
 const TRIES = 3;
 /** The mount that a snapshot is asked by has a scratch space, as all have; nobody uses it. */
@@ -134,12 +136,17 @@ async function askAll(
     done += bytes;
     onBytes(done);
   };
+  const counts = { had: 0, failed: 0 };
   try {
     const work = async () => {
       for (const blob of queue) {
         const errno = await askOne(asker, blob, take);
+        if (errno === 0) counts.had++;
+        else counts.failed++;
         // The others are worth a try whatever this one lacks, but for space.
         if (errno === Errno.ENOSPC) throw await failure(context, "BURROW_NO_SPACE", blob, errno);
+        if (counts.had === 0 && counts.failed >= FAILURES)
+          throw await failure(context, "BURROW_ORIGIN", blob, errno);
       }
     };
     await Promise.all(Array.from({ length: ASKS }, work));

@@ -154,6 +154,22 @@ test("a digest is brought to this node from a store behind HTTP", async (t) => {
   t.match(JSON.parse((await node.run(["cache", "show", "--json"])).stdout), { blobs: 0 });
 });
 
+test("a store that gives nothing is given up, not asked for each file", async (t) => {
+  const node = newNode(t);
+  const files = Array.from({ length: 600 }, (_, i) => {
+    return { name: `share/${i}`, content: randomBytes(20_000) };
+  });
+  node.file("many-1.0-h0_0.conda", await conda({ index: { name: "many" }, files }));
+  const made = await node.run(["env", "create", "--quiet", "many-1.0-h0_0.conda"]);
+  t.equal(made.code, 0, made.stderr);
+  const store = await OriginServer.start(node.store);
+  t.teardown(() => store.close());
+  store.fault = (name) => (name.startsWith("packs/") ? "whole" : "none");
+  const warm = await node.run(["preload", "--store", store.url, made.stdout.trim()]);
+  t.match(warm, { code: 1, stderr: /the origin must serve ranges.*BURROW_ORIGIN/ });
+  t.ok(store.count("packs") < 600, `${store.count("packs")} requests`);
+});
+
 test("a profile says what is brought to this node", async (t) => {
   const { node, lock } = await channel(t);
   node.file("lock.txt", lock(...ALL));
