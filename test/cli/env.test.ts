@@ -5,12 +5,12 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { type Test, test } from "tap";
+import { test } from "tap";
 import { download } from "../../lib/cli/download.ts";
 import { conda } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { sleep, until } from "../suite/wait.ts";
-import { DATA, Node } from "./cli.ts";
+import { DATA, newNode } from "./cli.ts";
 
 const RECIPES = path.join(DATA, "conda/test-recipes-noarch");
 const EMPTY = path.join(DATA, "rattler/packages/empty-0.1.0-h4616a5c_0.conda");
@@ -19,12 +19,6 @@ const NOARCH = path.join(RECIPES, "sample_noarch_python-1.0-py_0.conda");
 const skip = [EMPTY, SMALL, NOARCH].every((file) => fs.existsSync(file))
   ? false
   : "the example packages are not here";
-
-function newNode(t: Test): Node {
-  const node = new Node();
-  t.teardown(() => node.close());
-  return node;
-}
 
 const hash = (kind: "md5" | "sha256", file: string) =>
   createHash(kind).update(fs.readFileSync(file)).digest("hex");

@@ -6,11 +6,10 @@ import path from "node:path";
 import { type Test, test } from "tap";
 import { type RawHeader, tar } from "../ingest/archives.ts";
 import { wheelOf } from "../ingest/wheel/wheels.ts";
-import { Node } from "./cli.ts";
+import { type Node, newNode } from "./cli.ts";
 
-function newNode(t: Test): Node {
-  const node = new Node();
-  t.teardown(() => node.close());
+function nodeWithTree(t: Test): Node {
+  const node = newNode(t);
   node.file("tree/bin/tool", "#!/bin/sh\n", 0o755);
   node.file("tree/etc/conf", "conf\n");
   fs.symlinkSync("conf", node.path("tree/etc/link"));
@@ -20,7 +19,7 @@ function newNode(t: Test): Node {
 const DIGEST = /^sha256:[0-9a-f]{64}\n$/;
 
 test("a directory and a tar become layers and a snapshot; a tar is not read twice", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithTree(t);
   spawnSync("tar", ["-cf", node.path("tree.tar"), "-C", node.path("tree"), "."]);
   const first = await node.run(["layer", "import", "tree.tar"]);
   t.equal(first.code, 0, first.stderr);
@@ -53,7 +52,7 @@ test("a directory and a tar become layers and a snapshot; a tar is not read twic
 });
 
 test("what is no archive is refused by name, and a half made layer isn't listed", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithTree(t);
   node.file("junk.tar", Buffer.alloc(2048, "junk"));
   node.file("junk.deb", "no package");
   for (const name of ["junk.tar", "junk.deb"]) {
@@ -72,7 +71,7 @@ test("what is no archive is refused by name, and a half made layer isn't listed"
 });
 
 test("a Debian package becomes a layer", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithTree(t);
   const options = [
     "-o",
     "Acquire::http::Timeout=5",
@@ -96,7 +95,7 @@ test("a Debian package becomes a layer", async (t) => {
 });
 
 test("a root's device nodes are left out and counted; .wh. names hide only when told to", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithTree(t);
   const root: RawHeader[] = [
     { name: "dev/", type: "5", mode: 0o755 },
     { name: "dev/null", type: "3", mode: 0o666 },
@@ -129,7 +128,7 @@ test("a root's device nodes are left out and counted; .wh. names hide only when 
 });
 
 test("what has no end, or waits for a writer, is refused at once", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithTree(t);
   t.equal(spawnSync("mkfifo", [node.path("pipe")]).status, 0);
   for (const source of ["/dev/zero", "pipe"]) {
     const { code, stderr } = await node.run(["layer", "import", source]);
@@ -139,7 +138,7 @@ test("what has no end, or waits for a writer, is refused at once", async (t) => 
 });
 
 test("a wheel becomes a layer for one Python and prefix, which must be ones", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithTree(t);
   const files = [{ name: "demo.py", content: "x = 1\n" }];
   node.file(
     "demo_pkg-1.0-py3-none-any.whl",

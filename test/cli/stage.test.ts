@@ -3,11 +3,10 @@ import fs from "node:fs";
 import { type Test, test } from "tap";
 import { digestOf } from "../../lib/store/hash.ts";
 import { OriginServer } from "../suite/origin-server.ts";
-import { Node } from "./cli.ts";
+import { type Node, newNode } from "./cli.ts";
 
-function newNode(t: Test): Node {
-  const node = new Node();
-  t.teardown(() => node.close());
+function nodeWithData(t: Test): Node {
+  const node = newNode(t);
   node.file("data/rows.csv", "1,2\n");
   node.file("data/more/notes", "kept\n");
   fs.mkdirSync(node.path("base/tmp"), { recursive: true });
@@ -15,7 +14,7 @@ function newNode(t: Test): Node {
 }
 
 test("stage create writes the manifest that names the stage, again only for new content", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithData(t);
   const made = await node.run(["stage", "create", "data"]);
   t.equal(made.code, 0, made.stderr);
   t.equal(made.stderr, "data/burrow-stage.json: 2 files, 9 B\n");
@@ -36,7 +35,7 @@ test("stage create writes the manifest that names the stage, again only for new 
 });
 
 test("a stage that can't be had over HTTP: not there is told from not answering", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithData(t);
   const server = await OriginServer.start(node.path("data"));
   t.teardown(() => server.close());
   const bundle = (id: string, url: string) =>
@@ -57,7 +56,7 @@ test("a stage that can't be had over HTTP: not there is told from not answering"
 });
 
 test("a directory whose manifest is older than its files is served as the manifest says, with a word", async (t) => {
-  const node = newNode(t);
+  const node = nodeWithData(t);
   const bundle = (id: string, ...more: string[]) =>
     node.run(["bundle", ...more, "--base", "base", "--id", id, "--stage", "d=data", id, "ls"]);
   t.equal((await node.run(["stage", "create", "data"])).code, 0);

@@ -1,15 +1,9 @@
 // Owns: proof that the command line says what it does, and refuses what it can't in one line. Plane: control.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { type Test, test } from "tap";
+import { test } from "tap";
 import { until } from "../suite/wait.ts";
-import { Node, ZEROS } from "./cli.ts";
-
-function newNode(t: Test): Node {
-  const node = new Node();
-  t.teardown(() => node.close());
-  return node;
-}
+import { newNode, ZEROS } from "./cli.ts";
 
 const COMMANDS = [
   ["run"],
