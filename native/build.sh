@@ -19,7 +19,7 @@ link() { # link NAME SOURCES… -- FLAGS…
   local name=$1 sources=(); shift
   while [ $# -gt 0 ] && [ "$1" != -- ]; do sources+=("$1"); shift; done; shift
   local target="$out/$name"
-  if [ -f "$target" ] && [ -z "$(find "${sources[@]}" native/build.sh native/addon/*.h native/launcher/*.h -newer "$target" -print -quit)" ]; then return; fi
+  if [ -f "$target" ] && [ -z "$(find "${sources[@]}" native/build.sh native/*/*.h -newer "$target" -print -quit)" ]; then return; fi
   "$CC" "${flags[@]}" "$@" -o "$target.new" "${sources[@]}" && mv "$target.new" "$target"
 }
 link burrow.node native/addon/*.c -- -shared -fPIC -pthread -I "$headers"

@@ -29,7 +29,12 @@ export interface DaemonStatus {
   readonly cache: string;
   readonly state: string;
   readonly upMs: number;
-  readonly now: { readonly connections: number; readonly isIdle: boolean };
+  readonly now: {
+    readonly connections: number;
+    /** Servers that wait for a sandbox. */
+    readonly standbys: number;
+    readonly isIdle: boolean;
+  };
   /** The counters of counters.ts. */
   readonly fetch: Readonly<Record<string, number>>;
   /** What was fetched, by origin. */

@@ -23,6 +23,11 @@ export function cachePath(root: string, folder: CacheFolder, digest: Digest): st
   return `${root}/${folder}/${shardOf(digest)}/${digest}`;
 }
 
+/** Sockets of the servers that wait for a stub. */
+export function standbyFolder(root: string): string {
+  return `${root}/standby`;
+}
+
 export function socketPath(root: string): string {
   return `${root}/${DAEMON_SOCKET}`;
 }

@@ -15,6 +15,7 @@ interface StartOptions {
   limit?: string;
   background: boolean;
   suspect?: boolean;
+  standbys?: string;
   json?: boolean;
 }
 
@@ -31,6 +32,13 @@ function parseSeconds(text: string, option: string): number {
   throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no number of seconds`);
 }
 
+/** A few: each is a process of some 60 MiB. BURROW_USAGE. */
+function parseStandbys(text: string | undefined): number {
+  if (text === undefined) return DAEMON_DEFAULTS.standbys;
+  if (/^\d{1,2}$/.test(text)) return Number(text);
+  throw new BurrowError("BURROW_USAGE", `--standbys: "${text}" is no number from 0 to 99`);
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -42,6 +50,7 @@ export function addDaemon(program: Command): void {
     )
     .option("--limit <SIZE>", "evict the oldest files past this size (default: no limit)")
     .option("--no-background", "fetch only the blocks of large files that are asked for")
+    .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions) => {
@@ -54,6 +63,7 @@ export function addDaemon(program: Command): void {
         limitBytes: options.limit === undefined ? 0 : parseSize(options.limit, "--limit"),
         background: options.background,
         suspect: options.suspect === true,
+        standbys: parseStandbys(options.standbys),
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });
@@ -84,6 +94,7 @@ function show(status: DaemonStatus): string {
     ["daemon", `pid ${status.pid}, up ${seconds(status.upMs)}, ${state}`],
     ["cache", status.cache],
     ["kept", `${showBytes(fetch["blobBytes"] ?? 0)} in ${fetch["blobs"]} files`],
+    ["ready", `${now.standbys} standby servers`],
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];
   for (const [origin, { requests, bytes }] of Object.entries(origins))

@@ -17,6 +17,8 @@ export interface DaemonConfig {
   readonly limitBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
+  /** Servers that wait for stubs at a time. */
+  readonly standbys: number;
   /** Verify every blob anew, whatever the boot file says. */
   readonly suspect: boolean;
   /** Deadlines of the HTTP backend. */
@@ -34,6 +36,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   requests: 8,
   limitBytes: 0,
   background: true,
+  standbys: 1,
   suspect: false,
   headerMs: 10_000,
   stallMs: 5_000,
@@ -45,6 +48,7 @@ const COUNTS = [
   "deadlineMs",
   "requests",
   "limitBytes",
+  "standbys",
   "headerMs",
   "stallMs",
   "silentMs",

@@ -10,7 +10,7 @@ export function statusOf(
   config: DaemonConfig,
   startedMs: number,
   fetcher: Fetcher,
-  connections: number,
+  now: { readonly connections: number; readonly standbys: number },
 ): Record<string, unknown> {
   return {
     version: STATUS_VERSION,
@@ -18,6 +18,6 @@ export function statusOf(
     cache: config.cache,
     state: config.state,
     upMs: Date.now() - startedMs,
-    ...figuresOf(fetcher, connections),
+    ...figuresOf(fetcher, now),
   };
 }

@@ -14,6 +14,7 @@ import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
+import { Standbys } from "./standbys.ts";
 
 /** How often it looks whether it is idle or over its limit. */
 const TICK_MS = 1_000;
@@ -78,6 +79,7 @@ class RunningDaemon implements Daemon {
   readonly #log: Log;
   readonly #fetcher: Fetcher;
   readonly #server: Server;
+  readonly #standbys: Standbys;
   readonly #startedMs = Date.now();
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
@@ -111,6 +113,7 @@ class RunningDaemon implements Daemon {
       log,
       status,
     });
+    this.#standbys = new Standbys(config.cache, config.standbys, log);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -123,11 +126,16 @@ class RunningDaemon implements Daemon {
     fs.chmodSync(this.#socketName.name, 0o666);
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
+    this.#standbys.start();
   }
 
   status(): unknown {
     const { connections } = this.#server;
-    return statusOf(this.#config, this.#startedMs, this.#fetcher, connections);
+    const { waiting } = this.#standbys;
+    return statusOf(this.#config, this.#startedMs, this.#fetcher, {
+      connections,
+      standbys: waiting,
+    });
   }
 
   stop(reason: string): void {
@@ -135,6 +143,7 @@ class RunningDaemon implements Daemon {
     this.#isEnding = true;
     clearInterval(this.#timer);
     this.#fetcher.close();
+    this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     void this.#server.close().then(() => {
       this.#socketName?.close();

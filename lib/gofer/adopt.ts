@@ -9,10 +9,11 @@ const MAGIC = 0x31575242;
 const HEADER_BYTES = 16;
 const RECORD_BYTES = 16;
 const FDS_MAX = 200;
+const MESSAGE_MAX_BYTES = 64 * 1024;
 /** ADOPT: more of these messages follow. */
 const MORE = 1;
 
-const Type = { adopt: 1, keep: 2, drop: 3 } as const;
+export const Type = { adopt: 1, keep: 2, drop: 3, start: 4, ready: 5, done: 6 } as const;
 
 export const Role = {
   io: 1,
@@ -25,6 +26,8 @@ export const Role = {
   log: 8,
   debugLog: 9,
   syncSentryExit: 10,
+  root: 11,
+  cgroup: 12,
   memory: 16,
   fdSocket: 17,
   upper: 18,
@@ -38,33 +41,57 @@ export interface AdoptedFd {
   readonly fd: number;
 }
 
+export interface Message {
+  readonly type: number;
+  readonly flags: number;
+  readonly fds: readonly AdoptedFd[];
+  readonly body: Buffer;
+}
+
+/** Blocks for the next message of the stub; undefined, with its FDs closed, when it is malformed. Throws when none comes. */
+export function receiveMessage(stubFd: number): Message | undefined {
+  const message = Buffer.alloc(MESSAGE_MAX_BYTES);
+  const fds = new Int32Array(FDS_MAX + 1);
+  const got = native.receiveMessage(stubFd, message, fds, 0);
+  if (got <= 0) {
+    const why = got < 0 ? errnoName(got) : "it closed its end";
+    throw new BurrowError("BURROW_USAGE", `no message from the stub: ${why}`);
+  }
+  const count = got < HEADER_BYTES ? 0 : message.readUInt16LE(6);
+  const bodyAt = HEADER_BYTES + count * RECORD_BYTES;
+  const isWhole =
+    got >= HEADER_BYTES &&
+    message.readUInt32LE(0) === MAGIC &&
+    count === fds[0] &&
+    got === bodyAt + message.readUInt32LE(12);
+  if (!isWhole) {
+    for (let i = 0; i < fds[0]!; i++) native.closeFd(fds[1 + i]!);
+    return undefined;
+  }
+  const received: AdoptedFd[] = [];
+  for (let i = 0; i < count; i++) {
+    const at = HEADER_BYTES + i * RECORD_BYTES;
+    received.push({
+      role: message.readUInt32LE(at),
+      index: message.readUInt32LE(at + 4),
+      sub: message.readUInt32LE(at + 8),
+      fd: fds[1 + i]!,
+    });
+  }
+  const body = message.subarray(bodyAt, got);
+  return { type: message.readUInt16LE(4), flags: message.readUInt32LE(8), fds: received, body };
+}
+
 /** Blocks until the stub has sent all FDs. Throws BURROW_USAGE when the peer is no stub. */
 export function receiveAdopted(stubFd: number): AdoptedFd[] {
-  const message = Buffer.alloc(64 * 1024);
-  const fds = new Int32Array(FDS_MAX + 1);
   const adopted: AdoptedFd[] = [];
   for (;;) {
-    const got = native.receiveMessage(stubFd, message, fds, 0);
-    if (got < HEADER_BYTES) {
-      const why = got < 0 ? errnoName(got) : `a message of ${got} bytes`;
-      throw new BurrowError("BURROW_USAGE", `no adopt message from the stub: ${why}`);
-    }
-    const type = message.readUInt16LE(4);
-    const count = message.readUInt16LE(6);
-    const isWhole = count === fds[0] && got >= HEADER_BYTES + count * RECORD_BYTES;
-    if (message.readUInt32LE(0) !== MAGIC || type !== Type.adopt || !isWhole) {
+    const message = receiveMessage(stubFd);
+    if (message?.type !== Type.adopt) {
       throw new BurrowError("BURROW_USAGE", "the stub's adopt message is malformed");
     }
-    for (let i = 0; i < count; i++) {
-      const at = HEADER_BYTES + i * RECORD_BYTES;
-      adopted.push({
-        role: message.readUInt32LE(at),
-        index: message.readUInt32LE(at + 4),
-        sub: message.readUInt32LE(at + 8),
-        fd: fds[1 + i]!,
-      });
-    }
-    if ((message.readUInt32LE(8) & MORE) === 0) return adopted;
+    adopted.push(...message.fds);
+    if ((message.flags & MORE) === 0) return adopted;
   }
 }
 
@@ -77,24 +104,49 @@ function header(type: number, fdCount: number, bodyBytes: number): Buffer {
   return message;
 }
 
-/** Gives the stub copies of FDs, which stay ours: 0 or -errno. */
-export function keepFds(stubFd: number, kept: readonly AdoptedFd[]): number {
-  const message = header(Type.keep, kept.length, 0);
-  const fds = new Int32Array(kept.length);
-  for (const [i, { role, index, sub, fd }] of kept.entries()) {
+/** A message without FDs: `word`, if any, is its body. */
+function send(stubFd: number, type: number, word?: number): void {
+  const message = header(type, 0, word === undefined ? 0 : 4);
+  if (word !== undefined) message.writeUInt32LE(word, HEADER_BYTES);
+  native.sendMessage(stubFd, message, new Int32Array(1), 0);
+}
+
+/** A message of FDs, at most FDS_MAX: 0 or -errno. */
+function sendFds(to: number, type: number, given: readonly AdoptedFd[]): number {
+  const message = header(type, given.length, 0);
+  const fds = new Int32Array(given.length);
+  for (const [i, { role, index, sub, fd }] of given.entries()) {
     const at = HEADER_BYTES + i * RECORD_BYTES;
     message.writeUInt32LE(role, at);
     message.writeUInt32LE(index, at + 4);
     message.writeUInt32LE(sub, at + 8);
     fds[i] = fd;
   }
-  const sent = native.sendMessage(stubFd, message, fds, kept.length);
+  const sent = native.sendMessage(to, message, fds, given.length);
   return sent < 0 ? sent : 0;
+}
+
+/** Gives the stub copies of FDs, which stay ours: 0 or -errno. */
+export function keepFds(stubFd: number, kept: readonly AdoptedFd[]): number {
+  return sendFds(stubFd, Type.keep, kept);
+}
+
+/** The stub's part, for a rehearsal of a few FDs: copies of them: 0 or -errno. */
+export function sendAdopt(serverFd: number, given: readonly AdoptedFd[]): number {
+  return sendFds(serverFd, Type.adopt, given);
 }
 
 /** Tells the stub that a connection is over: it closes what it keeps of it. */
 export function dropConnection(stubFd: number, index: number): void {
-  const message = header(Type.drop, 0, 4);
-  message.writeUInt32LE(index, HEADER_BYTES);
-  native.sendMessage(stubFd, message, new Int32Array(1), 0);
+  send(stubFd, Type.drop, index);
+}
+
+/** A standby's answer to a START that it takes. */
+export function sendReady(stubFd: number): void {
+  send(stubFd, Type.ready);
+}
+
+/** A standby's end: the exit code that a child would have had. */
+export function sendDone(stubFd: number, code: number): void {
+  send(stubFd, Type.done, code);
 }

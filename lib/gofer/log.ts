@@ -29,10 +29,12 @@ export function log(line: string): void {
   native.writeFd(logFd, Buffer.from(`${new Date().toISOString()} burrow gofer: ${line}\n`));
 }
 
-/** Why the server ends, for who started runsc: to the file that $BURROW_STDERR names, while that is surely still theirs. */
-export function tellCaller(line: string): void {
-  const path = process.env["BURROW_STDERR"];
-  if (path === undefined || process.uptime() > CALLER_SECONDS) return;
+/**
+ * Why the server ends, for who started runsc: to the file that $BURROW_STDERR names, while that is surely still theirs.
+ * `startedMs`: when the stub came, by performance.now().
+ */
+export function tellCaller(line: string, path: string | undefined, startedMs: number): void {
+  if (path === undefined || performance.now() - startedMs > CALLER_SECONDS * 1000) return;
   const fd = native.openAt(-1, path, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK, 0);
   if (fd < 0) return;
   native.writeFd(fd, Buffer.from(`burrow gofer: ${line}\n`));

@@ -13,7 +13,7 @@ import { Count, counters } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
 import { Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
 import { Park, type Parked } from "../serve/park.ts";
-import { createWait, nextEvent, requestBytes, WaitEvent } from "../sys/wait.ts";
+import { addSocket, createWait, nextEvent, requestBytes, WaitEvent } from "../sys/wait.ts";
 import { CHANNEL_HEADER_BYTES, type Channel } from "../transport/channel.ts";
 import type { Communicator } from "../transport/communicator.ts";
 import type { Socket } from "../transport/socket.ts";
@@ -39,6 +39,9 @@ export class Loop implements ConnectionHost {
   readonly #mailboxes: Mailbox[] = [];
   /** The mailbox of each connection that may miss. */
   readonly #mailboxOf = new Map<Connection, Mailbox>();
+  /** The socket whose end is ours; -1: none. */
+  #leaderSlot = -1;
+  #isOver = false;
   #reruns = 0;
   #added = 0;
 
@@ -71,10 +74,15 @@ export class Loop implements ConnectionHost {
     return 0;
   }
 
+  /** Has the loop end when the peer of a socket, which says nothing, is gone. */
+  endWith(socketFd: number): void {
+    this.#leaderSlot = addSocket(socketFd);
+  }
+
   /** Runs until every connection has ended. Blocks the thread. */
   run(): void {
     let channel: Channel | undefined;
-    while (this.#connections.size > 0) {
+    while (this.#connections.size > 0 && !this.#isOver) {
       // The reply of the channel just served goes out in the same native call that waits for the next request.
       const replySlot = channel === undefined || channel.replyBytes < 0 ? -1 : channel.slot;
       const replyBytes = replySlot < 0 ? 0 : channel!.replyBytes;
@@ -100,6 +108,10 @@ export class Loop implements ConnectionHost {
   }
 
   #advance(slot: number): void {
+    if (slot === this.#leaderSlot) {
+      this.#isOver = true;
+      return;
+    }
     const socket = this.#sockets[slot];
     if (socket !== undefined) {
       socket.advance();

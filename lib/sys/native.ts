@@ -22,6 +22,10 @@ interface FdFunctions {
   futimens(fd: number, sec: number, nsec: number): number;
   socketPair(type: number, out: Int32Array): number;
   connectUnix(path: string): number;
+  /** A listening socket of packets at a path that nothing has yet. */
+  listenPackets(path: string): number;
+  /** The next peer of a listening socket; -EAGAIN. */
+  acceptPeer(fd: number): number;
   /** The user id of who connected a unix socket. */
   peerUser(fd: number): number;
   /** One sendmsg, with up to 200 FDs in one control message; flags MSG_NOSIGNAL. */
@@ -57,6 +61,9 @@ interface ChannelFunctions {
 interface HardenFunctions {
   setNoNewPrivs(): number;
   setNoFile(limit: number): number;
+  /** The open directory becomes the root of this process. */
+  changeRoot(fd: number): number;
+  askForShortTurns(): number;
   exitNow(code: number): never;
 }
 

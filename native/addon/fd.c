@@ -132,24 +132,34 @@ static napi_value socket_pair(napi_env env, napi_callback_info info) {
   return outcome(env, socketpair(AF_UNIX, arg_int(env, argv[0]) | SOCK_CLOEXEC, 0, (int *)out.data));
 }
 
+// The address of a unix socket's path; one that is too long for an address is reached through its folder's FD, which the
+// caller closes when *folder >= 0. 0 or -errno.
+static int unix_address(napi_env env, napi_value value, struct sockaddr_un *address, int *folder) {
+  char path[PATH_MAX];
+  int bad = arg_name(env, value, path, sizeof path);
+  *folder = -1;
+  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if (bad < 0) return bad;
+  char *name = strrchr(path, '/');
+  if (strlen(path) < sizeof address->sun_path) {
+    memcpy(address->sun_path, path, strlen(path));
+    return 0;
+  }
+  if (!name || strlen(name) > 64) return -ENAMETOOLONG;
+  *name = 0;
+  *folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (*folder < 0) return -errno;
+  snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", *folder, name + 1);
+  return 0;
+}
+
 // connectUnix(path): a connected, non-blocking stream socket. Connecting never blocks for long: a full
-// backlog is -EAGAIN. A path too long for an address is reached through its folder's FD.
+// backlog is -EAGAIN.
 static napi_value connect_unix(napi_env env, napi_callback_info info) {
   ARGS;
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  char path[PATH_MAX];
-  int bad = arg_name(env, argv[0], path, sizeof path), folder = -1;
+  struct sockaddr_un address;
+  int folder, bad = unix_address(env, argv[0], &address, &folder);
   if (bad < 0) return integer(env, bad);
-  const char *name = strrchr(path, '/');
-  if (strlen(path) < sizeof address.sun_path) {
-    memcpy(address.sun_path, path, strlen(path));
-  } else {
-    if (!name || strlen(name) > 64) return integer(env, -ENAMETOOLONG);
-    path[name - path] = 0;
-    folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0) return outcome(env, -1);
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", folder, name + 1);
-  }
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
   if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
     result = -errno;
@@ -157,6 +167,28 @@ static napi_value connect_unix(napi_env env, napi_callback_info info) {
   }
   if (folder >= 0) close(folder);
   return integer(env, result);
+}
+
+// listenPackets(path): a socket of packets (SOCK_SEQPACKET) bound to a path that nothing has yet, which listens for one peer at
+// a time.
+static napi_value listen_packets(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct sockaddr_un address;
+  int folder, bad = unix_address(env, argv[0], &address, &folder);
+  if (bad < 0) return integer(env, bad);
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
+  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 0) < 0) {
+    result = -errno;
+    if (fd >= 0) close(fd);
+  }
+  if (folder >= 0) close(folder);
+  return integer(env, result);
+}
+
+// acceptPeer(fd): the next peer of a listening socket, or -EAGAIN.
+static napi_value accept_peer(napi_env env, napi_callback_info info) {
+  ARGS;
+  return outcome(env, accept4(arg_int(env, argv[0]), NULL, NULL, SOCK_CLOEXEC));
 }
 
 // peerUser(fd): the user id of who connected a unix socket. man unix(7), SO_PEERCRED.
@@ -254,6 +286,8 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "futimens", set_times);
   export_function(env, exports, "socketPair", socket_pair);
   export_function(env, exports, "connectUnix", connect_unix);
+  export_function(env, exports, "listenPackets", listen_packets);
+  export_function(env, exports, "acceptPeer", accept_peer);
   export_function(env, exports, "peerUser", peer_user);
   export_function(env, exports, "sendMessage", send_message);
   export_function(env, exports, "receiveMessage", receive_message);

@@ -1,10 +1,12 @@
-// Process-wide settings of the gofer: limits, umask, no_new_privs, its exit.
+// Settings of the gofer's process: limits, no_new_privs, its root, its turns of the CPU, its exit.
 #include "addon.h"
-#include <signal.h>
+#include <linux/sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#define SERVER_SLICE_NS 100000u  // The least that Linux takes.
 
 // setNoNewPrivs(): 0 or -errno. man prctl(2).
 static napi_value set_no_new_privs(napi_env env, napi_callback_info info) {
@@ -23,6 +25,31 @@ static napi_value set_no_file(napi_env env, napi_callback_info info) {
   return number(env, (double)limit.rlim_cur);
 }
 
+// changeRoot(fd): makes an open directory, maybe of another mount namespace, the root and working directory of the whole
+// process. 0 or -errno; wants CAP_SYS_CHROOT. man chroot(2).
+static napi_value change_root(napi_env env, napi_callback_info info) {
+  ARGS;
+  return outcome(env, fchdir(arg_int(env, argv[0])) < 0 ? -1 : chroot("."));
+}
+
+/*
+ * askForShortTurns(): short turns of the CPU, for the calling thread alone: its share of the time stays what it is, but a
+ * request that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later (sched_setattr(2):
+ * sched_runtime of a normal task is its slice); before that nothing changes. 0 or -errno. docs/design/0003-server-start.md
+ */
+static napi_value ask_for_short_turns(napi_env env, napi_callback_info info) {
+  (void)info;
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attributes = {.size = 48, .flags = SCHED_FLAG_RESET_ON_FORK, .runtime = SERVER_SLICE_NS};
+  attributes.nice = getpriority(PRIO_PROCESS, 0);
+  return outcome(env, syscall(SYS_sched_setattr, 0, &attributes, 0));
+}
+
 // exitNow(code): _exit without Node's teardown: the kernel frees FDs and mappings. Does not return.
 static napi_value exit_now(napi_env env, napi_callback_info info) {
   ARGS;
@@ -32,5 +59,7 @@ static napi_value exit_now(napi_env env, napi_callback_info info) {
 void register_harden(napi_env env, napi_value exports) {
   export_function(env, exports, "setNoNewPrivs", set_no_new_privs);
   export_function(env, exports, "setNoFile", set_no_file);
+  export_function(env, exports, "changeRoot", change_root);
+  export_function(env, exports, "askForShortTurns", ask_for_short_turns);
   export_function(env, exports, "exitNow", exit_now);
 }

@@ -351,6 +351,7 @@ static const char help[] =
     "  BURROW_GOFER      the server program               (dist/gofer.cjs of the project)\n"
     "  BURROW_STATE      mounts, the launcher's cache     (/var/lib/burrow)\n"
     "  BURROW_CACHE      blobs, the daemon's socket       (/var/cache/burrow)\n"
+    "  BURROW_STANDBYS   where servers wait               (standby in the cache; empty: none)\n"
     "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
     "  BURROW_PARENT     a pid, the caller's: die when it does\n"
     "  BURROW_LOG        a file for the gofer's standard error (else what runsc gives: /dev/null)";
@@ -385,6 +386,9 @@ int main(int argc, char **argv) {
                  strerror(errno), build);
         if (setenv("BURROW_NODE", node, 1) != 0 || setenv("BURROW_GOFER", gofer, 1) != 0 ||
             setenv("BURROW_STDERR", text("/proc/%d/fd/2", getpid()), 1) != 0)
+            abort();
+        char *cache = realpath(setting("BURROW_CACHE", "/var/cache/burrow"), NULL);
+        if (cache && setenv("BURROW_STANDBYS", text("%s/standby", cache), 0) != 0)
             abort();
         dieWithParent();
         startHelper(stub, node);

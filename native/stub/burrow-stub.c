@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -28,22 +27,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* docs/protocol/adopt.md. Little-endian on the wire, as is the only machine this is built for. */
-#define MAGIC 0x31575242u /* "BRW1" */
-#define FDS_A_MESSAGE 200 /* the kernel's own bound is 253 (SCM_MAX_FD) */
-#define FLAG_MORE 1u
-#define SERVER_SLICE_NS 100000u /* the least that Linux takes */
+#include "adopt.h"
+
 #define BAD_OPTION 9 /* node's exit code: process.md, "Exit codes", Invalid Argument */
-enum { ADOPT = 1, KEEP = 2, DROP = 3 };
-enum {
-    IO = 1, SPEC = 2, MOUNTS = 3, SYNC_CHROOT = 4, SYNC_NVPROXY = 5, RPC = 6, DEV_IO = 7, LOG = 8,
-    DEBUG_LOG = 9, SYNC_SENTRY_EXIT = 10, MEMORY = 16, FD_SOCKET = 17, UPPER = 18,
-    /* Held and never sent. */
-    SYNC_USERNS = 100, PIN_RING = 101,
-};
-struct header { uint32_t magic; uint16_t type, fdCount; uint32_t flags, bodyLength; };
-struct record { uint32_t role, index, sub, reserved; };
-union control { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE)]; };
 
 /* Bounds what a server gone wrong can make us hold; a connection has some tens of channels. */
 #define HELD_MAX 16384
@@ -51,8 +37,9 @@ static struct held { struct record key; int fd; } held[HELD_MAX];
 static int heldCount;
 
 static int controlFd = -1; /* our end of the pair with the server; -1 when it closed its own */
-static pid_t server;
+static pid_t server; /* our child; 0: a standby, which isn't */
 static int serverStatus = -1; /* as from waitpid, once it ended */
+static bool isInOwnUserns;
 static int signalFd = -1;
 static sigset_t callersMask;
 static char **stubArgv;
@@ -187,6 +174,7 @@ static void waitForUserns(void) {
         /* By hand: there are no threads whose ids glibc would have to change too. */
         if (syscall(SYS_setgid, setGid) != 0 || syscall(SYS_setuid, setUid) != 0)
             die("can't become the namespace's root");
+        isInOwnUserns = true;
         close(held[i].fd);
         held[i] = held[--heldCount];
         return;
@@ -194,6 +182,17 @@ static void waitForUserns(void) {
 }
 
 /* ---- server ---------------------------------------------------------------------------------- */
+
+bool sendMessage(int to, struct header header, struct record *records, int *fds, struct iovec body) {
+    union control control = {0};
+    size_t fdBytes = sizeof(int) * header.fdCount;
+    struct iovec parts[3] = {{&header, sizeof header}, {records, sizeof *records * header.fdCount}, body};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3, .msg_control = control.bytes,
+                             .msg_controllen = CMSG_SPACE(fdBytes)};
+    control.align = (struct cmsghdr){CMSG_LEN(fdBytes), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.align), fds, fdBytes);
+    return TEMP_FAILURE_RETRY(sendmsg(to, &message, MSG_NOSIGNAL)) >= 0;
+}
 
 /* Sends everything that is held and meant for a server. False if the server is gone. */
 static bool sendAdopt(void) {
@@ -203,7 +202,6 @@ static bool sendAdopt(void) {
     do {
         struct record records[FDS_A_MESSAGE];
         int fds[FDS_A_MESSAGE], count = 0;
-        union control control = {0};
         for (; at < heldCount && count < FDS_A_MESSAGE; at++)
             if (held[at].key.role <= UPPER) {
                 records[count] = held[at].key;
@@ -211,12 +209,7 @@ static bool sendAdopt(void) {
             }
         total -= count;
         struct header header = {MAGIC, ADOPT, (uint16_t)count, total ? FLAG_MORE : 0, 0};
-        struct iovec parts[2] = {{&header, sizeof header}, {records, sizeof *records * (size_t)count}};
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes,
-                                 .msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count)};
-        control.align = (struct cmsghdr){CMSG_LEN(sizeof(int) * (size_t)count), SOL_SOCKET, SCM_RIGHTS};
-        memcpy(CMSG_DATA(&control.align), fds, sizeof(int) * (size_t)count);
-        if (TEMP_FAILURE_RETRY(sendmsg(controlFd, &message, MSG_NOSIGNAL)) < 0)
+        if (!sendMessage(controlFd, header, records, fds, (struct iovec){0}))
             return false;
     } while (total);
     return true;
@@ -234,23 +227,6 @@ static void forgetNodeSettings(void) {
             entry++;
         free(name);
     }
-}
-
-/*
- * Asks for short turns of the CPU, for the server's main thread alone: its share of the time stays what it is, but a
- * request that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later (sched_setattr(2):
- * sched_runtime of a normal task is its slice); before that nothing changes. docs/design/0003-server-start.md
- */
-static void askForShortTurns(void) {
-    struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } attributes = {.size = 48, .flags = SCHED_FLAG_RESET_ON_FORK, .runtime = SERVER_SLICE_NS};
-    attributes.nice = getpriority(PRIO_PROCESS, 0);
-    syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 /* Flags for node, in a file beside the program: those that the build's own takes (docs/design/0003-server-start.md). */
@@ -285,14 +261,13 @@ static void becomeServer(int talk) {
     sigprocmask(SIG_SETMASK, &callersMask, NULL);
     setenv("BURROW_ADOPT_FD", "3", 1);
     forgetNodeSettings();
-    askForShortTurns();
     execv(argv[0], argv);
     complain("the server can't be run (BURROW_NODE)", strerror(errno));
     _exit(127);
 }
 
-/* Starts a server and has it adopt all we hold. A successor is started the same way. */
-static void startServer(void) {
+/* Our own child, with its end of a new pair. */
+static void forkServer(void) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         die("socket pair for the server");
@@ -302,8 +277,15 @@ static void startServer(void) {
         becomeServer(pair[1]);
     close(pair[1]);
     controlFd = pair[0];
+}
+
+/* Has a server, a standby or our own child, adopt all we hold. A successor is started the same way. */
+static void startServer(void) {
+    /* A standby sees ids as the host does, not as our user namespace. */
+    if (isInOwnUserns || (controlFd = findStandby(stubArgv)) < 0)
+        forkServer();
     if (!sendAdopt())
-        complain("the server adopts nothing", strerror(errno)); /* SIGCHLD follows */
+        complain("the server adopts nothing", strerror(errno)); /* SIGCHLD or the end of its socket follows */
     letGo(isForStart, 0);
 }
 
@@ -319,6 +301,8 @@ static void handleMessage(void) {
     if (n <= 0) { /* its end is closed: the server ends, or wants nothing more of us */
         close(controlFd);
         controlFd = -1;
+        if (!server && serverStatus < 0)
+            serverStatus = SIGKILL; /* a standby that is gone without a word */
         return;
     }
     int fds[FDS_A_MESSAGE], count = 0;
@@ -329,11 +313,14 @@ static void handleMessage(void) {
         }
     size_t length = (size_t)n, records = sizeof *in.records * (size_t)count;
     bool isKeep = in.header.type == KEEP, isDrop = in.header.type == DROP && count == 0;
-    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC && (isKeep || isDrop) &&
+    bool isDone = in.header.type == DONE && count == 0 && in.header.bodyLength == 4;
+    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC && (isKeep || isDrop || isDone) &&
                    in.header.fdCount == count && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
                    length == sizeof in.header + records + in.header.bodyLength;
     if (isSound && isDrop && in.header.bodyLength == 4)
         letGo(isOfConnection, in.records[0].role); /* the body is where a record would be */
+    if (isSound && isDone && !server)
+        serverStatus = (in.records[0].role & 0xff) << 8; /* as waitpid would say it */
     for (int i = 0; i < count; i++) {
         struct record *key = &in.records[i];
         if (isSound && isKeep && key->role >= MEMORY && key->role <= UPPER && key->reserved == 0)
@@ -350,8 +337,12 @@ static void handleMessage(void) {
 static void handleSignals(void) {
     struct signalfd_siginfo info;
     while (read(signalFd, &info, sizeof info) == sizeof info)
-        if (info.ssi_signo != SIGCHLD && server > 0 && serverStatus < 0)
-            kill(server, (int)info.ssi_signo);
+        if (info.ssi_signo != SIGCHLD && serverStatus < 0) {
+            if (server)
+                kill(server, (int)info.ssi_signo);
+            else
+                serverStatus = (int)info.ssi_signo; /* our exit is its end */
+        }
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) /* pid 1 gets every orphan */
         if (pid == server)

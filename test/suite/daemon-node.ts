@@ -117,7 +117,7 @@ export class TestNode {
   /** Starts a daemon process without waiting for it; `prefix`: the command that runs it, such as prlimit. */
   spawn(config: Partial<DaemonConfig> = {}, prefix: readonly string[] = []): ChildProcess {
     const program = fileURLToPath(new URL("daemon-program.js", import.meta.url));
-    const given = { cache: this.cache, state: this.state, idleMs: 0, ...config };
+    const given = { cache: this.cache, state: this.state, idleMs: 0, standbys: 0, ...config };
     const words = [...prefix, process.execPath, program, JSON.stringify(given)];
     const child = spawn(words[0]!, words.slice(1), {
       stdio: ["ignore", "pipe", "pipe"],
@@ -184,7 +184,7 @@ export class TestNode {
 }
 
 export interface Figures extends DaemonStatus {
-  readonly now: { connections: number; partials: number; isIdle: boolean };
+  readonly now: DaemonStatus["now"] & { readonly partials: number };
   readonly fetch: Record<string, number>;
   readonly origins: Record<string, { requests: number; bytes: number }>;
 }

@@ -1,0 +1,111 @@
+// Standbys: the servers that wait for stubs, started ahead, so that a sandbox does not wait for one: docs/design/0006-standby.md. One that is
+// taken is the sandbox's: the daemon starts another and has nothing more to do with it. Where none can be had, stubs start their
+// own. Control plane.
+
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import type { Duplex } from "node:stream";
+import { fileURLToPath } from "node:url";
+import type { Log } from "../cache/counters.ts";
+import { standbyFolder } from "../cache/layout.ts";
+
+const PROGRAM = fileURLToPath(new URL("../../standby.cjs", import.meta.url));
+/** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
+const ISOLATION = ["--net", "--ipc", "--uts", "--pid", "--fork", "--"];
+/** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
+const DELAY_MS = 1_000;
+/** After one that did not come to wait: twice as long each time. */
+const RETRY_MAX_MS = 60_000;
+
+interface Standby {
+  readonly path: string;
+  /** Its end tells the standby of ours, and the other way round. */
+  readonly link: Duplex;
+  isWaiting: boolean;
+}
+
+export class Standbys {
+  readonly #folder: string;
+  readonly #log: Log;
+  readonly #all = new Set<Standby>();
+  #wanted: number;
+  #timer: NodeJS.Timeout | undefined;
+  #started = 0;
+  #delayMs = DELAY_MS;
+
+  /** `wanted` of them at a time, for a cache whose lock the caller has. Only root can start any. */
+  constructor(cache: string, wanted: number, log: Log) {
+    this.#folder = standbyFolder(cache);
+    this.#wanted = process.geteuid?.() === 0 && fs.existsSync(PROGRAM) ? wanted : 0;
+    this.#log = log;
+  }
+
+  /** How many wait. */
+  get waiting(): number {
+    let count = 0;
+    for (const standby of this.#all) if (standby.isWaiting) count++;
+    return count;
+  }
+
+  start(): void {
+    // What stands there was left by a killed daemon; those who waited there saw its end.
+    fs.rmSync(this.#folder, { recursive: true, force: true });
+    if (this.#wanted === 0) return;
+    fs.mkdirSync(this.#folder, { mode: 0o700 });
+    this.#schedule();
+  }
+
+  /** Those that wait end; those that serve go on. */
+  stop(): void {
+    this.#wanted = 0;
+    clearTimeout(this.#timer);
+    for (const { link } of this.#all) link.destroy();
+    fs.rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #schedule(): void {
+    if (this.#all.size >= this.#wanted || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#spawn();
+      this.#schedule();
+    }, this.#delayMs);
+  }
+
+  #spawn(): void {
+    const path = `${this.#folder}/${process.pid}-${this.#started++}`;
+    const words = [...ISOLATION, process.execPath, "--no-warnings", PROGRAM, path];
+    // The caller's NODE_* would be code and settings of others in a server.
+    const env = { PATH: process.env["PATH"] };
+    const child = spawn("unshare", words, {
+      stdio: ["ignore", "ignore", "ignore", "pipe"],
+      detached: true,
+      cwd: "/",
+      env,
+    });
+    const link = child.stdio[3] as Duplex;
+    const standby: Standby = { path, link, isWaiting: false };
+    this.#all.add(standby);
+    child.unref();
+    child.once("error", (error) => this.#gone(standby, error.message));
+    link.on("error", () => undefined);
+    link.once("data", () => {
+      standby.isWaiting = true;
+      this.#delayMs = DELAY_MS;
+    });
+    link.once("close", () => this.#gone(standby, "it ended before it waited"));
+  }
+
+  /** Taken, ended, or never there. */
+  #gone(standby: Standby, why: string): void {
+    if (!this.#all.delete(standby)) return;
+    standby.link.destroy();
+    fs.rmSync(standby.path, { force: true });
+    if (this.#wanted === 0) return;
+    if (!standby.isWaiting) {
+      this.#delayMs = Math.min(this.#delayMs * 2, RETRY_MAX_MS);
+      this.#log("no standby", { error: why, nextMs: this.#delayMs });
+    }
+    this.#schedule();
+  }
+}
