@@ -14,6 +14,8 @@ const PROGRAM = fileURLToPath(new URL("../../standby.cjs", import.meta.url));
 const ISOLATION = ["--net", "--ipc", "--uts", "--pid", "--fork", "--"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
+/** One that doesn't wait by then never will. */
+const READY_MS = 30_000;
 /** After one that did not come to wait: twice as long each time. */
 const RETRY_MAX_MS = 60_000;
 
@@ -87,9 +89,14 @@ export class Standbys {
     const standby: Standby = { path, link, isWaiting: false };
     this.#all.add(standby);
     child.unref();
+    // Its process group: unshare's end isn't its child's.
+    const late = setTimeout(() => process.kill(-child.pid!, "SIGKILL"), READY_MS);
+    late.unref();
+    link.once("close", () => clearTimeout(late));
     child.once("error", (error) => this.#gone(standby, error.message));
     link.on("error", () => undefined);
     link.once("data", () => {
+      clearTimeout(late);
       standby.isWaiting = true;
       this.#delayMs = DELAY_MS;
     });

@@ -1,7 +1,6 @@
 // Adopt: the server's end of its socket to the stub: receives the sandbox's FDs, gives copies back for safe keeping. The
 // protocol is docs/protocol/adopt.md. Runs before the data plane and, for keep and drop, beside it: never blocks then.
 
-import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { native } from "../sys/native.ts";
 
@@ -26,8 +25,7 @@ export const Role = {
   log: 8,
   debugLog: 9,
   syncSentryExit: 10,
-  root: 11,
-  cgroup: 12,
+  proc: 11,
   memory: 16,
   fdSocket: 17,
   upper: 18,
@@ -48,15 +46,12 @@ export interface Message {
   readonly body: Buffer;
 }
 
-/** Blocks for the next message of the stub; undefined, with its FDs closed, when it is malformed. Throws when none comes. */
+/** Blocks for the next message of the stub; undefined when the stub is gone or, with its FDs closed, when it is malformed. */
 export function receiveMessage(stubFd: number): Message | undefined {
   const message = Buffer.alloc(MESSAGE_MAX_BYTES);
   const fds = new Int32Array(FDS_MAX + 1);
   const got = native.receiveMessage(stubFd, message, fds, 0);
-  if (got <= 0) {
-    const why = got < 0 ? errnoName(got) : "it closed its end";
-    throw new BurrowError("BURROW_USAGE", `no message from the stub: ${why}`);
-  }
+  if (got <= 0) return undefined;
   const count = got < HEADER_BYTES ? 0 : message.readUInt16LE(6);
   const bodyAt = HEADER_BYTES + count * RECORD_BYTES;
   const isWhole =
@@ -88,7 +83,7 @@ export function receiveAdopted(stubFd: number): AdoptedFd[] {
   for (;;) {
     const message = receiveMessage(stubFd);
     if (message?.type !== Type.adopt) {
-      throw new BurrowError("BURROW_USAGE", "the stub's adopt message is malformed");
+      throw new BurrowError("BURROW_USAGE", "the stub sent no adopt message, or a malformed one");
     }
     adopted.push(...message.fds);
     if ((message.flags & MORE) === 0) return adopted;

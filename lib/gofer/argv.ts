@@ -11,6 +11,8 @@ export interface GoferArguments {
   readonly bundle: string;
   /** One per root and bind mount in spec order; undefined for revisions before 2023, which have none. */
   readonly mountConfs: readonly MountConf[] | undefined;
+  /** How many files it may have open (2024 and later). */
+  readonly fdLimit: number | undefined;
 }
 
 /** Reads `--name=value` and `--name value` of the flags we know. */
@@ -25,7 +27,9 @@ export function parseGoferArguments(argv: readonly string[]): GoferArguments {
     return undefined;
   };
   const confs = value("gofer-mount-confs");
-  return { bundle: value("bundle") ?? ".", mountConfs: parseMountConfs(confs) };
+  const limit = Number(value("fdlimit"));
+  const fdLimit = Number.isSafeInteger(limit) && limit > 0 ? limit : undefined;
+  return { bundle: value("bundle") ?? ".", mountConfs: parseMountConfs(confs), fdLimit };
 }
 
 /** "lower:upper[:size=…],…": container.go GoferMountConfFlags. Bind entries only: no comma in a size. */

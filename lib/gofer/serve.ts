@@ -141,7 +141,7 @@ export function serve({ stubFd, words, settings, isStandby }: Launch): void {
     first(Role.mounts)!,
     mountsJson(spec, (path) => readlinkIn(opened[0]!.tree, path)),
   );
-  const fdLimit = native.setNoFile(OPEN_FILES);
+  const fdLimit = native.setNoFile(Math.min(args.fdLimit ?? OPEN_FILES, OPEN_FILES));
   if (fdLimit > 0) {
     shareFds(
       opened.map(({ tree }) => tree),

@@ -1,18 +1,16 @@
 // burrow standby: a server that the daemon starts ahead. It rehearses, waits for one stub, takes on what a child of that stub would
 // have inherited, and serves it to its end. docs/protocol/adopt.md, section 7; docs/design/0006-standby.md. Control plane.
 
-import { readFileSync, statSync } from "node:fs";
 import { setPriority } from "node:os";
-import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
-import { type AdoptedFd, Role, sendDone, sendReady } from "./adopt.ts";
+import { sendDone, sendReady } from "./adopt.ts";
 import { rehearse } from "./rehearsal.ts";
 import { runServer } from "./serve.ts";
-import { type Identity, receiveStart, type Start } from "./start.ts";
+import { receiveStart, type Start } from "./start.ts";
 
 /** The daemon's: told of by one byte that we wait, and by its end that we don't any more; its other end tells us of the daemon's. */
 const DAEMON_FD = 3;
@@ -24,42 +22,6 @@ const READING = { requests: 1_000, packages: 4, modules: 16 };
 /** A stub sends its START at once. */
 const START_MS = 1_000;
 
-/** What a stub must share with us to be served: the build, the program that runs it, whose ids, whose view of cgroups. */
-function ownIdentity(): Identity {
-  const numbers = (path: string): [bigint, bigint] => {
-    const { dev, ino } = statSync(path, { bigint: true });
-    return [dev, ino];
-  };
-  const [, userNamespace] = numbers("/proc/self/ns/user");
-  const [, cgroupNamespace] = numbers("/proc/self/ns/cgroup");
-  const gofer = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
-  return {
-    program: numbers(gofer),
-    node: numbers(process.execPath),
-    userNamespace,
-    cgroupNamespace,
-  };
-}
-
-function isSame(a: Identity, b: Identity): boolean {
-  const show = (each: Identity) =>
-    [each.program, each.node, each.userNamespace, each.cgroupNamespace].join();
-  return show(a) === show(b);
-}
-
-/** Enters each cgroup of the stub that isn't ours already: false when one can't be entered. man cgroups(7). */
-function joinCgroups(lines: readonly string[], fds: readonly AdoptedFd[]): boolean {
-  const ours = new Set(readFileSync("/proc/self/cgroup", "latin1").split("\n"));
-  for (const line of lines) {
-    if (ours.has(line)) continue;
-    const way = fds.find(
-      ({ role, index }) => role === Role.cgroup && index === Number.parseInt(line, 10),
-    );
-    if (way === undefined || native.writeFd(way.fd, Buffer.from("0")) < 0) return false;
-  }
-  return true;
-}
-
 /** Waits until a socket has something to say: false after `ms`, or when another event came. */
 function isReadable(fd: number, ms: number): boolean {
   const slot = addSocket(fd);
@@ -69,21 +31,18 @@ function isReadable(fd: number, ms: number): boolean {
   return event === WaitEvent.socket + slot;
 }
 
-/** The START of a peer that may be served; undefined when it is to look elsewhere. Nothing of it is kept then. */
-function admit(peer: number, identity: Identity): Start | undefined {
+/** The START of a peer that may be served; undefined when it is to look elsewhere. */
+function admit(peer: number): Start | undefined {
   if (native.peerUser(peer) !== process.geteuid!() || !isReadable(peer, START_MS)) return undefined;
   const start = receiveStart(peer);
   if (start === undefined) return undefined;
-  const root = start.fds.find(({ role }) => role === Role.root);
-  const isWanted =
-    root !== undefined && isSame(identity, start.identity) && joinCgroups(start.cgroups, start.fds);
-  if (isWanted && native.changeRoot(root.fd) < 0) native.exitNow(1); // half of its world is no world
-  for (const { fd } of start.fds) native.closeFd(fd);
-  return isWanted ? start : undefined;
+  if (native.changeRoot(start.rootFd) < 0) native.exitNow(1); // its cgroups are ours already
+  native.closeFd(start.rootFd);
+  return start;
 }
 
 /** The first stub that may be served, and its START. */
-function waitForStub(path: string, identity: Identity): { peer: number; start: Start } {
+function waitForStub(path: string): { peer: number; start: Start } {
   const listener = native.listenPackets(path);
   if (listener < 0)
     throw new BurrowError("BURROW_IO", `can't listen on ${path}: ${errnoName(listener)}`);
@@ -94,7 +53,7 @@ function waitForStub(path: string, identity: Identity): { peer: number; start: S
     const event = nextEvent(-1, 0, -1);
     if (event === WaitEvent.socket + daemonSlot) native.exitNow(0);
     const peer = native.acceptPeer(listener);
-    const start = peer < 0 ? undefined : admit(peer, identity);
+    const start = peer < 0 ? undefined : admit(peer);
     if (start === undefined) {
       if (peer >= 0) native.closeFd(peer);
       armSocket(slot, false);
@@ -109,14 +68,13 @@ function waitForStub(path: string, identity: Identity): { peer: number; start: S
 
 async function main(path: string): Promise<never> {
   setPriority(LOWEST_PRIORITY);
-  const identity = ownIdentity();
   // Compiled by this thread, at its priority, and not beside it.
   setFlagsFromString("--no-concurrent-recompilation");
   for (const part of [READING, PLAY]) await rehearse(`${path}.rehearsal`, part);
   setFlagsFromString("--concurrent-recompilation");
   setFlagsFromString("--interrupt-budget=1000000");
   createWait();
-  const { peer, start } = waitForStub(path, identity);
+  const { peer, start } = waitForStub(path);
   setPriority(0);
   sendReady(peer);
   native.closeFd(DAEMON_FD);

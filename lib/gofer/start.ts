@@ -1,71 +1,96 @@
-// Start: what a stub tells a standby that a child would have inherited. docs/protocol/adopt.md, section 7. Control plane.
+// Start: what a standby learns of a stub: all that a child would have inherited, from the stub's own directory of /proc.
+// docs/protocol/adopt.md, section 7; man proc(5). Control plane.
 
+import { closeSync, openSync, readFileSync, statSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { native } from "../sys/native.ts";
-import { type AdoptedFd, receiveMessage, Type } from "./adopt.ts";
-
-/** Numbers by which two processes know that they share something: a file's device and inode, a namespace's inode. */
-export interface Identity {
-  readonly program: readonly [bigint, bigint];
-  readonly node: readonly [bigint, bigint];
-  readonly userNamespace: bigint;
-  readonly cgroupNamespace: bigint;
-}
+import { Role, receiveMessage, Type } from "./adopt.ts";
 
 export interface Start {
-  readonly identity: Identity;
   /** As in Launch. */
   readonly words: readonly string[];
   readonly settings: Readonly<Record<string, string>>;
-  /** Lines of the stub's /proc/self/cgroup. */
-  readonly cgroups: readonly string[];
-  /** Its root directory and its cgroups' ways in: ours to close. */
-  readonly fds: readonly AdoptedFd[];
+  /** Its root directory: ours to close. */
+  readonly rootFd: number;
 }
 
-const COUNTS_AT = 48;
-const STRINGS_AT = 64;
 const SETTING = /^(BURROW_[A-Z_]+)=(.*)$/s;
+const SELF = "/proc/self";
+const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 
-/** The strings of a body, in their three parts; undefined when it has another number of them than it says. */
-function stringsOf(
-  body: Buffer,
-): { words: string[]; settings: string[]; cgroups: string[] } | undefined {
-  const strings = body.toString("utf8", STRINGS_AT).split("\0");
-  const [words, settings, cgroups] = [0, 4, 8].map((at) => body.readUInt32LE(COUNTS_AT + at)) as [
-    number,
-    number,
-    number,
-  ];
-  // What stands behind the last NUL is empty.
-  if (strings.pop() !== "" || strings.length !== words + settings + cgroups) return undefined;
-  return {
-    words: strings.slice(0, words),
-    settings: strings.slice(words, words + settings),
-    cgroups: strings.slice(words + settings),
-  };
+/** Device and inode: two processes have the same file or namespace. */
+function numbersOf(path: string): string {
+  const { dev, ino } = statSync(path, { bigint: true });
+  return `${dev}:${ino}`;
 }
 
-/** Reads a START that is there; undefined when it is none, with its FDs closed. Never blocks for one that came whole. */
-export function receiveStart(peer: number): Start | undefined {
-  const message = receiveMessage(peer);
-  if (message === undefined) return undefined;
-  const { type, fds, body } = message;
-  const strings = type === Type.start && body.length >= STRINGS_AT ? stringsOf(body) : undefined;
-  if (strings === undefined) {
-    for (const { fd } of fds) native.closeFd(fd);
-    return undefined;
-  }
-  const number = (at: number) => body.readBigUInt64LE(at);
-  const identity: Identity = {
-    program: [number(0), number(8)],
-    node: [number(16), number(24)],
-    userNamespace: number(32),
-    cgroupNamespace: number(40),
-  };
+/** What a stub must share with us to be served: the build, the program that runs it, whose ids, whose view of cgroups. */
+function identityOf(proc: string, gofer: string, node: string): string {
+  const namespaces = ["user", "cgroup"].map((name) => `${proc}/ns/${name}`);
+  return [`${proc}/root${gofer}`, `${proc}/root${node}`, ...namespaces].map(numbersOf).join();
+}
+
+/** As it is when we start: a build that comes later is another. */
+const own = identityOf(SELF, GOFER, process.execPath);
+
+/** Where a line of /proc/PID/cgroup, "NUMBER:CONTROLLERS:PATH", leads. man cgroups(7), "/proc files". */
+function cgroupFiles(line: string): string[] {
+  const [, controllers = "", path = ""] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+  const name = controllers.replace(/^name=/, "");
+  const folders = name === "" ? ["", "/unified"] : [`/${name}`];
+  return folders.map((folder) => `/sys/fs/cgroup${folder}${path}/cgroup.procs`);
+}
+
+/** Enters a cgroup: false when that can't be. */
+function join(line: string): boolean {
+  return cgroupFiles(line).some((file) => {
+    try {
+      const fd = openSync(file, "w");
+      try {
+        return native.writeFd(fd, Buffer.from("0")) > 0; // 0: who writes
+      } finally {
+        closeSync(fd);
+      }
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Enters each cgroup of the stub that isn't ours already, so that what we use is the sandbox's. */
+function joinCgroups(proc: string): boolean {
+  const linesOf = (path: string) => readFileSync(path, "latin1").split("\n").filter(Boolean);
+  const ours = new Set(linesOf(`${SELF}/cgroup`));
+  return linesOf(`${proc}/cgroup`).every((line) => ours.has(line) || join(line));
+}
+
+function stringsOf(path: string): string[] {
+  return readFileSync(path, "utf8").split("\0").slice(0, -1);
+}
+
+/** The stub whose directory of /proc this is; undefined when it must look elsewhere. Throws when it is gone. */
+function readStub(proc: string): Start | undefined {
   const settings: Record<string, string> = {};
-  for (const setting of strings.settings) {
+  for (const setting of stringsOf(`${proc}/environ`)) {
     const match = SETTING.exec(setting);
     if (match !== null) settings[match[1]!] = match[2]!;
   }
-  return { identity, words: strings.words, settings, cgroups: strings.cgroups, fds };
+  const { BURROW_GOFER: gofer = "", BURROW_NODE: node = "" } = settings;
+  if (identityOf(proc, gofer, node) !== own || !joinCgroups(proc)) return undefined;
+  const rootFd = openSync(`${proc}/root`, "r");
+  return { words: stringsOf(`${proc}/cmdline`).slice(1), settings, rootFd };
+}
+
+/** Reads a START that is there; undefined when it is none, or of one that we can't serve. */
+export function receiveStart(peer: number): Start | undefined {
+  const message = receiveMessage(peer);
+  try {
+    const proc = message?.fds.find(({ role }) => role === Role.proc);
+    if (message?.type !== Type.start || proc === undefined) return undefined;
+    return readStub(`${SELF}/fd/${proc.fd}`);
+  } catch {
+    return undefined;
+  } finally {
+    for (const { fd } of message?.fds ?? []) native.closeFd(fd);
+  }
 }

@@ -132,8 +132,8 @@ static napi_value socket_pair(napi_env env, napi_callback_info info) {
   return outcome(env, socketpair(AF_UNIX, arg_int(env, argv[0]) | SOCK_CLOEXEC, 0, (int *)out.data));
 }
 
-// The address of a unix socket's path; one that is too long for an address is reached through its folder's FD, which the
-// caller closes when *folder >= 0. 0 or -errno.
+// The address of a unix socket's path; one that is too long for an address is reached through its folder's FD,
+// which the caller closes when *folder >= 0. 0 or -errno.
 static int unix_address(napi_env env, napi_value value, struct sockaddr_un *address, int *folder) {
   char path[PATH_MAX];
   int bad = arg_name(env, value, path, sizeof path);
@@ -169,8 +169,8 @@ static napi_value connect_unix(napi_env env, napi_callback_info info) {
   return integer(env, result);
 }
 
-// listenPackets(path): a socket of packets (SOCK_SEQPACKET) bound to a path that nothing has yet, which listens for one peer at
-// a time.
+// listenPackets(path): a socket of packets (SOCK_SEQPACKET), bound to a path that nothing has yet, that listens
+// for one peer at a time.
 static napi_value listen_packets(napi_env env, napi_callback_info info) {
   ARGS;
   struct sockaddr_un address;

@@ -25,18 +25,17 @@ static napi_value set_no_file(napi_env env, napi_callback_info info) {
   return number(env, (double)limit.rlim_cur);
 }
 
-// changeRoot(fd): makes an open directory, maybe of another mount namespace, the root and working directory of the whole
-// process. 0 or -errno; wants CAP_SYS_CHROOT. man chroot(2).
+// changeRoot(fd): makes an open directory, maybe of another mount namespace, the root and working directory of
+// the whole process. 0 or -errno; wants CAP_SYS_CHROOT. man chroot(2).
 static napi_value change_root(napi_env env, napi_callback_info info) {
   ARGS;
   return outcome(env, fchdir(arg_int(env, argv[0])) < 0 ? -1 : chroot("."));
 }
 
-/*
- * askForShortTurns(): short turns of the CPU, for the calling thread alone: its share of the time stays what it is, but a
- * request that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later (sched_setattr(2):
- * sched_runtime of a normal task is its slice); before that nothing changes. 0 or -errno. docs/design/0003-server-start.md
- */
+// askForShortTurns(): short turns of the CPU, for the calling thread alone: its share of the time stays what it is,
+// but a request that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later
+// (sched_setattr(2): sched_runtime of a normal task is its slice); before that nothing changes. 0 or -errno.
+// docs/design/0003-server-start.md
 static napi_value ask_for_short_turns(napi_env env, napi_callback_info info) {
   (void)info;
   struct {

@@ -8,6 +8,7 @@
  * It reads argv and its server's messages, never a byte that a sandbox sent.
  */
 #define _GNU_SOURCE 1
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -23,12 +24,26 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "adopt.h"
-
+/* docs/protocol/adopt.md. Little-endian on the wire, as is the only machine this is built for. */
+#define MAGIC 0x31575242u /* "BRW1" */
+#define FDS_A_MESSAGE 200 /* the kernel's own bound is 253 (SCM_MAX_FD) */
+#define FLAG_MORE 1u
+enum { ADOPT = 1, KEEP = 2, DROP = 3, START = 4, READY = 5, DONE = 6 };
+enum {
+    IO = 1, SPEC = 2, MOUNTS = 3, SYNC_CHROOT = 4, SYNC_NVPROXY = 5, RPC = 6, DEV_IO = 7, LOG = 8,
+    DEBUG_LOG = 9, SYNC_SENTRY_EXIT = 10, PROC = 11, MEMORY = 16, FD_SOCKET = 17, UPPER = 18,
+    /* Held and never sent. */
+    SYNC_USERNS = 100, PIN_RING = 101,
+};
+struct header { uint32_t magic; uint16_t type, fdCount; uint32_t flags, bodyLength; };
+struct record { uint32_t role, index, sub, reserved; };
+union control { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE)]; };
+#define READY_MS 1000 /* a standby that says nothing for so long is passed over */
 #define BAD_OPTION 9 /* node's exit code: process.md, "Exit codes", Invalid Argument */
 
 /* Bounds what a server gone wrong can make us hold; a connection has some tens of channels. */
@@ -183,11 +198,13 @@ static void waitForUserns(void) {
 
 /* ---- server ---------------------------------------------------------------------------------- */
 
-bool sendMessage(int to, struct header header, struct record *records, int *fds, struct iovec body) {
+/* One message of FDs, without a body. False if nobody takes it. */
+static bool sendFds(int to, uint16_t type, uint32_t flags, struct record *records, int *fds, int count) {
     union control control = {0};
-    size_t fdBytes = sizeof(int) * header.fdCount;
-    struct iovec parts[3] = {{&header, sizeof header}, {records, sizeof *records * header.fdCount}, body};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3, .msg_control = control.bytes,
+    size_t fdBytes = sizeof(int) * (size_t)count;
+    struct header header = {MAGIC, type, (uint16_t)count, flags, 0};
+    struct iovec parts[2] = {{&header, sizeof header}, {records, sizeof *records * (size_t)count}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes,
                              .msg_controllen = CMSG_SPACE(fdBytes)};
     control.align = (struct cmsghdr){CMSG_LEN(fdBytes), SOL_SOCKET, SCM_RIGHTS};
     memcpy(CMSG_DATA(&control.align), fds, fdBytes);
@@ -208,8 +225,7 @@ static bool sendAdopt(void) {
                 fds[count++] = held[at].fd;
             }
         total -= count;
-        struct header header = {MAGIC, ADOPT, (uint16_t)count, total ? FLAG_MORE : 0, 0};
-        if (!sendMessage(controlFd, header, records, fds, (struct iovec){0}))
+        if (!sendFds(controlFd, ADOPT, total ? FLAG_MORE : 0, records, fds, count))
             return false;
     } while (total);
     return true;
@@ -279,10 +295,46 @@ static void forkServer(void) {
     controlFd = pair[0];
 }
 
+/*
+ * The FD of a standby that takes us, or -1: a server that the daemon started ahead (adopt.md, section 7). It is no
+ * child of ours: what that would inherit it reads in our directory of /proc. Who says no, or nothing, is passed
+ * over. The path may be longer than an address: it goes through the folder's FD.
+ */
+static int askStandby(int folder, const char *name, int proc) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct record record = {PROC, 0, 0, 0};
+    struct header answer = {0};
+    struct ucred peer;
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%.64s", folder, name);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct pollfd wait = {fd, POLLIN, 0};
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer}) == 0 &&
+        peer.uid == geteuid() && sendFds(fd, START, 0, &record, &proc, 1) && TEMP_FAILURE_RETRY(poll(&wait, 1, READY_MS)) == 1 &&
+        recv(fd, &answer, sizeof answer, 0) == sizeof answer && answer.magic == MAGIC && answer.type == READY &&
+        fcntl(fd, F_SETFL, 0) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static int findStandby(void) {
+    const char *path = getenv("BURROW_STANDBYS"), *flags = getenv("BURROW_NODE_FLAGS");
+    DIR *folder = path && *path && !(flags && *flags) ? opendir(path) : NULL;
+    int proc = folder ? open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1, found = -1;
+    for (struct dirent *entry; proc >= 0 && found < 0 && (entry = readdir(folder));)
+        if (entry->d_name[0] != '.')
+            found = askStandby(dirfd(folder), entry->d_name, proc);
+    close(proc);
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
 /* Has a server, a standby or our own child, adopt all we hold. A successor is started the same way. */
 static void startServer(void) {
     /* A standby sees ids as the host does, not as our user namespace. */
-    if (isInOwnUserns || (controlFd = findStandby(stubArgv)) < 0)
+    if (isInOwnUserns || (controlFd = findStandby()) < 0)
         forkServer();
     if (!sendAdopt())
         complain("the server adopts nothing", strerror(errno)); /* SIGCHLD or the end of its socket follows */

@@ -66,17 +66,6 @@ def stub_zombies():
     return out
 
 
-def slice_ns():
-    """The turn that the scheduler gives; None where the kernel doesn't show it (Linux before 6.12, or no CONFIG_SCHED_DEBUG)."""
-    if tuple(int(n) for n in os.uname().release.split(".")[:2]) < (6, 12):
-        return None
-    try:
-        lines = open("/proc/self/sched").read().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split(":")[1]) for line in lines if line.startswith("se.slice")), None)
-
-
 records, fds, messages = adopt()
 byKey = dict(zip(records, fds))
 status = status_of("self")
@@ -93,7 +82,6 @@ report = {
     "fileLimit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "ids": [os.getuid(), os.getgid()],
     "stubPid": stub,
-    "sliceNs": slice_ns(),
 }
 code = 0
 

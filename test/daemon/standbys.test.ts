@@ -1,0 +1,94 @@
+// Standbys: how many wait, what comes after one that is taken or killed, and that none outlives its daemon unless it serves.
+
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import net from "node:net";
+import t from "tap";
+import { standbyFolder } from "../../lib/cache/layout.ts";
+import { exited, TestNode } from "../suite/daemon-node.ts";
+import { until } from "../suite/wait.ts";
+
+const skip =
+  process.getuid?.() === 0 ? false : "standbys are root's: they have namespaces of their own";
+
+/** Pids of the standbys that were started with a path below `folder`, without unshare's. */
+function processes(folder: string): number[] {
+  return fs
+    .readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+        const isZombie = / Z /.test(fs.readFileSync(`/proc/${pid}/stat`, "latin1"));
+        return words[0] !== "unshare" && !isZombie && words.some((word) => word.startsWith(folder));
+      } catch {
+        return false;
+      }
+    });
+}
+
+async function withNode(t: { teardown(action: () => Promise<void>): void }): Promise<TestNode> {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  return node;
+}
+
+t.test("as many wait as asked for; a killed one is followed by another", { skip }, async (t) => {
+  const node = await withNode(t);
+  const daemon = await node.start({ standbys: 2 });
+  const folder = standbyFolder(node.cache);
+  const waiting = async () => (await node.status()).now.standbys;
+  t.ok(await until(async () => (await waiting()) === 2), node.output);
+  t.equal(fs.statSync(folder).mode & 0o777, 0o700, "nobody else connects");
+  const first = fs.readdirSync(folder).sort();
+  t.equal(first.length, 2);
+  const [victim] = processes(folder);
+  process.kill(victim!, "SIGKILL");
+  t.ok(
+    await until(
+      async () => (await waiting()) === 2 && fs.readdirSync(folder).join() !== first.join(),
+    ),
+  );
+  t.equal(fs.readdirSync(folder).length, 2, "the dead one's socket is gone");
+  daemon.kill("SIGTERM");
+  await exited(daemon);
+  t.ok(await until(() => processes(folder).length === 0), "none outlives it");
+  t.notOk(fs.existsSync(folder));
+});
+
+t.test(
+  "a killed daemon's end with it, and the next one clears what they left",
+  { skip },
+  async (t) => {
+    const node = await withNode(t);
+    const daemon = await node.start({ standbys: 1 });
+    const folder = standbyFolder(node.cache);
+    t.ok(await until(async () => (await node.status()).now.standbys === 1), node.output);
+    const [left] = fs.readdirSync(folder);
+    daemon.kill("SIGKILL");
+    await exited(daemon);
+    t.ok(await until(() => processes(folder).length === 0));
+    t.ok(fs.existsSync(`${folder}/${left}`), "its socket lies there");
+    await t.rejects(
+      new Promise((resolve, reject) =>
+        net.connect(`${folder}/${left}`).on("error", reject).on("connect", resolve),
+      ),
+    );
+    await node.start({ standbys: 1 });
+    t.ok(await until(async () => (await node.status()).now.standbys === 1), node.output);
+    t.notOk(fs.readdirSync(folder).includes(left!));
+  },
+);
+
+t.test("one that can't be started is tried again later, and said", { skip }, async (t) => {
+  const node = await withNode(t);
+  // The lock's flock is there, unshare isn't.
+  const programs = `${node.root}/bin`;
+  fs.mkdirSync(programs);
+  const flock = execFileSync("sh", ["-c", "command -v flock"], { encoding: "utf8" }).trim();
+  fs.symlinkSync(flock, `${programs}/flock`);
+  await node.start({ standbys: 1 }, ["/usr/bin/env", `PATH=${programs}`]);
+  t.ok(await until(() => node.output.includes("no standby")), node.output);
+  t.equal((await node.status()).now.standbys, 0, "the daemon serves all the same");
+});
