@@ -2,7 +2,7 @@
 // runsc's own gofer, each in new namespaces and with the arguments and FDs that runsc would give, interleaved in one run.
 //
 // Expected cost: the stock gofer re-executes itself once (48 to 52 ms in all on the reference machine); ours is Node.js's start
-// (30 ms) and one bundled file. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc;
+// (30 ms) and one bundled file, or a few messages with a standby that waits for it. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc;
 // fixtures as for hot-start.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -95,17 +95,21 @@ export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
   const env = { ...setup.env, BURROW_NODE: process.execPath, BURROW_GOFER: GOFER };
+  const standby = { ...env, BURROW_STANDBYS: `${setup.work}/cache/standby` };
   try {
     const { ours, stock } = writeConfigs(setup);
     const stub = join(NATIVE_DIRECTORY, "burrow-stub");
     const modes = [
-      { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup) },
-      { mode: "burrow", config: ours, words: goferWords(stub, ours, setup) },
+      { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup), env },
+      { mode: "burrow, standby", config: ours, words: goferWords(stub, ours, setup), env: standby },
+      { mode: "burrow, child", config: ours, words: goferWords(stub, ours, setup), env },
     ];
+    setup.startDaemon();
     const took = new Map<string, number[]>(modes.map(({ mode }) => [mode, []]));
     const bare: number[] = [];
     for (let round = 0; round <= (isQuick ? 2 : RUNS); round++) {
-      for (const { mode, config, words } of modes) {
+      for (const { mode, config, words, env } of modes) {
+        await setup.standby();
         const ms = await startOnce(words, config, env);
         if (round > 0) took.get(mode)!.push(ms);
       }

@@ -1,10 +1,12 @@
 // What the benches with a runsc share: a throw-away state, cache and store, the command line over them, and facts of the peer.
 
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { daemonStatus } from "../../lib/cache/client.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 
@@ -19,6 +21,10 @@ export interface Setup {
   cli(...args: string[]): string;
   /** The digest of a snapshot of the fixtures' base root. */
   importBase(): string;
+  /** Starts the daemon of the cache, for as long as the bench runs. */
+  startDaemon(): void;
+  /** Waits until a server stands by: then nothing else of ours is at work. */
+  standby(): Promise<void>;
   dispose(): void;
 }
 
@@ -51,6 +57,17 @@ export function setUp(): Setup | string {
     env,
     cli,
     importBase: () => cli("layer", "import", "--quiet", "--snapshot", join(fixtures, "base.tar")),
+    startDaemon: () => {
+      const words = [CLI, "daemon", "start", "--idle", "0"];
+      spawn(process.execPath, words, { env, stdio: "ignore", detached: true }).unref();
+    },
+    standby: async () => {
+      for (;;) {
+        const status = await daemonStatus(`${work}/cache`);
+        if ((status?.now.standbys ?? 0) > 0) return;
+        await sleep(50);
+      }
+    },
     dispose: () => {
       cli("daemon", "stop");
       rmSync(work, { recursive: true, force: true });

@@ -310,7 +310,8 @@ static int askStandby(int folder, const char *name, int proc) {
     struct pollfd wait = {fd, POLLIN, 0};
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer}) == 0 &&
-        peer.uid == geteuid() && sendFds(fd, START, 0, &record, &proc, 1) && TEMP_FAILURE_RETRY(poll(&wait, 1, READY_MS)) == 1 &&
+        peer.uid == geteuid() && sendFds(fd, START, 0, &record, &proc, 1) &&
+        TEMP_FAILURE_RETRY(poll(&wait, 1, READY_MS)) == 1 &&
         recv(fd, &answer, sizeof answer, 0) == sizeof answer && answer.magic == MAGIC && answer.type == READY &&
         fcntl(fd, F_SETFL, 0) == 0)
         return fd;
