@@ -1,6 +1,6 @@
-// Standbys: the servers that wait for stubs, started ahead, so that a sandbox does not wait for one: docs/design/0006-standby.md. One that is
-// taken is the sandbox's: the daemon starts another and has nothing more to do with it. Where none can be had, stubs start their
-// own. Control plane.
+// Standbys: the servers that wait for stubs, started ahead, so that a sandbox does not wait for one (docs/design/0006-standby.md).
+// One that is taken is the sandbox's: the daemon starts another and has nothing more to do with it. Where none can be had, stubs
+// start their own. Control plane.
 
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -24,6 +24,15 @@ interface Standby {
   /** Its end tells the standby of ours, and the other way round. */
   readonly link: Duplex;
   isWaiting: boolean;
+}
+
+/** With all of its process group: unshare's end isn't its child's. */
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
 }
 
 export class Standbys {
@@ -89,9 +98,7 @@ export class Standbys {
     const standby: Standby = { path, link, isWaiting: false };
     this.#all.add(standby);
     child.unref();
-    // Its process group: unshare's end isn't its child's.
-    const late = setTimeout(() => process.kill(-child.pid!, "SIGKILL"), READY_MS);
-    late.unref();
+    const late = setTimeout(() => killGroup(child.pid), READY_MS).unref();
     link.once("close", () => clearTimeout(late));
     child.once("error", (error) => this.#gone(standby, error.message));
     link.on("error", () => undefined);

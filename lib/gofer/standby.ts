@@ -12,13 +12,16 @@ import { rehearse } from "./rehearsal.ts";
 import { runServer } from "./serve.ts";
 import { receiveStart, type Start } from "./start.ts";
 
-/** The daemon's: told of by one byte that we wait, and by its end that we don't any more; its other end tells us of the daemon's. */
+/** The daemon's: one byte tells it that we wait, our end that we don't any more; its own end tells us of its. */
 const DAEMON_FD = 3;
 const LOWEST_PRIORITY = 19;
 /** With V8's own settings most of the code is optimized after 8,000 requests (docs/design/0003-server-start.md). */
 const PLAY = { requests: 24_000, packages: 48, modules: 16 };
 /** Played first: V8 learns the shapes of objects from the first of them, and takes back what it had optimized for fewer. */
 const READING = { requests: 1_000, packages: 4, modules: 16 };
+/** As native/bundle.mjs has it for a child: what is cold still is not worth optimizing soon. V8 12 has no such flag. */
+const LATE = "--interrupt-budget=1000000";
+const HAS_BUDGET = Number.parseInt(process.versions.v8, 10) < 12;
 /** A stub sends its START at once. */
 const START_MS = 1_000;
 
@@ -56,7 +59,8 @@ function waitForStub(path: string): { peer: number; start: Start } {
     const start = peer < 0 ? undefined : admit(peer);
     if (start === undefined) {
       if (peer >= 0) native.closeFd(peer);
-      armSocket(slot, false);
+      // Both: an event that came while a peer was heard is spent.
+      for (const each of [slot, daemonSlot]) armSocket(each, false);
       continue;
     }
     dropSocket(slot);
@@ -72,10 +76,11 @@ async function main(path: string): Promise<never> {
   setFlagsFromString("--no-concurrent-recompilation");
   for (const part of [READING, PLAY]) await rehearse(`${path}.rehearsal`, part);
   setFlagsFromString("--concurrent-recompilation");
-  setFlagsFromString("--interrupt-budget=1000000");
+  if (HAS_BUDGET) setFlagsFromString(LATE);
   createWait();
   const { peer, start } = waitForStub(path);
   setPriority(0);
+  process.title = ["burrow-gofer", ...start.words].join(" "); // ps tells whose it is, as far as there is room
   sendReady(peer);
   native.closeFd(DAEMON_FD);
   const code = runServer({

@@ -127,7 +127,9 @@ export class Node {
       if (!/^\d+$/.test(pid)) return [];
       try {
         const words = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
-        return words.includes(this.dir) && !words.includes(" daemon start ") ? [words] : [];
+        // The daemon's own; a standby that serves has another title.
+        const isNodes = words.includes(" daemon start ") || words.includes("/standby.cjs ");
+        return words.includes(this.dir) && !isNodes ? [words] : [];
       } catch {
         return []; // it ended meanwhile
       }

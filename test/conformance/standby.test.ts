@@ -144,6 +144,8 @@ t.test("serves a stub in place of a child, and ends with it", async (t) => {
     0,
     "it rehearsed at a low priority and serves at the usual one",
   );
+  const title = fs.readFileSync(`/proc/${standby.pid}/cmdline`, "utf8");
+  t.match(title, /^burrow-gofer gofer --bundle /, "ps tells whose it is");
   t.match(run.log(), /serving 1 mounts/, "it logs where the stub was told to");
   client.close();
   t.equal(await exitOf(run.stub), 0, "the stub ends as its server");
