@@ -21,6 +21,7 @@ const RETRY_MAX_MS = 60_000;
 
 interface Standby {
   readonly path: string;
+  readonly pid: number | undefined;
   /** Its end tells the standby of ours, and the other way round. */
   readonly link: Duplex;
   isWaiting: boolean;
@@ -70,8 +71,11 @@ export class Standbys {
   stop(): void {
     this.#wanted = 0;
     clearTimeout(this.#timer);
-    for (const { link } of this.#all) link.destroy();
-    fs.rmSync(this.#folder, { recursive: true, force: true });
+    for (const { link, pid, isWaiting } of this.#all) {
+      link.destroy();
+      if (!isWaiting) killGroup(pid); // it rehearses, in files of its own, and would see our end only then
+    }
+    fs.rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10 });
   }
 
   #schedule(): void {
@@ -95,7 +99,7 @@ export class Standbys {
       env,
     });
     const link = child.stdio[3] as Duplex;
-    const standby: Standby = { path, link, isWaiting: false };
+    const standby: Standby = { path, pid: child.pid, link, isWaiting: false };
     this.#all.add(standby);
     child.unref();
     const late = setTimeout(() => killGroup(child.pid), READY_MS).unref();

@@ -81,6 +81,22 @@ t.test(
   },
 );
 
+t.test(
+  "a daemon that ends while one rehearses leaves neither it nor its files",
+  { skip },
+  async (t) => {
+    const node = await withNode(t);
+    const daemon = await node.start({ standbys: 1 });
+    const folder = standbyFolder(node.cache);
+    const isRehearsing = () => fs.readdirSync(folder).some((name) => name.endsWith(".rehearsal"));
+    t.ok(await until(isRehearsing));
+    daemon.kill("SIGTERM");
+    t.equal(await exited(daemon), 0, node.output);
+    t.ok(await until(() => processes(folder).length === 0));
+    t.notOk(fs.existsSync(folder));
+  },
+);
+
 t.test("one that can't be started is tried again later, and said", { skip }, async (t) => {
   const node = await withNode(t);
   // The lock's flock is there, unshare isn't.
