@@ -138,7 +138,11 @@ function askOther(view: Connection, root: number, prefix: readonly string[]): vo
   view.call(Mid.FSync, { fds: [opened], fdCount: 1 });
   view.call(Mid.ReadLinkAt, { fd: empty });
   view.walk(root, "..");
-  view.close(opened, empty);
+  const beyond = [...prefix, "package0", "link", "beyond"];
+  view.call(Mid.Walk, { fd: root, names: beyond, nameCount: beyond.length });
+  const library = [...prefix, "library.so"].reduce((fd, name) => view.walk(fd, name), root);
+  const mapped = view.open(library);
+  view.close(opened, empty, mapped, library);
 }
 
 function play({ sockets, requests, prefix, packages, modules }: Part): void {

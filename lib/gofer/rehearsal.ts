@@ -8,7 +8,9 @@ import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from
 import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
+import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
+import { BLOCK_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
 import { CACHE_FOLDERS, type CacheFolder, cachePath } from "../cache/layout.ts";
 import { setSeal } from "../cache/seal.ts";
 import type { LayerEntry } from "../layer/entry.ts";
@@ -52,9 +54,19 @@ function putSealed(cache: string, folder: CacheFolder, bytes: Uint8Array): Diges
   return digest;
 }
 
+/** A file that is donated, and fetched, in another way than small ones: a library. */
+function putLibrary(cache: string): BlobRef {
+  const bytes = Buffer.alloc(DONATE_MAX_BYTES + BLOCK_BYTES);
+  const block = createHash("sha256").update(bytes.subarray(0, BLOCK_BYTES)).digest("hex") as Digest;
+  const blocks = new Array<Digest>(bytes.length / BLOCK_BYTES).fill(block);
+  return { digest: putSealed(cache, "blobs", bytes), size: bytes.length, blocks };
+}
+
 /** A snapshot of packages with modules, as an environment has them; its blobs are all there, so no daemon is asked. */
 function putSnapshot(cache: string, prefix: readonly string[], part: Part): Digest {
-  const entries: LayerEntry[] = [];
+  const blob = putLibrary(cache);
+  const path = [...prefix, "library.so"].join("/");
+  const entries: LayerEntry[] = [{ ...common, type: "file", path, mode: 0o755, blob }];
   for (let p = 0; p < part.packages; p++) {
     const folder = [...prefix, `package${p}`].join("/");
     const text = Buffer.from(`package ${p} of ${prefix.join("/")}`);
