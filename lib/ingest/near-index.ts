@@ -23,6 +23,7 @@ export async function openNear(
     const index = new Index(bytes);
     return {
       digest,
+      bytes,
       blobAt: (path) => {
         files ??= filesOf(index);
         return files.get(path);

@@ -201,19 +201,21 @@ export interface Kept {
 
 /**
  * Puts an index or locator into a store: as a delta of the one of the same folder that `near` names, where the store has that
- * whole and it is worth it. An object that is there whole is replaced by a whole one: readers look for that first.
+ * whole and it is worth it. An object that is there whole is replaced by a whole one: readers look for that first. `nearIndex` is
+ * that index, where the caller has read it: it isn't read again.
  */
 export async function putNear(
   store: DeltaStore,
   path: string,
   bytes: Uint8Array,
   near: Digest,
+  nearIndex?: Uint8Array,
 ): Promise<Kept> {
   const folder = folderOf(path);
   const delta =
     folder === undefined || near === digestOfPath(path) || (await store.whole.has(path))
       ? undefined
-      : await encodeNear(store.whole, objectPath(folder, near), near, bytes);
+      : await encodeNear(store.whole, objectPath(folder, near), near, bytes, nearIndex);
   if (delta === undefined) {
     await store.put(path, bytes);
     return { bytes: bytes.length, isDelta: false };
@@ -227,10 +229,13 @@ async function encodeNear(
   basePath: string,
   near: Digest,
   bytes: Uint8Array,
+  nearIndex: Uint8Array | undefined,
 ): Promise<Buffer | undefined> {
-  let base: Buffer;
+  let base: Uint8Array | undefined;
   try {
-    base = await whole.get(basePath, { maxBytes: DELTA_BYTES_MAX });
+    const isFit = nearIndex !== undefined && nearIndex.length <= DELTA_BYTES_MAX;
+    if (isFit && isNamedByContent(basePath) && (await whole.has(basePath))) base = nearIndex;
+    base ??= await whole.get(basePath, { maxBytes: DELTA_BYTES_MAX });
   } catch {
     return undefined; // Gone, a delta itself, too large, or not to be had: it is a saving, no need.
   }

@@ -32,6 +32,8 @@ export interface WriterOptions {
 export interface NearIndex {
   /** Of the index; it is there whole. */
   readonly digest: Digest;
+  /** The index itself, when it was read. */
+  readonly bytes?: Uint8Array;
   /** The content that it has at a path, in latin1. */
   blobAt(path: string): Digest | undefined;
 }
@@ -270,7 +272,7 @@ export class PackWriter implements BlobSink {
   async #put(path: string, bytes: Uint8Array): Promise<void> {
     const store = this.#store;
     if (this.#near === undefined || !isDeltaStore(store)) await store.put(path, bytes);
-    else await putNear(store, path, bytes, this.#near.digest);
+    else await putNear(store, path, bytes, this.#near.digest, this.#near.bytes);
   }
 
   /** Where the content lies that the near index has at a path, if it is cut as what is to be added. */

@@ -12,6 +12,7 @@ import { objectPath } from "../../lib/store/layout.ts";
 import { newMeter } from "../../lib/store/meter.ts";
 import { findNear, noteNear } from "../../lib/store/near.ts";
 import { openOrigin, openStore } from "../../lib/store/open.ts";
+import type { GetOptions } from "../../lib/store/store.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 
 const sumOf = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex") as Digest;
@@ -38,6 +39,8 @@ const NAMES = Array.from({ length: 1_000 }, (_, i) => createHash("sha256").updat
 const BASE = tableOf(NAMES);
 /** The same after a tenth of a percent got other names. */
 const NEAR = tableOf(NAMES.map((name, i) => (i % 100 === 0 ? randomBytes(32) : name)));
+/** Another that is near, in other places. */
+const OTHER = tableOf(NAMES.map((name, i) => (i % 50 === 1 ? randomBytes(32) : name)));
 
 test("what a delta makes is what it was made for", (t) => {
   const piece = fc.uint8Array({ maxLength: 300 });
@@ -133,13 +136,12 @@ test("what is there whole costs no request more, and what is put whole counts", 
 test("a writer makes no delta of a delta, of what is gone, of what isn't near", async (t) => {
   const { root, store } = await storeOf(t);
   await putNear(store, indexPath, NEAR, sumOf(BASE));
-  const other = tableOf(NAMES.map((name, i) => (i % 50 === 1 ? randomBytes(32) : name)));
   const noise = randomBytes(100_000);
   const cases: [Buffer, Digest][] = [
-    [other, sumOf(NEAR)],
-    [other, "1".repeat(64) as Digest],
+    [OTHER, sumOf(NEAR)],
+    [OTHER, "1".repeat(64) as Digest],
     [noise, sumOf(BASE)],
-    [other, sumOf(other)],
+    [OTHER, sumOf(OTHER)],
   ];
   for (const [bytes, near] of cases) {
     const path = objectPath("indexes", sumOf(bytes));
@@ -149,8 +151,29 @@ test("a writer makes no delta of a delta, of what is gone, of what isn't near", 
     fs.unlinkSync(`${root}/${path}`);
   }
   fs.writeFileSync(`${root}/${objectPath("indexes", sumOf(BASE))}`, noise);
-  const path = objectPath("indexes", sumOf(other));
-  t.notOk((await putNear(store, path, other, sumOf(BASE))).isDelta, "a base that is broken");
+  const path = objectPath("indexes", sumOf(OTHER));
+  t.notOk((await putNear(store, path, OTHER, sumOf(BASE))).isDelta, "a base that is broken");
+});
+
+test("a base that its writer has read is not read again, and must be there whole", async (t) => {
+  const { store } = await storeOf(t);
+  const reads: string[] = [];
+  const get = (path: string, options?: GetOptions) => {
+    reads.push(path);
+    return store.whole.get(path, options);
+  };
+  const watched = {
+    ...store,
+    whole: { ...store.whole, get, has: (path: string) => store.whole.has(path) },
+  };
+  t.ok((await putNear(watched, indexPath, NEAR, sumOf(BASE), BASE)).isDelta);
+  t.same(reads, []);
+  t.ok((await store.get(indexPath)).equals(NEAR));
+  t.ok((await putNear(watched, locatorPath, NEAR, sumOf(BASE), BASE)).isDelta);
+  t.same(reads, [objectPath("locators", sumOf(BASE))], "the index is no base of a locator");
+  const path = objectPath("indexes", sumOf(OTHER));
+  t.notOk((await putNear(watched, path, OTHER, sumOf(NEAR), NEAR)).isDelta, "a delta itself");
+  t.ok((await store.whole.has(path)) && (await store.get(path)).equals(OTHER));
 });
 
 test("a note of what is near leads to what is whole, or nowhere", async (t) => {
