@@ -20,9 +20,14 @@ export async function readIndex(store: Backend, digest: Digest): Promise<Index> 
   } catch (error) {
     throw noSuchDigest(error, digest, store.origin);
   }
+  return soundIndex(bytes, digest, store.origin);
+}
+
+/** An index of bytes that have its digest: they may be bad all the same. BURROW_BAD_INDEX. */
+export function soundIndex(bytes: Buffer, digest: Digest, store: string): Index {
   const fault = faultOf(bytes);
   if (fault === undefined) return new Index(bytes);
   throw new BurrowError("BURROW_BAD_INDEX", `${showDigest(digest)}: ${fault}`, {
-    context: { store: store.origin },
+    context: { store },
   });
 }

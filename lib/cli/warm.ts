@@ -11,12 +11,12 @@ import { Asker } from "../cache/asker.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { daemonStatus, ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
-import { faultOf, Index } from "../layer/index.ts";
+import type { Index } from "../layer/index.ts";
 import { Locator } from "../store/locator.ts";
 import { type Context, makeFolders } from "./context.ts";
 import { named } from "./profile.ts";
 import { inodesFor, writeMounts } from "./query.ts";
-import { noSuchDigest } from "./read-index.ts";
+import { noSuchDigest, soundIndex } from "./read-index.ts";
 import { withRun } from "./runs.ts";
 
 /** What warming one snapshot came to. */
@@ -101,10 +101,7 @@ async function indexOf(context: Context, cache: CacheDirectory, snapshot: Digest
   } catch (cause) {
     throw noSuchDigest(cause, snapshot, context.store);
   }
-  const fault = faultOf(bytes);
-  if (fault === undefined) return new Index(bytes);
-  const facts = { snapshot: showDigest(snapshot), origin: context.store };
-  throw new BurrowError("BURROW_BAD_INDEX", fault, { context: facts });
+  return soundIndex(bytes, snapshot, context.store);
 }
 
 /** The blobs of a snapshot as they lie in packs, so that neighbours come by one request. */
