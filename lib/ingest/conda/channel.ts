@@ -37,7 +37,7 @@ export function channelsOf(text: string, settings: ChannelSettings): Channel[] {
   if (text === "nodefaults") return [];
   if (text === "defaults") return DEFAULTS.map((url) => remote(url));
   if (/^https?:\/\//.test(text) && URL.canParse(text)) return [remote(text)];
-  if (/^\.{0,2}\//.test(text) || text === "." || text === "..") {
+  if (/^[./]/.test(text)) {
     return [local(resolve(settings.folder, text))];
   }
   if (text.startsWith("file://")) {

@@ -131,6 +131,7 @@ test("errors of a server name the file, and no password or token", async (t) => 
 test("channels by directory, URL and name", async (t) => {
   const urls = (text: string) => channelsOf(text, SETTINGS).map(({ url, name }) => [url, name]);
   t.same(urls("./channel"), [["file:///srv/channel/", "channel"]]);
+  t.same(urls(".hidden/channel"), [["file:///srv/.hidden/channel/", "channel"]]);
   t.same(urls("/data/x/"), [["file:///data/x/", "x"]]);
   t.same(urls("file:///data/x"), [["file:///data/x/", "x"]]);
   t.same(urls("https://h/c//?x#y"), [["https://h/c/", "c"]]);
