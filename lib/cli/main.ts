@@ -12,6 +12,7 @@ import { addEnv } from "./env.ts";
 import { addEnvCompile } from "./env-compile.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
+import { checkValues } from "./option-values.ts";
 import { ExitCode, report } from "./output.ts";
 import { addPreload } from "./preload.ts";
 import { addRun } from "./run.ts";
@@ -49,6 +50,7 @@ function makeProgram(): Command {
   addDaemon(program);
   addDoctor(program);
   addCompletion(program);
+  checkValues(program);
   return program;
 }
 

@@ -78,6 +78,8 @@ export function addPreload(program: Command): void {
     .option("--quiet", "errors alone")
     .addHelpText("after", EXAMPLES)
     .action(async (sources: string[], options: PreloadOptions) => {
+      if (options.to !== undefined && options.store !== undefined)
+        throw new BurrowError("BURROW_USAGE", "--to takes the place of --store: give one of them");
       const store = options.to ?? options.store;
       const context = contextOf({ ...options, ...(store === undefined ? {} : { store }) });
       const failures = await preload(context, sources, options);

@@ -23,6 +23,7 @@ const COMMANDS = [
   ["layer", "diff"],
   ["stage", "create"],
   ["store", "stats"],
+  ["store", "verify"],
   ["daemon", "start"],
   ["daemon", "stop"],
   ["daemon", "status"],
@@ -99,6 +100,15 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [["env", "show", "zz"], /"zz" is no digest/],
     [["daemon", "start", "--idle", "soon"], /--idle: "soon" is no number of seconds/],
     [["daemon", "start", "--limit", "soon"], /--limit: "soon" is no size/],
+    [[...query, "--base", "other", "ls"], /--base is given twice, and takes one value/],
+    [[...query, "--network", "none", "--network=host", "ls"], /--network is given twice/],
+    [["env", "create", "--lock", "a", "--lock", "a", "b.txt"], /--lock is given twice/],
+    [["store", "stats", "--store", "a", "--store", "b"], /--store is given twice/],
+    [[...query, "--env", "", "ls"], /--env has an empty value: is a variable empty/],
+    [[...query, "--env", "--", "ls"], /--env has no value, -- comes next: is a variable empty/],
+    [[...query, "--env", "--stage", "a=base"], /--env has no value, --stage comes next/],
+    [[...query, "--set-env", "--", "ls"], /--set-env has no value, -- comes next/],
+    [["preload", "--store", "a", "--to", "b", "c.txt"], /--to takes the place of --store/],
   ];
   const outcomes = await Promise.all(cases.map(([words]) => node.run(words)));
   for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
