@@ -116,16 +116,17 @@ export function* listBlobs(cache: CacheDirectory): Iterable<CachedBlob> {
   }
 }
 
-/** Hashes every blob and index: those found wrong, which are dropped. */
+/** Hashes every blob and index: those found wrong, which are dropped. `onFile` hears of how many were checked. */
 export async function verifyCache(
   cache: CacheDirectory,
+  onFile?: (checked: number) => void,
 ): Promise<{ checked: number; wrong: Digest[] }> {
   const wrong: Digest[] = [];
   let checked = 0;
   for (const folder of ["blobs", "indexes"] as const) {
     for (const digest of cache.digests(folder)) {
       const path = cache.path(folder, digest);
-      checked++;
+      onFile?.(++checked);
       if (await isRight(path, digest)) continue;
       dropFile(path);
       wrong.push(digest);
@@ -134,8 +135,12 @@ export async function verifyCache(
   return { checked, wrong };
 }
 
-/** Unlinks the blobs used longest ago until at most maxBytes are left: what was removed. */
-export function evict(cache: CacheDirectory, maxBytes: number): { blobs: number; bytes: number } {
+/** Unlinks the blobs used longest ago until at most maxBytes are left: what was removed. `onBlob` hears how much that is so far. */
+export function evict(
+  cache: CacheDirectory,
+  maxBytes: number,
+  onBlob?: (removed: { readonly blobs: number; readonly bytes: number }) => void,
+): { blobs: number; bytes: number } {
   const blobs = [...listBlobs(cache)].sort((a, b) => a.usedMs - b.usedMs);
   let left = blobs.reduce((sum, blob) => sum + blob.size, 0);
   const removed = { blobs: 0, bytes: 0 };
@@ -145,6 +150,7 @@ export function evict(cache: CacheDirectory, maxBytes: number): { blobs: number;
     left -= size;
     removed.blobs++;
     removed.bytes += size;
+    onBlob?.(removed);
   }
   return removed;
 }

@@ -7,7 +7,7 @@ import { BurrowError } from "../base/error.ts";
 import { evict, openCache, statCache, verifyCache } from "../cache/cache.ts";
 import { CACHE_MARKER } from "../cache/layout.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
-import { ExitCode, print, showBytes, table } from "./output.ts";
+import { counted, ExitCode, Progress, print, showBytes, table } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { parseSize } from "./query.ts";
 
@@ -40,10 +40,15 @@ export function addCache(program: Command): void {
     .addHelpText("after", "\nExample:\n  burrow cache verify --json")
     .action(async (options) => {
       const context = contextOf(options);
-      const { checked, wrong } = await verifyCache(existing(context));
+      const cache = existing(context);
+      const progress = new Progress(false, context.isJson);
+      progress.begin(`checking ${context.cache}`);
+      const say = (count: number) => progress.update(`checking ${counted(count, "file")}`);
+      const { checked, wrong } = await verifyCache(cache, say);
+      progress.end();
       const names = wrong.map(showDigest);
-      const text = [`${checked} files, ${wrong.length} of them wrong`, ...names].join("\n");
-      print(context.isJson, { checked, wrong: names }, text);
+      const text = [`${counted(checked, "file")}, ${wrong.length} of them wrong`, ...names];
+      print(context.isJson, { checked, wrong: names }, text.join("\n"));
       if (wrong.length > 0) process.exitCode = ExitCode.failed;
     });
   addCommonOptions(cache.command("clear"))
@@ -53,9 +58,15 @@ export function addCache(program: Command): void {
     .action((options: { to?: string; cache?: string; state?: string; json?: boolean }) => {
       const context = contextOf(options);
       const maxBytes = options.to === undefined ? 0 : parseSize(options.to, "--to");
-      const removed = evict(existing(context), maxBytes);
+      const cache = existing(context);
+      const progress = new Progress(false, context.isJson);
+      progress.begin(`clearing ${context.cache}`);
+      const say = ({ blobs, bytes }: { blobs: number; bytes: number }) =>
+        `removed ${counted(blobs, "file")}, ${showBytes(bytes)}`;
+      const removed = evict(cache, maxBytes, (soFar) => progress.update(say(soFar)));
       const packages = new Packages(context.cache, []).clear();
-      const text = `removed ${removed.blobs} files, ${showBytes(removed.bytes)}; downloads: ${packages.files}, ${showBytes(packages.bytes)}`;
+      progress.end();
+      const text = `${say(removed)}; downloads: ${packages.files}, ${showBytes(packages.bytes)}`;
       print(context.isJson, { ...removed, packages }, text);
     });
 }

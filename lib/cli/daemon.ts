@@ -7,7 +7,7 @@ import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { logToStderr } from "../daemon/log.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
 import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
-import { print, showBytes, table } from "./output.ts";
+import { counted, print, showBytes, table } from "./output.ts";
 import { parseSize } from "./query.ts";
 
 interface StartOptions {
@@ -93,12 +93,12 @@ function show(status: DaemonStatus): string {
   const rows = [
     ["daemon", `pid ${status.pid}, up ${seconds(status.upMs)}, ${state}`],
     ["cache", status.cache],
-    ["kept", `${showBytes(fetch["blobBytes"] ?? 0)} in ${fetch["blobs"]} files`],
-    ["ready", `${now.standbys} standby servers`],
+    ["kept", `${showBytes(fetch["blobBytes"] ?? 0)} in ${counted(fetch["blobs"] ?? 0, "file")}`],
+    ["ready", counted(now.standbys, "standby server")],
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];
   for (const [origin, { requests, bytes }] of Object.entries(origins))
-    rows.push(["fetched", `${showBytes(bytes)} in ${requests} requests from ${origin}`]);
+    rows.push(["fetched", `${showBytes(bytes)} in ${counted(requests, "request")} from ${origin}`]);
   if (lastFailure !== undefined)
     rows.push(["failed", `${seconds(Date.now() - lastFailure.atMs)} ago: ${lastFailure.error}`]);
   return table(rows);

@@ -11,7 +11,7 @@ import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore } from "../store/open.ts";
+import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
@@ -25,8 +25,9 @@ import {
   readEnvironment,
   writeEnvironment,
 } from "./environment.ts";
-import { Progress, print } from "./output.ts";
+import { counted, Progress, type ProgressLine, print } from "./output.ts";
 import { collect, resolveBase } from "./prepare.ts";
+import { parseSize } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 import { cgroupFlags } from "./sandbox.ts";
 
@@ -42,6 +43,7 @@ interface CompileOptions {
 
 /** Part of the key of what was captured: change it when the same job gives something else. */
 const CAPTURE_VERSION = "1";
+const TICK_MS = 1000;
 /** On the root of a compiled environment: equal trees that set other variables are two snapshots. */
 const CAPTURED_XATTR = "user.burrow.captured";
 
@@ -79,7 +81,9 @@ type Captured = Pick<CaptureReport, "compiled" | "notCompiledCount" | "variables
 };
 
 async function compile(context: Context, text: string, options: CompileOptions): Promise<void> {
-  const progress = new Progress(options.quiet === true);
+  const progress = new Progress(options.quiet === true, context.isJson);
+  if (options.memory !== undefined) parseSize(options.memory, "--memory");
+  refuseReadOnly(context.store);
   const snapshot = await findDigest(context, text);
   const environment = await readEnvironment(openOrigin(context.store), snapshot);
   const store = await openStore(context.store);
@@ -88,14 +92,17 @@ async function compile(context: Context, text: string, options: CompileOptions):
   const index = await readIndex(store, snapshot);
   const job = jobOf(environment, options);
   const key = ["capture", CAPTURE_VERSION, snapshot, base.snapshot, JSON.stringify(job)];
+  const work = { snapshot, base: base.snapshot, index, job };
   const done =
     (await findImport<Captured>(store, key)) ??
-    (await run(context, store, known, { snapshot, base: base.snapshot, index, job }, options, key));
-  progress.end();
+    (await ticking(progress, "the job runs in a sandbox", () =>
+      run(context, store, known, work, options, key),
+    ));
   const { layer, facts } = done;
   const stack = [index, await readIndex(store, layer), layerOf([rootOf(index, layer)])];
   const writer = await openPackWriter(store, { known });
-  const layers = [...environment.packages.map((each) => parseDigest(each.layer)!), layer];
+  const parts = [...environment.packages, ...(environment.wheels ?? [])];
+  const layers = [...parts.map((each) => parseDigest(each.layer)!), layer];
   const { digest } = await writer.writeSnapshot(mergeIndexes(stack), layers);
   await writeEnvironment(store, digest, {
     ...environment,
@@ -108,12 +115,30 @@ async function compile(context: Context, text: string, options: CompileOptions):
   });
   const { compiled, notCompiledCount, scripts, variables } = facts;
   progress.line(
-    `${compiled} files compiled, ${notCompiledCount} that Python can't; post-link scripts: ${
+    `${counted(compiled, "file")} compiled, ${notCompiledCount} that Python can't; post-link scripts: ${
       scripts.join(", ") || "none"
     }; variables: ${Object.keys(variables).join(", ") || "none"}`,
   );
   const shown = showDigest(digest);
   print(context.isJson, { snapshot: shown, layer: showDigest(layer), ...facts }, shown);
+}
+
+/** Does work that says nothing of itself: shown with its time. */
+async function ticking<T>(
+  progress: ProgressLine,
+  what: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  progress.begin(what);
+  const startedMs = Date.now();
+  const tick = () => progress.update(`${what}: ${Math.round((Date.now() - startedMs) / 1000)} s`);
+  const timer = setInterval(tick, TICK_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
+    progress.end();
+  }
 }
 
 function jobOf({ prefix, packages }: Environment, options: CompileOptions): CaptureJob {

@@ -13,7 +13,7 @@ import { solve } from "../ingest/conda/solve.ts";
 import { showVirtual, virtualPackages } from "../ingest/conda/virtual.ts";
 import { parseYamlMap } from "../ingest/conda/yaml.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { type ProgressLine, showBytes } from "./output.ts";
+import { counted, type ProgressLine, showBytes } from "./output.ts";
 import { readText } from "./text-file.ts";
 
 export interface InputOptions {
@@ -168,6 +168,6 @@ async function solved(
     stopWatching();
   }
   if (items.length === 0) throw new BurrowError("BURROW_USAGE", "the specs ask for no package");
-  progress.line(`solved: ${items.length} packages, for ${showVirtual(virtual)}`);
+  progress.line(`solved: ${counted(items.length, "package")}, for ${showVirtual(virtual)}`);
   return items.map((item) => placed(item));
 }

@@ -7,7 +7,9 @@ import { pathToFileURL } from "node:url";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { nameOfArchive } from "../ingest/conda/dist.ts";
 import {
+  type Clobber,
   findClobbers,
   type ImportedEnvironment,
   importEnvironment,
@@ -16,6 +18,7 @@ import {
   type PackageFacts,
 } from "../ingest/conda/environment.ts";
 import { type ExplicitPackage, formatExplicit } from "../ingest/conda/explicit.ts";
+import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
@@ -28,12 +31,13 @@ import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore } from "../store/open.ts";
+import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
 import { type InputOptions, packagesOf } from "./env-input.ts";
+import { checkWheel, importWheels, isWheel } from "./env-wheel.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
@@ -44,7 +48,16 @@ import {
   writeEnvironment,
 } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { Progress, type ProgressLine, print, showBytes, table, writeText } from "./output.ts";
+import {
+  checkWritable,
+  counted,
+  Progress,
+  type ProgressLine,
+  print,
+  showBytes,
+  table,
+  writeText,
+} from "./output.ts";
 import { hasEnded, ownOwner } from "./owner.ts";
 import { readIndex } from "./read-index.ts";
 
@@ -60,12 +73,14 @@ interface CreateOptions extends InputOptions {
 const EXAMPLES = `
 INPUT is a lock (@EXPLICIT list, conda-lock.yml, pixi.lock), an environment.yml, packages (.conda and .tar.bz2 files or
 URLs), or specs to solve with --channel: a directory, a URL or a name. The first channel that has a package wins.
+Wheels (.whl files) beside any of these are installed for the environment's Python as by pip --no-deps.
 Packages that the store has are not read again. The same packages, prefix and Python give the same digest.
 
 Examples:
   burrow env create explicit.txt
   burrow env create --channel ./channel --lock explicit.txt 'numpy>=1.24' pandas
   burrow env create environment.yml
+  burrow env create explicit.txt ./demo-1.0-py3-none-any.whl
   burrow env create --prefix /opt/conda numpy-1.24.2-py311_0.conda https://…/six-1.16.0-pyh6c4a22f_0.tar.bz2`;
 
 function collect(value: string, values: readonly string[] = []): string[] {
@@ -87,7 +102,7 @@ export function addEnv(program: Command): Command {
     .addHelpText("after", EXAMPLES)
     .action(async (locks: string[], options: CreateOptions & { json?: boolean }) => {
       const context = contextOf(options);
-      const progress = new Progress(options.quiet === true);
+      const progress = new Progress(options.quiet === true, context.isJson);
       const made = await createEnvironment(context, locks, options, progress);
       print(
         context.isJson,
@@ -125,18 +140,39 @@ export async function createEnvironment(
   options: CreateOptions,
   progress: Progress,
 ): Promise<{ snapshot: Digest; environment: Environment }> {
+  checkCreate(context, options);
   // One text is a file, as --env of a run means it, and not a spec that happens to have no slash.
   const fileOf = (text: string) => (text.includes("/") ? text : `./${text}`);
   const words = typeof locks === "string" ? [fileOf(locks)] : locks;
-  const items = await packagesOf(words, options, context.cache, progress);
-  return await makeEnvironment(context, items, options, progress);
+  const wheels = words.filter(isWheel);
+  for (const file of wheels) checkWheel(file);
+  const others = words.filter((word) => !isWheel(word));
+  if (others.length === 0) {
+    const what = `${wheels[0]} alone is no environment: give a lock, packages or specs with a Python, too`;
+    throw new BurrowError("BURROW_USAGE", what);
+  }
+  const items = await packagesOf(others, options, context.cache, progress);
+  return await makeEnvironment(context, items, { ...options, wheels }, progress);
+}
+
+/** What needs no package to be known as wrong. BURROW_USAGE, BURROW_UNSUPPORTED. */
+function checkCreate(context: Context, { prefix, python, lock }: CreateOptions): void {
+  checkPrefix(prefix ?? DEFAULT_PREFIX);
+  if (python !== undefined) pythonTarget(python);
+  refuseReadOnly(context.store);
+  if (lock !== undefined) checkWritable(lock, "--lock");
+}
+
+interface MakeOptions extends CreateOptions {
+  /** Files, put above the packages in their order. */
+  readonly wheels?: readonly string[];
 }
 
 /** An environment of packages in their order. */
 export async function makeEnvironment(
   context: Context,
   items: readonly ExplicitPackage[],
-  options: CreateOptions,
+  options: MakeOptions,
   progress: ProgressLine,
 ): Promise<{ snapshot: Digest; environment: Environment }> {
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
@@ -144,18 +180,68 @@ export async function makeEnvironment(
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
   const imported = await importPackages(store, known, items, prefix, options.python, progress);
-  const layers = imported.packages.map(({ layer }) => layer);
+  const { python } = imported;
+  const names = imported.packages.map(({ facts }) => facts.name);
+  const place = { prefix, python, packages: names };
+  const wheels = await importWheels(store, known, options.wheels ?? [], place, progress);
+  const parts: Part[] = [
+    ...imported.packages.map(({ facts, layer }) => {
+      return { name: distName(facts), sha256: facts.sha256, layer };
+    }),
+    ...wheels.map(({ url, sha256, layer }) => {
+      return { name: nameOfArchive(url), sha256, layer: parseDigest(layer)! };
+    }),
+  ];
+  const { snapshot, clobbers } = await mergeParts(store, known, parts, prefix, progress);
+  const environment: Environment = {
+    format: ENVIRONMENT_FORMAT,
+    prefix,
+    python: python?.version ?? null,
+    packages: imported.packages.map(({ item, facts, layer }) => {
+      const { name, version, build, subdir, sha256 } = facts;
+      const ids = { name, version, build, subdir };
+      return { ...ids, url: urlOf(item), sha256, layer: showDigest(layer) };
+    }),
+    ...(wheels.length === 0 ? {} : { wheels }),
+    clobbers,
+  };
+  await writeEnvironment(store, snapshot, environment);
+  if (options.lock !== undefined) {
+    writeText(options.lock, lockOf(imported));
+    if (wheels.length > 0)
+      progress.line(`${options.lock} has the conda packages alone: give the wheels again with it`);
+  }
+  progress.end();
+  return { snapshot, environment };
+}
+
+/** A layer of an environment. */
+interface Part {
+  readonly name: string;
+  /** Of its archive. */
+  readonly sha256: string;
+  readonly layer: Digest;
+}
+
+/** Publishes the snapshot of layers laid into one prefix, the last uppermost. */
+async function mergeParts(
+  store: DeltaStore,
+  known: KnownBlobs,
+  parts: readonly Part[],
+  prefix: string,
+  progress: ProgressLine,
+): Promise<{ snapshot: Digest; clobbers: Clobber[] }> {
   const packages: (PackageEntries & { readonly index: Index })[] = [];
-  for (const { facts, layer } of imported.packages) {
+  for (const { name, layer } of parts) {
     const index = await readIndex(store, layer);
-    packages.push({ name: distName(facts), entries: [...entriesOf(index)], index });
+    packages.push({ name, entries: [...entriesOf(index)], index });
   }
   const stack = throughLinks(packages, prefix);
   const clobbers = findClobbers(stack);
   for (const { path, winner, losers, isSame } of clobbers) {
     if (!isSame) progress.line(`${path} of ${losers.join(", ")} gives way to that of ${winner}`);
   }
-  const nearKey = ["environment", ...imported.packages.map(({ facts }) => facts.sha256)];
+  const nearKey = ["environment", ...parts.map(({ sha256 }) => sha256)];
   const near = await openNear(store, nearKey);
   const writer = await openPackWriter(store, { known, near });
   const indexes = stack.map(({ index, entries }, i) =>
@@ -163,36 +249,21 @@ export async function makeEnvironment(
   );
   optimizeSoon();
   const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
+  const layers = parts.map(({ layer }) => layer);
   const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
   await noteMade(store, nearKey, near, snapshot);
-  const environment: Environment = {
-    format: ENVIRONMENT_FORMAT,
-    prefix,
-    python: imported.python?.version ?? null,
-    packages: imported.packages.map(({ item, facts, layer }) => {
-      const { name, version, build, subdir, sha256 } = facts;
-      return {
-        name,
-        version,
-        build,
-        subdir,
-        url: plainUrl(item.url),
-        sha256,
-        layer: showDigest(layer),
-      };
-    }),
-    clobbers,
-  };
-  await writeEnvironment(store, snapshot, environment);
-  if (options.lock !== undefined) writeText(options.lock, lockOf(imported));
-  progress.end();
-  return { snapshot, environment };
+  return { snapshot, clobbers };
+}
+
+/** Where a package came from: a file by its path, a URL without secrets. */
+function urlOf({ path, url }: ExplicitPackage): string {
+  return path === undefined ? plainUrl(url) : pathToFileURL(path).href;
 }
 
 /** An @EXPLICIT list of what was imported: files by their paths, URLs without secrets, as conda writes them. */
 function lockOf({ packages }: ImportedEnvironment<Digest>): string {
   const lines = packages.map(({ item, facts }) => ({
-    url: item.path === undefined ? plainUrl(item.url) : pathToFileURL(item.path).href,
+    url: urlOf(item),
     sha256: facts.sha256,
   }));
   return formatExplicit(lines, ["platform: linux-64"]);
@@ -277,7 +348,7 @@ async function makeLayer(
   const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   const { entries, facts } = await link(writer, () =>
-    onProgress(`${counts.blobs} files, ${showBytes(counts.contentBytes)}`),
+    onProgress(`${counted(counts.blobs, "file")}, ${showBytes(counts.contentBytes)}`),
   );
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
   await noteMade(store, nearKey, near, digest);
@@ -294,7 +365,12 @@ async function showEnvironment(context: Context, text: string): Promise<void> {
     build,
     layer.slice(0, 19),
   ]);
-  const head = `prefix ${environment.prefix}, Python ${environment.python ?? "none"}, ${rows.length} packages`;
+  for (const { name, version, layer } of environment.wheels ?? [])
+    rows.push([name, version, "wheel", layer.slice(0, 19)]);
+  const { prefix, python, compiled } = environment;
+  const from =
+    compiled && `, compiled from ${compiled.from.slice(0, 19)} on ${compiled.base.slice(0, 19)}`;
+  const head = `prefix ${prefix}, Python ${python ?? "none"}, ${counted(rows.length, "package")}${from ?? ""}`;
   print(
     context.isJson,
     { snapshot: showDigest(snapshot), ...environment },
@@ -302,25 +378,37 @@ async function showEnvironment(context: Context, text: string): Promise<void> {
   );
 }
 
+interface ListedEnvironment {
+  readonly snapshot: string;
+  readonly prefix: string;
+  readonly python: string | null;
+  /** Snapshot of the environment that env compile made it of. */
+  readonly compiledFrom: string | null;
+  readonly packages: readonly string[];
+}
+
 async function listEnvironments(context: Context): Promise<void> {
   const store = await listedStore(context);
-  const rows: { snapshot: string; prefix: string; python: string | null; packages: string[] }[] =
-    [];
+  const rows: ListedEnvironment[] = [];
   for await (const path of store.list("environments")) {
     const digest = parseDigest(basename(path));
     if (digest === undefined) continue;
-    const { prefix, python, packages } = await readEnvironment(store, digest);
-    const names = packages.map(({ name, version }) => `${name}-${version}`);
-    rows.push({ snapshot: showDigest(digest), prefix, python, packages: names });
+    const environment = await readEnvironment(store, digest);
+    const { prefix, python, packages, wheels = [], compiled } = environment;
+    const names = [...packages, ...wheels].map(({ name, version }) => `${name}-${version}`);
+    const compiledFrom = compiled?.from ?? null;
+    rows.push({ snapshot: showDigest(digest), prefix, python, compiledFrom, packages: names });
   }
-  const cells = rows.map(({ snapshot, prefix, python, packages }) => [
+  const cells = rows.map(({ snapshot, prefix, python, compiledFrom, packages }) => [
     snapshot,
     prefix,
     python ?? "none",
+    compiledFrom?.slice(0, 19) ?? "",
     String(packages.length),
     shorten(packages.toReversed().join(" ")),
   ]);
-  print(context.isJson, rows, table([["snapshot", "prefix", "Python", "packages", ""], ...cells]));
+  const head = ["snapshot", "prefix", "Python", "compiled from", "packages", ""];
+  print(context.isJson, rows, table([head, ...cells]));
 }
 
 /** A taste of a long list: the last packages of a lock are those that the others were installed for. */

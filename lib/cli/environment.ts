@@ -22,12 +22,24 @@ export interface EnvironmentPackage {
   readonly layer: string;
 }
 
+/** A wheel beside the packages. */
+export interface EnvironmentWheel {
+  /** Of its project, as the file's name has it. */
+  readonly name: string;
+  readonly version: string;
+  readonly url: string;
+  readonly sha256: string;
+  readonly layer: string;
+}
+
 /** What `burrow env create` keeps of an environment, under the digest of its snapshot. */
 export interface Environment {
   readonly format: typeof ENVIRONMENT_FORMAT;
   readonly prefix: string;
   readonly python: string | null;
   readonly packages: readonly EnvironmentPackage[];
+  /** Above the packages, in their order. */
+  readonly wheels?: readonly EnvironmentWheel[];
   /** Paths below the prefix that several packages have: the last package's file is served. */
   readonly clobbers: readonly {
     readonly path: string;

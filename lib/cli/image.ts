@@ -22,7 +22,7 @@ import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { encodeFacts, FACTS_FORMAT, markRoot, userIds, writeFacts } from "./image-facts.ts";
-import { type Progress, showBytes } from "./output.ts";
+import { counted, type Progress, showBytes } from "./output.ts";
 
 /** What a source became: the layers of an image, or one. */
 export interface ImportedSource {
@@ -97,7 +97,9 @@ async function importOne(
     maxBytes: budget.bytes,
     maxEntries: budget.entries,
     onEntry: () => {
-      progress.update(`${label}: ${++count} entries, ${showBytes(counts.contentBytes)}`);
+      progress.update(
+        `${label}: ${counted(++count, "entry", "entries")}, ${showBytes(counts.contentBytes)}`,
+      );
     },
     onSkip: () => leftOut++,
   });
@@ -107,7 +109,8 @@ async function importOne(
   const had = counts.deduped === 0 ? "" : `, files known: ${counts.deduped}`;
   const left = leftOut === 0 ? "" : `, left out (devices): ${leftOut}`;
   const written = `${showBytes(counts.contentBytes)} of content, ${showBytes(counts.storedBytes)} written`;
-  progress.line(`${label}: ${entries.length} entries, ${written}${had}${left}`);
+  const all = counted(entries.length, "entry", "entries");
+  progress.line(`${label}: ${all}, ${written}${had}${left}`);
   return digest;
 }
 

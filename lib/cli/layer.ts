@@ -25,7 +25,8 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
-import { Progress, print, showBytes, table } from "./output.ts";
+import { counted, Progress, print, showBytes, table } from "./output.ts";
+import { pathBelow } from "./profile.ts";
 import { readIndex } from "./read-index.ts";
 import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
@@ -92,9 +93,15 @@ export function addLayer(program: Command): Command {
     });
   addCommonOptions(layer.command("show"))
     .argument("<digest>", "a layer or snapshot, or the first digits of its digest")
-    .argument("[path]", "only what lies below this path")
+    .argument(
+      "[path]",
+      "only what lies below this path of it; of an environment, of the sandbox, too",
+    )
     .description("list what is in a layer or snapshot")
-    .addHelpText("after", "\nExample:\n  burrow layer show sha256:… usr/bin")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  burrow layer show sha256:… usr/bin\n  burrow layer show sha256:… /opt/env/bin",
+    )
     .action(async (digest: string, path: string | undefined, options) => {
       await showLayer(contextOf(options), digest, path ?? "");
     });
@@ -170,7 +177,7 @@ async function collect(
     if (kind === "tar" && entry.type === "file" && WHITEOUT_NAME.test(entry.path)) whiteoutNames++;
     const { blobs, contentBytes } = sink.counts;
     progress.update(
-      `${name}: ${entries.length} entries, ${blobs} files, ${showBytes(contentBytes)}`,
+      `${name}: ${counted(entries.length, "entry", "entries")}, ${counted(blobs, "file")}, ${showBytes(contentBytes)}`,
     );
   }
   const counts = [...leftOut].map(([what, count]) => `${count} (${what})`);
@@ -201,6 +208,14 @@ function refuseOthers(source: string): void {
   if (/\.conda$/.test(source)) throw refuse("is a conda package: burrow env create takes it");
 }
 
+/** What can be told of a source without reading it. BURROW_USAGE, BURROW_NOT_FOUND. */
+function checkSource(source: string, how: HowRead): SourceKind {
+  refuseOthers(source);
+  const kind = statOf(source);
+  if (kind === "whl") wheelKey(source, how);
+  return kind;
+}
+
 /** Imports a tree unless the store has its layer already. */
 async function importTree(
   store: WritableBackend,
@@ -226,7 +241,8 @@ async function importTree(
   const { contentBytes, storedBytes, deduped } = writer.counts;
   const kept = `${showBytes(contentBytes)} of content, ${showBytes(storedBytes)} written`;
   const had = deduped === 0 ? "" : `, files known: ${deduped}`;
-  progress.line(`${basename(resolve(source))}: ${entries.length} entries, ${kept}${had}`);
+  const count = counted(entries.length, "entry", "entries");
+  progress.line(`${basename(resolve(source))}: ${count}, ${kept}${had}`);
   return digest;
 }
 
@@ -238,8 +254,7 @@ export async function importSource(
   progress: Progress,
   how: HowRead = {},
 ): Promise<ImportedSource> {
-  refuseOthers(source);
-  const kind = statOf(source);
+  const kind = checkSource(source, how);
   if (kind === "directory" || kind === "tar") {
     const name = basename(resolve(source));
     const imported = await importImage(store, known, source, name, how, progress);
@@ -274,9 +289,10 @@ async function importLayers(
   sources: string[],
   options: ImportOptions,
 ): Promise<void> {
+  for (const source of sources) checkSource(source, options);
   const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
-  const progress = new Progress(options.quiet === true);
+  const progress = new Progress(options.quiet === true, context.isJson);
   const imported: ImportedSource[] = [];
   for (const source of sources)
     imported.push(await importSource(store, known, source, progress, options));
@@ -303,12 +319,14 @@ function line(entry: LayerEntry): string[] {
 async function showLayer(context: Context, text: string, below: string): Promise<void> {
   const digest = await findDigest(context, text);
   const index = await readIndex(openOrigin(context.store), digest);
-  const path = Buffer.from(below.replace(/^\/+|\/+$/g, "")).toString("latin1");
+  const path = pathBelow(index, Buffer.from(below).toString("latin1"));
   const entries = [...entriesOf(index)].filter(
     (entry) => path === "" || entry.path === path || entry.path.startsWith(`${path}/`),
   );
   if (entries.length === 0 && path !== "") {
-    throw new BurrowError("BURROW_NOT_FOUND", `${text} has no ${below}`);
+    const advice =
+      "paths are those below its root, as shown without one; of an environment also as seen in the sandbox";
+    throw new BurrowError("BURROW_NOT_FOUND", `${text} has no ${below}: ${advice}`);
   }
   const plain = entries.map((entry) => ({
     path: showName(entry.path),

@@ -1,6 +1,7 @@
 // Output: what commands print: results on stdout, everything else on stderr, progress only to a terminal. Control plane.
 
-import { writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { BurrowError, explain } from "../base/error.ts";
 import { ioError } from "../cache/directory.ts";
 
@@ -22,6 +23,21 @@ export function writeText(path: string, text: string, mode = 0o644): void {
   }
 }
 
+/** Whether writeText can be hoped to succeed, before the work whose result it is to write. BURROW_USAGE, naming the option. */
+export function checkWritable(path: string, option: string): void {
+  const folder = dirname(resolve(path));
+  const refuse = (why: string) => new BurrowError("BURROW_USAGE", `${option}: ${why}`);
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory())
+    throw refuse(`${path} is a directory`);
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    throw refuse(`there is no directory ${folder}`);
+  try {
+    accessSync(existsSync(path) ? path : folder, constants.W_OK);
+  } catch (cause) {
+    throw ioError("can't write a file", path, cause);
+  }
+}
+
 /**
  * A text of errors or progress as it may be shown: what packages, channels and images say reaches it, so control characters are "?",
  * but for line breaks and tabs; and URLs are without passwords and tokens, since a terminal's text ends up in logs.
@@ -34,17 +50,32 @@ export function shown(text: string): string {
 }
 
 /** What work needs to say how far it is. */
-export type ProgressLine = Pick<Progress, "update" | "line" | "end">;
+export type ProgressLine = Pick<Progress, "begin" | "update" | "line" | "end">;
 
-/** A line of progress on stderr; replaced in place on a terminal, silent with `isQuiet`. */
+/** For who doesn't want to hear of it. */
+export const SILENCE: ProgressLine = { begin() {}, update() {}, line() {}, end() {} };
+
+/**
+ * A line of progress on stderr; replaced in place on a terminal, silent with `isQuiet`. With `isJson` there is none, and lines that
+ * stay are JSON, as errors are.
+ */
 export class Progress {
-  readonly #isTerminal = process.stderr.isTTY === true;
+  readonly #isTerminal: boolean;
   readonly #isQuiet: boolean;
+  readonly #isJson: boolean;
   #lastAtMs = 0;
   #isOpen = false;
 
-  constructor(isQuiet: boolean) {
+  constructor(isQuiet: boolean, isJson: boolean) {
+    this.#isTerminal = process.stderr.isTTY === true && !isJson;
     this.#isQuiet = isQuiet;
+    this.#isJson = isJson;
+  }
+
+  /** Says that long work begins: a line of its own where no terminal shows how far it is. */
+  begin(text: string): void {
+    if (this.#isTerminal) this.update(text);
+    else if (!this.#isJson) this.line(text);
   }
 
   /** Says where long work is: at most ten times a second. */
@@ -60,13 +91,19 @@ export class Progress {
   line(text: string): void {
     if (this.#isQuiet) return;
     this.end();
-    process.stderr.write(`${shown(text)}\n`);
+    const said = shown(text);
+    process.stderr.write(`${this.#isJson ? JSON.stringify({ note: said }) : said}\n`);
   }
 
   end(): void {
     if (this.#isOpen) process.stderr.write("\r\x1b[K");
     this.#isOpen = false;
   }
+}
+
+/** "1 file", "2 files". */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
 
 /** "36.5 MB": powers of 1000, as disks and networks count. */

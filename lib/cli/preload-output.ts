@@ -7,7 +7,7 @@ import { showName } from "../base/name.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { labelOf, type PreloadEvent } from "../preload/preloader.ts";
 import { Board, bar, type Screen } from "./board.ts";
-import { codeOf, showBytes, shown, shownContext } from "./output.ts";
+import { codeOf, counted, showBytes, shown, shownContext } from "./output.ts";
 import type { Warmth } from "./warm.ts";
 
 /** The figures of the end. Packages count once for each list that they are in. */
@@ -54,6 +54,7 @@ export class PreloadOutput {
   readonly #board: Board | undefined;
   readonly #startMs = Date.now();
   readonly #keys = new Map<ExplicitPackage, string>();
+  #warming: Digest | undefined;
 
   constructor(options: OutputOptions) {
     this.#options = options;
@@ -89,7 +90,10 @@ export class PreloadOutput {
         return;
       }
       case "ingesting":
-        this.#board?.set(key, `${name}: ${event.files} files, ${showBytes(event.bytes)}`);
+        this.#board?.set(
+          key,
+          `${name}: ${counted(event.files, "file")}, ${showBytes(event.bytes)}`,
+        );
         return;
       case "ingested":
         this.#ingested(event, name, source);
@@ -124,7 +128,7 @@ export class PreloadOutput {
       warnings,
     });
     const count = `[${this.#doneCount}/${this.totals.packages}]`;
-    const sizes = `${files} files, ${showBytes(contentBytes)}, new in the store ${showBytes(storedBytes)}`;
+    const sizes = `${counted(files, "file")}, ${showBytes(contentBytes)}, new in the store ${showBytes(storedBytes)}`;
     this.line(`${count} ${name}: ${sizes}`);
     for (const warning of warnings) this.line(`  ${warning}`);
   }
@@ -139,9 +143,21 @@ export class PreloadOutput {
     }
   }
 
-  /** How far the cache is. */
+  /** How far the cache is, with a snapshot's bytes; the first time they are those that were there before. */
   warming(digest: Digest, done: number, whole: number): void {
-    const text = `warm ${showDigest(digest).slice(0, 19)}: ${bar(done, whole)} of ${showBytes(whole)}`;
+    const short = showDigest(digest).slice(0, 19);
+    if (this.#warming !== digest) {
+      this.#warming = digest;
+      this.#event("warming", {
+        snapshot: showDigest(digest),
+        bytes: whole,
+        presentBytes: done,
+      });
+      const left = showBytes(whole - done);
+      if (!this.#board && done < whole)
+        this.line(`${short}: bringing ${left} of ${showBytes(whole)} to this node`);
+    }
+    const text = `warm ${short}: ${bar(done, whole)} of ${showBytes(whole)}`;
     this.#board?.set("warm", text);
   }
 
@@ -156,12 +172,14 @@ export class PreloadOutput {
     const all = warmth.fetchedBlobs + warmth.presentBlobs;
     const short = showDigest(digest).slice(0, 19);
     this.line(
-      `${short}: all ${all} files are on this node, ${warmth.fetchedBlobs} of them new (${showBytes(warmth.fetchedBytes)})`,
+      `${short}: ${counted(all, "file")}, all on this node, ${warmth.fetchedBlobs} of them new (${showBytes(warmth.fetchedBytes)})`,
     );
     if (unknown.length === 0) return;
     const shown = unknown.slice(0, 3).join(", ");
     const rest = unknown.length > 3 ? ", …" : "";
-    this.line(`${short}: it lacks ${unknown.length} paths of the profile: ${shown}${rest}`);
+    this.line(
+      `${short}: it lacks ${counted(unknown.length, "path")} of the profile: ${shown}${rest}`,
+    );
   }
 
   /** Something that could not be done. */
@@ -178,6 +196,12 @@ export class PreloadOutput {
     if (this.#options.isJson) return;
     if (this.#board) this.#board.line(text);
     else process.stderr.write(`${text}\n`);
+  }
+
+  /** What is worth knowing of something that was done. */
+  note(text: string): void {
+    this.#event("note", { text: shown(text) });
+    this.line(text);
   }
 
   /** A line for people. */
@@ -199,7 +223,9 @@ export class PreloadOutput {
   interrupted(): void {
     this.#board?.end();
     const { packages } = this.totals;
-    const text = `interrupted: ${this.#doneCount} of ${packages} packages are in the store; the same command goes on from here`;
+    const done =
+      packages === 0 ? "" : `: ${this.#doneCount} of ${counted(packages, "package")} in the store`;
+    const text = `interrupted${done}; the same command goes on from here`;
     this.#event("interrupted", { ...this.totals });
     if (!this.#options.isJson && !this.#options.isQuiet) process.stderr.write(`${text}\n`);
   }
@@ -210,9 +236,10 @@ export class PreloadOutput {
 
   #drawTotal(): void {
     const { packages, failed, fetchedBytes, storedBytes } = this.totals;
+    if (packages === 0) return;
     const failures = failed === 0 ? "" : `, ${failed} failed`;
     const bytes = `fetched ${showBytes(fetchedBytes)}, stored ${showBytes(storedBytes)}`;
-    const done = `${this.#doneCount} of ${packages} packages${failures}`;
+    const done = `${this.#doneCount} of ${counted(packages, "package")}${failures}`;
     this.#board?.total(`${bar(this.#doneCount, packages)} ${done}, ${bytes}`);
   }
 
@@ -236,12 +263,12 @@ function summaryOf(totals: PreloadTotals, ms: number): string {
   const { packages, ingested, present, failed } = totals;
   const parts = [
     packages > 0 &&
-      `${packages} packages: ${ingested} ingested, ${present} already there, ${failed} failed`,
+      `${counted(packages, "package")}: ${ingested} ingested, ${present} already there, ${failed} failed`,
     packages > 0 && `fetched ${showBytes(totals.fetchedBytes)}`,
     packages > 0 &&
       `new in the store ${showBytes(totals.storedBytes)} of ${showBytes(totals.contentBytes)} of content`,
     totals.warmedBlobs + totals.warmBlobs > 0 &&
-      `on this node ${totals.warmedBlobs} files more (${showBytes(totals.warmedBytes)}), ${totals.warmBlobs} already there`,
+      `on this node ${counted(totals.warmedBlobs, "file")} more (${showBytes(totals.warmedBytes)}), ${totals.warmBlobs} already there`,
     `${(ms / 1000).toFixed(1)} s`,
   ];
   return parts.filter((part) => part !== false).join("; ");

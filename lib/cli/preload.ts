@@ -6,16 +6,18 @@ import { BurrowError } from "../base/error.ts";
 import { PRELOAD_MEMORY_BYTES } from "../base/limits.ts";
 import type { PackageFacts } from "../ingest/conda/environment.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
+import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { defaultJobs, WorkerPool } from "../preload/pool.ts";
 import { Preloader } from "../preload/preloader.ts";
-import { openStore } from "../store/open.ts";
+import { openStore, refuseReadOnly } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
 import { isFile, isPackage, packagesOf } from "./env-input.ts";
+import { isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ExitCode, Progress } from "./output.ts";
+import { ExitCode, Progress, SILENCE } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
@@ -73,7 +75,10 @@ export function addPreload(program: Command): void {
       collect,
     )
     .option("--packages <DIR>", "look here for archives first; never written to", collect)
-    .option("--profile <FILE>", "bring what its paths name, not all, to this node's cache")
+    .option(
+      "--profile <FILE>",
+      "bring to this node's cache what its paths name, not all: one a line, as the sandbox sees them or as layer show does",
+    )
     .option("--no-warm", "fill the store alone, not this node's cache")
     .option("--quiet", "errors alone")
     .addHelpText("after", EXAMPLES)
@@ -102,7 +107,14 @@ async function preload(
   const jobs = jobsOf(options.jobs);
   const memoryBytes =
     options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
+  const wheel = sources.find(isWheel);
+  if (wheel !== undefined) {
+    const advice = "burrow env create takes wheels; give the digest that it prints";
+    throw new BurrowError("BURROW_USAGE", `${wheel}: ${advice}`);
+  }
   const prefix = checkPrefix(options.prefix);
+  if (options.python !== undefined) pythonTarget(options.python);
+  if (sources.some((text) => !isDigestLike(text))) refuseReadOnly(context.store);
   if (!options.warm && options.profile !== undefined)
     throw new BurrowError(
       "BURROW_USAGE",
@@ -159,7 +171,7 @@ async function listsOf(
   { channel, quiet }: PreloadOptions,
   output: PreloadOutput,
 ): Promise<Wanted[]> {
-  const progress = new Progress(quiet === true || context.isJson);
+  const progress = new Progress(quiet === true, context.isJson);
   const others = sources.filter((text) => !isDigestLike(text));
   const packages = others.filter(isPackage);
   const specs = others.filter((text) => !isPackage(text) && !isFile(text));
@@ -229,11 +241,7 @@ async function loadAll(
     const { source } = wanted[i]!;
     if (items === undefined) continue;
     try {
-      const progress = {
-        update: () => {},
-        line: (text: string) => output.line(text),
-        end: () => {},
-      };
+      const progress = { ...SILENCE, line: (text: string) => output.note(text) };
       const making = { prefix, ...(python === undefined ? {} : { python }) };
       const { snapshot } = await makeEnvironment(context, items, making, progress);
       output.environment(source, snapshot);

@@ -12,7 +12,7 @@ import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore } from "../store/open.ts";
+import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
@@ -115,13 +115,14 @@ async function resolveEnv(context: Context, env: string, progress: Progress) {
 }
 
 /** What the options say of the query, checked before anything is read or written. */
-function settingsOf(options: QueryOptions) {
+function settingsOf(options: QueryOptions, { store }: Context) {
   const sizeBytes = parseSize(options.tmpSize, "--tmp-size");
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
-  const { env } = options;
+  const { base, env } = options;
   if (env !== undefined && !isDigestLike(env) && !existsSync(env))
     throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
+  if ([base, env ?? base].some((text) => !isDigestLike(text))) refuseReadOnly(store);
   const { cwd } = options;
   if (cwd !== undefined && !cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${cwd} is no absolute path`);
@@ -183,8 +184,8 @@ export async function prepare(
   id: string,
   options: QueryOptions,
 ): Promise<Prepared> {
-  const progress = new Progress(options.quiet === true || options.json === true);
-  const { upper, variables, stages, memory, given, binds } = settingsOf(options);
+  const progress = new Progress(options.quiet === true, options.json === true);
+  const { upper, variables, stages, memory, given, binds } = settingsOf(options, context);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);

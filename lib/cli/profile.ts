@@ -1,5 +1,5 @@
-// Profiles: what of a snapshot a node is to have ahead of its use. A text file of paths as the sandbox sees them, one a line; a
-// directory stands for all below it. docs/preload.md. Control plane.
+// Profiles: what of a snapshot a node is to have ahead of its use. A text file of paths, one a line, as the sandbox sees them or
+// below the snapshot's root; a directory stands for all below it. docs/preload.md. Control plane.
 
 import { BurrowError } from "../base/error.ts";
 import { PROFILE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../base/limits.ts";
@@ -22,7 +22,7 @@ export interface Named {
   readonly missing: readonly string[];
 }
 
-/** The paths of a profile, latin1. BURROW_USAGE with the line, for a path that is none; BURROW_NOT_FOUND. */
+/** The paths of a profile, latin1. BURROW_USAGE with the line, for what can't be a path; BURROW_NOT_FOUND. */
 export async function readProfile(file: string): Promise<string[]> {
   let bytes: Buffer | undefined;
   try {
@@ -38,8 +38,8 @@ export async function readProfile(file: string): Promise<string[]> {
   for (const [i, line] of bytes.toString("latin1").split("\n").entries()) {
     const path = line.replace(/\r$/, "");
     if (path.trim() === "" || path.startsWith("#")) continue;
-    if (!path.startsWith("/") || path.includes("\0")) {
-      const what = `${file}:${i + 1}: "${showName(path.slice(0, 200))}" is no absolute path`;
+    if (path.includes("\0")) {
+      const what = `${file}:${i + 1}: "${showName(path.slice(0, 200))}" is no path`;
       throw new BurrowError("BURROW_USAGE", what);
     }
     paths.push(path);
@@ -48,14 +48,15 @@ export async function readProfile(file: string): Promise<string[]> {
 }
 
 /**
- * What paths name in a snapshot, as they are seen where it is mounted: an environment at its prefix, all else at the root. Symlinks are
- * followed. An index that lies makes it name too little, never go on for ever.
+ * What paths name in a snapshot. An absolute one is as seen where the snapshot is mounted: an environment at its prefix, all else at
+ * the root; any other is below the snapshot's own root. Symlinks are followed. An index that lies makes it name too little, never go
+ * on for ever.
  */
 export function named(index: Index, paths: readonly string[]): Named {
   const rows = new Set<number>();
   const seen = new Uint8Array(index.inodeCount + 1);
   const missing: string[] = [];
-  const prefix = componentsOf(rootEntry(index).xattrs?.get(PREFIX_XATTR) ?? "");
+  const prefix = prefixOf(index);
   for (const path of paths) {
     const ino = resolve(index, path, prefix);
     if (ino < 0) missing.push(path);
@@ -64,11 +65,29 @@ export function named(index: Index, paths: readonly string[]): Named {
   return { rows, missing };
 }
 
+/** Names of the directories that an environment is mounted below; none for all else. */
+function prefixOf(index: Index): string[] {
+  return componentsOf(rootEntry(index).xattrs?.get(PREFIX_XATTR) ?? "");
+}
+
+/**
+ * A path, latin1, as one below the root of a layer or snapshot, "" for all: of an environment it may be absolute, as the sandbox sees
+ * it. Symlinks are not followed.
+ */
+export function pathBelow(index: Index, path: string): string {
+  const names = componentsOf(path);
+  const prefix = path.startsWith("/") ? prefixOf(index) : [];
+  const shared = Math.min(names.length, prefix.length);
+  const isSeenThere = names.slice(0, shared).every((name, i) => name === prefix[i]);
+  return names.slice(isSeenThere ? shared : 0).join("/");
+}
+
 /** The inode at a path, or a negative number. */
 function resolve(index: Index, path: string, prefix: readonly string[]): number {
   // The root of the snapshot lies below the directories of the prefix, which have no inodes: 0.
   const way = [prefix.length === 0 ? 1 : 0];
-  const left = componentsOf(path).reverse(); // the next one last
+  const names = componentsOf(path);
+  const left = (path.startsWith("/") ? names : [...prefix, ...names]).reverse(); // the next one last
   for (let links = 0; left.length > 0; ) {
     const name = left.pop()!;
     if (name === "..") {

@@ -11,7 +11,7 @@ import { MANIFEST_NAME } from "../ingest/stage/manifest.ts";
 import { createManifest } from "../ingest/stage/scan.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
-import { Progress, print, showBytes } from "./output.ts";
+import { counted, Progress, print, showBytes } from "./output.ts";
 
 interface CreateOptions {
   quiet?: boolean;
@@ -45,11 +45,11 @@ export function addStage(program: Command): void {
 
 async function createStage(dir: string, options: CreateOptions): Promise<void> {
   if (!isDirectory(dir)) throw new BurrowError("BURROW_USAGE", `${dir} is no directory`);
-  const progress = new Progress(options.quiet === true);
+  const progress = new Progress(options.quiet === true, options.json === true);
   const { digest, manifest } = await createManifest(dir, { onFile: sayRead(progress, dir) });
   const files = manifest.files.length;
   const bytes = manifest.files.reduce((sum, file) => sum + file.size, 0);
-  progress.line(`${dir}/${MANIFEST_NAME}: ${files} files, ${showBytes(bytes)}`);
+  progress.line(`${dir}/${MANIFEST_NAME}: ${counted(files, "file")}, ${showBytes(bytes)}`);
   const text = showDigest(digest);
   print(options.json === true, { stage: text, files, bytes }, text);
 }
@@ -60,7 +60,7 @@ function sayRead(progress: Progress, name: string): (file: { size: number }) => 
   return ({ size }) => {
     files++;
     bytes += size;
-    progress.update(`${name}: ${files} files, ${showBytes(bytes)}`);
+    progress.update(`${name}: ${counted(files, "file")}, ${showBytes(bytes)}`);
   };
 }
 

@@ -11,10 +11,10 @@ import { readLocator } from "../store/known.ts";
 import { digestOfPath } from "../store/layout.ts";
 import type { Locator } from "../store/locator.ts";
 import { openOrigin } from "../store/open.ts";
-import type { Backend } from "../store/store.ts";
+import type { Backend, WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
-import { ExitCode, print } from "./output.ts";
+import { counted, ExitCode, Progress, type ProgressLine, print, SILENCE } from "./output.ts";
 import { readIndex } from "./read-index.ts";
 
 const HELP = `
@@ -34,7 +34,9 @@ export function addStoreVerify(store: Command): void {
     .addHelpText("after", HELP)
     .action(async (options) => {
       const context = contextOf(options);
-      const { faults, ...counts } = await verifyStore(context);
+      const progress = new Progress(false, context.isJson);
+      const { faults, ...counts } = await verifyStore(context, progress);
+      progress.end();
       const said = `indexes ${counts.indexes}, files ${counts.blobs}, packs ${counts.packs}: faults ${faults.length}`;
       const lines = faults.map(({ what, why }) => `${what}: ${why}`);
       print(context.isJson, { ...counts, faults }, [said, ...lines].join("\n"));
@@ -57,8 +59,15 @@ export interface Verified {
 }
 
 /** Reads all of a store that can be listed. Throws for a place that is none; what is wrong with it is among the faults. */
-export async function verifyStore(context: Context): Promise<Verified> {
+export async function verifyStore(
+  context: Context,
+  progress: ProgressLine = SILENCE,
+): Promise<Verified> {
   const listed = await listedStore(context);
+  const indexes = await digestsIn(listed, "locators");
+  const packs = await digestsIn(listed, "packs");
+  const all = `${counted(indexes.length, "index", "indexes")}, ${counted(packs.length, "pack")}`;
+  progress.begin(`checking ${context.store}: ${all}`);
   const reader = openOrigin(context.store, { tries: 1 });
   const origin = new Origin(context.store, { tries: 1 }, PARALLEL);
   const found: Verified = { indexes: 0, blobs: 0, packs: 0, faults: [] };
@@ -71,30 +80,44 @@ export async function verifyStore(context: Context): Promise<Verified> {
   };
   try {
     const seen = new Set<Digest>();
-    for await (const path of listed.list("locators")) {
-      const digest = digestOfPath(path);
-      if (digest === undefined) continue;
+    for (const { path, digest } of indexes) {
       found.indexes++;
+      const where = `index ${found.indexes} of ${indexes.length}`;
       await check(path, async () => {
         const { index, locator } = await readPublished(reader, digest);
         for (let row = 0; row < index.blobCount; row++) {
           const blob = index.blobDigest(row);
           if (seen.has(blob) || locator.kind !== "packs") continue;
           seen.add(blob);
+          progress.update(`${where}: ${counted(seen.size, "file")}, faults ${found.faults.length}`);
           await check(showDigest(blob), () => checkBlob(origin, index, row, locator));
         }
       });
     }
     found.blobs = seen.size;
-    for await (const path of listed.list("packs")) {
-      if (digestOfPath(path) === undefined) continue;
+    for (const { path } of packs) {
       found.packs++;
+      const where = `pack ${found.packs} of ${packs.length}`;
+      progress.update(`${where}: faults ${found.faults.length}`);
       // Read whole, it is compared with its name.
       await check(path, async () => void (await reader.get(path)));
     }
   } finally {
     reader.close();
     origin.close();
+  }
+  return found;
+}
+
+/** What is named by a digest in a folder of the store. */
+async function digestsIn(
+  store: WritableBackend,
+  folder: "locators" | "packs",
+): Promise<{ path: string; digest: Digest }[]> {
+  const found: { path: string; digest: Digest }[] = [];
+  for await (const path of store.list(folder)) {
+    const digest = digestOfPath(path);
+    if (digest !== undefined) found.push({ path, digest });
   }
   return found;
 }

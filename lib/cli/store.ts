@@ -14,7 +14,7 @@ import type { WritableBackend } from "../store/store.ts";
 import { type Bytes, blobsOf, type StoredBlob, type StoredChunk, totalOf } from "./content.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
-import { print, showBytes, table } from "./output.ts";
+import { counted, Progress, type ProgressLine, print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
 import { addStoreVerify } from "./store-verify.ts";
 
@@ -45,13 +45,14 @@ interface Published {
   readonly locator: Locator;
 }
 
-async function publishedOf(store: WritableBackend): Promise<Published[]> {
+async function publishedOf(store: WritableBackend, progress: ProgressLine): Promise<Published[]> {
   const published: Published[] = [];
   for await (const path of store.list("locators")) {
     const digest = digestOfPath(path);
     if (digest === undefined) continue;
     const locator = await readLocator(store, digest);
     published.push({ index: await readIndex(store, digest), locator });
+    progress.update(`read ${counted(published.length, "index", "indexes")}`);
   }
   return published;
 }
@@ -180,8 +181,8 @@ interface Stats {
   readonly unnamedPacks: OnDisk;
 }
 
-async function statsOf(store: DeltaStore): Promise<Stats> {
-  const held = holdingsOf(await publishedOf(store));
+async function statsOf(store: DeltaStore, progress: ProgressLine): Promise<Stats> {
+  const held = holdingsOf(await publishedOf(store, progress));
   const { layers, snapshots, contentBytes, blobs } = held;
   const { all, equal } = chunksOf(blobs.values());
   const deltas = all.filter(({ isDelta }) => isDelta);
@@ -216,7 +217,9 @@ async function statsOf(store: DeltaStore): Promise<Stats> {
 }
 
 async function showStats(context: Context): Promise<void> {
-  const stats = await statsOf(await listedStore(context));
+  const progress = new Progress(false, context.isJson);
+  const stats = await statsOf(await listedStore(context), progress);
+  progress.end();
   print(context.isJson, stats, textOf(stats));
 }
 
@@ -225,7 +228,7 @@ function textOf(stats: Stats): string {
   const { packs, indexes, locators, deltas } = disk;
   const counts = [
     `layers ${stats.layers}, snapshots ${stats.snapshots}, environments ${stats.environments}`,
-    `distinct files ${stats.blobs}, in ${stats.chunks} chunks of ${packs.count} packs`,
+    `distinct files ${stats.blobs}, in ${counted(stats.chunks, "chunk")} of ${counted(packs.count, "pack")}`,
   ];
   const rows = [
     ["", "bytes", "saved"],

@@ -15,7 +15,7 @@ export interface WheelTarget {
 }
 
 /** How this Burrow lays wheels out: changes with every change of what comes out of one. */
-const LAYOUT = "wheel-1";
+export const WHEEL_LAYOUT = "wheel-1";
 
 function settingsOf(source: string, { python, prefix = "/usr/local" }: WheelTarget) {
   const refuse = (why: string) => new BurrowError("BURROW_USAGE", why);
@@ -33,7 +33,7 @@ function settingsOf(source: string, { python, prefix = "/usr/local" }: WheelTarg
 /** What a wheel's layer depends on besides its bytes. BURROW_USAGE for a target that is none. */
 export function wheelKey(source: string, target: WheelTarget): string[] {
   const { pythonVersion, executable = "", prefix } = settingsOf(source, target);
-  return [LAYOUT, basename(source), pythonVersion, executable, prefix];
+  return [WHEEL_LAYOUT, basename(source), pythonVersion, executable, prefix];
 }
 
 /** The entries of a wheel, below its prefix. */

@@ -22,13 +22,17 @@ export function openOrigin(origin: string, options: OpenOptions = {}): Backend {
   return retrying(resolving(read), options);
 }
 
+/** Throws BURROW_UNSUPPORTED for an origin that openStore can't open: for who would find out after long work. Makes nothing. */
+export function refuseReadOnly(origin: string): void {
+  if (!origin.startsWith("http:") && !origin.startsWith("https:")) return;
+  throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP origin can't be written", {
+    context: { origin },
+  });
+}
+
 /** A store that can be written, made when it is not there yet. Throws for one of another format. */
 export async function openStore(origin: string): Promise<DeltaStore> {
-  if (origin.startsWith("http:") || origin.startsWith("https:")) {
-    throw new BurrowError("BURROW_UNSUPPORTED", "an HTTP origin can't be written", {
-      context: { origin },
-    });
-  }
+  refuseReadOnly(origin);
   const store = origin === "memory:" ? await memory() : localBackend(pathOf(origin));
   if (!(await isStore(store))) {
     await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));

@@ -87,6 +87,11 @@ async function listing(node: Node, digest: string): Promise<Map<string, Record<s
   return new Map(all.map((entry) => [String(entry["path"]), entry]));
 }
 
+interface Listed {
+  readonly snapshot: string;
+  readonly compiledFrom: string | null;
+}
+
 const POST_LINK = `set -e
 echo "$PKG_NAME $PKG_VERSION $PKG_BUILDNUM" > "$PREFIX/made"
 mkdir -p "$PREFIX/share/new"
@@ -154,6 +159,16 @@ test("byte code, scripts and activation become a layer, the same each time", {
   t.notOk(whole.has("share/gone"));
   t.ok(whole.has(`${site}/broken.py`));
 
+  const listed = JSON.parse((await node.run(["env", "ls", "--json"])).stdout) as Listed[];
+  const fromOf = (digest: string) => listed.find((one) => one.snapshot === digest)?.compiledFrom;
+  t.same([fromOf(env), fromOf(done.snapshot)], [null, env]);
+  t.match(
+    (await node.run(["env", "ls"])).stdout,
+    `${done.snapshot}  /opt/env  none    ${env.slice(0, 19)}`,
+  );
+  const head = (await node.run(["env", "show", done.snapshot])).stdout.split("\n")[0];
+  t.equal(head?.split(", ").at(-1), `compiled from ${env.slice(0, 19)} on ${base.slice(0, 19)}`);
+
   // What it is for: the sandbox takes it, with the variables.
   const program =
     "import os,stale,plain; print(os.environ['FROM_BOTH'], open('/opt/env/made').read())";
@@ -200,6 +215,7 @@ test("a script that fails, prints over the tar or has no Python keeps nothing", 
     node.run(["env", "compile", "--base", base, ...more, env]);
   const failed = await compile(failing);
   t.match(failed, { code: 1, stdout: "" });
+  t.match(failed.stderr, /^the job runs in a sandbox\n/);
   t.match(failed.stderr, /no luck/);
   t.match(failed.stderr, /post-link script of failing ended with 3; --no-scripts .*BURROW_CAPTURE/);
   const forged = await compile(forging);

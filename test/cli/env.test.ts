@@ -44,6 +44,7 @@ test("packages and locks give one digest, here and in another store", { skip }, 
   const json = JSON.parse((await node.run(["env", "show", "--json", digest])).stdout);
   t.equal(json.snapshot, digest);
   t.equal(json.packages[0].sha256, hash("sha256", SMALL));
+  t.equal(json.packages[0].url, `file://${SMALL}`, "with its folder");
   const abridged = await node.run([
     "env",
     "show",
@@ -51,12 +52,16 @@ test("packages and locks give one digest, here and in another store", { skip }, 
   ]);
   t.equal(abridged.stdout, shown.stdout, "by its first digits");
   const listed = await node.run(["env", "ls"]);
-  t.match(listed.stdout, new RegExp(`^snapshot .*\n(.*\n)?${digest} +/opt/env +none +2 `));
+  t.match(
+    listed.stdout,
+    new RegExp(`^snapshot .*\n(.*\n)?${digest} +/opt/env +none +2 `),
+    "not compiled",
+  );
   const all = JSON.parse((await node.run(["env", "ls", "--json"])).stdout) as object[];
   const packages = ["small-executable-1.0", "empty-0.1.0"];
   t.match(
     all.find((each) => Object.values(each).includes(digest)),
-    { python: null, packages },
+    { python: null, compiledFrom: null, packages },
   );
   t.equal(all.length, 2, "two prefixes");
   const layer = await node.run([

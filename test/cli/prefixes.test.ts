@@ -6,13 +6,13 @@ import { type Test, test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
 import type { Context } from "../../lib/cli/context.ts";
 import { makeEnvironment } from "../../lib/cli/env.ts";
+import { SILENCE } from "../../lib/cli/output.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { conda, PLACEHOLDER } from "../ingest/conda/packages.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { type Node, newNode } from "./cli.ts";
 
-const QUIET = { update: () => {}, line: () => {}, end: () => {} };
 const prefixOf = (i: number) => (i === 0 ? "/opt/env" : `/srv/environments/number-${i}`);
 
 const NOISE = noise(300 * 20_000);
@@ -60,7 +60,7 @@ async function scene(t: Test): Promise<Scene> {
   const items = [{ line: 1, url: `file://${file}`, path: file }];
   const make = async (i: number) => {
     const options = { prefix: prefixOf(i) };
-    return (await makeEnvironment(context, items, options, QUIET)).snapshot;
+    return (await makeEnvironment(context, items, options, SILENCE)).snapshot;
   };
   return { node, context, make };
 }

@@ -11,7 +11,7 @@ import { exitOf } from "../conformance/runsc.ts";
 import { conda, type Spec } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { until } from "../suite/wait.ts";
-import { type Node, newNode, type Outcome } from "./cli.ts";
+import { MAIN, type Node, newNode, type Outcome } from "./cli.ts";
 
 interface Channel {
   readonly node: Node;
@@ -129,7 +129,7 @@ test("a preload leaves what env create makes, and a warm cache; another has noth
   // What is said to be on this node is there without a store.
   fs.renameSync(node.store, node.path("gone"));
   const warm = await node.run(["preload", first.stdout.trim()]);
-  t.match(warm, { code: 0, stderr: /: all \d+ files are on this node, 0 of them new/ });
+  t.match(warm, { code: 0, stderr: /: \d+ files, all on this node, 0 of them new/ });
   t.same(node.leftovers(), []);
 });
 
@@ -142,16 +142,47 @@ test("a digest is brought to this node from a store behind HTTP", async (t) => {
   t.teardown(() => store.close());
   const warm = await node.run(["preload", "--json", "--store", store.url, stdout.trim()]);
   t.equal(warm.code, 0, warm.stderr);
-  const { warmedBlobs } = lastOf(warm);
+  const { warmedBlobs, warmedBytes } = lastOf(warm);
+  const begun = eventsOf(warm).find(({ event }) => event === "warming");
+  t.match(begun, { snapshot: stdout.trim(), bytes: warmedBytes, presentBytes: 0 });
   const shown = await node.run(["cache", "show", "--json"]);
   t.equal(JSON.parse(shown.stdout).blobs, warmedBlobs);
   t.equal(store.requests.filter(({ path: name }) => name.startsWith("packs/")).length <= 6, true);
   store.fault = () => "404";
   const unknown = await node.run(["preload", "--store", store.url, `sha256:${"1".repeat(64)}`]);
   t.match(unknown, { code: 1, stderr: /no layer or snapshot sha256:1{64}.*BURROW_NOT_FOUND/ });
+  const verified = await node.run(["cache", "verify"]);
+  t.match(verified, { code: 0, stderr: `checking ${node.cache}\n`, stdout: /^\d+ files, 0 of/ });
   const cleared = await node.run(["cache", "clear", "--json"]);
+  t.equal(cleared.stderr, "");
   t.match(JSON.parse(cleared.stdout), { blobs: warmedBlobs });
   t.match(JSON.parse((await node.run(["cache", "show", "--json"])).stdout), { blobs: 0 });
+  const cold = await node.run(["preload", "--store", node.path("built"), stdout.trim()]);
+  const lines =
+    /^sha256:\w+: bringing (\S+ kB) of \1 to this node\n.*all on this node.*\n.*; \S+ s\n$/;
+  t.match(cold.stderr, lines, "no line of packages where there are none");
+  const again = await node.run(["cache", "clear"]);
+  t.equal(again.stderr, `clearing ${node.cache}\n`);
+});
+
+test("long work shows on a terminal how far it is", {
+  skip: spawnSync("script", ["--version"]).status === 0 ? false : "no script(1)",
+}, async (t) => {
+  const { node, lock } = await channel(t);
+  node.file("lock.txt", lock(...ALL));
+  const shown = (words: string) => {
+    const command = `${process.execPath} --no-warnings ${MAIN} ${words} >/dev/null`;
+    const options = { env: node.env, cwd: node.dir, encoding: "utf8" } as const;
+    return spawnSync("script", ["-qec", command, "/dev/null"], options).stdout;
+  };
+  const digest = (await node.run(["preload", "lock.txt"])).stdout.trim();
+  t.match(shown("store verify"), /\r\x1b\[Kchecking \S+: \d+ indexes, \d+ packs.*\r\x1b\[K$/s);
+  t.match(shown("cache verify"), /\r\x1b\[Kchecking .*\r\x1b\[K$/s);
+  t.match(shown("store stats"), /\r\x1b\[Kread 1 index\r/);
+  t.match(shown("cache clear"), /\r\x1b\[Kclearing .*\r\x1b\[K$/s);
+  const warm = shown(`preload ${digest}`);
+  t.match(warm, /warm sha256:\w+: \[-{20}\] {3}0% of/);
+  t.notMatch(warm, /packages/);
 });
 
 test("a store that gives nothing is given up, not asked for each file", async (t) => {
@@ -173,16 +204,16 @@ test("a store that gives nothing is given up, not asked for each file", async (t
 test("a profile says what is brought to this node", async (t) => {
   const { node, lock } = await channel(t);
   node.file("lock.txt", lock(...ALL));
-  node.file("profile", "# two of all\n/opt/env/share/aa\n\n/opt/env/bin/../share/bb\r\n/none\n");
+  node.file("profile", "# two of all\n/opt/env/share/aa\n\nbin/../share/bb\r\n/none\n");
   const made = await node.run(["preload", "--json", "--profile", "profile", "lock.txt"]);
   t.equal(made.code, 0, made.stderr);
   const warmed = eventsOf(made).find(({ event }) => event === "warmed")!;
   t.match(warmed, { fetchedBlobs: 2, fetchedBytes: 300_000, missing: ["/none"] });
   const again = ["preload", "--profile", "profile", String(warmed["snapshot"])];
-  t.match((await node.run(again)).stderr, /: all 2 files .*, 0 of them new.*lacks 1 .*: \/none/s);
-  node.file("bad", "/a\nshare/aa\n");
+  t.match((await node.run(again)).stderr, /: 2 files, .*, 0 of them new.*lacks 1 .*: \/none/s);
+  node.file("bad", "/a\nshare/\0aa\n");
   for (const [words, code, text] of [
-    [["--profile", "bad"], 2, /bad:2: "share\/aa" is no absolute path.*BURROW_USAGE/],
+    [["--profile", "bad"], 2, /bad:2: "share\/\?aa" is no path.*BURROW_USAGE/],
     [["--profile", "gone"], 1, /can't read the profile gone.*BURROW_NOT_FOUND/],
     [["--profile", "profile", "--no-warm"], 2, /--no-warm.*BURROW_USAGE/],
   ] as const) {
@@ -237,7 +268,7 @@ test("Ctrl-C says what is done, and leaves no process", async (t) => {
   t.ok(await until(() => text.endsWith("\n") && text.includes("interrupted")));
   t.match(
     text,
-    /\ninterrupted: 5 of 6 packages are in the store; the same command goes on from here\n$/,
+    /\ninterrupted: 5 of 6 packages in the store; the same command goes on from here\n$/,
   );
   t.ok(await until(() => node.processes().length === 0), node.processes().join("\n"));
   server.fault = () => "none";

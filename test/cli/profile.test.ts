@@ -3,7 +3,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
-import { named, readProfile } from "../../lib/cli/profile.ts";
+import { named, pathBelow, readProfile } from "../../lib/cli/profile.ts";
 import { layerOf } from "../../lib/layer/merge.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 
@@ -56,10 +56,46 @@ test("an environment is named at its prefix", (t) => {
   const root = { type: "directory", path: "", ...PLAIN, xattrs } as const;
   const way = link("way", "/opt/env/a");
   const index = layerOf([root, file("a/one"), link("out", "/usr/lib"), way]);
-  const paths = ["/opt/env/way/one", "/opt/../opt/env/a", "/opt/env/../env", "/opt", "/"];
+  const paths = [
+    "way/one",
+    "a",
+    "./a/../a/one",
+    "/opt/env/way/one",
+    "/opt/../opt/env/a",
+    "/opt/env/../env",
+    "/opt",
+    "/",
+  ];
   for (const path of paths) t.equal(named(index, [path]).rows.size, 1, path);
-  const others = ["/a/one", "/opt/en/a", "/opt/env/../a", "/opt/env/out"];
+  const others = [
+    "opt/env/a",
+    "a/none",
+    "out",
+    "/a/one",
+    "/opt/en/a",
+    "/opt/env/../a",
+    "/opt/env/out",
+  ];
   t.same(named(index, others), { rows: new Set(), missing: others });
+  t.end();
+});
+
+test("a path of an environment is one below its root, wherever it is seen", (t) => {
+  const xattrs = new Map([["user.burrow.prefix", "/opt/env"]]);
+  const index = layerOf([{ type: "directory", path: "", ...PLAIN, xattrs }, file("a/one")]);
+  for (const [path, below] of [
+    ["/opt/env/a/one", "a/one"],
+    ["/opt//env/./a/", "a"],
+    ["/opt/env", ""],
+    ["/opt", ""],
+    ["/", ""],
+    ["a/one", "a/one"],
+    ["opt/env/a", "opt/env/a"],
+    ["/opt/envy", "opt/envy"],
+    ["/a/one", "a/one"],
+  ] as const)
+    t.equal(pathBelow(index, path), below, path);
+  t.equal(pathBelow(INDEX, "/a/one/"), "a/one");
   t.end();
 });
 

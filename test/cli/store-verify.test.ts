@@ -91,6 +91,7 @@ test("a store that is right, and each way to be wrong", async (t) => {
   }
   const text = await node.run(["store", "verify"]);
   t.match(text, { code: 0, stdout: "indexes 2, files 62, packs 2: faults 0\n" });
+  t.equal(text.stderr, `checking ${store}: 2 indexes, 2 packs\n`);
   fs.unlinkSync(`${node.store}/${packs[0]}`);
   const lost = await node.run(["store", "verify", "--json"]);
   t.match(lost, { code: 1, stderr: "" });

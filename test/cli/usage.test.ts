@@ -122,6 +122,42 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
   t.equal(fs.existsSync(`${node.store}/indexes`), false, "nothing was imported");
 });
 
+test("what can be told from the words is told before long work", async (t) => {
+  const node = newNode(t);
+  fs.mkdirSync(node.path("base"));
+  fs.mkdirSync(node.path("folder"));
+  // Whoever reads these would fail otherwise.
+  for (const name of ["lock.txt", "base.tar", "a-1-0.conda"]) node.file(name, "junk");
+  const away = ["--store", "http://127.0.0.1:9"];
+  const create = ["env", "create", "lock.txt"];
+  const cases: [string[], RegExp][] = [
+    [[...create, "--lock", "none/x.txt"], /--lock: there is no directory .*none.*BURROW_USAGE/],
+    [[...create, "--lock", "folder"], /--lock: folder is a directory.*BURROW_USAGE/],
+    [[...create, "--prefix", "opt/env"], /--prefix: "opt\/env" is no absolute.*BURROW_USAGE/],
+    [[...create, "--python", "new"], /"new" is no version of Python.*BURROW_USAGE/],
+    [[...create, ...away], /an HTTP origin can't be written.*BURROW_UNSUPPORTED/],
+    [["preload", "lock.txt", ...away], /an HTTP origin can't be written.*BURROW_UNSUPPORTED/],
+    [["preload", "lock.txt", "--python", "new"], /"new" is no version.*BURROW_USAGE/],
+    [["env", "compile", "--base", "base", ZEROS, ...away], /can't be written.*BURROW_UNSUPP/],
+    [["env", "compile", "--base", "base", "--memory", "x", ZEROS], /--memory: "x" is no size/],
+    [["run", "--base", "base.tar", ...away, "--", "ls"], /can't be written.*BURROW_UNSUPP/],
+    [["run", "--base", ZEROS, "--env", "lock.txt", ...away, "--", "ls"], /can't be written/],
+    [["layer", "import", "base.tar", "none.tar"], /can't read none\.tar.*BURROW_NOT_FOUND/],
+    [["layer", "import", "base.tar", "lock.txt", "a-1-0.conda"], /a conda package: burrow env/],
+  ];
+  node.file("x-1-py3-none-any.whl", "junk");
+  cases.push([["layer", "import", "base.tar", "x-1-py3-none-any.whl"], /say for which --python/]);
+  const outcomes = await Promise.all(cases.map(([words]) => node.run(words)));
+  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
+    const [words, pattern] = cases[i]!;
+    t.not(code, 0, words.join(" "));
+    t.equal(stdout, "");
+    t.match(stderr, pattern);
+    t.match(stderr, /^burrow: [^\n]*\n$/, "nothing was done before");
+  }
+  t.notOk(fs.existsSync(node.store));
+});
+
 test("what isn't there is named, exit 1", async (t) => {
   const node = newNode(t);
   const cases: [string[], RegExp, string][] = [

@@ -92,7 +92,7 @@ export class Linker {
   get warnings(): string[] {
     const warnings = this.#scripts.map((path) => `${showName(path)} is not run`);
     if (this.#unlistedCount > 0) {
-      warnings.push(`${this.#unlistedCount} files in the archive are not in its list`);
+      warnings.push(`files in the archive that are not in its list: ${this.#unlistedCount}`);
     }
     return warnings;
   }

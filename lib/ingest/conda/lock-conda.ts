@@ -28,7 +28,7 @@ export function parseCondaLock(file: YamlMap, where: string): ExplicitPackage[] 
     const category = entry["category"] ?? "main";
     if (entry["platform"] !== PLATFORM || !CATEGORIES.has(category)) continue;
     if (entry["manager"] !== "conda") {
-      const advice = 'import its wheel with "burrow layer import", or lock without pip';
+      const advice = 'lock without pip, and give its wheel to "burrow env create" beside the lock';
       throw badLock(where, `${nameOfEntry(entry)} is a pip package: ${advice}`);
     }
     const hash = isMap(entry["hash"]) ? entry["hash"] : {};

@@ -48,7 +48,7 @@ export function parsePixiLock(
       throw badLock(where, `${String(entry["conda_source"]).slice(0, 200)} is a source package`);
     }
     if (url === undefined) {
-      const advice = 'import its wheel with "burrow layer import", or lock without pip';
+      const advice = 'lock without pip, and give its wheel to "burrow env create" beside the lock';
       throw badLock(where, `${nameOfEntry(entry)} is a pip package: ${advice}`);
     }
     const fact = typeof url === "string" ? (facts.get(url) ?? {}) : {};

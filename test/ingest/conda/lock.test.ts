@@ -81,7 +81,7 @@ test("locks that can't be used are refused by name", async (t) => {
         "lock",
       );
   const cases: [() => unknown, RegExp][] = [
-    [lock({ manager: "pip" }), /lib is a pip package: import its wheel/],
+    [lock({ manager: "pip" }), /lib is a pip package: lock without pip, and give its wheel/],
     [lock({ platform: "osx-64" }), /no packages for linux-64/],
     [lock({ category: "docs" }), /no packages for linux-64/],
     [lock({ hash: {} }), /lib-1\.0-0\.conda: it has no md5 or sha256/],

@@ -168,7 +168,7 @@ export class Bench {
   async import(source: string, choice: ImageChoice = {}): Promise<ImportedSource> {
     const store = await this.store();
     const known = await KnownBlobs.load(store);
-    return await importSource(store, known, source, new Progress(true), choice);
+    return await importSource(store, known, source, new Progress(true, false), choice);
   }
 
   /** The snapshot of a source, and its entries by path. */
