@@ -23,6 +23,7 @@ export type ErrorCode =
   | "BURROW_ORIGIN"
   | "BURROW_TIMEOUT"
   | "BURROW_DAEMON"
+  | "BURROW_START"
   | "BURROW_UNSUPPORTED";
 
 export interface BurrowErrorOptions {

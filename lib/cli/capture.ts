@@ -95,13 +95,15 @@ async function runDriver(
   watch.start();
   await written;
   if (exitCode === 0) return;
-  if (counters[Count.connections] === 0) process.stderr.write(goferLog);
+  const isUnexplained = counters[Count.connections] === 0 && goferLog !== "";
   const causes: Readonly<Record<number, string>> = {
     128: ": is there a python3, 3.6 or later, in it or in the base?",
     137: ": it was killed, perhaps for want of memory (--memory)",
   };
   const why = causes[exitCode] ?? "";
-  throw new BurrowError("BURROW_CAPTURE", `the job in the sandbox ended with ${exitCode}${why}`);
+  throw new BurrowError("BURROW_CAPTURE", `the job in the sandbox ended with ${exitCode}${why}`, {
+    cause: isUnexplained ? new Error(goferLog.trim()) : undefined,
+  });
 }
 
 /** Passes a bounded number of bytes. */

@@ -53,6 +53,12 @@ export function commandFault(view: LookedAt, started: Started): number | undefin
   return NOT_FOUND;
 }
 
+/** Whether a path is surely none of a directory. */
+export function isNoDirectory(view: LookedAt, path: string): boolean {
+  const found = find(view, posix.resolve("/", path));
+  return found === "missing" || (found !== "unknown" && (found.mode & S_IFMT) !== S_IFDIR);
+}
+
 function isExecutable(found: Found, { uid, gid }: Started): boolean {
   const bit = found.uid === uid ? 0o100 : found.gid === gid ? 0o010 : 0o001;
   return (found.mode & S_IFMT) === S_IFREG && (found.mode & bit) !== 0;

@@ -1,9 +1,11 @@
 // What the daemon did while a sandbox ran, by its STATUS before and after: requests and bytes for the figures, and why reads failed,
 // since the sandbox itself hears of EIO alone. Control plane.
 
+import { BurrowError, type ErrorCode } from "../base/error.ts";
 import { type DaemonStatus, daemonStatus } from "../cache/client.ts";
 import { Count } from "../serve/counters.ts";
 import type { Context } from "./context.ts";
+import { counted } from "./output.ts";
 
 export interface Fetched {
   readonly requests: number;
@@ -54,19 +56,23 @@ export function failedReads(counters: Float64Array): number {
   return (counters[Count.failedFetches] ?? 0) + (counters[Count.parkedTimeouts] ?? 0);
 }
 
-/** For people: how many reads failed, why, what to do, and what the daemon says of the last. */
-export function explainFailures(count: number, fetched: Fetched, context: Context): string {
-  const reasons = [
-    fetched.noSpace > 0 &&
-      `the disk of the cache ${context.cache} is full: free some space (BURROW_NO_SPACE)`,
-    fetched.mismatches > 0 &&
-      `bytes came that aren't what their digest says (BURROW_DIGEST_MISMATCH)`,
-    fetched.timeouts > 0 && "the store was too slow (BURROW_TIMEOUT)",
-  ].filter((reason) => reason !== false);
-  const other = "the store or stage can't be reached or lacks them (BURROW_ORIGIN)";
-  const why = reasons.length > 0 ? reasons.join("; ") : other;
-  const what = count === 1 ? "1 read" : `${count} reads`;
-  const failed = `burrow: ${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
+/** How many reads failed, why, what to do, and what the daemon says of the last. */
+export function readFailure(count: number, fetched: Fetched, context: Context): BurrowError {
+  const reasons: [ErrorCode, string][] = [];
+  if (fetched.noSpace > 0)
+    reasons.push([
+      "BURROW_NO_SPACE",
+      `the disk of the cache ${context.cache} is full: free some space`,
+    ]);
+  if (fetched.mismatches > 0)
+    reasons.push(["BURROW_DIGEST_MISMATCH", "bytes came that aren't what their digest says"]);
+  if (fetched.timeouts > 0) reasons.push(["BURROW_TIMEOUT", "the store was too slow"]);
+  if (reasons.length === 0)
+    reasons.push(["BURROW_ORIGIN", "the store or stage can't be reached or lacks them"]);
+  const why = reasons.map(([, text]) => text).join("; ");
+  const what = counted(count, "read");
+  const failed = `${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
   const { lastFailure } = fetched;
-  return lastFailure === undefined ? failed : `${failed}\nburrow: the last: ${lastFailure.error}`;
+  const last = lastFailure === undefined ? "" : `; the last: ${lastFailure.error}`;
+  return new BurrowError(reasons[0]![0], `${failed}${last}`);
 }

@@ -9,19 +9,13 @@ import { readRegular } from "../cache/regular-file.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
 import { checkCommand } from "./command-defaults.ts";
-import { commandFault } from "./command-fault.ts";
 import { type Context, contextOf } from "./context.ts";
-import {
-  explainFailures,
-  type Fetched,
-  failedReads,
-  fetchedBetween,
-  fetchedSoFar,
-} from "./fetched.ts";
+import { type Fetched, failedReads, fetchedBetween, fetchedSoFar, readFailure } from "./fetched.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import { ociSpec, type QuerySpec } from "./oci-spec.ts";
-import { NOT_ROOT, showBytes, table, writeText } from "./output.ts";
+import { counted, report, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
+import { type Ending, RUNTIME_FAILED, refusedEnding, unconnectedEnding } from "./run-failure.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { cgroupFlags, runSandbox, type SandboxResult } from "./sandbox.ts";
 
@@ -33,12 +27,12 @@ interface RunOptions extends QueryOptions {
   statsFile?: string;
 }
 
-/** runsc's own: it failed before the command ran. A command may exit with it, too. */
-const RUNTIME_FAILED = 128;
-
 const EXAMPLES = `
-The command's exit code is passed on (128: runsc could not start it). Without a command, an image's Entrypoint and Cmd are run; its
+Without a command, an image's Entrypoint and Cmd are run; its
 variables, directory and user hold where none are given. It runs without capabilities, with a read-only root and /tmp of its own.
+
+The command's exit code is passed on, 128 + n when signal n ended it. Burrow's own: 126, the command can't be executed; 127, there
+is no such command in the sandbox; 128, runsc could not start it (or the command's own); 1, it failed before that; 2, wrong usage.
 
 Examples:
   burrow run --base rootfs.tar -- /bin/cat /etc/os-release
@@ -102,12 +96,13 @@ async function runQuery(
   watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
   const ended = await running;
   watch.start(); // it listens no more, and asking for figures may take a while
-  if (ended.counters[Count.connections] === 0) sayWhy(ended);
-  const result = { ...ended, exitCode: exitCodeOf(context, prepared, query, ended) };
+  const { exitCode, failure } = endingOf(context, prepared, query, ended);
+  if (failure !== undefined) report(failure, context.isJson);
+  const result = { ...ended, exitCode };
   const failed = failedReads(result.counters);
   if (!isMeasured && failed === 0) return result.exitCode;
   const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
-  if (failed > 0) process.stderr.write(`${explainFailures(failed, fetched, context)}\n`);
+  if (failed > 0) report(readFailure(failed, fetched, context), context.isJson);
   if (!isMeasured) return result.exitCode;
   const stats = {
     ...statsOf(context, prepared, result, fetched),
@@ -128,29 +123,24 @@ function runscFlags(options: RunOptions): string[] {
 }
 
 /** The command's exit code, but 127 or 126 for one that runsc could not start: to runsc itself all of that is 128. */
-function exitCodeOf(
+function endingOf(
   context: Context,
   { snapshots, places }: Prepared,
   { command, cwd, env, uid, gid, binds }: QuerySpec,
-  { exitCode, counters }: SandboxResult,
-): number {
-  if (exitCode !== RUNTIME_FAILED || counters[Count.connections] === 0) return exitCode;
+  { exitCode, counters, goferLog }: SandboxResult,
+): Ending {
+  if (counters[Count.connections] === 0) return unconnectedEnding(exitCode, goferLog);
+  if (exitCode !== RUNTIME_FAILED) return { exitCode };
   let indexes: Index[];
   try {
     indexes = snapshots.map((digest) => openIndex(context, digest));
   } catch {
-    return exitCode; // gone from the cache meanwhile
+    return { exitCode }; // gone from the cache meanwhile
   }
   const grafts = indexes.map((index, i) => ({ at: places[i]!, index }));
   const unknown = ["/proc", "/dev", "/sys", "/tmp", ...Object.keys(binds)];
   const started = { command: command[0]!, cwd, path: env["PATH"] ?? "", uid, gid };
-  return commandFault({ grafts, unknown }, started) ?? exitCode;
-}
-
-/** A sandbox that never connected: the gofer's own log has the reason, or runsc said why it did not come to that. */
-function sayWhy(result: SandboxResult): void {
-  if (result.goferLog !== "") process.stderr.write(result.goferLog);
-  if (process.getuid?.() !== 0) process.stderr.write(`burrow: ${NOT_ROOT}\n`);
+  return refusedEnding({ grafts, unknown }, started);
 }
 
 function statsOf(
@@ -186,9 +176,12 @@ function showStats(stats: ReturnType<typeof statsOf> & { prepareSeconds: number 
       "time to result",
       `${stats.seconds.toFixed(2)} s after ${stats.prepareSeconds.toFixed(2)} s of preparing`,
     ],
-    ["fetched", `${showBytes(stats.fetched.bytes)} in ${stats.fetched.requests} requests`],
+    [
+      "fetched",
+      `${showBytes(stats.fetched.bytes)} in ${counted(stats.fetched.requests, "request")}`,
+    ],
     ["view", showBytes(stats.viewBytes)],
-    ["donated", `${others["donated"] ?? 0} files`],
+    ["donated", counted(others["donated"] ?? 0, "file")],
     [
       "RPCs",
       Object.entries(requests)

@@ -136,9 +136,24 @@ test("a command that isn't there is 127, one that can't be run is 126", { skip }
     [[...inTools, "--", "sh"], 127],
     [["--", "/bin/sh", "-c", "exit 128"], 128],
     [["--", "/tmp/nosuch"], 128], // only the sandbox knows its /tmp
+    [["--cwd", "/nosuch", "--", "ls"], 128],
   ];
-  for (const [words, code] of cases)
-    t.equal((await node.run([...run, ...words])).code, code, words.join(" "));
+  for (const [words, code] of cases) {
+    const { stderr, ...ended } = await node.run([...run, "--json", ...words]);
+    t.equal(ended.code, code, words.join(" "));
+    const isTold = code > 3 && !/exit|\/tmp/.test(words.at(-1)!);
+    const errors = stderr.split("\n").filter((line) => line.startsWith("{"));
+    t.equal(errors.length, isTold ? 1 : 0, stderr);
+    if (!isTold) continue;
+    const { error } = JSON.parse(errors[0]!);
+    t.match(error, { code: "BURROW_START", context: { exitCode: code } });
+    t.match(error.message, code === 126 ? /may execute/ : /the sandbox has no /);
+  }
+  const { stderr } = await node.run([...run, "--", "nosuch"]);
+  t.match(stderr, /\nburrow: the sandbox has no nosuch in its PATH \(.*\(BURROW_START\)\n$/);
+  const bad = await node.run([...run, "--json", "--runsc-flag=--nope", "--", "ls"]);
+  t.not(bad.code, 0);
+  t.match(JSON.parse(bad.stderr.trim().split("\n").at(-1)!), { error: { code: "BURROW_START" } });
   t.same(node.leftovers(), []);
 });
 
@@ -154,7 +169,10 @@ test("an ordinary user whom runsc refuses is told what to do", { skip }, async (
   const words = ["run", "--base", "base", "--", "/bin/ls"];
   const { code, stderr } = await node.run(words, { env, uid: 65534 });
   t.not(code, 0);
-  t.match(stderr, /\nburrow: you are not root: run it as root; "burrow doctor"/);
+  t.match(
+    stderr,
+    /\nburrow: .*; you are not root: run it as root; "burrow doctor".*\(BURROW_START\)/,
+  );
 });
 
 test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) => {
@@ -169,8 +187,13 @@ test("an origin that lost its packs gives EIO, not a hang", { skip }, async (t) 
   const { code, stderr } = await node.run([...run, "cat /etc/greeting"]);
   t.equal(code, 1);
   t.match(stderr, /Input\/output error|I\/O error/);
-  t.match(stderr, /^burrow: \d+ reads? .* can't be reached or lacks them \(BURROW_ORIGIN\)$/m);
-  t.match(stderr, /\nburrow: the last: .*404.*origin: http:/);
+  t.match(
+    stderr,
+    /^burrow: \d+ reads? .* can't be reached or lacks them; the last: .*404.*origin: http:.* \(BURROW_ORIGIN\)$/m,
+  );
+  const json = await node.run(["run", "--json", ...run.slice(1), "cat /etc/greeting"]);
+  const last = json.stderr.trim().split("\n").at(-1)!;
+  t.match(JSON.parse(last), { error: { code: "BURROW_ORIGIN", message: /failed with EIO.*404/ } });
   const quiet = await node.run([...run, "exit 3"]);
   t.match(quiet, { code: 3, stderr: /^$/ }, "an older failure is not this run's");
   t.ok(performance.now() - startedMs < 20_000);
@@ -209,7 +232,10 @@ test("a full cache is named when reads fail for it", { skip }, async (t) => {
   smallDisk(t, node.cache, "512k"); // busybox alone is larger
   const { code, stderr } = await node.run(["run", "--base", base, "--", "/bin/sh", "-c", ":"]);
   t.not(code, 0);
-  t.match(stderr, /^burrow: \d+ reads? .* is full: free some space \(BURROW_NO_SPACE\)$/m);
+  t.match(
+    stderr,
+    /^burrow: \d+ reads? .* is full: free some space; the last: .* \(BURROW_NO_SPACE\)$/m,
+  );
   t.same(node.leftovers(), []);
 });
 
