@@ -43,11 +43,14 @@ export function addBundle(program: Command): void {
     .description("remove the mounts of a bundle; its folder stays")
     .argument("<id>", "as burrow bundle printed it")
     .option("--state <DIR>", "as given to burrow bundle")
-    .option("--json", "machine-readable output on stdout")
+    .option("--json", "results on stdout and errors on stderr as JSON")
     .addHelpText("after", "\nExample:\n  burrow bundle-rm qmwpzjgqh-f389d9b7")
     .action((id: string, options: { state?: string; json?: boolean }) => {
-      if (!isMountId(id)) throw new BurrowError("BURROW_USAGE", `"${id}" is no mount id`);
       const context = contextOf(options);
+      if (!isMountId(id)) {
+        const advice = `burrow bundle printed it, and ${context.state}/mounts has all`;
+        throw new BurrowError("BURROW_USAGE", `"${id}" is no mount id: ${advice}`);
+      }
       if (!removeMounts(context, id)) {
         const where = { state: context.state };
         throw new BurrowError("BURROW_NOT_FOUND", `no mounts of ${id}`, { context: where });

@@ -1,7 +1,9 @@
 // Context: where this node keeps things, from options and environment, shared by all commands. Control plane.
 
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
+import { BurrowError } from "../base/error.ts";
 import { DEFAULT_CACHE, DEFAULT_STATE } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
 
@@ -27,7 +29,7 @@ export function addCommonOptions(command: Command): Command {
       "--store <STORE>",
       "a directory or http(s) URL of layers ($BURROW_STORE; default STATE/store)",
     )
-    .option("--json", "machine-readable output on stdout");
+    .option("--json", "results on stdout and errors on stderr as JSON");
 }
 
 interface CommonOptions {
@@ -49,9 +51,14 @@ export function contextOf(options: CommonOptions): Context {
   return { state, cache, store: asOrigin(store), isJson: options.json === true };
 }
 
-/** An origin as mounts record it: URLs as they are, directories absolute. */
+/** An origin as mounts record it: URLs as they are, directories absolute. BURROW_USAGE for a URL of another kind. */
 export function asOrigin(text: string): string {
-  return /^https?:\/\//.test(text) ? text : resolve(text);
+  if (/^https?:\/\//.test(text)) return text;
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1];
+  if (scheme === undefined) return resolve(text);
+  if (scheme === "file" && URL.canParse(text) && new URL(text).host === "")
+    return resolve(fileURLToPath(text));
+  throw new BurrowError("BURROW_USAGE", `${text}: give a directory or an http(s) URL`);
 }
 
 export function makeFolders(...folders: readonly string[]): void {

@@ -27,9 +27,9 @@ export async function listedStore(context: Context): Promise<DeltaStore> {
   return await openStore(context.store);
 }
 
-/** Whether the text is a digest or the beginning of one, and no path. */
+/** Whether the text is meant as a digest or the beginning of one: no path and no spec begins so. */
 export function isDigestLike(text: string): boolean {
-  return parseDigest(text) !== undefined || BEGINNING.test(text);
+  return parseDigest(text) !== undefined || /^sha256:/i.test(text);
 }
 
 /** The digest that an argument means. BURROW_USAGE for what is none or means several, BURROW_NOT_FOUND for what means nothing. */

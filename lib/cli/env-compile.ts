@@ -67,7 +67,7 @@ export function addEnvCompile(env: Command): void {
     .option("--no-scripts", "don't run post-link scripts")
     .option("--no-activate", "don't capture variables of activation")
     .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
-    .option("--runsc-flag <FLAG>", "one more global flag for runsc", collect)
+    .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option("--quiet", "no progress")
     .addHelpText("after", HELP)
     .action(async (text: string, options: CompileOptions & { json?: boolean }) => {

@@ -5,10 +5,13 @@ import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { BurrowError } from "../base/error.ts";
 import { type Channel, channelsOf, DEFAULT_CHANNEL_ALIAS } from "../ingest/conda/channel.ts";
+import { distOf } from "../ingest/conda/dist.ts";
+import { isPython } from "../ingest/conda/environment.ts";
 import { isEnvironmentFile, parseEnvironmentFile } from "../ingest/conda/environment-file.ts";
 import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts";
 import { isCondaLock, parseCondaLock } from "../ingest/conda/lock-conda.ts";
 import { isPixiLock, parsePixiLock } from "../ingest/conda/lock-pixi.ts";
+import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { solve } from "../ingest/conda/solve.ts";
 import { showVirtual, virtualPackages } from "../ingest/conda/virtual.ts";
 import { parseYamlMap } from "../ingest/conda/yaml.ts";
@@ -64,6 +67,19 @@ export async function packagesOf(
   return await fromFile(words[0]!, options, cache, progress);
 }
 
+/** BURROW_USAGE where a list has a Python of another version than `python`: what is noarch would lie where that doesn't look. */
+export function checkPython(items: readonly ExplicitPackage[], python: string | undefined): void {
+  const item = items.find(isPython);
+  const own = item && distOf(item.url)?.version;
+  if (python === undefined || own === undefined) return;
+  if (pythonTarget(python).version === pythonTarget(own).version) return;
+  const advice = "--python is for lists without a python package";
+  throw new BurrowError(
+    "BURROW_USAGE",
+    `--python ${python}: the list has Python ${own}; ${advice}`,
+  );
+}
+
 /** What has no meaning for what was given. */
 function refuse(options: Partial<InputOptions>, given: string): void {
   for (const key of ["channel", "environment"] as const) {
@@ -83,6 +99,10 @@ async function fromFile(
     text = await readText(path);
   } catch (cause) {
     if (cause instanceof BurrowError) throw cause;
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+      const what = `${path} is a directory: give a file, or a channel by --channel`;
+      throw new BurrowError("BURROW_USAGE", what);
+    }
     throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}`, { cause });
   }
   const folder = dirname(resolve(path));

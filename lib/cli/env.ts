@@ -36,7 +36,7 @@ import { openPackWriter } from "../store/pack-writer.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
-import { type InputOptions, packagesOf } from "./env-input.ts";
+import { checkPython, type InputOptions, packagesOf } from "./env-input.ts";
 import { checkWheel, importWheels, isWheel } from "./env-wheel.ts";
 import {
   ENVIRONMENT_FORMAT,
@@ -126,12 +126,14 @@ export function addEnv(program: Command): Command {
   return env;
 }
 
-export function checkPrefix(prefix: string): string {
+/** A prefix without a slash at its end. BURROW_USAGE. */
+export function checkPrefix(text: string): string {
+  const prefix = text.replace(/\/+$/, "");
   const isClean =
     /^(\/[^/\0]+)+$/.test(prefix) &&
     !prefix.split("/").some((name) => name === "." || name === "..");
   if (isClean) return prefix;
-  throw new BurrowError("BURROW_USAGE", `--prefix: "${prefix}" is no absolute path below /`);
+  throw new BurrowError("BURROW_USAGE", `--prefix: "${text}" is no absolute path below /`);
 }
 
 export async function createEnvironment(
@@ -152,6 +154,7 @@ export async function createEnvironment(
     throw new BurrowError("BURROW_USAGE", what);
   }
   const items = await packagesOf(others, options, context.cache, progress);
+  checkPython(items, options.python);
   return await makeEnvironment(context, items, { ...options, wheels }, progress);
 }
 

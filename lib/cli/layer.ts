@@ -11,7 +11,7 @@ import { importDeb } from "../ingest/deb.ts";
 import { importDirectory } from "../ingest/dir.ts";
 import { importTar } from "../ingest/tar.ts";
 import { optimizeLate, optimizeSoon } from "../ingest/tiering.ts";
-import { entriesOf } from "../layer/entries.ts";
+import { entriesOf, rootEntry } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { Index } from "../layer/index.ts";
@@ -23,7 +23,7 @@ import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
-import { findImport, noteImport } from "./environment.ts";
+import { findImport, noteImport, PREFIX_XATTR } from "./environment.ts";
 import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
 import { counted, Progress, print, showBytes, table } from "./output.ts";
 import { pathBelow } from "./profile.ts";
@@ -324,9 +324,7 @@ async function showLayer(context: Context, text: string, below: string): Promise
     (entry) => path === "" || entry.path === path || entry.path.startsWith(`${path}/`),
   );
   if (entries.length === 0 && path !== "") {
-    const advice =
-      "paths are those below its root, as shown without one; of an environment also as seen in the sandbox";
-    throw new BurrowError("BURROW_NOT_FOUND", `${text} has no ${below}: ${advice}`);
+    throw new BurrowError("BURROW_NOT_FOUND", `${text} has no ${below}${adviceOn(index, path)}`);
   }
   const plain = entries.map((entry) => ({
     path: showName(entry.path),
@@ -338,6 +336,16 @@ async function showLayer(context: Context, text: string, below: string): Promise
     ...(entry.type === "symlink" ? { target: showName(entry.target) } : {}),
   }));
   print(context.isJson, plain, table(entries.map(line)));
+}
+
+/** Why a path isn't there, as far as it is likely: on its way is a symlink, or it is not as seen in the sandbox. */
+function adviceOn(index: Index, path: string): string {
+  for (const entry of entriesOf(index))
+    if (entry.type === "symlink" && path.startsWith(`${entry.path}/`))
+      return `: ${showName(entry.path)} is a symlink to ${showName(entry.target)}`;
+  const prefix = rootEntry(index).xattrs?.get(PREFIX_XATTR);
+  if (prefix === undefined) return ": paths begin at its root";
+  return `: paths are below ${showName(prefix)}, or with it as the sandbox sees them`;
 }
 
 async function listLayers(context: Context): Promise<void> {

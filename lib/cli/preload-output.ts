@@ -216,7 +216,8 @@ export class PreloadOutput {
     this.#board?.end();
     const ms = Date.now() - this.#startMs;
     this.#event("summary", { ...this.totals, ms });
-    this.line(summaryOf(this.totals, ms));
+    const { packages, warmedBlobs, warmBlobs } = this.totals;
+    if (packages + warmedBlobs + warmBlobs > 0) this.line(summaryOf(this.totals, ms));
   }
 
   /** Called when a signal ends the command: what is done stays done. */

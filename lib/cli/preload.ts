@@ -13,7 +13,7 @@ import { openStore, refuseReadOnly } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
-import { isFile, isPackage, packagesOf } from "./env-input.ts";
+import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
 import { isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
@@ -69,12 +69,12 @@ export function addPreload(program: Command): void {
     .option("--memory <SIZE>", "memory of all jobs together (default 1G)")
     .option("--prefix <DIR>", "where the environments are seen in the sandbox", DEFAULT_PREFIX)
     .option("--python <X.Y>", "Python of noarch packages where a list has no python package")
+    .option("-c, --channel <CHANNEL>", "where to solve specs: in priority, repeatable", collect)
     .option(
-      "-c, --channel <CHANNEL>",
-      "channel to solve specs with; the first has priority",
+      "--packages <DIR>",
+      "look here for archives first; never written to; repeatable",
       collect,
     )
-    .option("--packages <DIR>", "look here for archives first; never written to", collect)
     .option(
       "--profile <FILE>",
       "bring to this node's cache what its paths name, not all: one a line, as the sandbox sees them or as layer show does",
@@ -168,7 +168,7 @@ async function digestsOf(
 async function listsOf(
   context: Context,
   sources: readonly string[],
-  { channel, quiet }: PreloadOptions,
+  { channel, quiet, python }: PreloadOptions,
   output: PreloadOutput,
 ): Promise<Wanted[]> {
   const progress = new Progress(quiet === true, context.isJson);
@@ -187,6 +187,7 @@ async function listsOf(
       const items = await packagesOf(group, isSolved ? { channel } : {}, context.cache, progress);
       if (items.length === 0)
         throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
+      checkPython(items, python);
       wanted.push({ source, items });
     } catch (error) {
       output.fail(error, { what: source });

@@ -7,9 +7,11 @@ import type { Command } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { NAME_MAX_BYTES } from "../base/limits.ts";
+import { showName } from "../base/name.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
@@ -17,7 +19,7 @@ import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
-import { readEnvironment } from "./environment.ts";
+import { PREFIX_XATTR, readEnvironment } from "./environment.ts";
 import { readFacts } from "./image-facts.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
@@ -53,15 +55,23 @@ export function addQueryOptions(command: Command): Command {
     )
     .option(
       "--env <ENV>",
-      "conda environment: a snapshot's digest, or an @EXPLICIT lock to create it from",
+      "conda environment: a snapshot's digest, or a lock or environment.yml to create it from",
     )
     .option(
       "--stage <NAME=SOURCE>",
-      "serve a directory or http(s) stage read-only at /stage/NAME",
+      "serve a directory or http(s) stage read-only at /stage/NAME; repeatable",
       collect,
     )
-    .option("--bind <PATH=SOURCE>", "pass a host directory through, read-only, at PATH", collect)
-    .option("-e, --set-env <NAME=VALUE>", "set a variable of the command's environment", collect)
+    .option(
+      "--bind <PATH=SOURCE>",
+      "pass a host directory through, read-only, at PATH; repeatable",
+      collect,
+    )
+    .option(
+      "-e, --set-env <NAME=VALUE>",
+      "set a variable of the command's environment; repeatable",
+      collect,
+    )
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
     .option("--cwd <DIR>", "working directory (default: the image's, or /)")
     .option("--user <UID[:GID]>", "user of the command (default: the image's, or 65534:65534)")
@@ -169,11 +179,22 @@ async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<Bu
   }
 }
 
+/** BURROW_USAGE for an environment in the place of a base: it has no system of its own to start a program with. */
+function refuseEnvironment(index: Index, base: string): void {
+  const prefix = rootEntry(index).xattrs?.get(PREFIX_XATTR);
+  if (prefix === undefined) return;
+  const what = `--base ${base} is a conda environment, seen at ${showName(prefix)}`;
+  throw new BurrowError(
+    "BURROW_USAGE",
+    `${what}: give it to --env, and a root file system to --base`,
+  );
+}
+
 /** What the image that a base was made of says; undefined when it was made of none. */
-async function factsOf({ snapshot, origin }: Source, index: Buffer) {
+async function factsOf({ snapshot, origin }: Source, index: Index) {
   const store = openOrigin(origin);
   try {
-    return await readFacts(store, snapshot, new Index(index));
+    return await readFacts(store, snapshot, index);
   } finally {
     store.close();
   }
@@ -189,7 +210,9 @@ export async function prepare(
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
-  const facts = await factsOf(base, await ensureSnapshot(cache, base));
+  const index = new Index(await ensureSnapshot(cache, base));
+  refuseEnvironment(index, options.base);
+  const facts = await factsOf(base, index);
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
   if (env !== undefined) await ensureSnapshot(cache, env);
@@ -241,5 +264,8 @@ function parseUser(text: string): { uid: number; gid: number } {
   const match = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text);
   const [uid, gid] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
   if (match && uid <= ID_MAX && gid <= ID_MAX) return { uid, gid };
-  throw new BurrowError("BURROW_USAGE", `--user: "${text}" is no UID[:GID]`);
+  throw new BurrowError(
+    "BURROW_USAGE",
+    `--user: "${text}" is no UID[:GID]: say numbers; root is 0`,
+  );
 }

@@ -56,7 +56,7 @@ export function addRun(program: Command): void {
         .choices(["none", "sandbox", "host"])
         .default("none"),
     )
-    .option("--runsc-flag <FLAG>", "one more global flag for runsc", collect)
+    .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option("--stats", "print what the run took to stderr; as JSON with --json")
     .option("--stats-file <FILE>", "write the same as JSON")
     .passThroughOptions()

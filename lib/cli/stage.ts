@@ -36,7 +36,7 @@ export function addStage(program: Command): void {
       "write the manifest of a directory, so that it can be served by HTTP; print its digest",
     )
     .option("--quiet", "no progress")
-    .option("--json", "machine-readable output on stdout")
+    .option("--json", "results on stdout and errors on stderr as JSON")
     .addHelpText("after", EXAMPLES)
     .action(async (dir: string, options: CreateOptions) => {
       await createStage(dir, options);

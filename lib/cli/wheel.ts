@@ -17,7 +17,8 @@ export interface WheelTarget {
 /** How this Burrow lays wheels out: changes with every change of what comes out of one. */
 export const WHEEL_LAYOUT = "wheel-1";
 
-function settingsOf(source: string, { python, prefix = "/usr/local" }: WheelTarget) {
+function settingsOf(source: string, { python, ...target }: WheelTarget) {
+  const prefix = (target.prefix ?? "/usr/local").replace(/(.)\/+$/, "$1");
   const refuse = (why: string) => new BurrowError("BURROW_USAGE", why);
   if (python === undefined) throw refuse(`${source} is a wheel: say for which --python, e.g. 3.11`);
   const below = plainPath(nameOf(prefix.slice(1)));

@@ -50,7 +50,7 @@ test("a wheel is laid out for the environment's Python, found again and listed",
   t.match(locked, { code: 0, stdout: made.stdout, stderr: /^$/ }, "known, wherever it is named");
   const bare = await node.run(["env", "create", "lock.txt"]);
   t.not(bare.stdout, made.stdout, "without the wheel it is another");
-  const elsewhere = await node.run(["env", "create", "--prefix", "/opt/x", "lock.txt", WHEEL]);
+  const elsewhere = await node.run(["env", "create", "--prefix", "/opt/x/", "lock.txt", WHEEL]);
   const there = await node.run(["layer", "show", elsewhere.stdout.trim(), "/opt/x/bin/demo"]);
   t.match(there, { code: 0, stdout: / bin\/demo\n/ });
 });
@@ -67,6 +67,7 @@ test("a wheel that fits no Python there, or is there already, is refused", async
   const cases: [string[], RegExp][] = [
     [[WHEEL], /alone is no environment: give a lock.*BURROW_USAGE/],
     [["plain-1.0-0.conda", WHEEL], /needs an environment with a Python in it.*BURROW_USAGE/],
+    [["--python", "3.12", PYTHON, WHEEL], /the list has Python 3\.11\.2; .*BURROW_USAGE/],
     [["--python", "3.11", "plain-1.0-0.conda", WHEEL], /with a Python in it.*BURROW_USAGE/],
     [[PYTHON, "demo.pkg-1.0-0.conda", WHEEL], /has conda's demo\.pkg; leave one.*BURROW_USAGE/],
     [[PYTHON, WHEEL, copy], /the environment has demo_pkg-1\.0.*; leave one out.*BURROW_USAGE/],

@@ -71,6 +71,11 @@ test("packages and locks give one digest, here and in another store", { skip }, 
     "--json",
     node.file("t/a", "a").slice(0, -2),
   ]);
+  const based = await node.run(["run", "--base", digest, "--", "ls"]);
+  t.match(based, {
+    code: 2,
+    stderr: /is a conda environment, seen at \/opt\/env: give it to --env/,
+  });
   const bare = await node.run(["env", "show", JSON.parse(layer.stdout).snapshot]);
   t.match(bare, { code: 1, stderr: /no environment sha256:/ });
 });

@@ -47,8 +47,12 @@ test("a directory and a tar become layers and a snapshot; a tar is not read twic
   t.same(paths, ["etc", "etc/conf", "etc/link"]);
   t.match(await node.run(["layer", "show", snapshot, "etc/no"]), {
     code: 1,
-    stderr: /has no etc\/no/,
+    stderr: /has no etc\/no: paths begin at its root/,
   });
+  const through = await node.run(["layer", "show", snapshot, "/etc/link/x"]);
+  t.match(through, { code: 1, stderr: /has no \/etc\/link\/x: etc\/link is a symlink to conf/ });
+  const url = await node.run(["layer", "ls", "--store", `file://${node.store}`]);
+  t.equal(url.stdout, listed.stdout);
 });
 
 test("what is no archive is refused by name, and a half made layer isn't listed", async (t) => {
