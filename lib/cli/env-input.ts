@@ -12,6 +12,7 @@ import { type ExplicitPackage, parseExplicit } from "../ingest/conda/explicit.ts
 import { isCondaLock, parseCondaLock } from "../ingest/conda/lock-conda.ts";
 import { isPixiLock, parsePixiLock } from "../ingest/conda/lock-pixi.ts";
 import { pythonTarget } from "../ingest/conda/noarch.ts";
+import { plainUrl } from "../ingest/conda/record.ts";
 import { solve } from "../ingest/conda/solve.ts";
 import { showVirtual, virtualPackages } from "../ingest/conda/virtual.ts";
 import { parseYamlMap } from "../ingest/conda/yaml.ts";
@@ -168,6 +169,11 @@ async function solved(
       "BURROW_USAGE",
       `${what} a channel: --channel DIR, URL or name; or ${ADVICE}`,
     );
+  }
+  for (const { path, url, name } of channels) {
+    if (path !== undefined || !names.includes(name)) continue;
+    if (statSync(resolve(folder, name), { throwIfNoEntry: false })?.isDirectory())
+      progress.line(`${name} is ${plainUrl(url)}; the directory here is ./${name}`);
   }
   const virtual = virtualPackages();
   let step = "";

@@ -23,6 +23,7 @@ import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
 import { readProfile } from "./profile.ts";
 import { parseSize } from "./query.ts";
+import { isDirectory } from "./stage.ts";
 import { warm } from "./warm.ts";
 
 interface PreloadOptions {
@@ -126,6 +127,8 @@ async function preload(
     isQuiet: options.quiet === true,
     screen: process.stderr.isTTY ? process.stderr : undefined,
   });
+  for (const folder of options.packages ?? [])
+    if (!isDirectory(folder)) output.note(`--packages: ${folder} is no directory: passed over`);
   const stopWatching = onInterrupt(() => output.interrupted());
   try {
     const digests = await digestsOf(context, sources, output);

@@ -1,6 +1,5 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
@@ -13,7 +12,7 @@ import { type Context, contextOf } from "./context.ts";
 import { type Fetched, failedReads, fetchedBetween, fetchedSoFar, readFailure } from "./fetched.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import { ociSpec, type QuerySpec } from "./oci-spec.ts";
-import { counted, report, showBytes, table, writeText } from "./output.ts";
+import { checkWritable, counted, report, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
 import { type Ending, RUNTIME_FAILED, refusedEnding, unconnectedEnding } from "./run-failure.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
@@ -28,8 +27,8 @@ interface RunOptions extends QueryOptions {
 }
 
 const EXAMPLES = `
-Without a command, an image's Entrypoint and Cmd are run; its
-variables, directory and user hold where none are given. It runs without capabilities, with a read-only root and /tmp of its own.
+Without a command, an image's Entrypoint and Cmd are run; its variables, directory and user hold where none are given. It runs
+without capabilities, with a read-only root and /tmp of its own.
 
 The command's exit code is passed on, 128 + n when signal n ended it. Burrow's own: 126, the command can't be executed; 127, there
 is no such command in the sandbox; 128, runsc could not start it (or the command's own); 1, it failed before that; 2, wrong usage.
@@ -81,7 +80,7 @@ async function runQuery(
   const { id, folder: bundle } = run;
   const { statsFile } = options;
   // Rather now than after the command has run.
-  if (statsFile !== undefined) appendFileSync(statsFile, "");
+  if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
   const prepared = await prepare(context, id, options);
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const query = prepared.spec(command, isTerminal);

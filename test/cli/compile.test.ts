@@ -8,6 +8,7 @@ import path from "node:path";
 import tap, { type Test, test } from "tap";
 import { findRevisions } from "../conformance/runsc.ts";
 import { conda, type Spec } from "../ingest/conda/packages.ts";
+import { wheelOf } from "../ingest/wheel/wheels.ts";
 import { Node } from "./cli.ts";
 
 const PYTHON = "/usr/bin/python3";
@@ -187,6 +188,28 @@ test("byte code, scripts and activation become a layer, the same each time", {
   t.equal((await node.run(compile)).stdout, first.stdout, "a job done again gives the same bytes");
   t.match(await listing(node, env), new Map([["share/gone", {}]]), "the environment is as it was");
   t.same(node.leftovers(), []);
+});
+
+test("an environment's wheels are compiled and served with it", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { node, base, version } = await shared(t);
+  const site = `lib/python${version}/site-packages`;
+  const python = await addPackage(node, "python", { index: { version } });
+  const files = [{ name: "wheeled.py", content: "print('from a wheel')\n" }];
+  const wheel = node.file("wheeled-1.0-py3-none-any.whl", wheelOf({ project: "wheeled", files }));
+  const env = await created(node, t, python, wheel);
+  const compiled = await node.run(["env", "compile", "--base", base, "--json", env]);
+  t.equal(compiled.code, 0, compiled.stderr);
+  const { snapshot, layer } = JSON.parse(compiled.stdout);
+  const pyc = `${site}/__pycache__/wheeled.cpython-${version.replace(".", "")}.pyc`;
+  t.ok((await listing(node, layer)).has(pyc));
+  const run = ["run", "--base", base, "--env", snapshot, "-e", `PYTHONPATH=/opt/env/${site}`];
+  const query = await node.run([...run, "--", "python3", "-vc", "import wheeled"]);
+  t.match(query, { code: 0, stdout: "from a wheel\n" }, query.stderr.slice(-500));
+  t.match(query.stderr, `code object from '/opt/env/${pyc}'`);
+  t.match((await node.run(["env", "show", snapshot])).stdout, /\nwheeled +1\.0 +wheel /);
 });
 
 test("a script that fails, prints over the tar or has no Python keeps nothing", {

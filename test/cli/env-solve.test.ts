@@ -58,6 +58,9 @@ test("channels over HTTP: repodata is revalidated, archives are fetched once", a
   t.same(await packagesIn(node, await create(t, node, ["-c", "named", "named::lib<1.5"], alias)), [
     "lib-1.0",
   ]);
+  fs.mkdirSync(node.path("named"));
+  const mixedUp = await node.run(["env", "create", "-c", "named", "lib"], { env: alias });
+  t.match(mixedUp.stderr, `named is ${server.url}/named/; the directory here is ./named\n`);
 });
 
 test("environment.yml, conda-lock and pixi.lock give what the specs give", async (t) => {

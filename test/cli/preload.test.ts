@@ -382,7 +382,9 @@ test("a package cache that others own is read, never believed, and never written
       return [name, size, mtimeMs, ctimeMs];
     });
   const before = facts();
-  const outcome = await node.run(["preload", "--no-warm", "--packages", "pkgs", "lock.txt"]);
+  const folders = ["--packages", "none", "--packages", "pkgs"];
+  const outcome = await node.run(["preload", "--no-warm", ...folders, "lock.txt"]);
+  t.match(outcome.stderr, /^--packages: none is no directory: passed over\n/);
   t.equal(outcome.code, 0, outcome.stderr);
   t.same(askedOf(server), ["bb"], "what was another file is fetched");
   t.same(facts(), before);

@@ -144,6 +144,7 @@ test("what can be told from the words is told before long work", async (t) => {
     [["preload", "lock.txt", "--python", "new"], /"new" is no version.*BURROW_USAGE/],
     [["env", "compile", "--base", "base", ZEROS, ...away], /can't be written.*BURROW_UNSUPP/],
     [["env", "compile", "--base", "base", "--memory", "x", ZEROS], /--memory: "x" is no size/],
+    [["run", "--base", "base.tar", "--stats-file", "none/x", "ls"], /--stats-file: there is no/],
     [["run", "--base", "base.tar", ...away, "--", "ls"], /can't be written.*BURROW_UNSUPP/],
     [["run", "--base", ZEROS, "--env", "lock.txt", ...away, "--", "ls"], /can't be written/],
     [["layer", "import", "base.tar", "none.tar"], /can't read none\.tar.*BURROW_NOT_FOUND/],
