@@ -10,7 +10,7 @@ export interface Context {
   readonly state: string;
   /** The cache directory of one daemon. $BURROW_CACHE. */
   readonly cache: string;
-  /** Origin of layers and snapshots: a directory or an http(s) URL. $BURROW_STORE. */
+  /** Origin of layers and snapshots: a directory, or an http(s) or s3 URL. $BURROW_STORE. */
   readonly store: string;
   readonly isJson: boolean;
 }
@@ -25,7 +25,7 @@ export function addCommonOptions(command: Command): Command {
     .option("--cache <DIR>", `the node's cache ($BURROW_CACHE; default ${DEFAULT_CACHE})`)
     .option(
       "--store <STORE>",
-      "a directory or http(s) URL of layers ($BURROW_STORE; default STATE/store)",
+      "a directory, or an http(s) or s3 URL, of layers ($BURROW_STORE; default STATE/store)",
     )
     .option("--json", "machine-readable output on stdout");
 }
@@ -51,7 +51,7 @@ export function contextOf(options: CommonOptions): Context {
 
 /** An origin as mounts record it: URLs as they are, directories absolute. */
 export function asOrigin(text: string): string {
-  return /^https?:\/\//.test(text) ? text : resolve(text);
+  return /^(https?|s3):\/\//.test(text) ? text : resolve(text);
 }
 
 export function makeFolders(...folders: readonly string[]): void {
