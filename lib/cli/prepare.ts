@@ -95,7 +95,7 @@ export async function resolveBase(
     return { snapshot: await findDigest(context, base), origin: context.store };
   }
   if (!existsSync(base)) {
-    const advice = /^https?:/.test(base) ? ": download it first" : "";
+    const advice = /^(https?|s3):/.test(base) ? ": download it first" : "";
     const what = `--base ${base} is no digest and no file or directory here`;
     throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
   }

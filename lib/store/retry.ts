@@ -56,6 +56,7 @@ export function retryingStore(inner: WritableBackend, options: RetryOptions = {}
     has,
     put: (path, bytes) => tries(() => inner.put(path, bytes), options),
     list: (folder) => inner.list(folder),
+    sizes: (folder) => inner.sizes(folder),
     close,
   };
 }

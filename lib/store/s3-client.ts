@@ -35,7 +35,7 @@ export interface S3Read extends S3Object {
 }
 
 export interface S3Page {
-  readonly keys: readonly string[];
+  readonly objects: readonly { readonly key: string; readonly bytes: number }[];
   /** Where the next page begins; undefined on the last. */
   readonly next: string | undefined;
 }
@@ -137,7 +137,7 @@ export class S3Client {
     });
   }
 
-  /** Keys that begin with `prefix`, a page at a time; `from` is the `next` of the page before. Throws what went wrong. */
+  /** Objects whose keys begin with `prefix`, a page at a time; `from` is the `next` of the page before. Throws what went wrong. */
   async list(
     bucket: string,
     prefix: string,
@@ -151,11 +151,13 @@ export class S3Client {
       ...(from === undefined ? {} : { ContinuationToken: from }),
     };
     const made = new Request(call, this.#agents, false);
-    let page: S3Page = { keys: [], next: undefined };
+    let page: S3Page = { objects: [], next: undefined };
     const { error } = await this.#send(made, async ({ sdk, commands }, options) => {
       const found = await sdk.send(new commands.ListObjectsV2Command(asked), options);
       page = {
-        keys: (found.Contents ?? []).flatMap(({ Key }) => (Key === undefined ? [] : [Key])),
+        objects: (found.Contents ?? []).flatMap(({ Key: key, Size: bytes = 0 }) =>
+          key === undefined ? [] : [{ key, bytes }],
+        ),
         next: found.IsTruncated === true ? found.NextContinuationToken : undefined,
       };
     });

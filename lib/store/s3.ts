@@ -17,6 +17,7 @@ import {
   backendError,
   checkPath,
   type GetOptions,
+  type SizedObject,
   throwIfAborted,
   WHOLE_MAX_BYTES,
   type WritableBackend,
@@ -97,16 +98,21 @@ class S3Backend implements WritableBackend {
   }
 
   async *list(folder: string): AsyncGenerator<string> {
+    for await (const { path } of this.sizes(folder)) yield path;
+  }
+
+  async *sizes(folder: string): AsyncGenerator<SizedObject> {
     const prefix = `${this.#key(folder, undefined)}/`;
     const root = this.#place.prefix === "" ? 0 : this.#place.prefix.length + 1;
     const call = this.#call(prefix, undefined);
     let from: string | undefined;
     for (let count = 0; count < PAGES_MAX; count++) {
       const ask = () => this.#client.list(this.#place.bucket, prefix, from, call);
-      const { keys, next } = await tries(ask, this.#options);
-      for (const key of keys) {
+      const { objects, next } = await tries(ask, this.#options);
+      for (const { key, bytes } of objects) {
         if (!key.startsWith(prefix)) throw lie(`the key of another folder in a list`, call.facts);
-        if (isPath(key.slice(root))) yield key.slice(root);
+        const path = key.slice(root);
+        if (isPath(path)) yield { path, bytes };
       }
       if (next === undefined) return;
       if (next === from) break;

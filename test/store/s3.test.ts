@@ -3,8 +3,7 @@
 
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { tmpdir } from "node:os";
-import { type Test, test } from "tap";
+import { test } from "tap";
 import { explain } from "../../lib/base/error.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { objectPath } from "../../lib/store/layout.ts";
@@ -15,31 +14,7 @@ import { s3Backend } from "../../lib/store/s3.ts";
 import { classOf } from "../../lib/store/store.ts";
 import { writableSuite } from "../suite/backend-suite.ts";
 import type { Fault } from "../suite/origin-server.ts";
-import { S3Server } from "../suite/s3-server.ts";
-
-/** A service with the bucket "box", and credentials for it in the environment. */
-async function service(t: Test): Promise<S3Server> {
-  const root = fs.mkdtempSync(`${tmpdir()}/burrow-s3-`);
-  fs.mkdirSync(`${root}/box`);
-  const server = await S3Server.start(root);
-  setEnvironment(t, server.environment);
-  t.teardown(async () => {
-    await server.close();
-    fs.rmSync(root, { recursive: true, force: true });
-  });
-  return server;
-}
-
-function setEnvironment(t: Test, values: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(values)) {
-    const before = process.env[name];
-    process.env[name] = value;
-    t.teardown(() => {
-      if (before === undefined) delete process.env[name];
-      else process.env[name] = before;
-    });
-  }
-}
+import { service, setEnvironment } from "../suite/s3-server.ts";
 
 test("the suite of all backends, over pages of one key", async (t) => {
   const server = await service(t);

@@ -56,5 +56,8 @@ export async function writableSuite(t: Test, store: WritableBackend): Promise<vo
   for await (const path of store.list("packs")) paths.push(path);
   t.same(paths.sort(), ["packs/ab/some", "packs/cd/other"], "list");
   t.same(await store.get("packs/cd/other"), Buffer.from("22"), "put replaces");
+  const bytes: Record<string, number> = {};
+  for await (const object of store.sizes("packs")) bytes[object.path] = object.bytes;
+  t.same(bytes, { "packs/ab/some": 1000, "packs/cd/other": 2 }, "sizes");
   for await (const path of store.list("nothing")) t.fail(path);
 }

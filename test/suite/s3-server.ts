@@ -5,7 +5,9 @@
 import { createHash, createHmac } from "node:crypto";
 import fs from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { Test } from "tap";
 import { type Front, OriginServer } from "./origin-server.ts";
 
 export interface S3Keys {
@@ -124,12 +126,40 @@ export class S3Server {
     const xml = [
       `<?xml version="1.0" encoding="UTF-8"?>`,
       `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>${isCut}</IsTruncated>`,
-      ...page.map((key) => `<Contents><Key>${escapeXml(key)}</Key></Contents>`),
+      ...page.map(
+        (key) =>
+          `<Contents><Key>${escapeXml(key)}</Key><Size>${fs.statSync(join(folder, key)).size}</Size></Contents>`,
+      ),
       isCut ? `<NextContinuationToken>${next}</NextContinuationToken>` : "",
       "</ListBucketResult>",
     ];
     const text = this.listed ?? xml.join("");
     response.writeHead(200, { "content-type": "application/xml" }).end(text);
+  }
+}
+
+/** A service with the empty bucket "box", and what a process needs to get in in the environment. */
+export async function service(t: Test): Promise<S3Server> {
+  const root = fs.mkdtempSync(`${tmpdir()}/burrow-s3-`);
+  fs.mkdirSync(`${root}/box`);
+  const server = await S3Server.start(root);
+  setEnvironment(t, server.environment);
+  t.teardown(async () => {
+    await server.close();
+    fs.rmSync(root, { recursive: true, force: true });
+  });
+  return server;
+}
+
+/** Variables of this process for one test. */
+export function setEnvironment(t: Test, values: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    const before = process.env[name];
+    process.env[name] = value;
+    t.teardown(() => {
+      if (before === undefined) delete process.env[name];
+      else process.env[name] = before;
+    });
   }
 }
 
