@@ -57,7 +57,7 @@ export function addQueryOptions(command: Command): Command {
     )
     .option(
       "--stage <NAME=SOURCE>",
-      "serve a directory or http(s) stage read-only at /stage/NAME",
+      "serve a directory, or an http(s) or s3 stage, read-only at /stage/NAME",
       collect,
     )
     .option("--bind <PATH=SOURCE>", "pass a host directory through, read-only, at PATH", collect)

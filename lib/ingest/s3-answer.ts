@@ -18,7 +18,8 @@ export interface S3Question {
 export async function s3Answer(url: string, question: S3Question) {
   const { bucket, prefix: key, settings } = parseS3(url);
   const { headers, statuses, stallMs, signal } = question;
-  const facts = { bucket, key };
+  const { endpoint } = settings;
+  const facts = { bucket, key, ...(endpoint === undefined ? {} : { endpoint }) };
   const { message, isOpen, error } = await s3Client(settings).read(
     { bucket, key, range: headers["range"], ifNoneMatch: headers["if-none-match"] },
     { headerMs: stallMs, stallMs, signal, facts },

@@ -5,9 +5,11 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
+import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { service } from "../suite/s3-server.ts";
+import { until } from "../suite/wait.ts";
 import { create, packagesIn, scene } from "./channel-node.ts";
-import { MAIN, type Node } from "./cli.ts";
+import { busybox, MAIN, type Node } from "./cli.ts";
 
 /** A node with a channel in a bucket beside its own, and what it needs to get there. */
 async function onS3(t: Test) {
@@ -114,6 +116,55 @@ test("errors of S3 say what to do, and show no secret", async (t) => {
   t.match(stderr, /credentials don't go into an s3:\/\/ address/);
   t.notMatch(stderr, "hidden");
 });
+
+const { found, reasons } = findRevisions();
+for (const reason of reasons) console.error(`skipped: ${reason}`);
+
+/** Environments of the processes below this one that run for a node's sandboxes: launcher, runsc, stub and gofer. */
+function environments(node: Node): string[] {
+  return fs.readdirSync("/proc").flatMap((pid) => {
+    try {
+      const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1");
+      const variables = fs.readFileSync(`/proc/${pid}/environ`, "latin1");
+      const isOurs = !words.includes(MAIN) && variables.includes(`BURROW_STATE=${node.state}`);
+      return isOurs ? [`${words}\0${variables}`] : [];
+    } catch {
+      return []; // no process, or it ended meanwhile
+    }
+  });
+}
+
+for (const revision of found) {
+  test(`${revision.name}: a sandbox reads from S3, and has no keys`, {
+    timeout: 90_000,
+  }, async (t) => {
+    const server = await service(t);
+    const { node } = await busybox(t, revision.path);
+    Object.assign(node.env, server.environment, { BURROW_STORE: "s3://box/store" });
+    const { stdout } = await node.run(["layer", "import", "--snapshot", "base"]);
+    const run = ["run", "--base", stdout.trim(), "--platform", "ptrace", "--"];
+    const child = node.start([...run, "/bin/sh", "-c", "cat /etc/greeting; exec cat"], {
+      keepsInput: true,
+    });
+    let output = "";
+    child.stdout?.on("data", (bytes: Buffer) => {
+      output += bytes.toString();
+    });
+    await until(() => output === "hello\n");
+    const all = environments(node);
+    t.ok(
+      all.some((text) => text.includes("gofer.cjs")),
+      "the gofer is there",
+    );
+    for (const text of all) t.notMatch(text, /SECRETTEST|AWS_/, text.split("\0", 1)[0]!);
+    child.stdin?.end();
+    t.equal(await exitOf(child), 0);
+    t.ok(
+      server.files.requests.some(({ range }) => range !== ""),
+      "by ranges",
+    );
+  });
+}
 
 test("the SDK is loaded by what needs it alone", (t) => {
   const script = `process.argv.push("burrow", "--version");
