@@ -180,6 +180,21 @@ test("what a service refuses says what to do, and shows no secret", async (t) =>
   t.match(await failureOf(server.address("box")), /InvalidAccessKeyId: the service doesn't know/);
 });
 
+test("a bucket of another region is followed there, and none need be named", async (t) => {
+  const server = await service(t);
+  fs.writeFileSync(`${server.root}/box/x`, "all");
+  setEnvironment(t, { AWS_REGION: "", AWS_CONFIG_FILE: "/nowhere" });
+  const scopeOf = (at: number) => String(server.seen.at(at)?.authorization);
+  t.equal(String(await s3Backend(server.address("box")).get("x")), "all");
+  t.match(scopeOf(-1), "/us-east-1/s3/");
+  server.region = "eu-central-1";
+  t.equal(String(await s3Backend(server.address("box")).get("x")), "all");
+  t.match(scopeOf(-1), "/eu-central-1/s3/");
+  server.region = "no region/x"; // what is none is not gone to
+  const failure = await s3Backend(server.address("box")).get("x").catch(explain);
+  t.match(failure, /301 PermanentRedirect: the bucket lies in another region|can't be read/);
+});
+
 test("requests say who pays, and carry no checksum but the signed one", async (t) => {
   const server = await service(t);
   const store = s3Backend(`${server.address("box")}&requester-pays=true`);

@@ -25,6 +25,8 @@ export class S3Server {
   readonly open = new Set<string>();
   /** Keys in a page of a list. */
   pageKeys = 1000;
+  /** Where the buckets are: requests signed for another region are sent there. */
+  region: string | undefined;
   /** In place of a list: XML. */
   listed: string | undefined;
   /** Headers of the requests, as they came. */
@@ -72,6 +74,11 @@ export class S3Server {
     const body = await bodyOf(request);
     const refusal = this.#refusal(request, url, bucket, body);
     const folder = join(this.root, bucket);
+    const asked = /\/\d{8}\/([\w-]+)\/s3\//.exec(request.headers.authorization ?? "")?.[1];
+    if (this.region !== undefined && asked !== this.region) {
+      response.setHeader("x-amz-bucket-region", this.region);
+      return void sendError(request, response, 301, "PermanentRedirect");
+    }
     const fail = (status: number, code: string) => void sendError(request, response, status, code);
     if (refusal !== undefined) return fail(refusal === "ExpiredToken" ? 400 : 403, refusal);
     if (!fs.existsSync(folder)) return fail(404, "NoSuchBucket");
