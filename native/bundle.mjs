@@ -29,6 +29,9 @@ const PROGRAMS = [
   { name: "gofer", entry: "dist/lib/gofer/main.js", flags: gofersFlags },
 ];
 
+/** A part that programs load when they need it, at that moment: it stays out of their files, since few commands do. */
+const S3_SDK = { name: "s3-sdk", entry: "dist/lib/store/s3-sdk.js", flags: [] };
+
 /** Left in node_modules/: native code, and what no command needs. */
 const EXTERNAL = ["lz4-napi", "memfs"];
 
@@ -41,7 +44,7 @@ try {
   cachedData = readFileSync(path + ".cache");
 } catch {}
 const script = new Script(readFileSync(path + ".js", "latin1"), { filename: path + ".js", cachedData });
-script.runInThisContext()(require, require("node:url").pathToFileURL(__dirname).href + "/");
+script.runInThisContext()(require, require("node:url").pathToFileURL(__dirname).href + "/", module);
 `;
 
 /** Each module goes on knowing where it lies, and so finds the addon and other programs as it does unbundled. */
@@ -55,13 +58,23 @@ const placed = {
   },
 };
 
+/** Programs find the part beside them. */
+const apart = {
+  name: "apart",
+  setup({ onResolve }) {
+    onResolve({ filter: /\/s3-sdk\.js$/ }, ({ kind }) =>
+      kind === "entry-point" ? undefined : { path: `./${S3_SDK.name}.cjs`, external: true },
+    );
+  },
+};
+
 /** Appears whole or not at all: the program may be starting meanwhile. */
 function write(path, content) {
   writeFileSync(`${path}.new`, content);
   renameSync(`${path}.new`, path);
 }
 
-/** A program's modules as one script that gives a function of `require` and the URL of dist/. */
+/** A program's modules as one script that gives a function of `require`, the URL of dist/ and, for a part's exports, `module`. */
 async function bundle(entry) {
   const { outputFiles } = await build({
     entryPoints: [entry],
@@ -73,13 +86,13 @@ async function bundle(entry) {
     // A script has no import(): what it would load is required, at the same moment.
     supported: { "dynamic-import": false },
     external: EXTERNAL,
-    plugins: [placed],
+    plugins: [placed, apart],
     // Names stay, so that a logged trace can be read. The output is ASCII, so latin1 reads it.
     minifyWhitespace: true,
     minifySyntax: true,
     logLevel: "warning",
   });
-  return `(function (require, distUrl) {\n${outputFiles[0].text}\n})`;
+  return `(function (require, distUrl, module) {\n${outputFiles[0].text}\n})`;
 }
 
 // A cache that is refused is passed over in silence: look at it here.
@@ -92,7 +105,7 @@ if (new (require("node:vm").Script)(source, { cachedData }).cachedDataRejected) 
 `;
 
 mkdirSync("dist/bundles", { recursive: true });
-for (const { name, entry, flags } of PROGRAMS) {
+for (const { name, entry, flags } of [S3_SDK, ...PROGRAMS]) {
   const source = await bundle(entry);
   for (const flag of flags) setFlagsFromString(flag);
   // Every function is compiled now, not when it is first called. The flag is part of what a cache is checked for: put it back.

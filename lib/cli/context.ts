@@ -12,7 +12,7 @@ export interface Context {
   readonly state: string;
   /** The cache directory of one daemon. $BURROW_CACHE. */
   readonly cache: string;
-  /** Origin of layers and snapshots: a directory or an http(s) URL. $BURROW_STORE. */
+  /** Origin of layers and snapshots: a directory, or an http(s) or s3 URL. $BURROW_STORE. */
   readonly store: string;
   readonly isJson: boolean;
 }
@@ -27,7 +27,7 @@ export function addCommonOptions(command: Command): Command {
     .option("--cache <DIR>", `the node's cache ($BURROW_CACHE; default ${DEFAULT_CACHE})`)
     .option(
       "--store <STORE>",
-      "a directory or http(s) URL of layers ($BURROW_STORE; default STATE/store)",
+      "a directory, or an http(s) or s3 URL, of layers ($BURROW_STORE; default STATE/store)",
     )
     .option("--json", "results on stdout and errors on stderr as JSON");
 }
@@ -53,12 +53,12 @@ export function contextOf(options: CommonOptions): Context {
 
 /** An origin as mounts record it: URLs as they are, directories absolute. BURROW_USAGE for a URL of another kind. */
 export function asOrigin(text: string): string {
-  if (/^https?:\/\//.test(text)) return text;
+  if (/^(https?|s3):\/\//.test(text)) return text;
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1];
   if (scheme === undefined) return resolve(text);
   if (scheme === "file" && URL.canParse(text) && new URL(text).host === "")
     return resolve(fileURLToPath(text));
-  throw new BurrowError("BURROW_USAGE", `${text}: give a directory or an http(s) URL`);
+  throw new BurrowError("BURROW_USAGE", `${text}: give a directory or an http(s) or s3 URL`);
 }
 
 export function makeFolders(...folders: readonly string[]): void {

@@ -72,13 +72,15 @@ interface CreateOptions extends InputOptions {
 
 const EXAMPLES = `
 INPUT is a lock (@EXPLICIT list, conda-lock.yml, pixi.lock), an environment.yml, packages (.conda and .tar.bz2 files or
-URLs), or specs to solve with --channel: a directory, a URL or a name. The first channel that has a package wins.
+URLs), or specs to solve with --channel: a directory, a URL (http, https, s3) or a name. The first channel that has
+a package wins.
 Wheels (.whl files) beside any of these are installed for the environment's Python as by pip --no-deps.
 Packages that the store has are not read again. The same packages, prefix and Python give the same digest.
 
 Examples:
   burrow env create explicit.txt
   burrow env create --channel ./channel --lock explicit.txt 'numpy>=1.24' pandas
+  burrow env create --channel s3://bucket/channel --store s3://bucket/store numpy
   burrow env create environment.yml
   burrow env create explicit.txt ./demo-1.0-py3-none-any.whl
   burrow env create --prefix /opt/conda numpy-1.24.2-py311_0.conda https://…/six-1.16.0-pyh6c4a22f_0.tar.bz2`;

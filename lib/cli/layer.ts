@@ -204,7 +204,8 @@ function entriesIn(
 /** What people give in place of a tree, and what to do instead. BURROW_USAGE. */
 function refuseOthers(source: string): void {
   const refuse = (advice: string) => new BurrowError("BURROW_USAGE", `${source} ${advice}`);
-  if (/^https?:\/\//.test(source)) throw refuse("is no file or directory here: download it first");
+  if (/^(https?|s3):\/\//.test(source))
+    throw refuse("is no file or directory here: download it first");
   if (/\.conda$/.test(source)) throw refuse("is a conda package: burrow env create takes it");
 }
 

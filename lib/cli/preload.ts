@@ -51,6 +51,7 @@ Examples:
   burrow preload explicit.txt other.txt
   burrow preload -c ./channel 'numpy>=1.24' pandas
   burrow preload --no-warm --to /srv/store --jobs 8 locks/*.txt
+  burrow preload --no-warm --to s3://packages/store -c s3://packages/channel numpy
   burrow preload --store https://packages.example/store sha256:…
   burrow preload --packages ~/.conda/pkgs explicit.txt
   burrow preload --profile pandas.profile sha256:…`;
@@ -65,7 +66,7 @@ export function addPreload(program: Command): void {
   addCommonOptions(program.command("preload"))
     .argument("<source...>", "locks, packages (.conda, .tar.bz2), specs, digests of snapshots")
     .description("bring environments into the store and this node's cache ahead of their use")
-    .option("--to <STORE>", "the store to fill, in place of --store")
+    .option("--to <STORE>", "the store to fill, in place of --store: a directory or an s3 URL")
     .option("--jobs <N>", "packages worked at together", String(defaultJobs()))
     .option("--memory <SIZE>", "memory of all jobs together (default 1G)")
     .option("--prefix <DIR>", "where the environments are seen in the sandbox", DEFAULT_PREFIX)

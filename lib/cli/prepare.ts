@@ -59,7 +59,7 @@ export function addQueryOptions(command: Command): Command {
     )
     .option(
       "--stage <NAME=SOURCE>",
-      "serve a directory or http(s) stage read-only at /stage/NAME; repeatable",
+      "serve a directory, or an http(s) or s3 stage, read-only at /stage/NAME; repeatable",
       collect,
     )
     .option(
@@ -105,7 +105,7 @@ export async function resolveBase(
     return { snapshot: await findDigest(context, base), origin: context.store };
   }
   if (!existsSync(base)) {
-    const advice = /^https?:/.test(base) ? ": download it first" : "";
+    const advice = /^(https?|s3):/.test(base) ? ": download it first" : "";
     const what = `--base ${base} is no digest and no file or directory here`;
     throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
   }

@@ -53,6 +53,11 @@ function streamFor(fd: number): "inherit" | "pipe" {
   return facts.isFile() || facts.isSocket() ? "pipe" : "inherit";
 }
 
+/** The variables but for those of AWS's tools: sandbox and gofer fetch nothing, so they get no keys that could be read out of them. */
+function withoutCredentials(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("AWS_")));
+}
+
 /** One runsc by its launcher, with the state of this node's sandboxes. */
 class Runsc {
   readonly #launcher = join(NATIVE_DIRECTORY, "burrow-runsc");
@@ -65,7 +70,7 @@ class Runsc {
       throw new BurrowError("BURROW_NOT_FOUND", `${this.#launcher} ${advice}`);
     }
     this.#root = join(context.state, "runsc");
-    this.#env = env;
+    this.#env = withoutCredentials(env);
   }
 
   /** Out of the terminal's process group unless it has the terminal: Ctrl-C is for us to pass on, or runsc dies first. */

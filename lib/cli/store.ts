@@ -1,7 +1,5 @@
 // burrow store stats: what a store holds, and by which means it takes less than the content of its layers. Control plane.
 
-import { statSync } from "node:fs";
-import { join } from "node:path";
 import type { Command } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
@@ -62,14 +60,10 @@ interface OnDisk {
   readonly bytes: number;
 }
 
-/** Objects in a folder of the store, by path, with their bytes on disk. */
+/** Objects in a folder of the store, by path, with the bytes they take there. */
 async function objectsOf(store: WritableBackend, folder: string): Promise<Map<string, number>> {
   const objects = new Map<string, number>();
-  for await (const path of store.list(folder)) {
-    // What a delta makes has no file of its own.
-    const stat = statSync(join(store.origin, path), { throwIfNoEntry: false });
-    if (stat !== undefined) objects.set(path, stat.size);
-  }
+  for await (const { path, bytes } of store.sizes(folder)) objects.set(path, bytes);
   return objects;
 }
 

@@ -11,7 +11,7 @@ export const DEFAULT_STATE = "/var/lib/burrow";
 export const DEFAULT_CACHE = "/var/cache/burrow";
 export const MOUNT_FORMAT = 1;
 
-/** A snapshot and the store that it is fetched from: a directory's path or an http(s) URL. */
+/** A snapshot and the store that it is fetched from: a directory's path, or an http(s) or s3 URL. */
 export interface SnapshotSource {
   readonly snapshot: Digest;
   readonly origin: string;

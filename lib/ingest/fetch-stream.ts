@@ -1,9 +1,12 @@
-// HTTP bodies as streams: bounded silence and slowness, passwords out of the URL and into a header, errors that say whether another
+// Bodies over HTTP, or from S3, as streams: bounded silence and slowness, passwords out of the URL and into a header, errors that say whether another
 // try may help.
-// For packages and repodata, which are large and verified by their readers; the store has a client of its own. Control plane.
+// For packages and repodata, which are large and verified by their readers; the store has a client of its own for HTTP, and lends its
+// one for S3. Control plane.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { BurrowError, type ErrorCode } from "../base/error.ts";
+import { isS3 } from "../store/s3-place.ts";
+import { s3Answer } from "./s3-answer.ts";
 
 export interface FetchOptions {
   /** What errors say can't be downloaded: "the package". */
@@ -30,13 +33,15 @@ export interface Answer {
 export interface RetryOptions {
   /** Requests in all. */
   readonly tries?: number;
-  /** Before the second try; doubles. */
+  /** Before the second try, or half of it: jittered; doubles. */
   readonly pauseMs?: number;
 }
 
 const STALL_MS = 30_000;
 const TRIES = 3;
 const PAUSE_MS = 500;
+/** The longest Retry-After that is believed. */
+const RETRY_AFTER_MAX_MS = 30_000;
 
 /**
  * Asks for a URL and hands the answer to `use`, whose end is the end of the request. BURROW_ORIGIN, BURROW_TIMEOUT; errors of
@@ -61,18 +66,9 @@ export async function withAnswer<T>(
     }
   };
   try {
-    const { plain, headers } = splitSecret(url);
-    const response = await fetch(plain, {
-      signal: watch.signal,
-      headers: { ...headers, ...options.headers },
-    });
-    const { status } = response;
-    if (!(options.statuses ?? [200]).includes(status)) {
-      await response.body?.cancel();
-      throw fail("BURROW_ORIGIN", `HTTP status ${status}`, status >= 500 || status === 429);
-    }
-    const body = bounded((response.body ?? []) as AsyncIterable<Uint8Array>);
-    return await use({ status, headers: response.headers, body });
+    const ask = isS3(url) ? askS3 : askHttp;
+    const { status, headers, body } = await ask(url, options, watch);
+    return await use({ status, headers, body: bounded(body) });
   } catch (cause) {
     if (cause instanceof BurrowError) throw cause;
     if (watch.why !== undefined) throw fail("BURROW_TIMEOUT", watch.why, true);
@@ -82,6 +78,57 @@ export async function withAnswer<T>(
   } finally {
     watch.end();
   }
+}
+
+async function askHttp(url: string, options: FetchOptions, watch: Watch): Promise<Answer> {
+  const { plain, headers } = splitSecret(url);
+  const response = await fetch(plain, {
+    signal: watch.signal,
+    headers: { ...headers, ...options.headers },
+  });
+  const { status } = response;
+  if (!(options.statuses ?? [200]).includes(status)) {
+    await response.body?.cancel();
+    const isTransient = status >= 500 || status === 429;
+    throw new BurrowError(
+      "BURROW_ORIGIN",
+      `can't download ${options.what}: HTTP status ${status}`,
+      {
+        class: isTransient ? "transient" : "permanent",
+        context: { url: options.shownUrl, ...waitOf(response.headers.get("retry-after")) },
+      },
+    );
+  }
+  const body = (response.body ?? []) as AsyncIterable<Uint8Array>;
+  return { status, headers: response.headers, body };
+}
+
+async function askS3(url: string, options: FetchOptions, watch: Watch): Promise<Answer> {
+  const { headers = {}, statuses = [200], stallMs = STALL_MS, what, shownUrl } = options;
+  try {
+    return await s3Answer(url, { headers, statuses, stallMs, signal: watch.signal });
+  } catch (cause) {
+    if (!(cause instanceof BurrowError) || watch.why !== undefined) {
+      throw new Error("the connection failed", { cause });
+    }
+    const { code, context, class: errorClass, message } = cause;
+    // What isn't there is an error of the origin, as over HTTP: whoever can do without it asks for the status.
+    throw new BurrowError(
+      code === "BURROW_NOT_FOUND" ? "BURROW_ORIGIN" : code,
+      `can't download ${what}: ${message}`,
+      {
+        class: errorClass === "transient" ? "transient" : "permanent",
+        context: { url: shownUrl, ...context },
+        cause: cause.cause,
+      },
+    );
+  }
+}
+
+/** What a server asks to be waited for, in seconds; dates are ignored, since clocks differ. */
+function waitOf(retryAfter: string | null): { retryAfterMs?: number } {
+  const seconds = Number(retryAfter);
+  return seconds > 0 ? { retryAfterMs: Math.min(seconds * 1000, RETRY_AFTER_MAX_MS) } : {};
 }
 
 /** Ends a request whose server is silent or slow for too long. */
@@ -151,9 +198,15 @@ export async function withRetries<T>(call: () => Promise<T>, options: RetryOptio
       if (!isWorthIt || error.class !== "transient" || count >= (options.tries ?? TRIES)) {
         throw error;
       }
-      await sleep((options.pauseMs ?? PAUSE_MS) * 2 ** (count - 1));
+      await sleep(pauseOf(error, (options.pauseMs ?? PAUSE_MS) * 2 ** (count - 1)));
     }
   }
+}
+
+/** Jittered, so that many who failed together don't come back together; no less than the server asked for. */
+function pauseOf(error: BurrowError, pauseMs: number): number {
+  const asked = Number(error.context["retryAfterMs"] ?? 0);
+  return asked + (pauseMs * (1 + Math.random())) / 2;
 }
 
 /** fetch() refuses a URL with a password: it goes as the header that RFC 7617 has for it. */

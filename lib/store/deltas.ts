@@ -112,6 +112,7 @@ export function resolvingStore(inner: WritableBackend): DeltaStore {
     ...resolving(inner),
     whole: inner,
     put: (path, bytes) => inner.put(path, bytes),
+    sizes: (folder) => inner.sizes(folder),
     async *list(folder: string): AsyncIterable<string> {
       if (folderOf(`${folder}/`) === undefined) {
         yield* inner.list(folder);

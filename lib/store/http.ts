@@ -1,42 +1,30 @@
-// A store below an HTTP prefix, read only. node:http and not fetch: nothing is decoded or followed behind our
-// back, and the sockets are ours to close. An answer is taken only if it is exactly what was asked for; both
-// deadlines (headers, silence in a body) are our own. Control plane.
+// A store below an HTTP prefix, read only. exchange.ts has the request and what is taken as its answer. Control plane.
 
-import http, { type IncomingMessage } from "node:http";
+import http from "node:http";
 import https from "node:https";
-import { BurrowError, type ErrorClass } from "../base/error.ts";
+import { urlToHttpOptions } from "node:url";
+import {
+  type ExchangeOptions,
+  exchange,
+  type Facts,
+  HEADER_MS,
+  planBody,
+  readBody,
+  SOCKETS,
+  STALL_MS,
+  statusError,
+} from "./exchange.ts";
 import {
   type Backend,
   type ByteRange,
-  backendError,
   checkPath,
   type GetOptions,
   throwIfAborted,
-  timeoutError,
   WHOLE_MAX_BYTES,
 } from "./store.ts";
 
-export interface HttpOptions {
-  /** From the request to the end of the headers, connecting included. */
-  readonly headerMs?: number;
-  /** Longest silence within a body. */
-  readonly stallMs?: number;
-  /** Sockets to the origin at once. */
-  readonly sockets?: number;
-}
-
-const HEADER_MS = 10_000;
-const STALL_MS = 5_000;
-const SOCKETS = 16;
-/** A server without ranges answers 200 with everything: taken and cut when it is no longer than this. */
-const SLICE_MAX_BYTES = 1024 * 1024;
-/** The longest Retry-After that is believed. */
-const RETRY_AFTER_MAX_MS = 30_000;
-
-type Context = Record<string, string | number>;
-
 /** A backend below `prefix` ("http://host/path" or https). No request is made yet. */
-export function httpBackend(prefix: string, options: HttpOptions = {}): Backend {
+export function httpBackend(prefix: string, options: ExchangeOptions = {}): Backend {
   return new HttpBackend(prefix, options);
 }
 
@@ -47,7 +35,7 @@ class HttpBackend implements Backend {
   readonly #headerMs: number;
   readonly #stallMs: number;
 
-  constructor(prefix: string, options: HttpOptions) {
+  constructor(prefix: string, options: ExchangeOptions) {
     this.origin = prefix;
     this.#base = new URL(prefix.endsWith("/") ? prefix : `${prefix}/`);
     this.#headerMs = options.headerMs ?? HEADER_MS;
@@ -90,7 +78,7 @@ class HttpBackend implements Backend {
     return this.#base.protocol === "https:";
   }
 
-  #context(path: string): Context {
+  #context(path: string): Facts {
     return { path, origin: this.origin };
   }
 
@@ -99,168 +87,15 @@ class HttpBackend implements Backend {
     path: string,
     range: ByteRange | undefined,
     signal: AbortSignal | undefined,
-  ): Promise<IncomingMessage> {
+  ): Promise<http.IncomingMessage> {
     checkPath(path);
     throwIfAborted(signal, path, this.origin);
     const url = new URL(this.#base);
     url.pathname += path.split("/").map(encodeURIComponent).join("/");
     const headers: Record<string, string> = { "accept-encoding": "identity" };
     if (range) headers["range"] = `bytes=${range.offset}-${range.offset + range.length - 1}`;
-    const context = this.#context(path);
-    return new Promise((resolve, reject) => {
-      const send = this.#isSecure() ? https.request : http.request;
-      const request = send(url, { method, headers, agent: this.#agent });
-      const onAbort = () =>
-        request.destroy(timeoutError("gave up waiting for the origin", context));
-      const timer = setTimeout(() => {
-        request.destroy(timeoutError(`no answer within ${this.#headerMs} ms`, context));
-      }, this.#headerMs);
-      const settle = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      request.once("response", (response) => {
-        settle();
-        resolve(response);
-      });
-      request.on("error", (cause) => {
-        settle();
-        reject(
-          cause instanceof BurrowError
-            ? cause
-            : backendError("transient", "the origin can't be reached", context, cause),
-        );
-      });
-      request.end();
-    });
+    const request = { ...urlToHttpOptions(url), method, headers, agent: this.#agent };
+    const facts = this.#context(path);
+    return exchange({ request, headerMs: this.#headerMs, signal, facts });
   }
-}
-
-interface BodyPlan {
-  /** Bytes the body must have; undefined when only maxBytes bounds it. */
-  readonly exact: number | undefined;
-  readonly maxBytes: number;
-  /** Part of a whole body that was asked for. */
-  readonly slice?: ByteRange;
-}
-
-/** Judges status and headers: what the body must be, or an error. pitfalls B7. */
-function planBody(
-  response: IncomingMessage,
-  range: ByteRange | undefined,
-  maxBytes: number,
-  context: Context,
-): BodyPlan {
-  const encoding = response.headers["content-encoding"];
-  if (encoding !== undefined && encoding !== "identity") {
-    throw lie(`a body encoded as ${encoding}, which was not asked for`, context);
-  }
-  const length = contentLength(response);
-  if (range === undefined) {
-    if (response.statusCode !== 200) throw statusError(response, context);
-    if (length !== undefined && length > maxBytes) {
-      throw backendError("permanent", `${length} bytes, more than ${maxBytes}`, context);
-    }
-    return { exact: length, maxBytes };
-  }
-  if (response.statusCode === 200) {
-    if (length === undefined || length > SLICE_MAX_BYTES) {
-      throw lie("the whole object in answer to a range: the origin must serve ranges", context);
-    }
-    if (range.offset + range.length > length) throw beyond(length, context);
-    return { exact: length, maxBytes: length, slice: range };
-  }
-  if (response.statusCode !== 206) throw statusError(response, context);
-  const expected = `bytes ${range.offset}-${range.offset + range.length - 1}/`;
-  const got = response.headers["content-range"] ?? "";
-  if (!got.startsWith(expected)) throw lie(`Content-Range "${got}", not "${expected}…"`, context);
-  if (length !== undefined && length !== range.length) {
-    throw lie(`Content-Length ${length} for a range of ${range.length} bytes`, context);
-  }
-  return { exact: range.length, maxBytes: range.length };
-}
-
-/** Reads a body, which must end cleanly and be neither shorter nor longer than planned. */
-function readBody(
-  response: IncomingMessage,
-  plan: BodyPlan,
-  stallMs: number,
-  signal: AbortSignal | undefined,
-  context: Context,
-): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const pieces: Buffer[] = [];
-    let bytes = 0;
-    const fail = (error: BurrowError) => {
-      settle();
-      response.destroy();
-      reject(error);
-    };
-    const onStall = () => fail(timeoutError(`the body stalled for ${stallMs} ms`, context));
-    const onAbort = () => fail(timeoutError("gave up in the middle of a body", context));
-    let timer = setTimeout(onStall, stallMs);
-    const settle = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-    };
-    if (signal?.aborted) return onAbort();
-    signal?.addEventListener("abort", onAbort, { once: true });
-    response.on("data", (piece: Buffer) => {
-      bytes += piece.length;
-      if (bytes > (plan.exact ?? plan.maxBytes)) return fail(lie("the body is too long", context));
-      pieces.push(piece);
-      clearTimeout(timer);
-      timer = setTimeout(onStall, stallMs);
-    });
-    response.once("end", () => {
-      if (!response.complete || (plan.exact !== undefined && bytes !== plan.exact)) {
-        return fail(lie(`the body ended after ${bytes} bytes`, context));
-      }
-      settle();
-      resolve(Buffer.concat(pieces, bytes));
-    });
-    // An aborted body raises "error" (ECONNRESET) and no "end".
-    response.on("error", (cause) => {
-      fail(backendError("transient", `the body broke off after ${bytes} bytes`, context, cause));
-    });
-    response.once("close", () => {
-      if (!response.complete) fail(lie(`the body broke off after ${bytes} bytes`, context));
-    });
-  });
-}
-
-function contentLength(response: IncomingMessage): number | undefined {
-  const text = response.headers["content-length"];
-  return text === undefined ? undefined : Number(text);
-}
-
-/** A wrong answer of a server or of something in between; the next one may be right. */
-function lie(message: string, context: Context): BurrowError {
-  return backendError("transient", `the origin sent ${message}`, context);
-}
-
-function beyond(length: number, context: Context): BurrowError {
-  return backendError("permanent", `the object ends at ${length}, before the range`, context);
-}
-
-function statusError(response: IncomingMessage, context: Context): BurrowError {
-  const status = response.statusCode ?? 0;
-  const facts: Context = { ...context, status };
-  const retryAfterMs = retryAfter(response);
-  if (retryAfterMs > 0) facts["retryAfterMs"] = retryAfterMs;
-  return backendError(classOfStatus(status), `the origin answered ${status}`, facts);
-}
-
-/** A redirect is never followed: whoever can send one could as well split a file over two origins. */
-function classOfStatus(status: number): ErrorClass {
-  if (status === 404 || status === 410) return "notFound";
-  if (status === 408 || status === 425 || status === 429) return "transient";
-  return status < 400 || status >= 500 ? "transient" : "permanent";
-}
-
-/** Retry-After in seconds, as milliseconds; 0 when there is none. Dates are ignored: clocks differ. */
-function retryAfter(response: IncomingMessage): number {
-  const seconds = Number(response.headers["retry-after"]);
-  return seconds > 0 ? Math.min(seconds * 1000, RETRY_AFTER_MAX_MS) : 0;
 }

@@ -7,6 +7,9 @@ import { Locator } from "./locator.ts";
 import { type BlobPlace, placeAt } from "./locator-writer.ts";
 import type { Backend, WritableBackend } from "./store.ts";
 
+/** Locators read at once: of a store behind a network each is a round trip. */
+const PARALLEL = 8;
+
 /** The blobs of a store. Several PackWriters may share one. */
 export class KnownBlobs {
   readonly #rows = new Map<Digest, { locator: Locator; row: number }>();
@@ -14,13 +17,24 @@ export class KnownBlobs {
   /** Reads every locator. One that can't be read is passed over: its blobs are packed again. */
   static async load(store: WritableBackend): Promise<KnownBlobs> {
     const known = new KnownBlobs();
-    for await (const path of store.list("locators")) {
+    const read = async (path: string) => {
       try {
-        known.add(new Locator(await store.get(path)));
+        return new Locator(await store.get(path));
       } catch {
-        // Half a locator can't exist by the writing rules, and dedup may be imperfect, never wrong.
+        return undefined; // half a locator can't exist by the writing rules, and dedup may be imperfect, never wrong
       }
+    };
+    const take = async (paths: readonly string[]) => {
+      for (const locator of await Promise.all(paths.map(read))) if (locator) known.add(locator);
+    };
+    let some: string[] = [];
+    for await (const path of store.list("locators")) {
+      some.push(path);
+      if (some.length < PARALLEL) continue;
+      await take(some);
+      some = [];
     }
+    await take(some);
     return known;
   }
 

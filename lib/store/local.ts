@@ -10,6 +10,7 @@ import {
   backendError,
   checkPath,
   type GetOptions,
+  type SizedObject,
   throwIfAborted,
   WHOLE_MAX_BYTES,
   type WritableBackend,
@@ -36,7 +37,9 @@ export interface FsLike {
   rename(source: string, target: string): Promise<void>;
   unlink(path: string): Promise<void>;
   readdir(path: string): Promise<unknown[]>;
-  stat(path: string): Promise<{ isFile(): boolean; isDirectory(): boolean }>;
+  stat(
+    path: string,
+  ): Promise<{ readonly size: number | bigint; isFile(): boolean; isDirectory(): boolean }>;
 }
 
 /** A FIFO that stands for an object would be waited for, by one of few threads, for good: it is opened, seen and refused. */
@@ -123,12 +126,16 @@ class LocalBackend implements WritableBackend {
   }
 
   async *list(folder: string): AsyncIterable<string> {
+    for await (const { path } of this.sizes(folder)) yield path;
+  }
+
+  async *sizes(folder: string): AsyncIterable<SizedObject> {
     checkPath(folder);
     for (const name of await this.#names(folder)) {
       const path = `${folder}/${name}`;
       const stat = await this.#fs.stat(this.#full(path));
-      if (stat.isDirectory()) yield* this.list(path);
-      else if (stat.isFile()) yield path;
+      if (stat.isDirectory()) yield* this.sizes(path);
+      else if (stat.isFile()) yield { path, bytes: Number(stat.size) };
     }
   }
 

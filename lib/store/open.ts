@@ -1,17 +1,20 @@
-// From what a person writes ("/dir", "http://…", "memory:") to a backend with its wrappers, and the marker that
+// From what a person writes ("/dir", "http://…", "s3://…", "memory:") to a backend with its wrappers, and the marker that
 // says a place is a store. Control plane.
 
 import { BurrowError } from "../base/error.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
-import { type HttpOptions, httpBackend } from "./http.ts";
+import type { ExchangeOptions } from "./exchange.ts";
+import { httpBackend } from "./http.ts";
 import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
 import { localBackend } from "./local.ts";
 import { type Meter, metered, newMeter } from "./meter.ts";
-import { type RetryOptions, retrying } from "./retry.ts";
+import { type RetryOptions, retrying, retryingStore } from "./retry.ts";
+import { s3Backend } from "./s3.ts";
+import { isS3 } from "./s3-place.ts";
 import { type Backend, classOf, type WritableBackend } from "./store.ts";
 import { verified } from "./verify.ts";
 
-export interface OpenOptions extends HttpOptions, RetryOptions {
+export interface OpenOptions extends ExchangeOptions, RetryOptions {
   readonly meter?: Meter;
 }
 
@@ -33,7 +36,7 @@ export function refuseReadOnly(origin: string): void {
 /** A store that can be written, made when it is not there yet. Throws for one of another format. */
 export async function openStore(origin: string): Promise<DeltaStore> {
   refuseReadOnly(origin);
-  const store = origin === "memory:" ? await memory() : localBackend(pathOf(origin));
+  const store = await bareStore(origin);
   if (!(await isStore(store))) {
     await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));
   }
@@ -58,6 +61,11 @@ export async function isStore(backend: Backend, signal?: AbortSignal): Promise<b
   return true;
 }
 
+async function bareStore(origin: string): Promise<WritableBackend> {
+  if (origin === "memory:") return await memory();
+  return isS3(origin) ? retryingStore(s3Backend(origin)) : localBackend(pathOf(origin));
+}
+
 function formatOf(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
@@ -74,17 +82,17 @@ async function memory(): Promise<WritableBackend> {
   return (await import("./memory.ts")).memoryBackend();
 }
 
-function bareBackend(origin: string, options: HttpOptions): Backend {
+function bareBackend(origin: string, options: ExchangeOptions): Backend {
   if (origin.startsWith("http://") || origin.startsWith("https://")) {
     return httpBackend(origin, options);
   }
-  return localBackend(pathOf(origin));
+  return isS3(origin) ? s3Backend(origin, options) : localBackend(pathOf(origin));
 }
 
 function pathOf(origin: string): string {
   const path = origin.startsWith("file://") ? decodeURI(origin.slice("file://".length)) : origin;
   if (path.startsWith("/")) return path === "/" ? path : path.replace(/\/+$/, "");
-  throw new BurrowError("BURROW_USAGE", "an origin is an absolute path or an http(s) URL", {
+  throw new BurrowError("BURROW_USAGE", "an origin is an absolute path or an http(s) or s3 URL", {
     context: { origin },
   });
 }

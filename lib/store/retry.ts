@@ -3,7 +3,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { BurrowError } from "../base/error.ts";
-import { type Backend, classOf, type GetOptions } from "./store.ts";
+import { type Backend, classOf, type GetOptions, type WritableBackend } from "./store.ts";
+import { verified } from "./verify.ts";
 
 export interface RetryOptions {
   /** Requests in all, the first included. */
@@ -17,28 +18,46 @@ const TRIES = 3;
 const BASE_MS = 100;
 const CAP_MS = 2_000;
 
-/** `inner` with retries of get and has. */
-export function retrying(inner: Backend, options: RetryOptions = {}): Backend {
-  const tries = options.tries ?? TRIES;
-  const baseMs = options.baseMs ?? BASE_MS;
-  const capMs = options.capMs ?? CAP_MS;
-
-  async function attempt<T>(call: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    for (let count = 1; ; count++) {
-      try {
-        return await call();
-      } catch (error) {
-        if (classOf(error) !== "transient" || count >= tries || signal?.aborted) throw error;
-        await pause(pauseMs(error, count, baseMs, capMs), error, signal);
-      }
+/** A call, made again after a transient error. */
+export async function tries<T>(
+  call: () => Promise<T>,
+  options: RetryOptions = {},
+  signal?: AbortSignal,
+): Promise<T> {
+  const { tries: most = TRIES, baseMs = BASE_MS, capMs = CAP_MS } = options;
+  for (let count = 1; ; count++) {
+    try {
+      return await call();
+    } catch (error) {
+      if (classOf(error) !== "transient" || count >= most || signal?.aborted) throw error;
+      await pause(pauseMs(error, count, baseMs, capMs), error, signal);
     }
   }
+}
 
+/** `inner` with retries of get and has. */
+export function retrying(inner: Backend, options: RetryOptions = {}): Backend {
   return {
     origin: inner.origin,
-    get: (path: string, got: GetOptions = {}) => attempt(() => inner.get(path, got), got.signal),
-    has: (path: string, signal?: AbortSignal) => attempt(() => inner.has(path, signal), signal),
+    get: (path: string, got: GetOptions = {}) =>
+      tries(() => inner.get(path, got), options, got.signal),
+    has: (path: string, signal?: AbortSignal) =>
+      tries(() => inner.has(path, signal), options, signal),
     close: () => inner.close(),
+  };
+}
+
+/** A store with what it reads verified and all but lists tried again: for one behind a network. A list tries its pages again itself. */
+export function retryingStore(inner: WritableBackend, options: RetryOptions = {}): WritableBackend {
+  const { get, has, close } = retrying(verified(inner), options);
+  return {
+    origin: inner.origin,
+    get,
+    has,
+    put: (path, bytes) => tries(() => inner.put(path, bytes), options),
+    list: (folder) => inner.list(folder),
+    sizes: (folder) => inner.sizes(folder),
+    close,
   };
 }
 

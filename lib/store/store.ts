@@ -31,12 +31,19 @@ export interface Backend {
   close(): void;
 }
 
+export interface SizedObject {
+  readonly path: string;
+  readonly bytes: number;
+}
+
 /** A Backend that can be written and listed. */
 export interface WritableBackend extends Backend {
   /** Whole or not at all; durable when it resolves. Replaces what is there (equal bytes, by the naming rule). */
   put(path: string, bytes: Uint8Array): Promise<void>;
   /** Paths of the objects below a folder ("packs"), in no order; empty when the folder is missing. */
   list(folder: string): AsyncIterable<string>;
+  /** The same with their bytes: of what has an object of its own. */
+  sizes(folder: string): AsyncIterable<SizedObject>;
 }
 
 /** Largest object read whole: packs are 32 MiB, an index of 16 million inodes is larger than any seen. */

@@ -232,10 +232,12 @@ static bool sendAdopt(void) {
 }
 
 /* The caller's NODE_* settings are not for the server: NODE_OPTIONS would run code in it, and reading
- * NODE_EXTRA_CA_CERTS alone takes longer than its whole start. */
-static void forgetNodeSettings(void) {
+ * NODE_EXTRA_CA_CERTS alone takes longer than its whole start. Nor are AWS_*: it has no network, and no
+ * keys should be in the memory of who talks to a sandbox. */
+static void forgetForeignSettings(void) {
     for (char **entry = environ; *entry;) {
-        char *end = strncmp(*entry, "NODE_", 5) == 0 ? strchr(*entry, '=') : NULL;
+        bool isForeign = strncmp(*entry, "NODE_", 5) == 0 || strncmp(*entry, "AWS_", 4) == 0;
+        char *end = isForeign ? strchr(*entry, '=') : NULL;
         char *name = end ? strndup(*entry, (size_t)(end - *entry)) : NULL;
         if (name && unsetenv(name) == 0)
             entry = environ; /* unsetenv has moved the rest. */
@@ -276,7 +278,7 @@ static void becomeServer(int talk) {
         _exit(127);
     sigprocmask(SIG_SETMASK, &callersMask, NULL);
     setenv("BURROW_ADOPT_FD", "3", 1);
-    forgetNodeSettings();
+    forgetForeignSettings();
     execv(argv[0], argv);
     complain("the server can't be run (BURROW_NODE)", strerror(errno));
     _exit(127);

@@ -11,25 +11,14 @@ import { localBackend } from "../../lib/store/local.ts";
 import { memoryBackend } from "../../lib/store/memory.ts";
 import { newMeter } from "../../lib/store/meter.ts";
 import { isStore, openOrigin, openStore } from "../../lib/store/open.ts";
-import { classOf, type WritableBackend } from "../../lib/store/store.ts";
-import { backendSuite } from "../suite/backend-suite.ts";
+import { classOf } from "../../lib/store/store.ts";
+import { backendSuite, writableSuite } from "../suite/backend-suite.ts";
 import { type Fault, OriginServer } from "../suite/origin-server.ts";
 
 function temporary(t: Test): string {
   const root = fs.mkdtempSync(`${tmpdir()}/burrow-store-`);
   t.teardown(() => fs.rmSync(root, { recursive: true, force: true }));
   return root;
-}
-
-async function writableSuite(t: Test, store: WritableBackend): Promise<void> {
-  await backendSuite(t, { backend: store, put: (path, bytes) => store.put(path, bytes) });
-  await store.put("packs/cd/other", Buffer.from("1"));
-  await store.put("packs/cd/other", Buffer.from("22"));
-  const paths: string[] = [];
-  for await (const path of store.list("packs")) paths.push(path);
-  t.same(paths.sort(), ["packs/ab/some", "packs/cd/other"], "list");
-  t.same(await store.get("packs/cd/other"), Buffer.from("22"), "put replaces");
-  for await (const path of store.list("nothing")) t.fail(path);
 }
 
 test("a directory", async (t) => {

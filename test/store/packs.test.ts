@@ -74,6 +74,7 @@ test("a failing store leaves neither index nor locator", async (t) => {
       get: (path, options) => store.get(path, options),
       has: (path) => store.has(path),
       list: (folder) => store.list(folder),
+      sizes: (folder) => store.sizes(folder),
       close: () => store.close(),
       put: (path, bytes) =>
         path.startsWith(broken) ? Promise.reject(new Error("disk gone")) : store.put(path, bytes),

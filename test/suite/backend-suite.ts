@@ -1,7 +1,7 @@
 // What every backend must do, whatever it stands on. `put` writes an object behind the backend's back when it can't itself.
 
 import type { Test } from "tap";
-import { type Backend, classOf } from "../../lib/store/store.ts";
+import { type Backend, classOf, type WritableBackend } from "../../lib/store/store.ts";
 
 export interface BackendUnderTest {
   readonly backend: Backend;
@@ -45,4 +45,19 @@ export async function backendSuite(t: Test, { backend, put }: BackendUnderTest):
   t.equal(await backend.has("packs/ab/none"), false);
   await put("with space/ü%", Buffer.from("x"));
   t.same(await backend.get("with space/ü%"), Buffer.from("x"), "any UTF-8 path");
+}
+
+/** The same for one that can be written, empty so far below "packs" and "nothing". */
+export async function writableSuite(t: Test, store: WritableBackend): Promise<void> {
+  await backendSuite(t, { backend: store, put: (path, bytes) => store.put(path, bytes) });
+  await store.put("packs/cd/other", Buffer.from("1"));
+  await store.put("packs/cd/other", Buffer.from("22"));
+  const paths: string[] = [];
+  for await (const path of store.list("packs")) paths.push(path);
+  t.same(paths.sort(), ["packs/ab/some", "packs/cd/other"], "list");
+  t.same(await store.get("packs/cd/other"), Buffer.from("22"), "put replaces");
+  const bytes: Record<string, number> = {};
+  for await (const object of store.sizes("packs")) bytes[object.path] = object.bytes;
+  t.same(bytes, { "packs/ab/some": 1000, "packs/cd/other": 2 }, "sizes");
+  for await (const path of store.list("nothing")) t.fail(path);
 }

@@ -23,6 +23,12 @@ export type Fault =
   | "403"
   | "reset";
 
+/** What stands before a server's files: gives the file that is asked for and headers for its answer, or answers itself. */
+export type Front = (
+  request: IncomingMessage,
+  response: ServerResponse,
+) => Promise<{ path: string; headers: Readonly<Record<string, string>> } | undefined>;
+
 export class OriginServer {
   readonly url: string;
   /** What to do to the next requests: by path, default "none". */
@@ -30,13 +36,15 @@ export class OriginServer {
   /** Delay before each answer. */
   delayMs = 0;
   /** GET and HEAD requests by path. */
-  readonly requests: { path: string; range: string }[] = [];
+  readonly requests: { path: string; range: string; method: string }[] = [];
   readonly #server: http.Server;
   readonly #sockets = new Set<Socket>();
   readonly #root: string;
+  readonly #front: Front | undefined;
 
-  private constructor(root: string, server: http.Server) {
+  private constructor(root: string, server: http.Server, front: Front | undefined) {
     this.#root = root;
+    this.#front = front;
     this.#server = server;
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     server.on("connection", (socket) => {
@@ -46,10 +54,10 @@ export class OriginServer {
     server.on("request", (request, response) => this.#handle(request, response));
   }
 
-  static async start(root: string): Promise<OriginServer> {
+  static async start(root: string, front?: Front): Promise<OriginServer> {
     const server = http.createServer();
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return new OriginServer(root, server);
+    return new OriginServer(root, server, front);
   }
 
   /** Requests for objects below a folder. */
@@ -64,13 +72,19 @@ export class OriginServer {
   }
 
   #handle(request: IncomingMessage, response: ServerResponse): void {
-    const path = decodeURIComponent((request.url ?? "/").slice(1));
-    this.requests.push({ path, range: request.headers.range ?? "" });
+    const path = decodeURIComponent((request.url ?? "/").slice(1).split("?")[0]!);
+    const { range = "" } = request.headers;
+    this.requests.push({ path, range, method: request.method ?? "" });
     const fault = this.fault(path, this.requests.filter((seen) => seen.path === path).length);
-    setTimeout(() => this.#answer(request, response, path, fault), this.delayMs);
+    setTimeout(() => void this.#answer(request, response, path, fault), this.delayMs);
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse, path: string, fault: Fault): void {
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    fault: Fault,
+  ): Promise<void> {
     if (fault === "stall-headers") return;
     if (fault === "reset") {
       request.socket.resetAndDestroy();
@@ -84,9 +98,12 @@ export class OriginServer {
       response.writeHead(302, { location: `/${path}` }).end();
       return;
     }
+    const found = this.#front ? await this.#front(request, response) : { path, headers: {} };
+    if (found === undefined) return;
+    for (const [name, value] of Object.entries(found.headers)) response.setHeader(name, value);
     let fd: number;
     try {
-      fd = fs.openSync(`${this.#root}/${path}`, "r");
+      fd = fs.openSync(`${this.#root}/${found.path}`, "r");
     } catch {
       response.writeHead(404).end();
       return;

@@ -1,9 +1,10 @@
-// Channels: where repodata and packages lie, as a user names them: a directory, a file or http(s) URL, or a name below the channel
+// Channels: where repodata and packages lie, as a user names them: a directory, a file, http(s) or s3 URL, or a name below the channel
 // alias, as conda has it. Pure but for resolving paths. Control plane.
 
 import { basename, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { BurrowError } from "../../base/error.ts";
+import { isS3, parseS3 } from "../../store/s3-place.ts";
 import { plainUrl } from "./record.ts";
 
 export interface Channel {
@@ -37,6 +38,7 @@ export function channelsOf(text: string, settings: ChannelSettings): Channel[] {
   if (text === "nodefaults") return [];
   if (text === "defaults") return DEFAULTS.map((url) => remote(url));
   if (/^https?:\/\//.test(text) && URL.canParse(text)) return [remote(text)];
+  if (isS3(text)) return [onS3(text)];
   if (/^[./]/.test(text)) {
     return [local(resolve(settings.folder, text))];
   }
@@ -51,12 +53,19 @@ export function channelsOf(text: string, settings: ChannelSettings): Channel[] {
   const shown = plainUrl(text);
   throw new BurrowError(
     "BURROW_USAGE",
-    `"${shown}" is no channel: give a directory (./channel), a file, http or https URL, or a name`,
+    `"${shown}" is no channel: give a directory (./channel), a file, http, https or s3 URL, or a name`,
   );
 }
 
 function local(path: string): Channel {
   return { url: `${pathToFileURL(path).href}/`, path, name: basename(path) };
+}
+
+function onS3(text: string): Channel {
+  parseS3(text);
+  if (!text.includes("?")) return remote(text);
+  const advice = "a channel on S3 takes its settings from the environment: AWS_ENDPOINT_URL_S3, …";
+  throw new BurrowError("BURROW_USAGE", `${advice} Leave out what follows "?"`);
 }
 
 function remote(text: string, name?: string): Channel {

@@ -4,12 +4,13 @@
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../../base/error.ts";
 import { PATH_MAX_BYTES } from "../../base/limits.ts";
+import { isS3, parseS3 } from "../../store/s3-place.ts";
 import { ARCHIVE_SUFFIX, type Dist } from "./dist.ts";
 
 export interface ExplicitPackage {
   /** As in the lock, without the hash. */
   readonly url: string;
-  /** The file of a file:// URL or bare path; undefined for http(s). */
+  /** The file of a file:// URL or bare path; undefined for http(s) and s3. */
   readonly path?: string;
   readonly sha256?: string;
   readonly md5?: string;
@@ -68,18 +69,27 @@ function parseLine(line: string, number: number, refuse: (why: string) => never)
   };
 }
 
-/** The file of a file URL or bare path; nothing for http(s). `refuse` must throw. */
+/** The file of a file URL or bare path; nothing for http(s) and s3. `refuse` must throw. */
 export function pathOf(url: string, refuse: (why: string) => never): { path?: string } {
   if (/^https?:\/\//.test(url)) return URL.canParse(url) ? {} : refuse("the URL is none");
+  if (isS3(url)) return isObject(url) ? {} : refuse("the s3 URL names no object of a bucket");
   if (!url.startsWith("file://")) {
     return /^[a-z][a-z0-9+.-]*:\/\//i.test(url)
-      ? refuse("only http, https and file URLs are read")
+      ? refuse("only http, https, s3 and file URLs are read")
       : { path: url };
   }
   try {
     return { path: fileURLToPath(url) };
   } catch {
     return refuse("the file URL names no local path");
+  }
+}
+
+function isObject(url: string): boolean {
+  try {
+    return !url.includes("?") && parseS3(url).prefix !== "";
+  } catch {
+    return false;
   }
 }
 

@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../../base/error.ts";
+import { isS3 } from "../../store/s3-place.ts";
 import { type Channel, isCalled, showChannel } from "./channel.ts";
 import { ARCHIVE_SUFFIX } from "./dist.ts";
 import type { ExplicitPackage } from "./explicit.ts";
@@ -137,7 +138,9 @@ function baseOf(channel: Channel, subdir: string, index: RepodataIndex): string 
   const said = index.info["base_url"];
   if (said === undefined || said === null) return own;
   const url = typeof said === "string" && URL.canParse(said, own) ? new URL(said, own) : undefined;
-  const isRemote = url !== undefined && /^https?:$/.test(url.protocol);
+  // What is signed with this node's credentials is its user's to name: no web server's.
+  const isOnS3 = url?.protocol === "s3:" && isS3(channel.url);
+  const isRemote = url !== undefined && (isOnS3 || /^https?:$/.test(url.protocol));
   if (
     url === undefined ||
     !(isRemote || (channel.path !== undefined && url.protocol === "file:"))

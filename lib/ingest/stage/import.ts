@@ -42,8 +42,8 @@ const LINK_MODE = 0o777;
 const READ_BYTES = 4 * 1024 * 1024;
 
 /**
- * Imports a stage from a directory or an http(s) prefix. Without a manifest a directory is scanned and hashed; an HTTP prefix
- * must have one, since it can't be listed.
+ * Imports a stage from a directory or an http(s) or s3 prefix. Without a manifest a directory is scanned and hashed; a prefix
+ * must have one, since HTTP can't list it and reading all of it would cost as much as fetching it.
  */
 export async function importStage(
   source: string,
@@ -71,7 +71,7 @@ export async function importStage(
 }
 
 function isLocal(source: string): boolean {
-  return !/^https?:/.test(source);
+  return !/^(https?|s3):/.test(source);
 }
 
 /** The first file that is gone, of another size, or written later than both the manifest and the time it has there. */

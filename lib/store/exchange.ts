@@ -1,0 +1,215 @@
+// One HTTP request and its answer, strictly: node:http and not fetch, so that nothing is decoded or followed behind our back, and the
+// sockets are ours to close. An answer is taken only if it is exactly what was asked for; all deadlines (headers, silence in a body
+// that comes or goes) are our own. What http.ts and the S3 client have in common. Control plane.
+
+import http, { type IncomingMessage } from "node:http";
+import https from "node:https";
+import { BurrowError, type ErrorClass } from "../base/error.ts";
+import { type ByteRange, backendError, timeoutError } from "./store.ts";
+
+export interface ExchangeOptions {
+  /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
+  readonly headerMs?: number;
+  /** Longest silence within a body. */
+  readonly stallMs?: number;
+  /** Sockets to the origin at once. */
+  readonly sockets?: number;
+}
+
+export const HEADER_MS = 10_000;
+export const STALL_MS = 5_000;
+export const SOCKETS = 16;
+/** A server without ranges answers 200 with everything: taken and cut when it is no longer than this. */
+const SLICE_MAX_BYTES = 1024 * 1024;
+/** The longest Retry-After that is believed. */
+const RETRY_AFTER_MAX_MS = 30_000;
+/** A body goes out in such pieces; each must be taken within the deadline. */
+const PIECE_BYTES = 256 * 1024;
+
+/** Facts that errors carry: the object and where it lies. */
+export type Facts = Readonly<Record<string, string | number>>;
+
+export interface Exchange {
+  /** Host, port, path and method as they go over the wire. */
+  readonly request: https.RequestOptions;
+  readonly body?: Uint8Array;
+  readonly headerMs: number;
+  readonly signal: AbortSignal | undefined;
+  readonly facts: Facts;
+}
+
+/** Sends a request: its answer, once the headers are there. The body is the caller's to read or destroy. */
+export function exchange({
+  request: options,
+  body,
+  headerMs,
+  signal,
+  facts,
+}: Exchange): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const send = options.protocol === "https:" ? https.request : http.request;
+    const request = send(options);
+    const onAbort = () => request.destroy(timeoutError("gave up waiting for the origin", facts));
+    const onSilence = () => request.destroy(timeoutError(`no answer within ${headerMs} ms`, facts));
+    let timer = setTimeout(onSilence, headerMs);
+    let isSettled = false;
+    const settle = () => {
+      isSettled = true;
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    request.once("response", (response) => {
+      settle();
+      // Answered before it was told all: that socket is of no more use.
+      if (!request.writableEnded) response.once("close", () => request.destroy());
+      resolve(response);
+    });
+    request.on("error", (cause) => {
+      settle();
+      reject(
+        cause instanceof BurrowError
+          ? cause
+          : backendError("transient", "the origin can't be reached", facts, cause),
+      );
+    });
+    const sendFrom = (at: number) => {
+      if (isSettled) return;
+      if (body === undefined || at >= body.length) return void request.end();
+      request.write(body.subarray(at, at + PIECE_BYTES), () => {
+        clearTimeout(timer);
+        if (!isSettled) timer = setTimeout(onSilence, headerMs);
+        sendFrom(at + PIECE_BYTES);
+      });
+    };
+    sendFrom(0);
+  });
+}
+
+export interface BodyPlan {
+  /** Bytes the body must have; undefined when only maxBytes bounds it. */
+  readonly exact: number | undefined;
+  readonly maxBytes: number;
+  /** Part of a whole body that was asked for. */
+  readonly slice?: ByteRange;
+}
+
+/** Judges status and headers: what the body must be, or an error. pitfalls B7. */
+export function planBody(
+  response: IncomingMessage,
+  range: ByteRange | undefined,
+  maxBytes: number,
+  context: Facts,
+): BodyPlan {
+  const encoding = response.headers["content-encoding"];
+  if (encoding !== undefined && encoding !== "identity") {
+    throw lie(`a body encoded as ${encoding}, which was not asked for`, context);
+  }
+  const length = contentLength(response);
+  if (range === undefined) {
+    if (response.statusCode !== 200) throw statusError(response, context);
+    if (length !== undefined && length > maxBytes) {
+      throw backendError("permanent", `${length} bytes, more than ${maxBytes}`, context);
+    }
+    return { exact: length, maxBytes };
+  }
+  if (response.statusCode === 200) {
+    if (length === undefined || length > SLICE_MAX_BYTES) {
+      throw lie("the whole object in answer to a range: the origin must serve ranges", context);
+    }
+    if (range.offset + range.length > length) throw beyond(length, context);
+    return { exact: length, maxBytes: length, slice: range };
+  }
+  if (response.statusCode !== 206) throw statusError(response, context);
+  const expected = `bytes ${range.offset}-${range.offset + range.length - 1}/`;
+  const got = response.headers["content-range"] ?? "";
+  if (!got.startsWith(expected)) throw lie(`Content-Range "${got}", not "${expected}…"`, context);
+  if (length !== undefined && length !== range.length) {
+    throw lie(`Content-Length ${length} for a range of ${range.length} bytes`, context);
+  }
+  return { exact: range.length, maxBytes: range.length };
+}
+
+/** Reads a body, which must end cleanly and be neither shorter nor longer than planned. */
+export function readBody(
+  response: IncomingMessage,
+  plan: BodyPlan,
+  stallMs: number,
+  signal: AbortSignal | undefined,
+  context: Facts,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    const fail = (error: BurrowError) => {
+      settle();
+      response.destroy();
+      reject(error);
+    };
+    const onStall = () => fail(timeoutError(`the body stalled for ${stallMs} ms`, context));
+    const onAbort = () => fail(timeoutError("gave up in the middle of a body", context));
+    let timer = setTimeout(onStall, stallMs);
+    const settle = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    if (signal?.aborted) return onAbort();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    response.on("data", (piece: Buffer) => {
+      bytes += piece.length;
+      if (bytes > (plan.exact ?? plan.maxBytes)) return fail(lie("the body is too long", context));
+      pieces.push(piece);
+      clearTimeout(timer);
+      timer = setTimeout(onStall, stallMs);
+    });
+    response.once("end", () => {
+      if (!response.complete || (plan.exact !== undefined && bytes !== plan.exact)) {
+        return fail(lie(`the body ended after ${bytes} bytes`, context));
+      }
+      settle();
+      resolve(Buffer.concat(pieces, bytes));
+    });
+    // An aborted body raises "error" (ECONNRESET) and no "end".
+    response.on("error", (cause) => {
+      fail(backendError("transient", `the body broke off after ${bytes} bytes`, context, cause));
+    });
+    response.once("close", () => {
+      if (!response.complete) fail(lie(`the body broke off after ${bytes} bytes`, context));
+    });
+  });
+}
+
+function contentLength(response: IncomingMessage): number | undefined {
+  const text = response.headers["content-length"];
+  return text === undefined ? undefined : Number(text);
+}
+
+/** A wrong answer of a server or of something in between; the next one may be right. */
+export function lie(message: string, context: Facts): BurrowError {
+  return backendError("transient", `the origin sent ${message}`, context);
+}
+
+function beyond(length: number, context: Facts): BurrowError {
+  return backendError("permanent", `the object ends at ${length}, before the range`, context);
+}
+
+export function statusError(response: IncomingMessage, context: Facts): BurrowError {
+  const status = response.statusCode ?? 0;
+  const facts: Record<string, string | number> = { ...context, status };
+  const retryAfterMs = retryAfter(response);
+  if (retryAfterMs > 0) facts["retryAfterMs"] = retryAfterMs;
+  return backendError(classOfStatus(status), `the origin answered ${status}`, facts);
+}
+
+/** A redirect is never followed: whoever can send one could as well split a file over two origins. */
+export function classOfStatus(status: number): ErrorClass {
+  if (status === 404 || status === 410) return "notFound";
+  if (status === 408 || status === 425 || status === 429) return "transient";
+  return status < 400 || status >= 500 ? "transient" : "permanent";
+}
+
+/** Retry-After in seconds, as milliseconds; 0 when there is none. Dates are ignored: clocks differ. */
+export function retryAfter(response: IncomingMessage): number {
+  const seconds = Number(response.headers["retry-after"]);
+  return seconds > 0 ? Math.min(seconds * 1000, RETRY_AFTER_MAX_MS) : 0;
+}

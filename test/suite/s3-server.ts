@@ -1,0 +1,234 @@
+// A small S3 on loopback over a directory, for tests that can't have a large one: signatures (AWS's version 4) and body hashes are
+// checked, buckets and prefixes kept apart, objects written whole, lists cut into pages, errors said in XML. It lies and fails as
+// its OriginServer is told to. Tests against Ceph's are in test/store/s3-radosgw.long.test.ts.
+
+import { createHash, createHmac } from "node:crypto";
+import fs from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import type { Test } from "tap";
+import { type Front, OriginServer } from "./origin-server.ts";
+
+export interface S3Keys {
+  secret: string;
+  /** Session token that requests must carry. */
+  token?: string;
+  isExpired?: boolean;
+}
+
+export class S3Server {
+  readonly files: OriginServer;
+  /** By access key. */
+  readonly keys = new Map<string, S3Keys>([["AKIDTEST", { secret: "SECRETTEST" }]]);
+  /** Buckets that need no signature to be read. */
+  readonly open = new Set<string>();
+  /** Keys in a page of a list. */
+  pageKeys = 1000;
+  /** Where the buckets are: requests signed for another region are sent there. */
+  region: string | undefined;
+  /** In place of a list: XML. */
+  listed: string | undefined;
+  /** Headers of the requests, as they came. */
+  readonly seen: IncomingMessage["headers"][] = [];
+  readonly root: string;
+
+  private constructor(root: string, files: OriginServer) {
+    this.root = root;
+    this.files = files;
+  }
+
+  /** Serves the folders of `root` as buckets. */
+  static async start(root: string): Promise<S3Server> {
+    const front: Front = (request, response) => server.#front(request, response);
+    const server = new S3Server(root, await OriginServer.start(root, front));
+    return server;
+  }
+
+  /** An address of something in a bucket, with the settings that lead here. */
+  address(path: string): string {
+    return `s3://${path}?endpoint=${this.files.url}`;
+  }
+
+  /** What a process needs to get in. */
+  get environment(): Record<string, string> {
+    const [[id, { secret }] = ["", { secret: "" }]] = this.keys;
+    return {
+      AWS_ACCESS_KEY_ID: id,
+      AWS_SECRET_ACCESS_KEY: secret,
+      AWS_ENDPOINT_URL_S3: this.files.url,
+      AWS_REGION: "eu-central-1",
+      AWS_EC2_METADATA_DISABLED: "true",
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.files.close();
+  }
+
+  async #front(request: IncomingMessage, response: ServerResponse) {
+    this.seen.push(request.headers);
+    const url = new URL(request.url ?? "/", this.files.url);
+    const [bucket = "", ...rest] = url.pathname.slice(1).split("/").map(decodeURIComponent);
+    const key = rest.join("/");
+    const body = await bodyOf(request);
+    const refusal = this.#refusal(request, url, bucket, body);
+    const folder = join(this.root, bucket);
+    const asked = /\/\d{8}\/([\w-]+)\/s3\//.exec(request.headers.authorization ?? "")?.[1];
+    if (this.region !== undefined && asked !== this.region) {
+      response.setHeader("x-amz-bucket-region", this.region);
+      return void sendError(request, response, 301, "PermanentRedirect");
+    }
+    const fail = (status: number, code: string) => void sendError(request, response, status, code);
+    if (refusal !== undefined) return fail(refusal === "ExpiredToken" ? 400 : 403, refusal);
+    if (!fs.existsSync(folder)) return fail(404, "NoSuchBucket");
+    if (request.method === "PUT") {
+      write(join(folder, key), body);
+      return void response.writeHead(200, { etag: tagOf(body) }).end();
+    }
+    if (url.searchParams.get("list-type") === "2")
+      return void this.#list(response, folder, url.searchParams);
+    const path = join(folder, key);
+    if (!fs.statSync(path, { throwIfNoEntry: false })?.isFile()) return fail(404, "NoSuchKey");
+    const etag = tagOf(fs.readFileSync(path));
+    if (request.headers["if-none-match"] === etag)
+      return void response.writeHead(304, { etag }).end();
+    return { path: `${bucket}/${key}`, headers: { etag } };
+  }
+
+  /** Why a request is not let in, as S3 calls it. */
+  #refusal(request: IncomingMessage, url: URL, bucket: string, body: Buffer): string | undefined {
+    const { authorization } = request.headers;
+    const isRead = request.method === "GET" || request.method === "HEAD";
+    if (authorization === undefined)
+      return isRead && this.open.has(bucket) ? undefined : "AccessDenied";
+    const match =
+      /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8}\/[\w-]+\/s3\/aws4_request), ?SignedHeaders=([\w;-]+), ?Signature=([0-9a-f]{64})$/.exec(
+        authorization,
+      );
+    const [, id = "", scope = "", signed = "", signature = ""] = match ?? [];
+    const keys = this.keys.get(id);
+    if (keys === undefined) return "InvalidAccessKeyId";
+    if (keys.isExpired) return "ExpiredToken";
+    if (request.headers["x-amz-security-token"] !== keys.token) return "InvalidToken";
+    if (signatureOf(request, url, scope, signed, keys.secret) !== signature)
+      return "SignatureDoesNotMatch";
+    const hash = request.headers["x-amz-content-sha256"];
+    const isRight = hash === createHash("sha256").update(body).digest("hex");
+    return isRight ? undefined : "XAmzContentSHA256Mismatch";
+  }
+
+  #list(response: ServerResponse, folder: string, query: URLSearchParams): void {
+    const prefix = query.get("prefix") ?? "";
+    const after = Buffer.from(query.get("continuation-token") ?? "", "base64").toString();
+    const all = fs
+      .readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+      .filter((key) => key.startsWith(prefix) && key > after)
+      .sort();
+    const page = all.slice(0, this.pageKeys);
+    const isCut = page.length < all.length;
+    const next = Buffer.from(page.at(-1) ?? "").toString("base64");
+    const xml = [
+      `<?xml version="1.0" encoding="UTF-8"?>`,
+      `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>${isCut}</IsTruncated>`,
+      ...page.map(
+        (key) =>
+          `<Contents><Key>${escapeXml(key)}</Key><Size>${fs.statSync(join(folder, key)).size}</Size></Contents>`,
+      ),
+      isCut ? `<NextContinuationToken>${next}</NextContinuationToken>` : "",
+      "</ListBucketResult>",
+    ];
+    const text = this.listed ?? xml.join("");
+    response.writeHead(200, { "content-type": "application/xml" }).end(text);
+  }
+}
+
+/** A service with the empty bucket "box", and what a process needs to get in in the environment. */
+export async function service(t: Test): Promise<S3Server> {
+  const root = fs.mkdtempSync(`${tmpdir()}/burrow-s3-`);
+  fs.mkdirSync(`${root}/box`);
+  const server = await S3Server.start(root);
+  setEnvironment(t, server.environment);
+  t.teardown(async () => {
+    await server.close();
+    fs.rmSync(root, { recursive: true, force: true });
+  });
+  return server;
+}
+
+/** Variables of this process for one test. */
+export function setEnvironment(t: Test, values: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    const before = process.env[name];
+    process.env[name] = value;
+    t.teardown(() => {
+      if (before === undefined) delete process.env[name];
+      else process.env[name] = before;
+    });
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of request) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces);
+}
+
+/** Seen whole or not at all, as on S3. */
+function write(path: string, bytes: Buffer): void {
+  fs.mkdirSync(dirname(path), { recursive: true });
+  fs.writeFileSync(`${path}.aside`, bytes);
+  fs.renameSync(`${path}.aside`, path);
+}
+
+function tagOf(bytes: Uint8Array): string {
+  return `"${createHash("md5").update(bytes).digest("hex")}"`;
+}
+
+function sendError(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  code: string,
+): void {
+  const secret = "<StringToSign>of the request</StringToSign><Message>do not show</Message>";
+  const xml = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code>${secret}</Error>`;
+  const isHead = request.method === "HEAD";
+  response.writeHead(status, { "content-type": "application/xml" }).end(isHead ? "" : xml);
+}
+
+function escapeXml(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+/** docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html */
+function signatureOf(
+  request: IncomingMessage,
+  url: URL,
+  scope: string,
+  signed: string,
+  secret: string,
+): string {
+  const { headers } = request;
+  const query = [...url.search.slice(1).split("&")].filter(Boolean).map((pair) => {
+    const [name, value = ""] = pair.split("=");
+    return `${name}=${value}`;
+  });
+  const canonical = [
+    request.method,
+    url.pathname,
+    query.sort().join("&"),
+    ...signed.split(";").map((name) => `${name}:${String(headers[name] ?? "").trim()}`),
+    "",
+    signed,
+    headers["x-amz-content-sha256"],
+  ].join("\n");
+  const hash = createHash("sha256").update(canonical).digest("hex");
+  const text = ["AWS4-HMAC-SHA256", headers["x-amz-date"], scope, hash].join("\n");
+  const hmac = (key: string | Buffer, data: string) =>
+    createHmac("sha256", key).update(data).digest();
+  const key = scope.split("/").reduce<string | Buffer>(hmac, `AWS4${secret}`);
+  return createHmac("sha256", key).update(text).digest("hex");
+}
