@@ -77,6 +77,14 @@ export function namePrefix(name: string): number {
   return length > 3 ? prefix + name.charCodeAt(3) : prefix;
 }
 
+/** The same of a name that is bytes. */
+export function prefixAt(bytes: Uint8Array, start: number, length: number): number {
+  let prefix = length > 0 ? bytes[start]! * 0x1000000 : 0;
+  if (length > 1) prefix += bytes[start + 1]! << 16;
+  if (length > 2) prefix += bytes[start + 2]! << 8;
+  return length > 3 ? prefix + bytes[start + 3]! : prefix;
+}
+
 export const BLOB_BYTES = 48;
 /** A row of the blob table, sorted by digest, no duplicates. */
 export const Blob = {

@@ -8,14 +8,11 @@ import {
   MERGE_ENTRIES_MAX,
   TREE_DEPTH_MAX,
 } from "../base/limits.ts";
-import { checkName, compareNames } from "../base/name.ts";
 import { corrupt, entriesOf, targetAt, xattrsAt } from "./entries.ts";
 import type { LayerEntry } from "./entry.ts";
 import { checkXattrs, refuse } from "./entry-check.ts";
 import {
-  BLOCK_DIGEST_BYTES,
   Blob,
-  Header,
   IMPLIED_XATTR,
   IndexKind,
   Inode,
@@ -29,6 +26,7 @@ import {
   Table,
 } from "./format.ts";
 import { Index } from "./index.ts";
+import { countOf, type Item, Items, layerAt, nameAt, nameBytesAt, rootOf } from "./stack.ts";
 import { Tables } from "./tables.ts";
 import { sortedXattrs, withoutMarks, writeIndex } from "./writer.ts";
 
@@ -55,28 +53,6 @@ function pathIn(folder: string, name: string): string {
   return folder === "" || name === "" ? folder || name : `${folder}/${name}`;
 }
 
-/** A layer on its way into the snapshot. */
-interface Layer {
-  readonly index: Index;
-  /** By ino: 1 for a directory that was entered. It has one name, or the way could go in circles. */
-  readonly entered: Uint8Array;
-  /** Dirents that were not gone through: each is one directory's, or few bytes could stand for very many entries. */
-  direntsLeft: number;
-  /** By row of its blobs: 1 + the number in the snapshot's tables, or 0. */
-  readonly blobs: Uint32Array;
-  /** Numbers in the snapshot of files of several names, by their own. */
-  readonly links: Map<number, number>;
-}
-
-/** What a layer has by a name. */
-interface Item {
-  readonly name: string;
-  readonly layer: Layer;
-  readonly ino: number;
-  /** Of its inode. */
-  readonly row: number;
-}
-
 /** A directory of the snapshot. */
 interface Directory {
   readonly ino: number;
@@ -84,6 +60,16 @@ interface Directory {
   readonly depth: number;
   /** Those of the layers that it is made of, lowest first. */
   readonly parts: readonly Item[];
+}
+
+/** A snapshot on its way. */
+interface Merge {
+  readonly tables: Tables;
+  readonly items: Items;
+  /** Numbers in the snapshot of files of several names, by layer and ino. */
+  readonly links: Map<number, number>;
+  /** In the order in which they are gone through. */
+  readonly directories: Directory[];
 }
 
 /**
@@ -97,85 +83,50 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
   if (dirents > MERGE_ENTRIES_MAX) {
     refuse("", `${dirents} entries in ${stack.length} layers, over ${MERGE_ENTRIES_MAX}`);
   }
-  const [blobs, blocks] = [total(Table.blobs), total(Table.blocks)];
-  const tables = new Tables({ inodes: 1 + dirents, dirents, blobs, blocks });
-  const parts = stack.map((index) => ({
-    name: "",
-    layer: stacked(index),
-    ino: 1,
-    row: index.row(1),
-  }));
-  const shown = partsOf(parts, 0, parts.length);
-  const root = {
-    ino: addItem(tables, topOf(parts, 0, parts.length), ""),
-    path: "",
-    depth: 0,
-    parts: shown,
-  };
-  const directories: Directory[] = [root];
-  for (const directory of directories) {
-    const { path, depth } = directory;
-    const items = itemsIn(directory);
-    if (items.length > 0 && depth >= TREE_DEPTH_MAX) refuse(path, "too deep");
-    tables.beginDirectory(directory.ino);
-    for (let start = 0, end = 0; start < items.length; start = end) {
-      const { name } = items[start]!;
-      do end++;
-      while (end < items.length && items[end]!.name === name);
-      const last = items[end - 1]!;
-      const type = typeOf(last);
-      if (type === S_IFCHR) continue;
-      const parts = type === S_IFDIR ? partsOf(items, start, end) : NO_PARTS;
-      const ino = addItem(tables, type === S_IFDIR ? topOf(items, start, end) : last, path);
-      tables.addDirent(directory.ino, ino, name);
-      if (type !== S_IFDIR) continue;
-      directories.push({ ino, path: pathIn(path, name), depth: depth + 1, parts });
-    }
-  }
+  const [blobs, blocks, strings] = [total(Table.blobs), total(Table.blocks), total(Table.strings)];
+  const layers = stack.map(layerAt);
+  const tables = new Tables(
+    { inodes: 1 + dirents, dirents, blobs, blocks, strings },
+    layers.map(({ content }) => content),
+  );
+  const merge: Merge = { tables, items: new Items(layers), links: new Map(), directories: [] };
+  addDirectory(merge, layers.map(rootOf), "", 0);
+  for (const directory of merge.directories) addNames(merge, directory);
   return tables.finish(IndexKind.snapshot);
 }
 
-const NO_PARTS: readonly Item[] = [];
-
-function stacked(index: Index): Layer {
-  const entered = new Uint8Array(index.inodeCount + 1);
-  const blobs = new Uint32Array(index.blobCount);
-  return { index, entered, direntsLeft: index.direntCount, blobs, links: new Map() };
+/** Adds a directory, so far without names, of what layers have by its own, lowest first: its number. */
+function addDirectory(merge: Merge, same: readonly Item[], folder: string, depth: number): number {
+  const top = topOf(same);
+  const ino = addItem(merge, top, folder);
+  merge.directories.push({ ino, path: pathOf(top, folder), depth, parts: partsOf(same) });
+  return ino;
 }
 
-/** Rows of a table; their first word is where offsetOf says. */
-function countOf({ words }: Index, table: number): number {
-  return words[(Header.tables >> 2) + 2 * table]!;
-}
-
-function offsetOf({ words }: Index, table: number): number {
-  return words[(Header.tables >> 2) + 2 * table + 1]! >>> 2;
-}
-
-/** What layers have in a directory: by name, and those of one name in the order of their layers. */
-function itemsIn({ path, parts }: Directory): Item[] {
-  const items: Item[] = [];
-  for (const part of parts) addNames(part, path, items);
-  // Stable, and quick where sorted lists follow each other.
-  if (parts.length > 1) items.sort((left, right) => compareNames(left.name, right.name));
-  return items;
-}
-
-function addNames({ layer, ino, row }: Item, path: string, items: Item[]): void {
-  const { index, entered } = layer;
-  const first = index.firstDirent(row);
-  if (first < 0 || entered[ino] !== 0) corrupt(path);
-  entered[ino] = 1;
-  const end = first + index.field(row, Inode.b);
-  layer.direntsLeft -= end - first;
-  if (layer.direntsLeft < 0) corrupt(path);
-  let previous = "";
-  for (let dirent = first; dirent < end; dirent++) {
-    const name = index.direntName(dirent);
-    const child = index.direntIno(dirent);
-    if (child <= 0 || checkName(name) < 0 || name <= previous) corrupt(path);
-    previous = name;
-    items.push({ name, layer, ino: child, row: index.row(child) });
+/** Adds the names of a directory and what they name. */
+function addNames(merge: Merge, { ino, path, depth, parts }: Directory): void {
+  const { tables, items } = merge;
+  items.read(parts, path);
+  const { count } = items;
+  if (count > 0 && depth >= TREE_DEPTH_MAX) refuse(path, "too deep");
+  tables.beginDirectory(ino);
+  for (let start = 0, end = 0; start < count; start = end) {
+    end = parts.length > 1 ? items.endOfName(start) : start + 1;
+    const item = items.at(end - 1);
+    const type = typeOf(item);
+    if (type === S_IFCHR) continue;
+    const child =
+      type === S_IFDIR
+        ? addDirectory(merge, items.between(start, end), path, depth + 1)
+        : addItem(merge, item, path);
+    const { layer, dirent } = item;
+    tables.addDirent(
+      ino,
+      child,
+      layer.index.bytes,
+      nameAt(layer, dirent),
+      nameBytesAt(layer, dirent),
+    );
   }
 }
 
@@ -183,53 +134,66 @@ function typeOf({ layer, row }: Item): number {
   return layer.index.field(row, Inode.mode) & S_IFMT;
 }
 
+function pathOf({ layer, dirent }: Item, folder: string): string {
+  return dirent < 0 ? folder : pathIn(folder, layer.index.direntName(dirent));
+}
+
 /** Whether what is in `lower` shows in the directory above it. */
 function isOver(lower: Item, upper: Item): boolean {
   return typeOf(lower) === S_IFDIR && !isMarked(upper, OPAQUE_XATTR);
 }
 
-/** Of what layers have by one name, start to end, the directories that are seen as one: the last is one. */
-function partsOf(items: readonly Item[], start: number, end: number): Item[] {
-  let first = end - 1;
-  while (first > start && isOver(items[first - 1]!, items[first]!)) first--;
-  return items.slice(first, end);
+/** Of what layers have by one name the directories that are seen as one: the last is one. */
+function partsOf(same: readonly Item[]): readonly Item[] {
+  let first = same.length - 1;
+  while (first > 0 && isOver(same[first - 1]!, same[first]!)) first--;
+  return first === 0 ? same : same.slice(first);
 }
 
 /** Of the same, the directory whose attributes are seen: the highest that its layer has an entry for. */
-function topOf(items: readonly Item[], start: number, end: number): Item {
-  let top = end - 1;
+function topOf(same: readonly Item[]): Item {
+  let top = same.length - 1;
   const isBelow = (item: Item) => typeOf(item) === S_IFDIR;
-  while (top > start && isMarked(items[top]!, IMPLIED_XATTR) && isBelow(items[top - 1]!)) top--;
-  return items[top]!;
+  while (top > 0 && isMarked(same[top]!, IMPLIED_XATTR) && isBelow(same[top - 1]!)) top--;
+  return same[top]!;
 }
 
+/** More than there are numbers of inodes. */
+const NUMBERS = 2 ** 32;
+
 /** Adds an inode unless it is there by another name: its number in the snapshot. */
-function addItem(tables: Tables, item: Item, folder: string): number {
-  const { index, links } = item.layer;
-  const isLinked = typeOf(item) === S_IFREG && index.field(item.row, Inode.nlink) > 1;
-  const known = isLinked ? links.get(item.ino) : undefined;
+function addItem(merge: Merge, item: Item, folder: string): number {
+  const { layer, row, ino } = item;
+  if (typeOf(item) !== S_IFREG || layer.index.field(row, Inode.nlink) <= 1) {
+    return addRow(merge, item, folder);
+  }
+  const key = layer.number * NUMBERS + ino;
+  const known = merge.links.get(key);
   if (known !== undefined) return known;
-  const ino = addRow(tables, item, folder);
-  if (isLinked) links.set(item.ino, ino);
-  return ino;
+  const added = addRow(merge, item, folder);
+  merge.links.set(key, added);
+  return added;
 }
 
 /** Adds an inode as the layer has it. Its fields are checked: a snapshot holds nothing that writeIndex would refuse. */
-function addRow(tables: Tables, item: Item, folder: string): number {
-  const { index } = item.layer;
-  const { row } = item;
+function addRow({ tables }: Merge, item: Item, folder: string): number {
+  const { layer, row } = item;
+  const { index } = layer;
   const mode = index.field(row, Inode.mode);
   const type = mode & S_IFMT;
   const isSound =
     mode <= (S_IFMT | 0o7777) &&
     index.field(row, Inode.mtimeNs) < 1e9 &&
-    Number.isSafeInteger(index.mtimeAt(row)) &&
+    (index.field(row, Inode.mtimeSec + 4) === 0 || Number.isSafeInteger(index.mtimeAt(row))) &&
     (type === S_IFREG || type === S_IFDIR || type === S_IFLNK || type === S_IFIFO);
-  if (!isSound) corrupt(pathIn(folder, item.name));
+  if (!isSound) corrupt(pathOf(item, folder));
   const ino = tables.addInode(index.words, row);
-  if (type === S_IFREG) addFile(tables, ino, item, folder);
+  if (type === S_IFREG) {
+    const blob = blobOf(tables, item, folder);
+    tables.setBlob(ino, blob, index.words, row + (Inode.size >> 2));
+  }
   if (type === S_IFLNK || index.field(row, Inode.xattr) !== 0) {
-    const path = pathIn(folder, item.name);
+    const path = pathOf(item, folder);
     const xattrs = withoutMarks(xattrsAt(index, row, path));
     checkXattrs(path, xattrs);
     const target = type === S_IFLNK ? targetAt(index, row, path) : undefined;
@@ -238,25 +202,22 @@ function addRow(tables: Tables, item: Item, folder: string): number {
   return ino;
 }
 
-function addFile(tables: Tables, ino: number, item: Item, folder: string): void {
-  const { index, blobs } = item.layer;
-  const blob = index.field(item.row, Inode.a);
-  const at = index.blobRow(blob) / 4;
-  const size = index.sizeAt(item.row);
+/** The number in the tables of a file's blob, which is added unless it is there. */
+function blobOf(tables: Tables, item: Item, folder: string): number {
+  const { layer, row } = item;
+  const { index, blobNumbers } = layer;
+  const blob = index.field(row, Inode.a);
+  const size = index.sizeAt(row);
+  if (blob >= index.blobCount || index.blobSize(blob) !== size) corrupt(pathOf(item, folder));
+  const known = blobNumbers[blob]!;
+  if (known !== 0) return known - 1;
   const count = size > BLOCK_DIGESTS_OVER_BYTES ? Math.ceil(size / BLOCK_BYTES) : 0;
-  const isSound =
-    at >= 0 &&
-    Number.isSafeInteger(size) &&
-    index.blobSize(blob) === size &&
-    index.field(at, Blob.blockCount) === count &&
-    index.blockCount(blob) === count;
-  if (!isSound) corrupt(pathIn(folder, item.name));
-  if (blobs[blob] === 0) {
-    const first = index.field(at, Blob.firstBlock) * (BLOCK_DIGEST_BYTES >> 2);
-    const blocks = offsetOf(index, Table.blocks) + first;
-    blobs[blob] = 1 + tables.addBlob(index.words, at, index.words, blocks);
-  }
-  tables.setBlob(ino, blobs[blob]! - 1);
+  const given = index.field(index.blobRow(blob) / 4, Blob.blockCount);
+  const isSound = given === count && index.blockCount(blob) === count;
+  if (!isSound || !Number.isSafeInteger(size)) corrupt(pathOf(item, folder));
+  const number = tables.addBlob(layer.number, blob);
+  blobNumbers[blob] = number + 1;
+  return number;
 }
 
 function isMarked({ layer, row }: Item, mark: string): boolean {

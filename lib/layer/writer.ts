@@ -6,8 +6,9 @@ import type { BlobRef } from "../base/blob.ts";
 import { setI64, setU64 } from "../base/bytes.ts";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
-import { TREE_DEPTH_MAX } from "../base/limits.ts";
+import { NAME_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { checkName, compareNames, showName } from "../base/name.ts";
+import { BLOB_WORDS, type BlobSource } from "./blobs.ts";
 import type { LayerEntry } from "./entry.ts";
 import { checkEntry, refuse } from "./entry-check.ts";
 import {
@@ -127,10 +128,12 @@ class TreeBuilder {
 
 /** Breadth first, each directory's names in byte order; hard links share the number of their first name. */
 function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): Uint8Array {
-  const count = { inodes: nodeCount, dirents: nodeCount, blobs: nodeCount, blocks: blockCount };
-  const tables = new Tables(count);
+  const blobs = new BlobTable(nodeCount, blockCount);
+  const counts = { inodes: nodeCount, dirents: nodeCount, blobs: nodeCount, blocks: blockCount };
+  const tables = new Tables({ ...counts, strings: nodeCount * USUAL_NAME_BYTES }, [blobs]);
+  const bytes = Buffer.alloc(NAME_MAX_BYTES);
   const groups = new Map<string, Node>();
-  root.ino = addEntry(tables, root.entry, kind);
+  root.ino = addEntry(tables, blobs, root.entry, kind);
   const directories = [root];
   for (const { ino, children } of directories) {
     tables.beginDirectory(ino);
@@ -140,9 +143,9 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
       const group = child.entry.type === "file" ? child.entry.linkGroup || undefined : undefined;
       const first = group === undefined ? undefined : groups.get(group);
       if (first !== undefined) checkSameFile(first.entry, child.entry);
-      child.ino = first?.ino ?? addEntry(tables, child.entry, kind);
+      child.ino = first?.ino ?? addEntry(tables, blobs, child.entry, kind);
       if (group !== undefined && first === undefined) groups.set(group, child);
-      tables.addDirent(ino, child.ino, name);
+      tables.addDirent(ino, child.ino, bytes, 0, bytes.write(name, "latin1"));
       if (child.children !== undefined) directories.push(child);
     }
   }
@@ -155,6 +158,9 @@ function checkSameFile(first: LayerEntry, other: LayerEntry): void {
   if (!isSame) refuse(other.path, `a hard link to ${showName(first.path)} with other content`);
 }
 
+/** Of the names of a tree, those that occur again left out. */
+const USUAL_NAME_BYTES = 16;
+
 const TYPE_BITS = {
   file: S_IFREG,
   directory: S_IFDIR,
@@ -166,7 +172,7 @@ const TYPE_BITS = {
 const inode = new DataView(new ArrayBuffer(INODE_BYTES));
 const inodeWords = new Uint32Array(inode.buffer);
 
-function addEntry(tables: Tables, entry: LayerEntry, kind: IndexKind): number {
+function addEntry(tables: Tables, blobs: BlobTable, entry: LayerEntry, kind: IndexKind): number {
   inode.setUint32(Inode.mode, TYPE_BITS[entry.type] | entry.mode, true);
   inode.setUint32(Inode.uid, entry.uid, true);
   inode.setUint32(Inode.gid, entry.gid, true);
@@ -175,21 +181,44 @@ function addEntry(tables: Tables, entry: LayerEntry, kind: IndexKind): number {
   const ino = tables.addInode(inodeWords, 0);
   const target = entry.type === "symlink" ? entry.target : undefined;
   tables.addTexts(ino, target, xattrsOf(entry, kind));
-  if (entry.type === "file") tables.setBlob(ino, addBlob(tables, entry.blob));
+  if (entry.type === "file") {
+    setU64(inode, Inode.size, entry.blob.size);
+    const blob = tables.addBlob(0, blobs.add(entry.blob));
+    tables.setBlob(ino, blob, inodeWords, Inode.size >> 2);
+  }
   return ino;
 }
 
-const blob = new DataView(new ArrayBuffer(BLOB_BYTES));
-const blobBytes = Buffer.from(blob.buffer);
-const blobWords = new Uint32Array(blob.buffer);
+/** Blobs of entries as rows: the one source of the tables' blobs. */
+class BlobTable implements BlobSource {
+  readonly words: Int32Array;
+  readonly blobs = 0;
+  readonly blocks: number;
+  readonly #bytes: Buffer;
+  readonly #view: DataView;
+  #count = 0;
+  #blockCount = 0;
 
-function addBlob(tables: Tables, { digest, size, blocks }: BlobRef): number {
-  blobBytes.write(digest, Blob.digest, "hex");
-  setU64(blob, Blob.size, size);
-  blob.setUint32(Blob.blockCount, blocks.length, true);
-  const digests = new Uint32Array((blocks.length * BLOCK_DIGEST_BYTES) >> 2);
-  if (blocks.length > 0) Buffer.from(digests.buffer).write(blocks.join(""), "hex");
-  return tables.addBlob(blobWords, 0, digests, 0);
+  constructor(blobCount: number, blockCount: number) {
+    const buffer = new ArrayBuffer(blobCount * BLOB_BYTES + blockCount * BLOCK_DIGEST_BYTES);
+    this.words = new Int32Array(buffer);
+    this.blocks = blobCount * BLOB_WORDS;
+    this.#bytes = Buffer.from(buffer);
+    this.#view = new DataView(buffer);
+  }
+
+  /** Adds a blob: its row. */
+  add({ digest, size, blocks }: BlobRef): number {
+    const at = this.#count * BLOB_BYTES;
+    this.#bytes.write(digest, at + Blob.digest, "hex");
+    setU64(this.#view, at + Blob.size, size);
+    this.#view.setUint32(at + Blob.firstBlock, this.#blockCount, true);
+    this.#view.setUint32(at + Blob.blockCount, blocks.length, true);
+    for (const block of blocks) {
+      this.#bytes.write(block, 4 * this.blocks + this.#blockCount++ * BLOCK_DIGEST_BYTES, "hex");
+    }
+    return this.#count++;
+  }
 }
 
 const NO_XATTRS: XattrPairs = [];
