@@ -8,7 +8,6 @@ import { isPython, linkPackage } from "../../lib/ingest/conda/environment.ts";
 import { pythonTarget } from "../../lib/ingest/conda/noarch.ts";
 import { importDirectory } from "../../lib/ingest/dir.ts";
 import { importTar } from "../../lib/ingest/tar.ts";
-import { optimizeLate } from "../../lib/ingest/tiering.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
@@ -47,7 +46,6 @@ async function entriesOf(kind: string, source: string, sink: PackWriter): Promis
 
 const [kind, origin, ...sources] = process.argv.slice(2);
 const store = await openStore(origin!);
-optimizeLate();
 const known = await KnownBlobs.load(store);
 const counts = { entries: 0, contentBytes: 0, storedBytes: 0 };
 const startedMs = performance.now();

@@ -22,7 +22,6 @@ import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
-import { optimizeLate, optimizeSoon } from "../ingest/tiering.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
@@ -252,7 +251,6 @@ async function mergeParts(
   const indexes = stack.map(({ index, entries }, i) =>
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
-  optimizeSoon();
   const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
   const layers = parts.map(({ layer }) => layer);
   const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
@@ -349,7 +347,6 @@ async function makeLayer(
 ): Promise<Digest> {
   const nearKey = keyWithoutPrefix(key);
   const near = await openNear(store, nearKey);
-  optimizeLate();
   const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   const { entries, facts } = await link(writer, () =>

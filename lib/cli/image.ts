@@ -8,7 +8,6 @@ import type { ImageFiles } from "../ingest/oci/files.ts";
 import type { Image, ImageLayer } from "../ingest/oci/image.ts";
 import { importImageLayer } from "../ingest/oci/layer.ts";
 import { type ImageForm, openImage, readImage } from "../ingest/oci/open.ts";
-import { optimizeLate } from "../ingest/tiering.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
@@ -87,7 +86,6 @@ async function importOne(
   layer: ImageLayer,
   { label, budget, progress }: Reading,
 ): Promise<Digest> {
-  optimizeLate();
   const writer = await openPackWriter(store, { known });
   const { counts } = writer;
   let count = 0;

@@ -10,7 +10,6 @@ import { showName } from "../base/name.ts";
 import { importDeb } from "../ingest/deb.ts";
 import { importDirectory } from "../ingest/dir.ts";
 import { importTar } from "../ingest/tar.ts";
-import { optimizeLate, optimizeSoon } from "../ingest/tiering.ts";
 import { entriesOf, rootEntry } from "../layer/entries.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
@@ -234,7 +233,6 @@ async function importTree(
   }
   const found = key === undefined ? undefined : await findImport(store, key);
   if (found !== undefined) return found.layer;
-  optimizeLate();
   const writer = await openPackWriter(store, { known });
   const entries = await collect(source, writer, how, progress);
   const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
@@ -276,7 +274,6 @@ export async function makeSnapshot(
   const layers = sources.flatMap((source) => source.layers);
   const indexes = new Map<Digest, Index>();
   for (const layer of new Set(layers)) indexes.set(layer, await readIndex(store, layer));
-  optimizeSoon();
   const merged = mergeIndexes(layers.map((layer) => indexes.get(layer)!));
   const image = sources.findLast((source) => source.image !== undefined)?.image;
   if (image !== undefined)

@@ -38,6 +38,8 @@ export class Blobs {
   /** By number: whose it is, and where its row is in those words. */
   readonly #owners: Uint32Array;
   readonly #places: Uint32Array;
+  /** By number two words: a key of 64 bits to sort by. */
+  readonly #keys: Int32Array;
   readonly #blockCountMax: number;
   #count = 0;
   #blockCount = 0;
@@ -47,6 +49,7 @@ export class Blobs {
     this.#sources = sources;
     this.#owners = new Uint32Array(blobs);
     this.#places = new Uint32Array(blobs);
+    this.#keys = new Int32Array(2 * blobs);
     this.#blockCountMax = blocks;
   }
 
@@ -60,19 +63,19 @@ export class Blobs {
     if (!isRoom) refuse("", "rows are in several places");
     this.#owners[this.#count] = owner;
     this.#places[this.#count] = place;
+    setKey(this.#keys, this.#count, words, place);
     return this.#count++;
   }
 
   /**
-   * Sorts them by their digests, then by their numbers. The first 40 bits of a digest and the number make a key of 64 bits; what is
+   * Sorts them by their digests, then by their numbers; once. The first 40 bits of a digest and the number make a key of 64 bits; what is
    * equal in these bits is looked at again. Throws BURROW_BAD_INDEX for one digest of two sizes.
    */
   sort(): SortedBlobs {
     const count = this.#count;
     assert(count <= 1 << NUMBER_BITS, "a number fits its bits");
-    const keys = new Int32Array(2 * count);
-    for (let i = 0; i < count; i++) setKey(keys, i, this.#wordsOf(i), this.#places[i]!);
-    new BigUint64Array(keys.buffer).sort();
+    const keys = this.#keys;
+    new BigUint64Array(keys.buffer, 0, count).sort();
     const rows = new Uint32Array(count);
     const firsts = new Uint32Array(count);
     let row = -1;
@@ -84,7 +87,7 @@ export class Blobs {
         row = this.#sortSame(keys.subarray(2 * start, 2 * end), rows, firsts, row);
       }
     }
-    return this.#counted(rows, firsts.subarray(0, row + 1));
+    return { rows, firsts: firsts.subarray(0, row + 1), blockCount: this.#blockCount };
   }
 
   /** Sorts blobs of one key, mostly since they are the same, into rows behind `row`: the last one. */
@@ -97,19 +100,10 @@ export class Blobs {
     let last = row;
     for (const [i, number] of numbers.entries()) {
       if (i === 0 || !this.#isSame(numbers[i - 1]!, number)) firsts[++last] = number;
-      else this.#checkSize(numbers[i - 1]!, number);
+      else this.#drop(number, numbers[i - 1]!);
       rows[number] = last;
     }
     return last;
-  }
-
-  #counted(rows: Uint32Array, firsts: Uint32Array): SortedBlobs {
-    let blockCount = 0;
-    for (let row = 0; row < firsts.length; row++) {
-      const number = firsts[row]!;
-      blockCount += this.#wordsOf(number)[this.#places[number]! + BLOCK_COUNT]!;
-    }
-    return { rows, firsts, blockCount };
   }
 
   /** Writes the table of blobs and that of their blocks. */
@@ -163,11 +157,14 @@ export class Blobs {
     return (words[at]! >>> 0) + (words[at + 1]! >>> 0) * 2 ** 32;
   }
 
-  #checkSize(first: number, other: number): void {
+  /** Of a blob that another stands for. */
+  #drop(number: number, first: number): void {
     const size = this.#sizeOf(first);
-    const another = this.#sizeOf(other);
-    if (size === another) return;
-    refuse(this.#digestOf(first), `one digest for ${size} and ${another} bytes`);
+    const another = this.#sizeOf(number);
+    if (size !== another) {
+      refuse(this.#digestOf(first), `one digest for ${size} and ${another} bytes`);
+    }
+    this.#blockCount -= this.#wordsOf(number)[this.#places[number]! + BLOCK_COUNT]!;
   }
 }
 

@@ -8,15 +8,19 @@ import {
   MERGE_ENTRIES_MAX,
   TREE_DEPTH_MAX,
 } from "../base/limits.ts";
+import { optimizedSoon } from "../sys/tiering.ts";
 import { corrupt, entriesOf, targetAt, xattrsAt } from "./entries.ts";
 import type { LayerEntry } from "./entry.ts";
 import { checkXattrs, refuse } from "./entry-check.ts";
 import {
   Blob,
+  DIRENT_BYTES,
+  Dirent,
   IMPLIED_XATTR,
   IndexKind,
   Inode,
   OPAQUE_XATTR,
+  prefixAt,
   S_IFCHR,
   S_IFDIR,
   S_IFIFO,
@@ -26,9 +30,20 @@ import {
   Table,
 } from "./format.ts";
 import { Index } from "./index.ts";
-import { countOf, type Item, Items, layerAt, nameAt, nameBytesAt, rootOf } from "./stack.ts";
+import { countOf, enter, type Item, itemsOf, type Layer, layerAt, rootOf } from "./stack.ts";
 import { Tables } from "./tables.ts";
 import { sortedXattrs, withoutMarks, writeIndex } from "./writer.ts";
+
+const MODE = Inode.mode >> 2;
+const NLINK = Inode.nlink >> 2;
+const SIZE = Inode.size >> 2;
+const A = Inode.a >> 2;
+const XATTR = Inode.xattr >> 2;
+const DIRENT_WORDS = DIRENT_BYTES >> 2;
+const NAME = Dirent.name >> 2;
+const NAME_BYTES = Dirent.nameBytes >> 2;
+const PREFIX = Dirent.prefix >> 2;
+const PREFIX_BYTES = 4;
 
 export interface StackedLayer {
   readonly entries: Iterable<LayerEntry>;
@@ -65,7 +80,6 @@ interface Directory {
 /** A snapshot on its way. */
 interface Merge {
   readonly tables: Tables;
-  readonly items: Items;
   /** Numbers in the snapshot of files of several names, by layer and ino. */
   readonly links: Map<number, number>;
   /** In the order in which they are gone through. */
@@ -77,7 +91,12 @@ interface Merge {
  * one can't make it go in circles or without end.
  */
 export function mergeIndexes(stack: readonly Index[]): Uint8Array {
-  if (stack.length === 0) return writeIndex(IndexKind.snapshot, []);
+  return stack.length === 0
+    ? writeIndex(IndexKind.snapshot, [])
+    : optimizedSoon(() => mergeStack(stack));
+}
+
+function mergeStack(stack: readonly Index[]): Uint8Array {
   const total = (table: number) => stack.reduce((sum, index) => sum + countOf(index, table), 0);
   const dirents = total(Table.dirents);
   if (dirents > MERGE_ENTRIES_MAX) {
@@ -89,10 +108,75 @@ export function mergeIndexes(stack: readonly Index[]): Uint8Array {
     { inodes: 1 + dirents, dirents, blobs, blocks, strings },
     layers.map(({ content }) => content),
   );
-  const merge: Merge = { tables, items: new Items(layers), links: new Map(), directories: [] };
+  const merge: Merge = { tables, links: new Map(), directories: [] };
   addDirectory(merge, layers.map(rootOf), "", 0);
   for (const directory of merge.directories) addNames(merge, directory);
   return tables.finish(IndexKind.snapshot);
+}
+
+/** Adds the names of a directory and what they name. Most directories are one layer's alone. */
+function addNames(merge: Merge, directory: Directory): void {
+  const { ino, path, parts } = directory;
+  merge.tables.beginDirectory(ino);
+  if (parts.length > 1) {
+    for (const same of itemsOf(parts, path)) addName(merge, directory, same.at(-1)!, same);
+    return;
+  }
+  const [part] = parts;
+  const { layer, row } = part!;
+  const first = enter(part!, path);
+  const end = first + layer.index.field(row, Inode.b);
+  for (let dirent = first; dirent < end; dirent++) {
+    const child = layer.index.direntIno(dirent);
+    if (child <= 0 || (dirent > first && !isBefore(layer, dirent - 1, dirent))) corrupt(path);
+    addName(merge, directory, { layer, dirent, ino: child, row: layer.index.row(child) });
+  }
+}
+
+/** Adds a name and what is seen by it: an item, and if that is a directory, with it what layers below have by the same name. */
+function addName(merge: Merge, directory: Directory, item: Item, same?: readonly Item[]): void {
+  const { tables } = merge;
+  const { ino, path, depth } = directory;
+  const { layer, dirent, row } = item;
+  const { words, bytes } = layer.index;
+  const type = words[row + MODE]! & S_IFMT;
+  if (depth >= TREE_DEPTH_MAX) refuse(path, "too deep");
+  if (type === S_IFCHR) return;
+  const child =
+    type === S_IFDIR
+      ? addDirectory(merge, same ?? [item], path, depth + 1)
+      : addItem(merge, item, path);
+  const at = layer.dirents + dirent * DIRENT_WORDS;
+  const offset = words[at + NAME]!;
+  const length = words[at + NAME_BYTES]! & 0xffff;
+  const start = layer.strings + offset;
+  const prefix = words[at + PREFIX]!;
+  const isSound =
+    offset + length <= layer.stringBytes &&
+    prefixAt(bytes, start, length) === prefix &&
+    tables.addDirent(ino, child, bytes, start, length, prefix);
+  if (!isSound) corrupt(path);
+}
+
+/** Whether a name comes before another of the same layer, by their bytes; the prefixes are checked elsewhere. */
+function isBefore({ index, dirents, strings }: Layer, dirent: number, next: number): boolean {
+  const { words, bytes } = index;
+  const at = dirents + dirent * DIRENT_WORDS;
+  const other = dirents + next * DIRENT_WORDS;
+  const difference = words[at + PREFIX]! - words[other + PREFIX]!;
+  if (difference !== 0) return difference < 0;
+  const start = strings + words[at + NAME]!;
+  const otherStart = strings + words[other + NAME]!;
+  const length = words[at + NAME_BYTES]! & 0xffff;
+  const otherLength = words[other + NAME_BYTES]! & 0xffff;
+  let i = PREFIX_BYTES;
+  while (i < length && i < otherLength && bytes[start + i] === bytes[otherStart + i]) i++;
+  if (i >= otherLength) return false;
+  return i >= length || bytes[start + i]! < bytes[otherStart + i]!;
+}
+
+function pathOf({ layer, dirent }: Item, folder: string): string {
+  return dirent < 0 ? folder : pathIn(folder, layer.index.direntName(dirent));
 }
 
 /** Adds a directory, so far without names, of what layers have by its own, lowest first: its number. */
@@ -103,39 +187,8 @@ function addDirectory(merge: Merge, same: readonly Item[], folder: string, depth
   return ino;
 }
 
-/** Adds the names of a directory and what they name. */
-function addNames(merge: Merge, { ino, path, depth, parts }: Directory): void {
-  const { tables, items } = merge;
-  items.read(parts, path);
-  const { count } = items;
-  if (count > 0 && depth >= TREE_DEPTH_MAX) refuse(path, "too deep");
-  tables.beginDirectory(ino);
-  for (let start = 0, end = 0; start < count; start = end) {
-    end = parts.length > 1 ? items.endOfName(start) : start + 1;
-    const item = items.at(end - 1);
-    const type = typeOf(item);
-    if (type === S_IFCHR) continue;
-    const child =
-      type === S_IFDIR
-        ? addDirectory(merge, items.between(start, end), path, depth + 1)
-        : addItem(merge, item, path);
-    const { layer, dirent } = item;
-    tables.addDirent(
-      ino,
-      child,
-      layer.index.bytes,
-      nameAt(layer, dirent),
-      nameBytesAt(layer, dirent),
-    );
-  }
-}
-
 function typeOf({ layer, row }: Item): number {
   return layer.index.field(row, Inode.mode) & S_IFMT;
-}
-
-function pathOf({ layer, dirent }: Item, folder: string): string {
-  return dirent < 0 ? folder : pathIn(folder, layer.index.direntName(dirent));
 }
 
 /** Whether what is in `lower` shows in the directory above it. */
@@ -147,7 +200,7 @@ function isOver(lower: Item, upper: Item): boolean {
 function partsOf(same: readonly Item[]): readonly Item[] {
   let first = same.length - 1;
   while (first > 0 && isOver(same[first - 1]!, same[first]!)) first--;
-  return first === 0 ? same : same.slice(first);
+  return same.slice(first);
 }
 
 /** Of the same, the directory whose attributes are seen: the highest that its layer has an entry for. */
@@ -158,71 +211,73 @@ function topOf(same: readonly Item[]): Item {
   return same[top]!;
 }
 
-/** More than there are numbers of inodes. */
-const NUMBERS = 2 ** 32;
-
-/** Adds an inode unless it is there by another name: its number in the snapshot. */
-function addItem(merge: Merge, item: Item, folder: string): number {
-  const { layer, row, ino } = item;
-  if (typeOf(item) !== S_IFREG || layer.index.field(row, Inode.nlink) <= 1) {
-    return addRow(merge, item, folder);
-  }
-  const key = layer.number * NUMBERS + ino;
-  const known = merge.links.get(key);
-  if (known !== undefined) return known;
-  const added = addRow(merge, item, folder);
-  merge.links.set(key, added);
-  return added;
-}
-
-/** Adds an inode as the layer has it. Its fields are checked: a snapshot holds nothing that writeIndex would refuse. */
-function addRow({ tables }: Merge, item: Item, folder: string): number {
-  const { layer, row } = item;
-  const { index } = layer;
-  const mode = index.field(row, Inode.mode);
-  const type = mode & S_IFMT;
-  const isSound =
-    mode <= (S_IFMT | 0o7777) &&
-    index.field(row, Inode.mtimeNs) < 1e9 &&
-    (index.field(row, Inode.mtimeSec + 4) === 0 || Number.isSafeInteger(index.mtimeAt(row))) &&
-    (type === S_IFREG || type === S_IFDIR || type === S_IFLNK || type === S_IFIFO);
-  if (!isSound) corrupt(pathOf(item, folder));
-  const ino = tables.addInode(index.words, row);
-  if (type === S_IFREG) {
-    const blob = blobOf(tables, item, folder);
-    tables.setBlob(ino, blob, index.words, row + (Inode.size >> 2));
-  }
-  if (type === S_IFLNK || index.field(row, Inode.xattr) !== 0) {
-    const path = pathOf(item, folder);
-    const xattrs = withoutMarks(xattrsAt(index, row, path));
-    checkXattrs(path, xattrs);
-    const target = type === S_IFLNK ? targetAt(index, row, path) : undefined;
-    tables.addTexts(ino, target, sortedXattrs(xattrs));
-  }
-  return ino;
-}
-
-/** The number in the tables of a file's blob, which is added unless it is there. */
-function blobOf(tables: Tables, item: Item, folder: string): number {
-  const { layer, row } = item;
-  const { index, blobNumbers } = layer;
-  const blob = index.field(row, Inode.a);
-  const size = index.sizeAt(row);
-  if (blob >= index.blobCount || index.blobSize(blob) !== size) corrupt(pathOf(item, folder));
-  const known = blobNumbers[blob]!;
-  if (known !== 0) return known - 1;
-  const count = size > BLOCK_DIGESTS_OVER_BYTES ? Math.ceil(size / BLOCK_BYTES) : 0;
-  const given = index.field(index.blobRow(blob) / 4, Blob.blockCount);
-  const isSound = given === count && index.blockCount(blob) === count;
-  if (!isSound || !Number.isSafeInteger(size)) corrupt(pathOf(item, folder));
-  const number = tables.addBlob(layer.number, blob);
-  blobNumbers[blob] = number + 1;
-  return number;
-}
-
 function isMarked({ layer, row }: Item, mark: string): boolean {
   const { index } = layer;
   for (let at = index.nextXattr(row, -1); at >= 0; at = index.nextXattr(row, at))
     if (index.xattrName(at) === mark) return true;
   return false;
+}
+
+/** More than there are numbers of inodes. */
+const NUMBERS = 2 ** 32;
+
+/** Adds an inode as the layer has it, unless it is there by another name: its number in the snapshot. */
+function addItem(merge: Merge, item: Item, folder: string): number {
+  const { layer, row, ino } = item;
+  const { words } = layer.index;
+  const type = words[row + MODE]! & S_IFMT;
+  const isLinked = type === S_IFREG && words[row + NLINK]! > 1;
+  const key = isLinked ? layer.number * NUMBERS + ino : 0;
+  const known = isLinked ? merge.links.get(key) : undefined;
+  if (known !== undefined) return known;
+  if (!isSoundInode(layer, row)) corrupt(pathOf(item, folder));
+  const added = merge.tables.addInode(words, row);
+  if (type === S_IFREG) {
+    const blob = blobOf(merge, item, folder);
+    merge.tables.setBlob(added, blob, words, row + SIZE);
+  }
+  if (isLinked) merge.links.set(key, added);
+  if (type === S_IFLNK || words[row + XATTR] !== 0) addTexts(merge, item, added, folder);
+  return added;
+}
+
+/** Whether an inode is what writeIndex would take, but for what its other tables say of it. */
+function isSoundInode({ index }: Layer, row: number): boolean {
+  const mode = index.field(row, Inode.mode);
+  const type = mode & S_IFMT;
+  return (
+    (type === S_IFREG || type === S_IFDIR || type === S_IFLNK || type === S_IFIFO) &&
+    mode <= (S_IFMT | 0o7777) &&
+    index.field(row, Inode.mtimeNs) < 1e9 &&
+    (index.field(row, Inode.mtimeSec + 4) === 0 || Number.isSafeInteger(index.mtimeAt(row)))
+  );
+}
+
+function addTexts({ tables }: Merge, item: Item, ino: number, folder: string): void {
+  const { row } = item;
+  const { index } = item.layer;
+  const path = pathOf(item, folder);
+  const xattrs = withoutMarks(xattrsAt(index, row, path));
+  checkXattrs(path, xattrs);
+  const isLink = typeOf(item) === S_IFLNK;
+  tables.addTexts(ino, isLink ? targetAt(index, row, path) : undefined, sortedXattrs(xattrs));
+}
+
+/** The number in the tables of a file's blob, which is added unless it is there. */
+function blobOf({ tables }: Merge, item: Item, folder: string): number {
+  const { layer, row } = item;
+  const { index, blobNumbers } = layer;
+  const blob = index.words[row + A]!;
+  if (blob >= index.blobCount) corrupt(pathOf(item, folder));
+  const size = index.sizeAt(row);
+  if (index.blobSize(blob) !== size) corrupt(pathOf(item, folder));
+  const known = blobNumbers[blob]!;
+  if (known !== 0) return known - 1;
+  const count = size > BLOCK_DIGESTS_OVER_BYTES ? Math.ceil(size / BLOCK_BYTES) : 0;
+  const given = index.field(index.blobRow(blob) / 4, Blob.blockCount);
+  const isSound = given === count && (count === 0 || index.blockCount(blob) === count);
+  if (!isSound || !Number.isSafeInteger(size)) corrupt(pathOf(item, folder));
+  const number = tables.addBlob(layer.number, blob);
+  blobNumbers[blob] = number + 1;
+  return number;
 }

@@ -2,6 +2,7 @@
 // merge makes no string of each. Control plane.
 
 import { randomFillSync } from "node:crypto";
+import { Errno } from "../base/errno.ts";
 import { NAME_MAX_BYTES } from "../base/limits.ts";
 
 /** A row of the strings that are known: in words. */
@@ -11,6 +12,9 @@ const OFFSET = 1;
 const LENGTH = 2;
 /** 1 + the next one whose hash begins alike, or 0. */
 const NEXT = 3;
+
+const SLASH = 0x2f;
+const DOT = 0x2e;
 
 /** Two different strings have the same upper bits with a chance of 2^-24, whatever they are: hashOf. */
 const HASH_BITS_MAX = 24;
@@ -45,7 +49,9 @@ export class Strings {
     const { length } = text;
     if (length <= NAME_MAX_BYTES) {
       this.#name.write(text, "latin1");
-      return this.add(this.#name, 0, length);
+      const hash = hashOf(this.#name, 0, length);
+      const known = this.#find(hash, this.#name, 0, length);
+      return known >= 0 ? known : this.#append(hash, this.#name, 0, length);
     }
     const known = this.#long.get(text);
     if (known !== undefined) return known;
@@ -55,18 +61,30 @@ export class Strings {
     return offset;
   }
 
-  /** Adds at most NAME_MAX_BYTES of `from`: their offset. */
-  add(from: Uint8Array, start: number, length: number): number {
+  /** Adds a name, part of `from`: its offset, or -EINVAL for what is none. Names come before all other strings. */
+  addName(from: Uint8Array, start: number, length: number): number {
+    if (length === 0 || length > NAME_MAX_BYTES) return -Errno.EINVAL;
     const hash = hashOf(from, start, length);
+    const known = this.#find(hash, from, start, length);
+    if (known >= 0) return known;
+    return isName(from, start, length) ? this.#append(hash, from, start, length) : -Errno.EINVAL;
+  }
+
+  /** The offset of a string that is known, or -1. */
+  #find(hash: number, from: Uint8Array, start: number, length: number): number {
     const rows = this.#rows;
-    const head = hash >>> this.#shift;
-    for (let next = this.#heads[head]!; next !== 0; ) {
+    for (let next = this.#heads[hash >>> this.#shift]!; next !== 0; ) {
       const row = (next - 1) * ROW_WORDS;
-      const isSame = rows[row + HASH] === hash && rows[row + LENGTH] === length;
-      const offset = rows[row + OFFSET]! >>> 0;
-      if (isSame && isSameBytes(this.#bytes, offset, from, start, length)) return offset;
+      if (rows[row + HASH] === hash && rows[row + LENGTH] === length) {
+        const offset = rows[row + OFFSET]! >>> 0;
+        if (isSameBytes(this.#bytes, offset, from, start, length)) return offset;
+      }
       next = rows[row + NEXT]!;
     }
+    return -1;
+  }
+
+  #append(hash: number, from: Uint8Array, start: number, length: number): number {
     const offset = this.#reserve(length);
     for (let i = 0; i < length; i++) this.#bytes[offset + i] = from[start + i]!;
     this.#note(hash, offset, length);
@@ -133,4 +151,14 @@ function isSameBytes(
 ): boolean {
   for (let i = 0; i < length; i++) if (left[offset + i] !== right[start + i]) return false;
   return true;
+}
+
+/** checkName, of bytes that are neither too few nor too many. */
+function isName(bytes: Uint8Array, start: number, length: number): boolean {
+  for (let i = 0; i < length; i++) {
+    const byte = bytes[start + i]!;
+    if (byte === SLASH || byte === 0) return false;
+  }
+  if (length > 2 || bytes[start] !== DOT) return true;
+  return length === 2 && bytes[start + 1] !== DOT;
 }

@@ -18,7 +18,6 @@ import {
   Inode,
   MAGIC_HIGH,
   MAGIC_LOW,
-  prefixAt,
   S_IFDIR,
   S_IFMT,
   S_IFREG,
@@ -113,14 +112,20 @@ export class Tables {
     this.#inodes[(ino - 1) * INODE_WORDS + A] = this.#direntCount;
   }
 
-  /** Adds a name of an inode to the directory that was begun: in byte order, and valid. It is `length` of the bytes. */
+  /**
+   * Adds a name of an inode to the directory that was begun: in byte order. It is `length` of the bytes, and begins with a prefix.
+   * False, and nothing is added, if it is no valid name.
+   */
   addDirent(
     directory: number,
     ino: number,
     bytes: Uint8Array,
     start: number,
     length: number,
-  ): void {
+    prefix: number,
+  ): boolean {
+    const name = this.#strings.addName(bytes, start, length);
+    if (name < 0) return false;
     const parent = (directory - 1) * INODE_WORDS;
     const child = (ino - 1) * INODE_WORDS;
     const inodes = this.#inodes;
@@ -133,10 +138,11 @@ export class Tables {
     const dirents = this.#dirents;
     if (row === dirents.length) refuse("", "rows are in several places");
     dirents[row + (Dirent.ino >> 2)] = ino;
-    dirents[row + (Dirent.name >> 2)] = this.#strings.add(bytes, start, length);
+    dirents[row + (Dirent.name >> 2)] = name;
     // Length, type and a zero share a word.
     dirents[row + (Dirent.nameBytes >> 2)] = length | (direntType(mode) << 16);
-    dirents[row + (Dirent.prefix >> 2)] = prefixAt(bytes, start, length);
+    dirents[row + (Dirent.prefix >> 2)] = prefix;
+    return true;
   }
 
   /** The bytes of the index. Call it once. Throws BURROW_BAD_INDEX for one digest of two sizes, and past the limits. */

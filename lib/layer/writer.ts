@@ -2,6 +2,7 @@
 // Control plane; docs/format/layer-index.md is the format.
 
 import { createHash } from "node:crypto";
+import { assert } from "../base/assert.ts";
 import type { BlobRef } from "../base/blob.ts";
 import { setI64, setU64 } from "../base/bytes.ts";
 import type { Digest } from "../base/digest.ts";
@@ -20,6 +21,7 @@ import {
   IndexKind,
   Inode,
   MARK_VALUE,
+  namePrefix,
   OPAQUE_XATTR,
   S_IFCHR,
   S_IFDIR,
@@ -145,7 +147,9 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
       if (first !== undefined) checkSameFile(first.entry, child.entry);
       child.ino = first?.ino ?? addEntry(tables, blobs, child.entry, kind);
       if (group !== undefined && first === undefined) groups.set(group, child);
-      tables.addDirent(ino, child.ino, bytes, 0, bytes.write(name, "latin1"));
+      const length = bytes.write(name, "latin1");
+      const isAdded = tables.addDirent(ino, child.ino, bytes, 0, length, namePrefix(name));
+      assert(isAdded, "names were checked when they came");
       if (child.children !== undefined) directories.push(child);
     }
   }

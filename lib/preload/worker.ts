@@ -12,7 +12,6 @@ import {
 } from "../ingest/conda/environment.ts";
 import { checkArchive } from "../ingest/conda/verify.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
-import { optimizeLate } from "../ingest/tiering.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
@@ -60,7 +59,6 @@ async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingest
   const sha256 = item.sha256 ?? (await checkArchive(path, item)).sha256;
   const nearKey = keyWithoutPrefix(packageKey(item, sha256, prefix, python));
   const near = await openNear(store, nearKey);
-  optimizeLate();
   const writer = await openPackWriter(store, { known, near });
   const { counts } = writer;
   let saidMs = 0;

@@ -7,6 +7,7 @@ import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
+import { optimizeLate } from "../sys/tiering.ts";
 import type { BlobSink } from "./blob-sink.ts";
 import { blocksOf, regroup } from "./blocks.ts";
 import { Codec, compressChunk, deltaChunk, expandChunk, type Packed } from "./codec.ts";
@@ -53,11 +54,12 @@ export interface WriterCounts {
   packs: number;
 }
 
-/** Opens a writer: one per layer or snapshot. Reads the store's locators unless `known` is given. */
+/** Opens a writer: one per layer or snapshot. Has this process optimize code late from now on, as suits an ingest. Reads the store's locators unless `known` is given. */
 export async function openPackWriter(
   store: WritableBackend,
   options: WriterOptions = {},
 ): Promise<PackWriter> {
+  optimizeLate();
   const known = options.known ?? (await KnownBlobs.load(store));
   return new PackWriter(store, known, options.packBytes ?? PACK_TARGET_BYTES, options.near);
 }

@@ -4,8 +4,8 @@ import { spawnSync } from "node:child_process";
 import { test } from "tap";
 
 test("no V8 complains of a flag", (t) => {
-  const url = new URL("../../lib/ingest/tiering.js", import.meta.url);
-  const program = `import { optimizeLate, optimizeSoon } from "${url}"; optimizeLate(); optimizeSoon();`;
+  const url = new URL("../../lib/sys/tiering.js", import.meta.url);
+  const program = `import { optimizeLate, optimizedSoon } from "${url}"; optimizeLate(); optimizedSoon(() => 1);`;
   const words = ["--input-type=module", "-e", program];
   const { status, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
   t.same({ status, stderr }, { status: 0, stderr: "" });
