@@ -229,3 +229,10 @@ test("the merge refuses names that would leave their directory", (t) => {
   t.throws(() => mergeIndexes([new Index(bytes)]), refusal);
   t.end();
 });
+
+test("the merge refuses a name whose prefix is another's", (t) => {
+  const bytes = patched(Table.dirents, DIRENT_BYTES, 0, Dirent.prefix, 0x41414141);
+  t.throws(() => mergeIndexes([new Index(bytes)]), { code: "BURROW_BAD_INDEX" });
+  t.throws(() => mergeIndexes([SOUND_INDEX, new Index(bytes)]), { code: "BURROW_BAD_INDEX" });
+  t.end();
+});
