@@ -118,7 +118,8 @@ const REACH = /^node:(http|https|http2|net|tls|dgram|dns|child_process|cluster)$
 // Dead files.
 
 /** Programs; and the client's half of a codec, which tests and benches speak. */
-const ENTRIES = /^lib\/((gofer|daemon|cli)\/main|gofer\/(standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
+const ENTRIES =
+  /^lib\/((gofer|daemon|cli)\/main|gofer\/(standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
 
 function checkDead(files: readonly SourceFile[]): string[] {
   const used = new Set<string>();
