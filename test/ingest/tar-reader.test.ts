@@ -36,7 +36,8 @@ const utf8 = (latin1: string) => Buffer.from(latin1, "latin1").toString("utf8");
 async function contentOf({ content, size }: TarEntry, asWhole: boolean): Promise<string> {
   if (asWhole) return hashOf([await content.whole()]);
   const parts: Uint8Array[] = [];
-  for await (const part of content) parts.push(part);
+  // Each is good until the next is asked for.
+  for await (const part of content) parts.push(Buffer.from(part));
   return hashOf(size === 0 ? [] : parts);
 }
 

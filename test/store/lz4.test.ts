@@ -71,7 +71,10 @@ test("a result is kept by a copy alone", (t) => {
   t.end();
 });
 
-test("never past the memory that it was given", (t) => {
+const hasLibrary = native.packLz4(Buffer.alloc(100), Buffer.alloc(100)) > 0;
+const skipped = hasLibrary ? {} : { skip: "there is no liblz4.so.1" };
+
+test("never past the memory that it was given", skipped, (t) => {
   const bytes = text(100_000);
   const out = Buffer.alloc(bytes.length, GUARD);
   const whole = native.packLz4(bytes, out);
