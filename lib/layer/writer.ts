@@ -28,12 +28,20 @@ import {
 } from "./format.ts";
 import { Tables, type XattrPairs } from "./tables.ts";
 
-/** A node of the tree under construction; children sorted when it is laid out, when it gets its number. */
-interface Node {
-  entry: LayerEntry;
-  readonly children: Map<string, Node> | undefined;
+/** What lies in a directory: of all but directories the entry itself, since there may be a million. */
+type Leaf = Exclude<LayerEntry, { type: "directory" }>;
+
+/** A directory of the tree under construction; children sorted when it is laid out, when it gets its number. */
+class Directory {
+  readonly children = new Map<string, Directory | Leaf>();
   readonly depth: number;
-  ino: number;
+  entry: LayerEntry;
+  ino = 0;
+
+  constructor(entry: LayerEntry, depth: number) {
+    this.entry = entry;
+    this.depth = depth;
+  }
 }
 
 /** The digest that names an index. */
@@ -59,19 +67,15 @@ function impliedDirectory(path: string): LayerEntry {
   return { type: "directory", path, ...plain, implied: true };
 }
 
-function newNode(entry: LayerEntry, depth: number): Node {
-  return { entry, children: entry.type === "directory" ? new Map() : undefined, depth, ino: 0 };
-}
-
 /** The tree that entries describe, in whatever order they come. */
 class TreeBuilder {
-  readonly root = newNode(impliedDirectory(""), 0);
+  readonly root = new Directory(impliedDirectory(""), 0);
   nodeCount = 1;
   blockCount = 0;
   /** By path: most entries find their parent in one step. */
-  readonly #directories = new Map<string, Node>([["", this.root]]);
+  readonly #directories = new Map<string, Directory>([["", this.root]]);
   /** Directories that have no entry of their own, so far. */
-  readonly #implied = new Set<Node>([this.root]);
+  readonly #implied = new Set<Directory>([this.root]);
 
   add(entry: LayerEntry): void {
     const { path, type } = entry;
@@ -84,14 +88,18 @@ class TreeBuilder {
     const slash = path.lastIndexOf("/");
     const parent = this.#directory(slash < 0 ? "" : path.slice(0, slash), path);
     const name = path.slice(slash + 1);
-    const known = parent.children!.get(name);
+    const known = parent.children.get(name);
+    const isImplied = known instanceof Directory && this.#implied.has(known);
     if (known === undefined) this.#insert(parent, name, entry, path);
-    else if (type === "directory" && this.#implied.delete(known)) known.entry = entry;
-    else refuse(path, "the same path twice");
+    else if (!isImplied || type !== "directory") refuse(path, "the same path twice");
+    else {
+      this.#implied.delete(known);
+      known.entry = entry;
+    }
   }
 
   /** The directory at a path, made when it is missing; `entry` is the path that wants it. */
-  #directory(path: string, entry: string): Node {
+  #directory(path: string, entry: string): Directory {
     const known = this.#directories.get(path);
     if (known !== undefined && !entry.startsWith("/")) return known;
     const names = entry.split("/");
@@ -99,29 +107,48 @@ class TreeBuilder {
     let node = this.root;
     for (let i = 0; i < names.length - 1; i++) {
       const name = names[i]!;
-      const next = node.children!.get(name);
+      const next = node.children.get(name);
       if (next === undefined) {
-        node = this.#insert(node, name, impliedDirectory(names.slice(0, i + 1).join("/")), entry);
-        this.#implied.add(node);
-      } else if (next.children === undefined) {
-        refuse(entry, "a file is its parent");
-      } else {
+        node = this.#insertImplied(node, name, names.slice(0, i + 1).join("/"), entry);
+      } else if (next instanceof Directory) {
         node = next;
+      } else {
+        refuse(entry, "a file is its parent");
       }
     }
     return node;
   }
 
-  #insert(parent: Node, name: string, entry: LayerEntry, wanted: string): Node {
+  #insertImplied(parent: Directory, name: string, path: string, wanted: string): Directory {
+    this.#check(parent, name, wanted);
+    const directory = this.#insertDirectory(parent, name, impliedDirectory(path));
+    this.#implied.add(directory);
+    return directory;
+  }
+
+  #insert(parent: Directory, name: string, entry: LayerEntry, wanted: string): void {
+    this.#check(parent, name, wanted);
+    if (entry.type === "directory") {
+      this.#insertDirectory(parent, name, entry);
+      return;
+    }
+    parent.children.set(name, entry);
+    this.nodeCount++;
+    if (entry.type === "file") this.blockCount += entry.blob.blocks.length;
+  }
+
+  #insertDirectory(parent: Directory, name: string, entry: LayerEntry): Directory {
+    const directory = new Directory(entry, parent.depth + 1);
+    parent.children.set(name, directory);
+    this.nodeCount++;
+    this.#directories.set(entry.path, directory);
+    return directory;
+  }
+
+  #check(parent: Directory, name: string, wanted: string): void {
     const bad = checkName(name);
     if (bad < 0) refuse(wanted, `a name is not allowed (${errnoName(bad)})`);
     if (parent.depth >= TREE_DEPTH_MAX) refuse(wanted, "too deep");
-    const node = newNode(entry, parent.depth + 1);
-    parent.children!.set(name, node);
-    this.nodeCount++;
-    if (entry.type === "file") this.blockCount += entry.blob.blocks.length;
-    if (node.children !== undefined) this.#directories.set(entry.path, node);
-    return node;
   }
 }
 
@@ -129,21 +156,27 @@ class TreeBuilder {
 function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): Uint8Array {
   const count = { inodes: nodeCount, dirents: nodeCount, blobs: nodeCount, blocks: blockCount };
   const tables = new Tables(count);
-  const groups = new Map<string, Node>();
+  const groups = new Map<string, { readonly leaf: Leaf; readonly ino: number }>();
   root.ino = addEntry(tables, root.entry, kind);
   const directories = [root];
   for (const { ino, children } of directories) {
     tables.beginDirectory(ino);
     // Code units of latin1 are bytes, and without a comparer they are sorted several times as fast.
-    for (const name of [...children!.keys()].sort()) {
-      const child = children!.get(name)!;
-      const group = child.entry.type === "file" ? child.entry.linkGroup || undefined : undefined;
+    for (const name of [...children.keys()].sort()) {
+      const child = children.get(name)!;
+      if (child instanceof Directory) {
+        child.ino = addEntry(tables, child.entry, kind);
+        tables.addDirent(ino, child.ino, name);
+        directories.push(child);
+        continue;
+      }
+      const group = child.type === "file" ? child.linkGroup || undefined : undefined;
       const first = group === undefined ? undefined : groups.get(group);
-      if (first !== undefined) checkSameFile(first.entry, child.entry);
-      child.ino = first?.ino ?? addEntry(tables, child.entry, kind);
-      if (group !== undefined && first === undefined) groups.set(group, child);
-      tables.addDirent(ino, child.ino, name);
-      if (child.children !== undefined) directories.push(child);
+      if (first !== undefined) checkSameFile(first.leaf, child);
+      const leafIno = first?.ino ?? addEntry(tables, child, kind);
+      if (group !== undefined && first === undefined)
+        groups.set(group, { leaf: child, ino: leafIno });
+      tables.addDirent(ino, leafIno, name);
     }
   }
   return tables.finish(kind);

@@ -6,6 +6,7 @@ import { Readable } from "node:stream";
 import fc from "fast-check";
 import { test } from "tap";
 import { extract, type Header, pack } from "tar-stream";
+import { readBlock } from "../../lib/ingest/tar-block.ts";
 import { type TarEntry, TarReader } from "../../lib/ingest/tar-reader.ts";
 import { RUNS, SEED } from "../layer/trees.ts";
 import { gnuLong, header, imported, pax, tar } from "./archives.ts";
@@ -216,4 +217,19 @@ test("errors come as they are explained: of the source, of its end, of whoever c
     { message: "explained: too much" },
   );
   t.ok(over.destroyed);
+});
+
+test("a header is the same wherever it lies in memory", (t) => {
+  const block = tar({ name: "\xff".repeat(99), content: "x", mode: "100755 " }).subarray(0, 512);
+  const plain = readBlock(Buffer.from(block));
+  t.equal(typeof plain, "object");
+  for (let shift = 0; shift < 8; shift++) {
+    const shifted = Buffer.alloc(1024)
+      .fill(block, shift, shift + 512)
+      .subarray(shift, shift + 512);
+    t.same(readBlock(shifted), plain, `${shift} bytes further`);
+    shifted[5] = shifted[5]! ^ 1;
+    t.match(readBlock(shifted), /checksum is wrong/);
+  }
+  t.end();
 });
