@@ -178,6 +178,8 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
         groups.set(group, { leaf: child, ino: leafIno });
       tables.addDirent(ino, leafIno, name);
     }
+    // The index is as large again: what it was made of needn't be there beside it.
+    children.clear();
   }
   return tables.finish(kind);
 }
