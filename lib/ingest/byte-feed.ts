@@ -7,6 +7,8 @@ import type { ByteSource } from "./byte-source.ts";
 const BUFFER_BYTES = 2 << 20;
 /** What is left lies at the buffer's start again when there is less room than this behind it. */
 const ROOM_BYTES = 512 << 10;
+/** Asked for at once: what is wrong with an archive's start is found before what comes long after it. */
+const READ_BYTES = 256 << 10;
 
 export class ByteFeed {
   /** Bytes that came, taken or not. */
@@ -49,7 +51,7 @@ export class ByteFeed {
   async more(wanted = 0): Promise<boolean> {
     if (this.#hasEnded) return false;
     this.#makeRoom(wanted);
-    const reading = this.#source.read(this.#buffer.subarray(this.#end));
+    const reading = this.#source.read(this.#buffer.subarray(this.#end, this.#end + READ_BYTES));
     const count = typeof reading === "number" ? reading : await reading;
     if (count === 0) this.#hasEnded = true;
     if (this.#hasEnded) return false;

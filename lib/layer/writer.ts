@@ -156,8 +156,9 @@ class TreeBuilder {
 function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): Uint8Array {
   const count = { inodes: nodeCount, dirents: nodeCount, blobs: nodeCount, blocks: blockCount };
   const tables = new Tables(count);
+  const empties = new Map<Digest, number>();
   const groups = new Map<string, { readonly leaf: Leaf; readonly ino: number }>();
-  root.ino = addEntry(tables, root.entry, kind);
+  root.ino = addEntry(tables, root.entry, kind, empties);
   const directories = [root];
   for (const { ino, children } of directories) {
     tables.beginDirectory(ino);
@@ -165,7 +166,7 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
     for (const name of [...children.keys()].sort()) {
       const child = children.get(name)!;
       if (child instanceof Directory) {
-        child.ino = addEntry(tables, child.entry, kind);
+        child.ino = addEntry(tables, child.entry, kind, empties);
         tables.addDirent(ino, child.ino, name);
         directories.push(child);
         continue;
@@ -173,7 +174,7 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
       const group = child.type === "file" ? child.linkGroup || undefined : undefined;
       const first = group === undefined ? undefined : groups.get(group);
       if (first !== undefined) checkSameFile(first.leaf, child);
-      const leafIno = first?.ino ?? addEntry(tables, child, kind);
+      const leafIno = first?.ino ?? addEntry(tables, child, kind, empties);
       if (group !== undefined && first === undefined)
         groups.set(group, { leaf: child, ino: leafIno });
       tables.addDirent(ino, leafIno, name);
@@ -201,7 +202,13 @@ const TYPE_BITS = {
 const inode = new DataView(new ArrayBuffer(INODE_BYTES));
 const inodeWords = new Uint32Array(inode.buffer);
 
-function addEntry(tables: Tables, entry: LayerEntry, kind: IndexKind): number {
+/** `empties`: numbers of the blobs without content, by digest. */
+function addEntry(
+  tables: Tables,
+  entry: LayerEntry,
+  kind: IndexKind,
+  empties: Map<Digest, number>,
+): number {
   inode.setUint32(Inode.mode, TYPE_BITS[entry.type] | entry.mode, true);
   inode.setUint32(Inode.uid, entry.uid, true);
   inode.setUint32(Inode.gid, entry.gid, true);
@@ -210,8 +217,16 @@ function addEntry(tables: Tables, entry: LayerEntry, kind: IndexKind): number {
   const ino = tables.addInode(inodeWords, 0);
   const target = entry.type === "symlink" ? entry.target : undefined;
   tables.addTexts(ino, target, xattrsOf(entry, kind));
-  if (entry.type === "file") tables.setBlob(ino, addBlob(tables, entry.blob));
+  if (entry.type === "file") tables.setBlob(ino, blobNumber(tables, entry.blob, empties));
   return ino;
+}
+
+/** The number of a blob. Of a million files it is the empty ones that are many: a row for each would be as large as the index. */
+function blobNumber(tables: Tables, blob: BlobRef, empties: Map<Digest, number>): number {
+  if (blob.size > 0) return addBlob(tables, blob);
+  const number = empties.get(blob.digest) ?? addBlob(tables, blob);
+  empties.set(blob.digest, number);
+  return number;
 }
 
 const blob = new DataView(new ArrayBuffer(BLOB_BYTES));
