@@ -1,5 +1,4 @@
-// Processes: the gofer's limits, no_new_privs, root, turns of the CPU and exit; the programs that ingest starts, and the
-// liblz4 of its system.
+// Processes: limits, no_new_privs, root, turns and exit of the gofer's; ingest's programs, and its system's liblz4.
 #include "addon.h"
 #include <dlfcn.h>
 #include <linux/sched.h>
