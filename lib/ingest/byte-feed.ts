@@ -1,102 +1,86 @@
-// ByteFeed: the bytes of a stream, asked for by length. What has come is given at once, so that a parser waits for its source and
-// never for a promise of bytes that are there. Holds at most what was asked for, and a little that came ahead. Control plane.
+// ByteFeed: the bytes of a source, asked for by length. What has come is given at once, so that a parser waits for its source and
+// never for a promise of bytes that are there. All that comes passes through one buffer. Control plane.
 
-import type { Readable } from "node:stream";
+import type { ByteSource } from "./byte-source.ts";
 
-/** The source is held up once this much waits to be taken. */
-const AHEAD_BYTES = 1 << 20;
+/** Of the buffer, at first: what is asked for in one piece, and twice what a pipe holds. */
+const BUFFER_BYTES = 2 << 20;
+/** What is left lies at the buffer's start again when there is less room than this behind it. */
+const ROOM_BYTES = 512 << 10;
+/** Asked for at once: what is wrong with an archive's start is found before what comes long after it. */
+const READ_BYTES = 256 << 10;
 
 export class ByteFeed {
   /** Bytes that came, taken or not. */
   byteCount = 0;
-  /** Bytes that wait to be taken. */
-  buffered = 0;
-  readonly #source: Readable;
+  readonly #source: ByteSource;
   readonly #onBytes: (chunk: Buffer) => Error | undefined;
-  readonly #chunks: Buffer[] = [];
-  /** Of the first chunk: what was taken of it. */
-  #taken = 0;
+  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  /** What came and wasn't taken lies between these. */
+  #start = 0;
+  #end = 0;
   #hasEnded = false;
-  #failure: unknown;
-  #wake: (() => void) | undefined;
 
   /** The feed owns the source. `onBytes` sees what comes, as it comes; its error is that of the feed. */
-  constructor(source: Readable, onBytes: (chunk: Buffer) => Error | undefined) {
+  constructor(source: ByteSource, onBytes: (chunk: Buffer) => Error | undefined) {
     this.#source = source;
     this.#onBytes = onBytes;
-    source.on("error", (error) => this.#end(error));
-    source.on("end", () => this.#end(undefined));
-    source.on("close", () => this.#end(new Error("the source was closed before its end")));
-    source.on("data", (chunk: Buffer) => this.#push(chunk));
+  }
+
+  /** Bytes that wait to be taken. */
+  get buffered(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Exactly `length` bytes, or undefined when so many haven't come. Read-only, and good until more() is called. */
+  take(length: number): Buffer | undefined {
+    return length > this.#end - this.#start ? undefined : this.takeSome(length);
+  }
+
+  /** At most `max` bytes: none when nothing has come. Read-only, and good until more() is called. */
+  takeSome(max: number): Buffer {
+    const start = this.#start;
+    this.#start = Math.min(this.#end, start + max);
+    return this.#buffer.subarray(start, this.#start);
   }
 
   /**
-   * Exactly `length` bytes, or undefined when so many haven't come. A view of what came when they lie in one piece: read-only, and
-   * good for as long as the caller likes.
+   * Waits until more has come: false at the end. Throws the source's error, in its place behind the bytes that came before it.
+   * `wanted`: how many bytes are to lie in one piece.
    */
-  take(length: number): Buffer | undefined {
-    if (length > this.buffered) return undefined;
-    const first = this.#chunks[0];
-    if (first === undefined || this.#taken + length <= first.length) return this.takeSome(length);
-    const bytes = Buffer.allocUnsafe(length);
-    for (let at = 0; at < length; ) at += this.takeSome(length - at).copy(bytes, at);
-    return bytes;
-  }
-
-  /** At most `max` bytes, as many as lie in one piece: none when nothing has come. */
-  takeSome(max: number): Buffer {
-    const first = this.#chunks[0];
-    if (first === undefined) return Buffer.alloc(0);
-    const start = this.#taken;
-    const end = Math.min(first.length, start + max);
-    this.buffered -= end - start;
-    this.#taken = end;
-    if (end === first.length) {
-      this.#chunks.shift();
-      this.#taken = 0;
+  async more(wanted = 0): Promise<boolean> {
+    if (this.#hasEnded) return false;
+    this.#makeRoom(wanted);
+    const reading = this.#source.read(this.#buffer.subarray(this.#end, this.#end + READ_BYTES));
+    const count = typeof reading === "number" ? reading : await reading;
+    if (count === 0) this.#hasEnded = true;
+    if (this.#hasEnded) return false;
+    const error = this.#onBytes(this.#buffer.subarray(this.#end, this.#end + count));
+    if (error !== undefined) {
+      this.close();
+      throw error;
     }
-    return first.subarray(start, end);
-  }
-
-  /** Waits until more has come: false at the end. Throws the source's error, in its place behind the bytes that came before it. */
-  async more(): Promise<boolean> {
-    const { byteCount } = this;
-    while (this.byteCount === byteCount && !this.#hasEnded) {
-      this.#source.resume();
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    if (this.byteCount > byteCount) return true;
-    if (this.#failure !== undefined) throw this.#failure;
-    return false;
+    this.#end += count;
+    this.byteCount += count;
+    return true;
   }
 
   close(): void {
-    this.#end(undefined);
-    this.#source.destroy();
-  }
-
-  #push(chunk: Buffer): void {
-    if (this.#hasEnded || chunk.length === 0) return;
-    const error = this.#onBytes(chunk);
-    if (error !== undefined) {
-      this.#end(error);
-      this.#source.destroy();
-      return;
-    }
-    this.#chunks.push(chunk);
-    this.buffered += chunk.length;
-    this.byteCount += chunk.length;
-    if (this.buffered > AHEAD_BYTES) this.#source.pause();
-    this.#wake?.();
-  }
-
-  /** The first end is the one that counts. */
-  #end(error: unknown): void {
-    if (this.#hasEnded) return;
     this.#hasEnded = true;
-    this.#failure = error;
-    this.#wake?.();
+    this.#source.close();
+  }
+
+  #makeRoom(wanted: number): void {
+    const { buffered } = this;
+    const isLarge = Math.max(wanted, buffered) + ROOM_BYTES > this.#buffer.length;
+    const isNear = this.#buffer.length - this.#end < Math.max(ROOM_BYTES, wanted - buffered);
+    if (buffered > 0 && !isLarge && !isNear) return;
+    const target = isLarge
+      ? Buffer.allocUnsafeSlow(Math.max(wanted, 2 * buffered) + ROOM_BYTES)
+      : this.#buffer;
+    this.#buffer.copy(target, 0, this.#start, this.#end);
+    this.#buffer = target;
+    this.#start = 0;
+    this.#end = buffered;
   }
 }

@@ -2,10 +2,12 @@
 // the hot loops are native and a bug in a decoder stays in a child process. A cut input or a failing child is an
 // error of the stream, never a short success. Control plane.
 
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { pipeline, type Readable, Transform } from "node:stream";
 import { createGunzip } from "node:zlib";
+import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { Program } from "../sys/program.ts";
+import { type ByteSource, sourceOf, streamOf } from "./byte-source.ts";
 
 export type Compression = "gz" | "zst" | "bz2" | "xz" | "none";
 
@@ -24,8 +26,6 @@ const PROGRAMS = {
 
 /** Output of zlib in one piece: its default of 16 KiB costs a trip through the thread pool each. */
 const OUTPUT_CHUNK_BYTES = 256 * 1024;
-/** The last characters of a program's complaint that go into the error. */
-const COMPLAINT_MAX_CHARS = 400;
 
 const SUFFIXES: readonly (readonly [RegExp, Compression])[] = [
   [/\.(gz|tgz)$/i, "gz"],
@@ -55,7 +55,14 @@ export function kindOf(start: Uint8Array | string): Compression {
 export function decompressed(source: Readable, kind: Compression, name: string): Readable {
   if (kind === "none") return source;
   if (kind === "gz") return gunzipped(source, name);
-  return throughChild(source, kind, name);
+  return streamOf(decompressedBytes(sourceOf(source), kind, name));
+}
+
+/** The same for bytes that are asked for. */
+export function decompressedBytes(source: ByteSource, kind: Compression, name: string): ByteSource {
+  if (kind === "none") return source;
+  if (kind === "gz") return sourceOf(gunzipped(streamOf(source), name));
+  return new Decompressor(source, kind, name);
 }
 
 function damaged(name: string, kind: Compression, why: string, cause?: unknown): BurrowError {
@@ -102,56 +109,82 @@ function gunzipped(source: Readable, name: string): Readable {
   return out;
 }
 
-function throughChild(source: Readable, kind: keyof typeof PROGRAMS, name: string): Readable {
-  const { command, args, debian } = PROGRAMS[kind];
-  const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"] });
-  const ended = endOf(child);
-  const out = new Transform({
-    transform: (chunk: Buffer, _encoding, done) => done(null, chunk),
-    // The child's output ends before its exit code is known: only both together are the end of the stream.
-    flush(done) {
-      void ended.then((complaint) => {
-        done(complaint === undefined ? null : damaged(name, kind, complaint));
-      });
-    },
-    destroy(error, done) {
-      source.destroy();
-      child.kill("SIGKILL");
-      done(error);
-    },
-  });
-  child.on("error", (cause) => {
-    const isMissing = "code" in cause && cause.code === "ENOENT";
-    const why = isMissing
-      ? `${command} is not installed; it is in the Debian package ${debian}`
-      : `can't start ${command}`;
-    out.destroy(new BurrowError("BURROW_UNSUPPORTED", why, { cause, context: { archive: name } }));
-  });
-  pipeline(source, refuseEmpty(name, kind), child.stdin, (error) => {
-    // A child that stops reading says why by its exit code.
-    const isStopped = error && "code" in error && error.code === "EPIPE";
-    if (error && !isStopped) out.destroy(error);
-  });
-  child.stdin.on("error", ignore);
-  child.stdout.on("error", (error) => out.destroy(error));
-  child.stdout.pipe(out);
-  return out;
-}
+/** Of a program's stdin, at once. */
+const INPUT_BYTES = 256 * 1024;
 
-/** For streams whose errors pipeline has reported already, and emits once more. */
-function ignore(): void {}
+/** What a program makes of a source. */
+class Decompressor implements ByteSource {
+  readonly #input: ByteSource;
+  readonly #kind: keyof typeof PROGRAMS;
+  readonly #name: string;
+  /** From the first read on. */
+  #program: Program | undefined;
+  /** What is wrong with the input. */
+  #failure: { readonly cause: unknown } | undefined;
+  #isClosed = false;
 
-/** Settles when the child has ended: its complaint, or undefined when it ended well. */
-function endOf(child: ChildProcessWithoutNullStreams): Promise<string | undefined> {
-  let complaint = "";
-  child.stderr.setEncoding("utf8");
-  child.stderr.on("data", (text: string) => {
-    complaint = (complaint + text).slice(-COMPLAINT_MAX_CHARS);
-  });
-  return new Promise((resolve) => {
-    child.on("close", (code, signal) => {
-      if (code === 0) resolve(undefined);
-      else resolve(complaint.trim() || `ended by ${signal ?? `exit code ${code}`}`);
-    });
-  });
+  constructor(input: ByteSource, kind: keyof typeof PROGRAMS, name: string) {
+    this.#input = input;
+    this.#kind = kind;
+    this.#name = name;
+  }
+
+  read(into: Buffer): number | Promise<number> {
+    const program = this.#program ?? this.#start();
+    const count = program.read(into);
+    return typeof count === "number" && count > 0 ? count : this.#rest(program, count);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#input.close();
+    this.#program?.kill();
+  }
+
+  #start(): Program {
+    const { command, args, debian } = PROGRAMS[this.#kind];
+    const program = Program.start(command, args);
+    if (typeof program === "number") {
+      const isMissing = program === -Errno.ENOENT;
+      const why = isMissing
+        ? `${command} is not installed; it is in the Debian package ${debian}`
+        : `can't start ${command} (${errnoName(program)})`;
+      throw new BurrowError("BURROW_UNSUPPORTED", why, { context: { archive: this.#name } });
+    }
+    this.#program = program;
+    void this.#feed(program);
+    return program;
+  }
+
+  /** The program's output ends before its exit code is known: only both together are the end. */
+  async #rest(program: Program, reading: number | Promise<number>): Promise<number> {
+    const count = await reading;
+    if (count > 0) return count;
+    const complaint = await program.ended;
+    this.#input.close();
+    if (this.#failure !== undefined) throw this.#failure.cause;
+    if (this.#isClosed) throw new Error("the decompressor was closed");
+    if (complaint !== undefined) throw damaged(this.#name, this.#kind, complaint);
+    return 0;
+  }
+
+  /** Moves the input into the program. What is wrong with it ends the program. */
+  async #feed(program: Program): Promise<void> {
+    const buffer = Buffer.allocUnsafeSlow(INPUT_BYTES);
+    try {
+      let isEmpty = true;
+      for (;;) {
+        const count = await this.#input.read(buffer);
+        if (count === 0) break;
+        isEmpty = false;
+        // A program that stops reading says why by its exit code.
+        if (!(await program.write(buffer.subarray(0, count)))) return;
+      }
+      if (isEmpty) throw damaged(this.#name, this.#kind, "it is empty");
+      program.endInput();
+    } catch (cause) {
+      this.#failure = { cause };
+      program.kill();
+    }
+  }
 }

@@ -60,6 +60,8 @@ const LINKNAME = 157;
 const MAGIC = 257;
 const PREFIX = 345;
 const [NAME_BYTES, PREFIX_BYTES] = [100, 155];
+/** Of what is summed up at once. */
+const WORD_BYTES = 4;
 const USTAR_MAGIC = "ustar\0";
 const GNU_MAGIC = "ustar  \0";
 const [SPACE, ZERO, SEVEN, BASE_256] = [0x20, 0x30, 0x37, 0x80];
@@ -113,10 +115,24 @@ export function paxRecords(bytes: Buffer, common: PaxRecords): PaxRecords {
 
 /** The sum of all bytes, those of the sum itself taken for blanks. */
 function checksum(block: Buffer): number {
-  let sum = 8 * SPACE;
-  for (let i = 0; i < At.sum; i++) sum += block[i]!;
-  for (let i = At.type; i < TAR_BLOCK_BYTES; i++) sum += block[i]!;
+  let sum = 8 * SPACE + sumOf(block);
+  for (let i = At.sum; i < At.type; i++) sum -= block[i]!;
   return sum;
+}
+
+function sumOf(block: Buffer): number {
+  let sum = 0;
+  if (block.byteOffset % WORD_BYTES !== 0) {
+    for (let i = 0; i < TAR_BLOCK_BYTES; i++) sum += block[i]!;
+    return sum;
+  }
+  // Four at a time: a tar may have a million headers. Two sums of 256 bytes each lie side by side, of 16 bits.
+  const words = new Uint32Array(block.buffer, block.byteOffset, TAR_BLOCK_BYTES / WORD_BYTES);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    sum += (word & 0x00ff00ff) + ((word >>> 8) & 0x00ff00ff);
+  }
+  return (sum & 0xffff) + (sum >>> 16);
 }
 
 /** Octal digits, or base 256 (GNU) with the top bit set. No digits at all are 0. */

@@ -1,8 +1,9 @@
 // TarReader: the entries of a tar as they come, with their long names and PAX records, and their content. Judges nothing but
 // whether it is a tar that can be read to its end. What is in memory already is gone through without waiting. Control plane.
 
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { ByteFeed } from "./byte-feed.ts";
+import { type ByteSource, sourceOf } from "./byte-source.ts";
 import type { Content } from "./sink.ts";
 import {
   longName,
@@ -67,12 +68,13 @@ export class TarReader {
   #zeros = 0;
 
   /** Owns the source. */
-  constructor(source: Readable, hooks: TarHooks) {
+  constructor(source: Readable | ByteSource, hooks: TarHooks) {
     const onBytes = (chunk: Buffer) => {
       this.#countZeros(chunk);
       return hooks.onBytes(chunk.length);
     };
-    this.#feed = new Bytes(new ByteFeed(source, onBytes), hooks);
+    const bytes = source instanceof Readable ? sourceOf(source) : source;
+    this.#feed = new Bytes(new ByteFeed(bytes, onBytes), hooks);
   }
 
   /** Whether the tar ends as it should, once next() gave undefined: cut between two entries it is one without its end mark. */
@@ -211,9 +213,9 @@ class Bytes {
   }
 
   /** See ByteFeed. */
-  async more(): Promise<boolean> {
+  async more(wanted = 0): Promise<boolean> {
     try {
-      return await this.#feed.more();
+      return await this.#feed.more(wanted);
     } catch (cause) {
       throw this.#hooks.explain(cause);
     }
@@ -223,7 +225,7 @@ class Bytes {
     for (;;) {
       const bytes = this.#feed.take(length);
       if (bytes !== undefined) return bytes;
-      if (!(await this.more())) throw this.bad("it ends too soon", true);
+      if (!(await this.more(length))) throw this.bad("it ends too soon", true);
     }
   }
 

@@ -31,12 +31,20 @@ import {
 } from "./format.ts";
 import { Tables, type XattrPairs } from "./tables.ts";
 
-/** A node of the tree under construction; children sorted when it is laid out, when it gets its number. */
-interface Node {
-  entry: LayerEntry;
-  readonly children: Map<string, Node> | undefined;
+/** What lies in a directory: of all but directories the entry itself, since there may be a million. */
+type Leaf = Exclude<LayerEntry, { type: "directory" }>;
+
+/** A directory of the tree under construction; children sorted when it is laid out, when it gets its number. */
+class Directory {
+  readonly children = new Map<string, Directory | Leaf>();
   readonly depth: number;
-  ino: number;
+  entry: LayerEntry;
+  ino = 0;
+
+  constructor(entry: LayerEntry, depth: number) {
+    this.entry = entry;
+    this.depth = depth;
+  }
 }
 
 /** The digest that names an index. */
@@ -62,19 +70,15 @@ function impliedDirectory(path: string): LayerEntry {
   return { type: "directory", path, ...plain, implied: true };
 }
 
-function newNode(entry: LayerEntry, depth: number): Node {
-  return { entry, children: entry.type === "directory" ? new Map() : undefined, depth, ino: 0 };
-}
-
 /** The tree that entries describe, in whatever order they come. */
 class TreeBuilder {
-  readonly root = newNode(impliedDirectory(""), 0);
+  readonly root = new Directory(impliedDirectory(""), 0);
   nodeCount = 1;
   blockCount = 0;
   /** By path: most entries find their parent in one step. */
-  readonly #directories = new Map<string, Node>([["", this.root]]);
+  readonly #directories = new Map<string, Directory>([["", this.root]]);
   /** Directories that have no entry of their own, so far. */
-  readonly #implied = new Set<Node>([this.root]);
+  readonly #implied = new Set<Directory>([this.root]);
 
   add(entry: LayerEntry): void {
     const { path, type } = entry;
@@ -87,14 +91,18 @@ class TreeBuilder {
     const slash = path.lastIndexOf("/");
     const parent = this.#directory(slash < 0 ? "" : path.slice(0, slash), path);
     const name = path.slice(slash + 1);
-    const known = parent.children!.get(name);
+    const known = parent.children.get(name);
+    const isImplied = known instanceof Directory && this.#implied.has(known);
     if (known === undefined) this.#insert(parent, name, entry, path);
-    else if (type === "directory" && this.#implied.delete(known)) known.entry = entry;
-    else refuse(path, "the same path twice");
+    else if (!isImplied || type !== "directory") refuse(path, "the same path twice");
+    else {
+      this.#implied.delete(known);
+      known.entry = entry;
+    }
   }
 
   /** The directory at a path, made when it is missing; `entry` is the path that wants it. */
-  #directory(path: string, entry: string): Node {
+  #directory(path: string, entry: string): Directory {
     const known = this.#directories.get(path);
     if (known !== undefined && !entry.startsWith("/")) return known;
     const names = entry.split("/");
@@ -102,29 +110,48 @@ class TreeBuilder {
     let node = this.root;
     for (let i = 0; i < names.length - 1; i++) {
       const name = names[i]!;
-      const next = node.children!.get(name);
+      const next = node.children.get(name);
       if (next === undefined) {
-        node = this.#insert(node, name, impliedDirectory(names.slice(0, i + 1).join("/")), entry);
-        this.#implied.add(node);
-      } else if (next.children === undefined) {
-        refuse(entry, "a file is its parent");
-      } else {
+        node = this.#insertImplied(node, name, names.slice(0, i + 1).join("/"), entry);
+      } else if (next instanceof Directory) {
         node = next;
+      } else {
+        refuse(entry, "a file is its parent");
       }
     }
     return node;
   }
 
-  #insert(parent: Node, name: string, entry: LayerEntry, wanted: string): Node {
+  #insertImplied(parent: Directory, name: string, path: string, wanted: string): Directory {
+    this.#check(parent, name, wanted);
+    const directory = this.#insertDirectory(parent, name, impliedDirectory(path));
+    this.#implied.add(directory);
+    return directory;
+  }
+
+  #insert(parent: Directory, name: string, entry: LayerEntry, wanted: string): void {
+    this.#check(parent, name, wanted);
+    if (entry.type === "directory") {
+      this.#insertDirectory(parent, name, entry);
+      return;
+    }
+    parent.children.set(name, entry);
+    this.nodeCount++;
+    if (entry.type === "file") this.blockCount += entry.blob.blocks.length;
+  }
+
+  #insertDirectory(parent: Directory, name: string, entry: LayerEntry): Directory {
+    const directory = new Directory(entry, parent.depth + 1);
+    parent.children.set(name, directory);
+    this.nodeCount++;
+    this.#directories.set(entry.path, directory);
+    return directory;
+  }
+
+  #check(parent: Directory, name: string, wanted: string): void {
     const bad = checkName(name);
     if (bad < 0) refuse(wanted, `a name is not allowed (${errnoName(bad)})`);
     if (parent.depth >= TREE_DEPTH_MAX) refuse(wanted, "too deep");
-    const node = newNode(entry, parent.depth + 1);
-    parent.children!.set(name, node);
-    this.nodeCount++;
-    if (entry.type === "file") this.blockCount += entry.blob.blocks.length;
-    if (node.children !== undefined) this.#directories.set(entry.path, node);
-    return node;
   }
 }
 
@@ -134,24 +161,35 @@ function layOut(kind: IndexKind, { root, nodeCount, blockCount }: TreeBuilder): 
   const counts = { inodes: nodeCount, dirents: nodeCount, blobs: nodeCount, blocks: blockCount };
   const tables = new Tables({ ...counts, strings: nodeCount * USUAL_NAME_BYTES }, [blobs]);
   const bytes = Buffer.alloc(NAME_MAX_BYTES);
-  const groups = new Map<string, Node>();
+  const groups = new Map<string, { readonly leaf: Leaf; readonly ino: number }>();
+  const add = (directory: number, name: string, ino: number): void => {
+    const length = bytes.write(name, "latin1");
+    const isAdded = tables.addDirent(directory, ino, bytes, 0, length, namePrefix(name));
+    assert(isAdded, "names were checked when they came");
+  };
   root.ino = addEntry(tables, blobs, root.entry, kind);
   const directories = [root];
   for (const { ino, children } of directories) {
     tables.beginDirectory(ino);
     // Code units of latin1 are bytes, and without a comparer they are sorted several times as fast.
-    for (const name of [...children!.keys()].sort()) {
-      const child = children!.get(name)!;
-      const group = child.entry.type === "file" ? child.entry.linkGroup || undefined : undefined;
+    for (const name of [...children.keys()].sort()) {
+      const child = children.get(name)!;
+      if (child instanceof Directory) {
+        child.ino = addEntry(tables, blobs, child.entry, kind);
+        add(ino, name, child.ino);
+        directories.push(child);
+        continue;
+      }
+      const group = child.type === "file" ? child.linkGroup || undefined : undefined;
       const first = group === undefined ? undefined : groups.get(group);
-      if (first !== undefined) checkSameFile(first.entry, child.entry);
-      child.ino = first?.ino ?? addEntry(tables, blobs, child.entry, kind);
-      if (group !== undefined && first === undefined) groups.set(group, child);
-      const length = bytes.write(name, "latin1");
-      const isAdded = tables.addDirent(ino, child.ino, bytes, 0, length, namePrefix(name));
-      assert(isAdded, "names were checked when they came");
-      if (child.children !== undefined) directories.push(child);
+      if (first !== undefined) checkSameFile(first.leaf, child);
+      const leafIno = first?.ino ?? addEntry(tables, blobs, child, kind);
+      if (group !== undefined && first === undefined)
+        groups.set(group, { leaf: child, ino: leafIno });
+      add(ino, name, leafIno);
     }
+    // The index is as large again: what it was made of needn't be there beside it.
+    children.clear();
   }
   return tables.finish(kind);
 }
@@ -187,10 +225,18 @@ function addEntry(tables: Tables, blobs: BlobTable, entry: LayerEntry, kind: Ind
   tables.addTexts(ino, target, xattrsOf(entry, kind));
   if (entry.type === "file") {
     setU64(inode, Inode.size, entry.blob.size);
-    const blob = tables.addBlob(0, blobs.add(entry.blob));
+    const blob = blobNumber(tables, blobs, entry.blob);
     tables.setBlob(ino, blob, inodeWords, Inode.size >> 2);
   }
   return ino;
+}
+
+/** The number of a blob. Of a million files it is the empty ones that are many: a row for each would be as large as the index. */
+function blobNumber(tables: Tables, blobs: BlobTable, blob: BlobRef): number {
+  const known = blob.size === 0 ? blobs.empties.get(blob.digest) : undefined;
+  const number = known ?? tables.addBlob(0, blobs.add(blob));
+  if (blob.size === 0) blobs.empties.set(blob.digest, number);
+  return number;
 }
 
 /** Blobs of entries as rows: the one source of the tables' blobs. */
@@ -198,6 +244,8 @@ class BlobTable implements BlobSource {
   readonly words: Int32Array;
   readonly blobs = 0;
   readonly blocks: number;
+  /** Numbers of the blobs without content, by digest. */
+  readonly empties = new Map<Digest, number>();
   readonly #bytes: Buffer;
   readonly #view: DataView;
   #count = 0;

@@ -10,7 +10,7 @@ import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../bas
 import { optimizeLate } from "../sys/tiering.ts";
 import type { BlobSink } from "./blob-sink.ts";
 import { blocksOf, regroup } from "./blocks.ts";
-import { Codec, compressChunk, deltaChunk, expandChunk, type Packed } from "./codec.ts";
+import { compressChunk, deltaChunk, expandChunk, keptOf, type Packed } from "./codec.ts";
 import { isDeltaStore, putNear } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { KnownBlobs, readLocator } from "./known.ts";
@@ -107,11 +107,15 @@ export class PackWriter implements BlobSink {
       const chunk = isLarge ? blocks[block]! : digest;
       const delta = near && (await this.#deltaOf(near, block, piece));
       if (near && delta) this.#places.set(near.digest, near);
-      const packing = delta ?? compressChunk(piece);
-      const packed = packing instanceof Promise ? await packing : packing;
-      chunks.push({ chunk, block, length: piece.length, packed });
+      const packed = delta ?? compressChunk(piece);
+      chunks.push({
+        chunk,
+        block,
+        length: piece.length,
+        packed: isLarge ? keptOf(packed) : packed,
+      });
     }
-    // Another call may have added it while this one was compressing.
+    // Another call may have added it while this one looked for its delta.
     if (!this.#isHere(ref)) {
       const waiting = this.#append(ref, chunks);
       if (waiting !== undefined) await waiting;
@@ -136,7 +140,7 @@ export class PackWriter implements BlobSink {
       const block = blocks.length;
       const chunk = digestOf(piece);
       blocks.push(chunk);
-      const packed = keptOf(await compressChunk(piece));
+      const packed = keptOf(compressChunk(piece));
       partBytes += packed.bytes.length;
       part.push({ chunk, block, length: piece.length, packed });
       if (partBytes < this.#packBytes) return;
@@ -335,11 +339,6 @@ class OpenPack {
     }));
     return { digest, bytes, places };
   }
-}
-
-/** What is as it came in is copied: its place belongs to the next. */
-function keptOf(packed: Packed): Packed {
-  return packed.codec === Codec.raw ? { ...packed, bytes: Buffer.from(packed.bytes) } : packed;
 }
 
 function* placesOf(own: Iterable<BlobPlace>, layers: readonly Locator[]): Iterable<BlobPlace> {

@@ -20,6 +20,7 @@ interface FdFunctions {
   /** Opens `ab/<hex>` of the digest at bytes[offset] below dirFd when size (or -1) and seal agree; -ESTALE. */
   openBlob(dirFd: number, bytes: Uint8Array, offset: number, size: number): number;
   futimens(fd: number, sec: number, nsec: number): number;
+  /** Type 0 is a pipe: its reading end first. */
   socketPair(type: number, out: Int32Array): number;
   connectUnix(path: string): number;
   /** A listening socket of packets at a path that nothing has yet. */
@@ -57,17 +58,23 @@ interface ChannelFunctions {
   channelCall(window: Uint8Array, length: number, timeoutMs: number): number;
 }
 
-/** native/addon/harden.c */
-interface HardenFunctions {
+/** native/addon/process.c */
+interface ProcessFunctions {
   setNoNewPrivs(): number;
   setNoFile(limit: number): number;
   /** The open directory becomes the root of this process. */
   changeRoot(fd: number): number;
   askForShortTurns(): number;
   exitNow(code: number): never;
+  /** Starts a program of PATH with three FDs at 0, 1 and 2: its pid. At most 16 arguments, NUL-terminated, its name first. */
+  spawnProgram(args: Uint8Array, fds: Int32Array): number;
+  /** Waits until the program has ended: its status, as wait(2) has it. */
+  waitProgram(pid: number): number;
+  /** The LZ4 block of bytes, of 1 MiB at most, into `out`: its length, 0 when it doesn't fit; -ENOSYS without liblz4. */
+  packLz4(bytes: Uint8Array, out: Uint8Array): number;
 }
 
-export interface Native extends FdFunctions, MapFunctions, ChannelFunctions, HardenFunctions {}
+export interface Native extends FdFunctions, MapFunctions, ChannelFunctions, ProcessFunctions {}
 
 /** Folder of the built addon, launcher and stub: build/native/ at the project's root. */
 export const NATIVE_DIRECTORY = fileURLToPath(new URL("../../../build/native/", import.meta.url));

@@ -6,7 +6,7 @@ static napi_value init(napi_env env, napi_value exports) {
   register_map(env, exports);
   register_channel(env, exports);
   register_hostfs(env, exports);
-  register_harden(env, exports);
+  register_process(env, exports);
   return exports;
 }
 

@@ -93,6 +93,6 @@ void register_fd(napi_env env, napi_value exports);
 void register_map(napi_env env, napi_value exports);
 void register_channel(napi_env env, napi_value exports);
 void register_hostfs(napi_env env, napi_value exports);
-void register_harden(napi_env env, napi_value exports);
+void register_process(napi_env env, napi_value exports);
 
 #endif

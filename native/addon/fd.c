@@ -124,12 +124,15 @@ static napi_value set_times(napi_env env, napi_callback_info info) {
   return outcome(env, futimens(arg_int(env, argv[0]), times));
 }
 
-// socketPair(type, out: Int32Array(2)).
+// socketPair(type, out: Int32Array(2)); of type 0 a pipe, as large as anybody may have it: /proc/sys/fs/pipe-max-size.
 static napi_value socket_pair(napi_env env, napi_callback_info info) {
   ARGS;
   struct bytes out = arg_bytes(env, argv[1]);
   if (out.length < 2 * sizeof(int)) return integer(env, -EINVAL);
-  return outcome(env, socketpair(AF_UNIX, arg_int(env, argv[0]) | SOCK_CLOEXEC, 0, (int *)out.data));
+  int type = arg_int(env, argv[0]), *ends = (int *)out.data;
+  if (type != 0) return outcome(env, socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends));
+  if (pipe2(ends, O_CLOEXEC) < 0) return outcome(env, -1);
+  return fcntl(ends[0], F_SETPIPE_SZ, 1 << 20), integer(env, 0);
 }
 
 // The address of a unix socket's path; one that is too long for an address is reached through its folder's FD,

@@ -6,6 +6,7 @@ import { Readable } from "node:stream";
 import fc from "fast-check";
 import { test } from "tap";
 import { extract, type Header, pack } from "tar-stream";
+import { readBlock } from "../../lib/ingest/tar-block.ts";
 import { type TarEntry, TarReader } from "../../lib/ingest/tar-reader.ts";
 import { RUNS, SEED } from "../layer/trees.ts";
 import { gnuLong, header, imported, pax, tar } from "./archives.ts";
@@ -36,7 +37,8 @@ const utf8 = (latin1: string) => Buffer.from(latin1, "latin1").toString("utf8");
 async function contentOf({ content, size }: TarEntry, asWhole: boolean): Promise<string> {
   if (asWhole) return hashOf([await content.whole()]);
   const parts: Uint8Array[] = [];
-  for await (const part of content) parts.push(part);
+  // Each is good until the next is asked for.
+  for await (const part of content) parts.push(Buffer.from(part));
   return hashOf(size === 0 ? [] : parts);
 }
 
@@ -215,4 +217,19 @@ test("errors come as they are explained: of the source, of its end, of whoever c
     { message: "explained: too much" },
   );
   t.ok(over.destroyed);
+});
+
+test("a header is the same wherever it lies in memory", (t) => {
+  const block = tar({ name: "\xff".repeat(99), content: "x", mode: "100755 " }).subarray(0, 512);
+  const plain = readBlock(Buffer.from(block));
+  t.equal(typeof plain, "object");
+  for (let shift = 0; shift < 8; shift++) {
+    const shifted = Buffer.alloc(1024)
+      .fill(block, shift, shift + 512)
+      .subarray(shift, shift + 512);
+    t.same(readBlock(shifted), plain, `${shift} bytes further`);
+    shifted[5] = shifted[5]! ^ 1;
+    t.match(readBlock(shifted), /checksum is wrong/);
+  }
+  t.end();
 });

@@ -1,13 +1,12 @@
 // Conda archives as a stream of entries: .conda (a zip with two zstd tars) and .tar.bz2. Says what is in an archive, judges
 // nothing but whether it can be read whole; import.ts judges. Told apart by their first bytes. Control plane.
 
-import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename } from "node:path";
-import type { Readable } from "node:stream";
 import { BurrowError } from "../../base/error.ts";
 import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX } from "../../base/limits.ts";
-import { decompressed, kindOf, MAGIC_BYTES } from "../decompress.ts";
+import { type ByteSource, FileBytes } from "../byte-source.ts";
+import { decompressedBytes, kindOf, MAGIC_BYTES } from "../decompress.ts";
 import type { Content } from "../sink.ts";
 import { readHeader, type TarHeader } from "../tar-header.ts";
 import { type TarEntry, TarReader } from "../tar-reader.ts";
@@ -38,7 +37,6 @@ export interface ReadOptions {
 }
 
 const ZIP_MAGIC = "504b";
-const READ_BYTES = 1 << 20;
 
 /**
  * The entries of a conda archive, those of its info part first for a .conda. BURROW_BAD_ARCHIVE when it is cut, corrupt, no such
@@ -56,14 +54,14 @@ export async function* readCondaArchive(
     try {
       for (const part of zip.parts) {
         const bytes = await zip.open(part);
-        yield* tarEntries(decompressed(bytes, "zst", archive), archive, budget);
+        yield* tarEntries(decompressedBytes(bytes, "zst", archive), archive, budget);
       }
     } finally {
       zip.close();
     }
   } else if (kindOf(start) === "bz2") {
-    const bytes = createReadStream(path, { highWaterMark: READ_BYTES });
-    yield* tarEntries(decompressed(bytes, "bz2", archive), archive, budget);
+    const bytes = decompressedBytes(new FileBytes(path), "bz2", archive);
+    yield* tarEntries(bytes, archive, budget);
   } else {
     throw badArchive(archive, "it is neither a .conda (zip) nor a .tar.bz2 archive");
   }
@@ -110,7 +108,7 @@ async function firstBytes(path: string, archive: string): Promise<Buffer> {
 }
 
 async function* tarEntries(
-  source: Readable,
+  source: ByteSource,
   archive: string,
   budget: Budget,
 ): AsyncIterable<ArchiveEntry> {

@@ -1,5 +1,6 @@
 // Whole files of an archive in memory: metadata, and files with a placeholder. Bounded. Control plane.
 
+import { WHOLE_MAX_BYTES } from "../sink.ts";
 import type { ArchiveEntry } from "./archive.ts";
 import { badArchive } from "./errors.ts";
 
@@ -23,8 +24,11 @@ export async function wholePatched(entry: ArchiveEntry, archive: string): Promis
 
 async function whole(entry: ArchiveEntry, archive: string, maxBytes: number): Promise<Buffer> {
   if (entry.size > maxBytes) throw badArchive(archive, `it is over ${maxBytes} bytes`, entry.name);
-  const parts: Uint8Array[] = [];
-  for await (const chunk of entry.content ?? []) parts.push(chunk);
-  // Always a copy: the parts are pieces of buffers that belong to the reader.
+  const { content, size } = entry;
+  if (content === undefined) return Buffer.alloc(0);
+  // Always a copy: what is given belongs to the reader, and is good until the next is asked for.
+  if (size <= WHOLE_MAX_BYTES) return Buffer.from(await content.whole());
+  const parts: Buffer[] = [];
+  for await (const chunk of content) parts.push(Buffer.from(chunk));
   return Buffer.concat(parts);
 }

@@ -178,6 +178,7 @@ export class Linker {
       throw this.#badPackage(`its list has it as a ${listed.type} and the archive as a file`, path);
     }
     const { sink, prefix, name } = this.#options;
+    const place = this.#place(path);
     let archived: { digest: string; size: number };
     let blob: BlobRef;
     if (listed.placeholder === undefined) {
@@ -190,12 +191,12 @@ export class Linker {
       this.#check(path, listed, archived);
       const context = { package: name, file: showName(path) };
       const patched = replacePlaceholder(bytes, listed.placeholder, prefix, context);
-      blob = await sink.addBytes(patched, this.#place(path));
+      blob = await sink.addBytes(patched, place);
     }
     const raw = { ...blob, digest: archived.digest as BlobRef["digest"], size: archived.size };
     this.#accept(path, this.#archived.add(file(path, entry, raw)));
-    this.#link(path, file(this.#place(path), entry, blob));
-    if (SCRIPT.test(this.#place(path))) this.#scripts.push(this.#place(path));
+    this.#link(path, file(place, entry, blob));
+    if (SCRIPT.test(place)) this.#scripts.push(place);
     const { digest: sha256, size } = archived;
     this.#found.set(path, { type: "file", sha256, size, sha256InPrefix: blob.digest });
   }

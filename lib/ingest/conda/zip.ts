@@ -2,16 +2,16 @@
 // Format 2 of conda-package-handling: metadata.json, info-NAME.tar.zst, pkg-NAME.tar.zst, in any order. Control plane.
 
 import { basename } from "node:path";
-import type { Readable } from "node:stream";
 import type { Entry, ZipFile } from "yauzl";
 import { BurrowError } from "../../base/error.ts";
-import { openMember, openZip, zipError } from "../zip.ts";
+import type { ByteSource } from "../byte-source.ts";
+import { memberBytes, openMember, openZip, zipError } from "../zip.ts";
 import { badArchive } from "./errors.ts";
 
 export interface CondaZip {
   /** The info part, then the package part where there is one. */
   readonly parts: readonly Entry[];
-  open(part: Entry): Promise<Readable>;
+  open(part: Entry): Promise<ByteSource>;
   close(): void;
 }
 
@@ -28,7 +28,7 @@ export async function openCondaZip(path: string, archive: string): Promise<Conda
     if (info === undefined) throw badArchive(archive, "it has no info-*.tar.zst");
     return {
       parts: pkg === undefined ? [info] : [info, pkg],
-      open: (part) => openMember(zip, part, archive),
+      open: (part) => memberBytes(zip, path, part, archive),
       close: () => zip.close(),
     };
   } catch (error) {
