@@ -39,8 +39,8 @@ export interface DaemonStatus {
   readonly fetch: Readonly<Record<string, number>>;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, { readonly requests: number; readonly bytes: number }>>;
-  /** The last ask that was answered with an errno: when, by the clock of this node, and why. */
-  readonly lastFailure?: { readonly atMs: number; readonly error: string };
+  /** The last ask that was answered with an errno: when, by the clock of this node, and why; the code of docs/errors.md, if it has one. */
+  readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
 }
 
 const START_MS = 10_000;

@@ -12,6 +12,7 @@ import {
   type GetOptions,
   type SizedObject,
   throwIfAborted,
+  tooShort,
   WHOLE_MAX_BYTES,
   type WritableBackend,
 } from "./store.ts";
@@ -78,7 +79,7 @@ class LocalBackend implements WritableBackend {
       const maxBytes = options.range ? range.length : (options.maxBytes ?? WHOLE_MAX_BYTES);
       if (range.length > maxBytes) throw this.#error("permanent", `larger than ${maxBytes}`, path);
       if (range.offset + range.length > size) {
-        throw this.#error("permanent", `ends at ${size}, before the range asked for`, path);
+        throw tooShort(size, { path, origin: this.origin });
       }
       return await this.#readFully(file, range.offset, range.length, path);
     } finally {

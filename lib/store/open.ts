@@ -40,7 +40,16 @@ export async function openStore(origin: string): Promise<DeltaStore> {
   if (!(await isStore(store))) {
     await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));
   }
-  return resolvingStore(store);
+  return resolvingStore(checking(store));
+}
+
+/** A store whose packs and indexes are compared with their names when they are read whole: what a disk changed goes into nothing new. */
+function checking(store: WritableBackend): WritableBackend {
+  return {
+    ...verified(store),
+    put: (path, bytes) => store.put(path, bytes),
+    list: (folder) => store.list(folder),
+  };
 }
 
 /** Whether there is a store at a backend. Throws BURROW_UNSUPPORTED when it is of a format that is not known. */
