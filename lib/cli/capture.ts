@@ -5,7 +5,6 @@
 import { createReadStream, createWriteStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { Transform, type TransformCallback } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { BurrowError } from "../base/error.ts";
 import { ARCHIVE_BYTES_MAX } from "../base/limits.ts";
@@ -15,6 +14,7 @@ import { Count } from "../serve/counters.ts";
 import type { BlobSink } from "../store/blob-sink.ts";
 import { DRIVER } from "./capture-driver.ts";
 import type { Context } from "./context.ts";
+import { Bound, Murmur } from "./job-output.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { writeText } from "./output.ts";
@@ -50,6 +50,8 @@ export interface CaptureOptions {
   readonly runscFlags: readonly string[];
   /** Seconds since the epoch that every captured file gets: the same job gives the same layer. */
   readonly mtimeSec: number;
+  /** How long the job may take. */
+  readonly timeoutMs: number;
   readonly sink: BlobSink;
 }
 
@@ -57,8 +59,13 @@ export interface CaptureOptions {
 const REPORT_MAX_BYTES = 4 * 1024 * 1024;
 const VARIABLES_MAX = 1_000;
 const OUTPUT = "captured";
+/** What scripts have to say to people. */
+const SAID_MAX_CHARS = 1024 * 1024;
 
-/** Runs the job and gives what came of it. BURROW_CAPTURE when it failed, or printed what it would not. */
+/**
+ * Runs the job and gives what came of it. BURROW_CAPTURE when it failed, or printed what it would not; BURROW_TIMEOUT when it took too
+ * long.
+ */
 export async function capture(
   context: Context,
   job: CaptureJob,
@@ -76,7 +83,7 @@ async function runDriver(
   { id, folder }: Run,
   prepared: Prepared,
   job: CaptureJob,
-  { runscFlags }: CaptureOptions,
+  { runscFlags, timeoutMs }: CaptureOptions,
   watch: Watch,
 ): Promise<void> {
   // Without what the environment's site would run. Names in sets are in one order, or byte code would differ from run to run.
@@ -88,11 +95,24 @@ async function runDriver(
   const bound = new Bound(ARCHIVE_BYTES_MAX);
   const written = pipeline(bound, createWriteStream(join(folder, OUTPUT), { mode: 0o600 }));
   written.catch(() => {}); // awaited below
-  const sandbox = { id, bundle: folder, runscFlags: flags, isTerminal: false, stdout: bound };
-  const running = runSandbox(context, sandbox).finally(keepDaemon(context));
+  const said = new Murmur((text) => process.stderr.write(text), SAID_MAX_CHARS);
+  const abort = AbortSignal.timeout(timeoutMs);
+  const running = runSandbox(context, {
+    id,
+    bundle: folder,
+    runscFlags: flags,
+    isTerminal: false,
+    stdout: bound,
+    stderr: said,
+    abort,
+  }).finally(keepDaemon(context));
   watch.stop(); // runSandbox listens by now
   const { exitCode, goferLog, counters } = await running;
   watch.start();
+  if (abort.aborted && exitCode !== 0) {
+    const what = `the job in the sandbox was not done after ${timeoutMs / 1000} s`;
+    throw new BurrowError("BURROW_TIMEOUT", `${what}; --timeout gives it longer`);
+  }
   await written;
   if (exitCode === 0) return;
   const isUnexplained = counters[Count.connections] === 0 && goferLog !== "";
@@ -104,22 +124,6 @@ async function runDriver(
   throw new BurrowError("BURROW_CAPTURE", `the job in the sandbox ended with ${exitCode}${why}`, {
     cause: isUnexplained ? new Error(goferLog.trim()) : undefined,
   });
-}
-
-/** Passes a bounded number of bytes. */
-class Bound extends Transform {
-  #left: number;
-
-  constructor(maxBytes: number) {
-    super();
-    this.#left = maxBytes;
-  }
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    this.#left -= chunk.length;
-    if (this.#left < 0) done(new BurrowError("BURROW_CAPTURE", "the job printed too much"));
-    else done(null, chunk);
-  }
 }
 
 async function readOutput(path: string, { sink, mtimeSec }: CaptureOptions) {

@@ -49,6 +49,7 @@ function checking(store: WritableBackend): WritableBackend {
     ...verified(store),
     put: (path, bytes) => store.put(path, bytes),
     list: (folder) => store.list(folder),
+    sizes: (folder) => store.sizes(folder),
   };
 }
 
