@@ -1,9 +1,9 @@
 // A store in a directory. Takes the `fs` it works on, so that memory.ts is this file over memfs. An object is
 // written aside, fsynced and renamed, its folder fsynced: it is there whole or not at all. Control plane.
 
-import { randomBytes } from "node:crypto";
 import nodeFs from "node:fs";
 import { BurrowError } from "../base/error.ts";
+import { asideName, TMP } from "./aside.ts";
 import { makeFolderBy } from "./folder.ts";
 import { errnoOf } from "./node-error.ts";
 import {
@@ -45,9 +45,6 @@ export interface FsLike {
 
 /** A FIFO that stands for an object would be waited for, by one of few threads, for good: it is opened, seen and refused. */
 const READ = nodeFs.constants.O_RDONLY | nodeFs.constants.O_NONBLOCK;
-
-/** Folder for objects that are being written; never listed. */
-const TMP = "tmp";
 
 /** A backend over the directory `root`, which need not exist before the first put. */
 export function localBackend(
@@ -102,7 +99,7 @@ class LocalBackend implements WritableBackend {
   async put(path: string, bytes: Uint8Array): Promise<void> {
     checkPath(path);
     const folder = path.slice(0, Math.max(0, path.lastIndexOf("/")));
-    const aside = this.#full(`${TMP}/${randomBytes(12).toString("hex")}`);
+    const aside = this.#full(`${TMP}/${asideName()}`);
     try {
       await this.#makeFolder(TMP);
       if (folder !== "") await this.#makeFolder(folder);

@@ -2,6 +2,7 @@
 // says a place is a store. Control plane.
 
 import { BurrowError } from "../base/error.ts";
+import { sweepAside } from "./aside.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
 import type { ExchangeOptions } from "./exchange.ts";
 import { httpBackend } from "./http.ts";
@@ -73,7 +74,9 @@ export async function isStore(backend: Backend, signal?: AbortSignal): Promise<b
 
 async function bareStore(origin: string): Promise<WritableBackend> {
   if (origin === "memory:") return await memory();
-  return isS3(origin) ? retryingStore(s3Backend(origin)) : localBackend(pathOf(origin));
+  if (isS3(origin)) return retryingStore(s3Backend(origin));
+  sweepAside(pathOf(origin));
+  return localBackend(pathOf(origin));
 }
 
 function formatOf(text: string): unknown {

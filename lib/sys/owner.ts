@@ -29,6 +29,11 @@ export function ownOwner(): string {
   return `${here()}-${process.pid}-${startOf("self")}`;
 }
 
+/** Whether an owner is of this kernel since it was booted: of another machine's nothing can be said. */
+export function isOfThisBoot(owner: string): boolean {
+  return OWNER.exec(owner)?.[1] === here().split("-")[0];
+}
+
 /** Whether an owner has ended for sure. What can't be seen from here, in another pid namespace, counts as alive. */
 export function hasEnded(owner: string): boolean {
   const match = OWNER.exec(owner);
