@@ -103,6 +103,8 @@ export async function ensureDaemon(options: EnsureOptions): Promise<void> {
   // A file and not a pipe: the daemon outlives us and must not die of writing to nobody.
   const scratch = options.logFile === undefined ? fs.mkdtempSync(`${tmpdir()}/burrow-start-`) : "";
   const output = fs.openSync(options.logFile ?? `${scratch}/output`, "a+", 0o644);
+  // It needs no name any more: who is ended while the daemon starts leaves nothing.
+  if (scratch !== "") fs.rmSync(scratch, { recursive: true, force: true });
   try {
     const stdio: ["ignore", number, number] = ["ignore", output, output];
     const child = spawn(command[0] ?? process.execPath, args, { detached: true, stdio, cwd: "/" });
@@ -110,7 +112,6 @@ export async function ensureDaemon(options: EnsureOptions): Promise<void> {
     child.unref();
   } finally {
     fs.closeSync(output);
-    if (scratch !== "") fs.rmSync(scratch, { recursive: true, force: true });
   }
 }
 
