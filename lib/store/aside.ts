@@ -3,13 +3,13 @@
 
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { hasEnded, isOfThisBoot, ownOwner } from "../sys/owner.ts";
+import { hasEnded, isOfHere, ownOwner } from "../sys/owner.ts";
 
 /** Folder for objects that are being written; never listed. */
 export const TMP = "tmp";
 
 /**
- * A store may be shared by machines, of whose processes nothing is known here: what they write is 32 MiB at most, so after a day it is
+ * A store may be shared by machines and containers, of whose processes nothing is known here: what they write is 32 MiB at most, so after a day it is
  * nobody's.
  */
 const STRANGER_MAX_MS = 86_400_000;
@@ -39,7 +39,7 @@ export function sweepAside(root: string): void {
 }
 
 function isLeft(path: string, writer: string): boolean {
-  if (isOfThisBoot(writer)) return hasEnded(writer);
+  if (isOfHere(writer)) return hasEnded(writer);
   const facts = fs.lstatSync(path);
   return facts.isFile() && Date.now() - facts.mtimeMs > STRANGER_MAX_MS;
 }

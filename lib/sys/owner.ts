@@ -29,9 +29,10 @@ export function ownOwner(): string {
   return `${here()}-${process.pid}-${startOf("self")}`;
 }
 
-/** Whether an owner is of this kernel since it was booted: of another machine's nothing can be said. */
-export function isOfThisBoot(owner: string): boolean {
-  return OWNER.exec(owner)?.[1] === here().split("-")[0];
+/** Whether an owner can be seen from here: of another machine's processes, or another pid namespace's, nothing can be said. */
+export function isOfHere(owner: string): boolean {
+  const match = OWNER.exec(owner);
+  return match !== null && `${match[1]}-${match[2]}` === here();
 }
 
 /** Whether an owner has ended for sure. What can't be seen from here, in another pid namespace, counts as alive. */

@@ -27,8 +27,16 @@ test("tmp/ of a store", async (t) => {
   const day = 86_400_000;
   const stranger = `0123abcd-1-2-3@${"a".repeat(24)}`;
   const own = asideName();
-  const kept = [made(own, 3 * day), made(stranger, day / 2), made("of-another-form")];
+  const [boot, , pid, start] = own.split(/[-@]/);
+  const container = `${boot}-1-${pid}-${start}@${"b".repeat(24)}`;
+  const kept = [
+    made(container, day / 2),
+    made(own, 3 * day),
+    made(stranger, day / 2),
+    made("of-another-form"),
+  ];
   made(dead);
+  made(container.replaceAll("b".repeat(24), "c".repeat(24)), 2 * day);
   made(`f${stranger.slice(1)}`, 2 * day);
   made("0".repeat(24), 2 * day);
   fs.mkdirSync(tmp("folder"));
