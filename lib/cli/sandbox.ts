@@ -24,6 +24,8 @@ export interface SandboxOptions {
   readonly stderr?: Writable;
   /** Fired, it ends the sandbox at once. */
   readonly abort?: AbortSignal;
+  /** Called with runsc's pid; what it returns is called at the end. */
+  readonly onStart?: (pid: number) => () => void;
 }
 
 export interface SandboxResult {
@@ -205,6 +207,7 @@ export async function runSandbox(
   const stopPassing = passSignals(runsc, child, options);
   const end = () => child.kill("SIGKILL"); // the sandbox dies with it
   options.abort?.addEventListener("abort", end);
+  const stopWatching = child.pid === undefined ? undefined : options.onStart?.(child.pid);
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
@@ -223,6 +226,7 @@ export async function runSandbox(
     return { exitCode, seconds, counters, goferLog: readFileSync(logPath, "utf8") };
   } finally {
     options.abort?.removeEventListener("abort", end);
+    stopWatching?.();
     await runsc.delete(options.id);
     stopPassing();
   }

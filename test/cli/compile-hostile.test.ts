@@ -2,6 +2,7 @@
 // leaves anything behind, nor brings what it should not. Needs what compile.test.ts needs. Plane: control.
 
 import { type Test, test } from "tap";
+import { until } from "../suite/wait.ts";
 import type { Node, Outcome } from "./cli.ts";
 import { addPackage, created, shared, skip } from "./python-node.ts";
 
@@ -114,4 +115,16 @@ test("files of every kind come out as files of ours, or not at all", {
   t.same(own.sort(), [long, odd, "deep/deep/hard", "set-id", "share/other", ...links].sort());
   for (const { path, mode, uid, gid } of entries)
     t.match([Number(mode) & 0o7000, uid, gid], [0, 0, 0], String(path));
+});
+
+test("a job that forks for ever is ended before the machine is full", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { node, base } = await shared(t);
+  const bomb = await scripted(node, t, "bomb", "f() { f & f & sleep 1000; }\nf\n");
+  const ended = await compile(node, base, bomb, "--timeout", "100");
+  t.match(ended, { code: 1, stdout: "", stderr: /had over 512 processes.*\(BURROW_CAPTURE\)/ });
+  t.same(node.leftovers(), []);
+  t.ok(await until(() => node.processes().length === 0), "nothing runs on");
 });
