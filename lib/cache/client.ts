@@ -39,8 +39,8 @@ export interface DaemonStatus {
   readonly fetch: Readonly<Record<string, number>>;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, { readonly requests: number; readonly bytes: number }>>;
-  /** The last ask that was answered with an errno: when, by the clock of this node, and why. */
-  readonly lastFailure?: { readonly atMs: number; readonly error: string };
+  /** The last ask that was answered with an errno: when, by the clock of this node, and why; the code of docs/errors.md, if it has one. */
+  readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
 }
 
 const START_MS = 10_000;
@@ -103,6 +103,8 @@ export async function ensureDaemon(options: EnsureOptions): Promise<void> {
   // A file and not a pipe: the daemon outlives us and must not die of writing to nobody.
   const scratch = options.logFile === undefined ? fs.mkdtempSync(`${tmpdir()}/burrow-start-`) : "";
   const output = fs.openSync(options.logFile ?? `${scratch}/output`, "a+", 0o644);
+  // It needs no name any more: who is ended while the daemon starts leaves nothing.
+  if (scratch !== "") fs.rmSync(scratch, { recursive: true, force: true });
   try {
     const stdio: ["ignore", number, number] = ["ignore", output, output];
     const child = spawn(command[0] ?? process.execPath, args, { detached: true, stdio, cwd: "/" });
@@ -110,7 +112,6 @@ export async function ensureDaemon(options: EnsureOptions): Promise<void> {
     child.unref();
   } finally {
     fs.closeSync(output);
-    if (scratch !== "") fs.rmSync(scratch, { recursive: true, force: true });
   }
 }
 

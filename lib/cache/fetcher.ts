@@ -35,7 +35,9 @@ export class Fetcher {
   readonly counters: FetchCounters = newFetchCounters();
   readonly origins: Origins;
   /** When and why the last ask failed that was answered with an errno. */
-  lastFailure: { readonly atMs: number; readonly error: string } | undefined;
+  lastFailure:
+    | { readonly atMs: number; readonly error: string; readonly code?: string }
+    | undefined;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
   readonly #deadlineMs: number;
@@ -84,7 +86,8 @@ export class Fetcher {
       this.counters.failedAsks++;
       if (errno === Errno.ETIMEDOUT) this.counters.timeouts++;
       if (errno === Errno.ENOSPC) this.counters.noSpace++;
-      this.lastFailure = { atMs: Date.now(), error: explain(error) };
+      const code = error instanceof BurrowError ? { code: error.code } : {};
+      this.lastFailure = { atMs: Date.now(), error: explain(error), ...code };
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
       return { errno, state: 0, name: "" };
     }

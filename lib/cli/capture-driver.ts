@@ -9,7 +9,7 @@
 export const DRIVER = String.raw`
 import sys
 sys.path[:] = [folder for folder in sys.path if folder] # the working directory has no modules for us
-import importlib.util, io, json, os, stat, subprocess, tarfile
+import importlib.util, json, os, stat, subprocess, tarfile, tempfile
 
 job = json.loads(sys.argv[1])
 prefix = os.fsencode(job["prefix"])
@@ -108,17 +108,17 @@ def activate():
             variables.update({str(key): str(value) for key, value in json.load(file).items()})
     scripts = files("etc/conda/activate.d", ".sh")
     if scripts:
-        get, put = os.pipe()
-        os.set_inheritable(put, True)
+        # A file, not a pipe: what a script left behind may hold it open for ever.
+        kept = tempfile.TemporaryFile()
+        os.set_inheritable(kept.fileno(), True)
         lines = ["set +eu"] + ['. "$CONDA_PREFIX/etc/conda/activate.d/%s"' % name.replace('"', '\\"') for name in scripts]
-        lines.append('exec "$BURROW_PYTHON" -I -S -c "$BURROW_DUMP" %d' % put)
+        lines.append('exec "$BURROW_PYTHON" -I -S -c "$BURROW_DUMP" %d' % kept.fileno())
         env = dict(os.environ, **variables)
         env.update(BURROW_PYTHON=sys.executable, BURROW_DUMP=DUMP, CONDA_BUILD_STATE="")
-        child = subprocess.Popen([shell(), "-c", "\n".join(lines)], env=env, stdin=subprocess.DEVNULL, close_fds=False)
-        os.close(put)
-        with os.fdopen(get, "rb") as file:
-            text = file.readline() # a process that a script left behind may hold the pipe open
-        if child.wait() != 0 or not text:
+        code = subprocess.call([shell(), "-c", "\n".join(lines)], env=env, stdin=subprocess.DEVNULL, close_fds=False)
+        kept.seek(0)
+        text = kept.readline(1 << 22)
+        if code != 0 or not text:
             sys.exit("burrow: the scripts of etc/conda/activate.d failed")
         after = json.loads(text)
         for name, value in after.items():
@@ -127,7 +127,7 @@ def activate():
     return variables
 
 def write_tar(before, after):
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as tar:
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as tar:
         for path in sorted(after):
             facts = after[path]
             if before.get(path) == facts:
@@ -141,10 +141,14 @@ def write_tar(before, after):
                 info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(facts[3])
                 tar.addfile(info)
             elif stat.S_ISREG(facts[0]):
-                with open(os.path.join(prefix, path), "rb") as file:
-                    content = file.read()
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
+                # What a script left behind may have put something else there, and files may be larger than memory.
+                fd = os.open(os.path.join(prefix, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                with os.fdopen(fd, "rb") as file:
+                    st = os.fstat(fd)
+                    if not stat.S_ISREG(st.st_mode):
+                        sys.exit("burrow: files below the prefix change while they are read")
+                    info.size = st.st_size
+                    tar.addfile(info, file)
         for path in sorted(before):
             parent, name = os.path.split(path)
             if path not in after and (not parent or parent in after):

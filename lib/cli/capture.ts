@@ -4,8 +4,8 @@
 
 import { createReadStream, createWriteStream } from "node:fs";
 import { open } from "node:fs/promises";
+import { totalmem } from "node:os";
 import { join } from "node:path";
-import { Transform, type TransformCallback } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { BurrowError } from "../base/error.ts";
 import { ARCHIVE_BYTES_MAX } from "../base/limits.ts";
@@ -15,6 +15,8 @@ import { Count } from "../serve/counters.ts";
 import type { BlobSink } from "../store/blob-sink.ts";
 import { DRIVER } from "./capture-driver.ts";
 import type { Context } from "./context.ts";
+import { guard } from "./guard.ts";
+import { Bound, Murmur } from "./job-output.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { writeText } from "./output.ts";
@@ -50,15 +52,30 @@ export interface CaptureOptions {
   readonly runscFlags: readonly string[];
   /** Seconds since the epoch that every captured file gets: the same job gives the same layer. */
   readonly mtimeSec: number;
+  /** How long the job may take. */
+  readonly timeoutMs: number;
   readonly sink: BlobSink;
 }
 
 /** A report has some 100 bytes a variable, and 1,000 paths. */
 const REPORT_MAX_BYTES = 4 * 1024 * 1024;
 const VARIABLES_MAX = 1_000;
+/** Of the host: compilers and installers run a few dozen. */
+const PROCESSES_MAX = 512;
+/** Of this machine's, for a job without a limit of its own. */
+const MEMORY_PART = 0.5;
+const TOO_MUCH = {
+  processes: `had over ${PROCESSES_MAX} processes`,
+  memory: "took more than half of this machine's memory; --memory sets a limit of its own",
+} as const;
 const OUTPUT = "captured";
+/** What scripts have to say to people. */
+const SAID_MAX_CHARS = 1024 * 1024;
 
-/** Runs the job and gives what came of it. BURROW_CAPTURE when it failed, or printed what it would not. */
+/**
+ * Runs the job and gives what came of it. BURROW_CAPTURE when it failed, or printed what it would not; BURROW_TIMEOUT when it took too
+ * long.
+ */
 export async function capture(
   context: Context,
   job: CaptureJob,
@@ -76,23 +93,48 @@ async function runDriver(
   { id, folder }: Run,
   prepared: Prepared,
   job: CaptureJob,
-  { runscFlags }: CaptureOptions,
+  { runscFlags, timeoutMs, query: { memory } }: CaptureOptions,
   watch: Watch,
 ): Promise<void> {
   // Without what the environment's site would run. Names in sets are in one order, or byte code would differ from run to run.
   const command = ["python3", "-s", "-S", "-B", "-X", "utf8", "-c", DRIVER, JSON.stringify(job)];
-  const query = prepared.spec(command, false);
-  const spec = { ...query, env: { ...query.env, PYTHONHASHSEED: "0" }, isRootWritable: true };
+  const plainSpec = prepared.spec(command, false);
+  const spec = {
+    ...plainSpec,
+    env: { ...plainSpec.env, PYTHONHASHSEED: "0" },
+    isRootWritable: true,
+  };
   writeText(join(folder, "config.json"), JSON.stringify(ociSpec(spec)), 0o600);
   const flags = ["--network=none", "--overlay2=root:memory", ...runscFlags];
   const bound = new Bound(ARCHIVE_BYTES_MAX);
   const written = pipeline(bound, createWriteStream(join(folder, OUTPUT), { mode: 0o600 }));
   written.catch(() => {}); // awaited below
-  const sandbox = { id, bundle: folder, runscFlags: flags, isTerminal: false, stdout: bound };
-  const running = runSandbox(context, sandbox).finally(keepDaemon(context));
+  // With --memory its cgroup has the say.
+  const memoryBytes = memory === undefined ? totalmem() * MEMORY_PART : Number.POSITIVE_INFINITY;
+  const bounds = { processes: PROCESSES_MAX, memoryBytes };
+  const said = new Murmur((text) => process.stderr.write(text), SAID_MAX_CHARS);
+  const abort = new AbortController();
+  let ended: BurrowError | undefined;
+  const end = (code: "BURROW_TIMEOUT" | "BURROW_CAPTURE", why: string) => {
+    ended ??= new BurrowError(code, `the job in the sandbox ${why}`);
+    abort.abort();
+  };
+  const late = `was not done after ${timeoutMs / 1000} s; --timeout gives it longer`;
+  const timer = setTimeout(() => end("BURROW_TIMEOUT", late), timeoutMs);
+  const running = runSandbox(context, {
+    id,
+    bundle: folder,
+    runscFlags: flags,
+    isTerminal: false,
+    stdout: bound,
+    stderr: said,
+    abort: abort.signal,
+    onStart: (pid) => guard(pid, bounds, (what) => end("BURROW_CAPTURE", TOO_MUCH[what])),
+  }).finally(keepDaemon(context));
   watch.stop(); // runSandbox listens by now
-  const { exitCode, goferLog, counters } = await running;
+  const { exitCode, goferLog, counters } = await running.finally(() => clearTimeout(timer));
   watch.start();
+  if (ended !== undefined && exitCode !== 0) throw ended;
   await written;
   if (exitCode === 0) return;
   const isUnexplained = counters[Count.connections] === 0 && goferLog !== "";
@@ -104,22 +146,6 @@ async function runDriver(
   throw new BurrowError("BURROW_CAPTURE", `the job in the sandbox ended with ${exitCode}${why}`, {
     cause: isUnexplained ? new Error(goferLog.trim()) : undefined,
   });
-}
-
-/** Passes a bounded number of bytes. */
-class Bound extends Transform {
-  #left: number;
-
-  constructor(maxBytes: number) {
-    super();
-    this.#left = maxBytes;
-  }
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    this.#left -= chunk.length;
-    if (this.#left < 0) done(new BurrowError("BURROW_CAPTURE", "the job printed too much"));
-    else done(null, chunk);
-  }
 }
 
 async function readOutput(path: string, { sink, mtimeSec }: CaptureOptions) {

@@ -8,7 +8,7 @@ import { logToStderr } from "../daemon/log.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
 import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
 import { counted, print, showBytes, table } from "./output.ts";
-import { parseSize } from "./query.ts";
+import { parseSeconds, parseSize } from "./query.ts";
 
 interface StartOptions {
   idle: string;
@@ -25,12 +25,6 @@ manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask 
 
 Example:
   burrow daemon start --cache /var/cache/burrow --idle 0`;
-
-/** Seconds as milliseconds. BURROW_USAGE. */
-function parseSeconds(text: string, option: string): number {
-  if (/^\d{1,9}(\.\d+)?$/.test(text)) return Math.round(Number(text) * 1000);
-  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no number of seconds`);
-}
 
 /** A few: each is a process of some 60 MiB. BURROW_USAGE. */
 function parseStandbys(text: string | undefined): number {

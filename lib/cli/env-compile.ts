@@ -27,7 +27,7 @@ import {
 } from "./environment.ts";
 import { counted, Progress, type ProgressLine, print } from "./output.ts";
 import { collect, resolveBase } from "./prepare.ts";
-import { parseSize } from "./query.ts";
+import { parseSeconds, parseSize } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 import { cgroupFlags } from "./sandbox.ts";
 
@@ -37,6 +37,7 @@ interface CompileOptions {
   scripts: boolean;
   activate: boolean;
   memory?: string;
+  timeout: string;
   runscFlag?: string[];
   quiet?: boolean;
 }
@@ -67,12 +68,22 @@ export function addEnvCompile(env: Command): void {
     .option("--no-scripts", "don't run post-link scripts")
     .option("--no-activate", "don't capture variables of activation")
     .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
+    .option("--timeout <SECONDS>", "how long the job may take", "3600")
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option("--quiet", "no progress")
     .addHelpText("after", HELP)
     .action(async (text: string, options: CompileOptions & { json?: boolean }) => {
       await compile(contextOf(options), text, options);
     });
+}
+
+/** Node.js counts no further than 24 days; without a limit a script could hold the command for ever. */
+const TIMEOUT_MAX_MS = 24 * 86_400_000;
+
+function timeoutOf(text: string): number {
+  const ms = parseSeconds(text, "--timeout");
+  if (ms > 0 && ms <= TIMEOUT_MAX_MS) return ms;
+  throw new BurrowError("BURROW_USAGE", `--timeout: ${text} is not over 0 and up to 24 days`);
 }
 
 /** What is noted of a job that was done: its layer's facts. */
@@ -83,6 +94,7 @@ type Captured = Pick<CaptureReport, "compiled" | "notCompiledCount" | "variables
 async function compile(context: Context, text: string, options: CompileOptions): Promise<void> {
   const progress = new Progress(options.quiet === true, context.isJson);
   if (options.memory !== undefined) parseSize(options.memory, "--memory");
+  const timeoutMs = timeoutOf(options.timeout);
   refuseReadOnly(context.store);
   const snapshot = await findDigest(context, text);
   const environment = await readEnvironment(openOrigin(context.store), snapshot);
@@ -96,7 +108,7 @@ async function compile(context: Context, text: string, options: CompileOptions):
   const done =
     (await findImport<Captured>(store, key)) ??
     (await ticking(progress, "the job runs in a sandbox", () =>
-      run(context, store, known, work, options, key),
+      run(context, store, known, work, { ...options, timeoutMs }, key),
     ));
   const { layer, facts } = done;
   const stack = [index, await readIndex(store, layer), layerOf([rootOf(index, layer)])];
@@ -169,13 +181,14 @@ async function run(
   store: WritableBackend,
   known: KnownBlobs,
   { snapshot, base, index, job }: Job,
-  options: CompileOptions,
+  options: CompileOptions & { readonly timeoutMs: number },
   key: readonly string[],
 ): Promise<{ layer: Digest; facts: Captured }> {
   const writer = await openPackWriter(store, { known });
   const { report, entries } = await capture(context, job, {
     sink: writer,
     mtimeSec: newestOf(index),
+    timeoutMs: options.timeoutMs,
     runscFlags: [...cgroupFlags(options.memory), ...(options.runscFlag ?? [])],
     query: {
       base: showDigest(base),

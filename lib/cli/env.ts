@@ -32,6 +32,7 @@ import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
+import { hasEnded, ownOwner } from "../sys/owner.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
@@ -57,7 +58,6 @@ import {
   table,
   writeText,
 } from "./output.ts";
-import { hasEnded, ownOwner } from "./owner.ts";
 import { readIndex } from "./read-index.ts";
 
 export const DEFAULT_PREFIX = "/opt/env";

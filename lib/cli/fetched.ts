@@ -51,6 +51,20 @@ export function fetchedBetween(before: Fetched, after: Fetched): Fetched {
   };
 }
 
+/** Why an ask failed, where it is the store's or this node's own fault; whatever else it was, the bytes can't be had from the origin. */
+const OTHER_REASONS = {
+  BURROW_CORRUPT: "the store or stage is damaged",
+  BURROW_DIGEST_MISMATCH: "bytes came that aren't what their digest says",
+  BURROW_IO: "this node can't keep them",
+  BURROW_ORIGIN: "the store or stage can't be reached or lacks them",
+} as const;
+
+/** The code for a failure that the daemon told of. */
+export function codeOfFailure(failure: DaemonStatus["lastFailure"]): keyof typeof OTHER_REASONS {
+  const code = failure?.code ?? "";
+  return code in OTHER_REASONS ? (code as keyof typeof OTHER_REASONS) : "BURROW_ORIGIN";
+}
+
 /** How many reads the gofer answered with EIO because the bytes couldn't be had. */
 export function failedReads(counters: Float64Array): number {
   return (counters[Count.failedFetches] ?? 0) + (counters[Count.parkedTimeouts] ?? 0);
@@ -67,12 +81,12 @@ export function readFailure(count: number, fetched: Fetched, context: Context): 
   if (fetched.mismatches > 0)
     reasons.push(["BURROW_DIGEST_MISMATCH", "bytes came that aren't what their digest says"]);
   if (fetched.timeouts > 0) reasons.push(["BURROW_TIMEOUT", "the store was too slow"]);
-  if (reasons.length === 0)
-    reasons.push(["BURROW_ORIGIN", "the store or stage can't be reached or lacks them"]);
+  const { lastFailure } = fetched;
+  const other = codeOfFailure(lastFailure);
+  if (reasons.length === 0) reasons.push([other, OTHER_REASONS[other]]);
   const why = reasons.map(([, text]) => text).join("; ");
   const what = counted(count, "read");
   const failed = `${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
-  const { lastFailure } = fetched;
   const last = lastFailure === undefined ? "" : `; the last: ${lastFailure.error}`;
   return new BurrowError(reasons[0]![0], `${failed}${last}`);
 }

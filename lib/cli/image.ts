@@ -3,7 +3,13 @@
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX } from "../base/limits.ts";
+import {
+  ARCHIVE_BYTES_MAX,
+  ARCHIVE_ENTRIES_MAX,
+  BLOCK_DIGESTS_OVER_BYTES,
+} from "../base/limits.ts";
+import { Origin } from "../cache/origins.ts";
+import { getPieces, openPiece, pieceAt } from "../cache/pieces.ts";
 import type { ImageFiles } from "../ingest/oci/files.ts";
 import type { Image, ImageLayer } from "../ingest/oci/image.ts";
 import { importImageLayer } from "../ingest/oci/layer.ts";
@@ -13,10 +19,9 @@ import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
-import { expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
-import type { KnownBlobs } from "../store/known.ts";
-import { objectPath } from "../store/layout.ts";
+import { type KnownBlobs, readLocator } from "../store/known.ts";
+import type { Locator } from "../store/locator.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { findImport, noteImport } from "./environment.ts";
@@ -40,7 +45,9 @@ export interface ImageChoice {
 /** How this Burrow reads a layer: changes with every change of what comes out of one. */
 const LAYER_READING = "oci-layer-2";
 /** Of /etc/passwd and /etc/group. */
-const ACCOUNTS_MAX_BYTES = 1 << 20;
+const ACCOUNTS_MAX_BYTES = BLOCK_DIGESTS_OVER_BYTES;
+/** How long the store may take with one of them. */
+const READ_MS = 60_000;
 
 /** Imports the image at a path, but for what the store has; undefined when there is none. */
 export async function importImage(
@@ -121,8 +128,7 @@ export async function publishImage(
   image: Image,
 ): Promise<Digest> {
   const { defaults } = image.config;
-  const passwd = await accountsIn(store, known, merged, "passwd");
-  const group = await accountsIn(store, known, merged, "group");
+  const [passwd, group] = await accountsOf(store, merged, layers);
   const facts = encodeFacts({
     format: FACTS_FORMAT,
     config: showDigest(image.configDigest),
@@ -136,10 +142,27 @@ export async function publishImage(
   return (await writer.writeSnapshot(bytes, layers)).digest;
 }
 
-/** The text of a small file in /etc; "" when there is none. */
-async function accountsIn(
+/** What an image's /etc says of users and of groups. */
+async function accountsOf(
   store: WritableBackend,
-  known: KnownBlobs,
+  merged: Index,
+  layers: readonly Digest[],
+): Promise<[passwd: string, group: string]> {
+  const locators: Locator[] = [];
+  for (const layer of new Set(layers)) locators.push(await readLocator(store, layer));
+  const origin = new Origin(store.origin, { tries: 1 }, 1);
+  try {
+    const passwd = await accountsIn(origin, locators, merged, "passwd");
+    return [passwd, await accountsIn(origin, locators, merged, "group")];
+  } finally {
+    origin.close();
+  }
+}
+
+/** The text of a small file in /etc, as its layers have it; "" when there is none. BURROW_CORRUPT, BURROW_DIGEST_MISMATCH. */
+async function accountsIn(
+  origin: Origin,
+  locators: readonly Locator[],
   merged: Index,
   name: string,
 ): Promise<string> {
@@ -147,19 +170,15 @@ async function accountsIn(
   const ino = etc < 0 ? etc : merged.lookup(merged.row(etc), name);
   if (ino < 0 || (merged.field(merged.row(ino), Inode.mode) & S_IFMT) !== S_IFREG) return "";
   const blob = merged.field(merged.row(ino), Inode.a);
-  if (merged.blobSize(blob) > ACCOUNTS_MAX_BYTES) return "";
+  const size = merged.blobSize(blob);
+  if (size === 0 || size > ACCOUNTS_MAX_BYTES) return "";
   const digest = merged.blobDigest(blob);
-  const place = known.place(digest);
-  const parts: Uint8Array[] = [];
-  for (const { pack, offset, stored, length, codec } of place?.chunks ?? []) {
-    const range = { offset, length: stored };
-    const bytes = await store.get(objectPath("packs", pack), { range });
-    parts.push(expandChunk(codec, bytes, length));
+  const locator = locators.find((each) => each.find(digest) >= 0);
+  if (locator === undefined) {
+    const context = { blob: showDigest(digest), store: origin.name };
+    throw new BurrowError("BURROW_CORRUPT", `no layer has /etc/${name}`, { context });
   }
-  const content = Buffer.concat(parts);
-  if (digestOf(content) === digest) return content.toString("utf8");
-  const context = { blob: showDigest(digest), store: store.origin };
-  throw new BurrowError("BURROW_CORRUPT", `the store has other bytes for /etc/${name}`, {
-    context,
-  });
+  const piece = pieceAt(locator, digest, size, 0);
+  const [got] = await getPieces(origin, [piece], true, AbortSignal.timeout(READ_MS));
+  return Buffer.from(openPiece(piece, got!, digest)).toString("utf8");
 }

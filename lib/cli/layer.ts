@@ -26,7 +26,7 @@ import { findImport, noteImport, PREFIX_XATTR } from "./environment.ts";
 import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
 import { counted, Progress, print, showBytes, table } from "./output.ts";
 import { pathBelow } from "./profile.ts";
-import { readIndex } from "./read-index.ts";
+import { readIndex, readStack } from "./read-index.ts";
 import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
 interface ImportOptions {
@@ -272,9 +272,7 @@ export async function makeSnapshot(
   sources: readonly ImportedSource[],
 ): Promise<Digest> {
   const layers = sources.flatMap((source) => source.layers);
-  const indexes = new Map<Digest, Index>();
-  for (const layer of new Set(layers)) indexes.set(layer, await readIndex(store, layer));
-  const merged = mergeIndexes(layers.map((layer) => indexes.get(layer)!));
+  const merged = mergeIndexes(await readStack(store, layers));
   const image = sources.findLast((source) => source.image !== undefined)?.image;
   if (image !== undefined)
     return await publishImage(store, known, new Index(merged), layers, image);

@@ -40,12 +40,13 @@ export function checkWritable(path: string, option: string): void {
 
 /**
  * A text of errors or progress as it may be shown: what packages, channels and images say reaches it, so control characters are "?",
- * but for line breaks and tabs; and URLs are without passwords and tokens, since a terminal's text ends up in logs.
+ * but for line breaks and tabs; and URLs are without passwords, tokens and queries (signatures), since a terminal's text ends up in logs.
  */
 export function shown(text: string): string {
   return text
     .replace(/(\w:\/\/)[^\s/@]*@/g, "$1")
     .replace(/(https?:\/\/[^\s/]+(?:\/[^\s/]+)*?)\/t\/[^\s/]+(?=[/\s'"]|$)/g, "$1")
+    .replace(/(https?:\/\/[^\s?#'"]*)\?[^\s#'"]+/g, "$1?…")
     .replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, "?");
 }
 

@@ -8,8 +8,8 @@ import { nameOfArchive } from "../ingest/conda/dist.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import type { FetchedArchive } from "../preload/preloader.ts";
 import { makeFolder } from "../store/folder.ts";
+import { hasEnded, ownOwner } from "../sys/owner.ts";
 import { download } from "./download.ts";
-import { hasEnded, ownOwner } from "./owner.ts";
 
 /** In a cache directory. Files are HASH.part@OWNER and HASH.whole@OWNER. */
 const FOLDER = "packages";

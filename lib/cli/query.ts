@@ -111,6 +111,12 @@ export function parseSize(text: string, option: string): number {
   return Math.floor(bytes);
 }
 
+/** Seconds as milliseconds. BURROW_USAGE. */
+export function parseSeconds(text: string, option: string): number {
+  if (/^\d{1,9}(\.\d+)?$/.test(text)) return Math.round(Number(text) * 1000);
+  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no number of seconds`);
+}
+
 /** Inodes that go with a size: one per 16 KiB, as Linux's tmpfs reckons about one per page; at least 1,024. */
 export function inodesFor(sizeBytes: number): number {
   return Math.max(1024, Math.floor(sizeBytes / (16 * 1024)));

@@ -2,6 +2,7 @@
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { MERGE_ENTRIES_MAX } from "../base/limits.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import { objectPath } from "../store/layout.ts";
 import { type Backend, classOf } from "../store/store.ts";
@@ -30,4 +31,28 @@ export function soundIndex(bytes: Buffer, digest: Digest, store: string): Index 
   throw new BurrowError("BURROW_BAD_INDEX", `${showDigest(digest)}: ${fault}`, {
     context: { store },
   });
+}
+
+/**
+ * The indexes of layers, each read once. BURROW_BAD_INDEX as soon as there are more entries than can be merged: an image may name
+ * hundreds of layers that the store has, and their indexes would take all memory first.
+ */
+export async function readStack(
+  store: Backend,
+  layers: readonly Digest[],
+  maxEntries = MERGE_ENTRIES_MAX,
+): Promise<Index[]> {
+  const indexes = new Map<Digest, Index>();
+  const stack: Index[] = [];
+  let entries = 0;
+  for (const layer of layers) {
+    const index = indexes.get(layer) ?? (await readIndex(store, layer));
+    indexes.set(layer, index);
+    stack.push(index);
+    entries += index.direntCount;
+    if (entries <= maxEntries) continue;
+    const what = `${stack.length} of ${layers.length} layers have ${entries} entries, over ${maxEntries}`;
+    throw new BurrowError("BURROW_BAD_INDEX", what, { context: { layer: showDigest(layer) } });
+  }
+  return stack;
 }

@@ -5,9 +5,9 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isMountId } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
+import { hasEnded, ownOwner } from "../sys/owner.ts";
 import type { Context } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { hasEnded, ownOwner } from "./owner.ts";
 import { newRunId, removeMounts } from "./query.ts";
 import { deleteSandbox } from "./sandbox.ts";
 

@@ -20,6 +20,12 @@ export interface SandboxOptions {
   readonly isTerminal: boolean;
   /** What the command prints goes here, and is ended, instead of to this process's stdout; then it has no stdin either. */
   readonly stdout?: Writable;
+  /** The same for what the command and runsc complain of. */
+  readonly stderr?: Writable;
+  /** Fired, it ends the sandbox at once. */
+  readonly abort?: AbortSignal;
+  /** Called with runsc's pid; what it returns is called at the end. */
+  readonly onStart?: (pid: number) => () => void;
 }
 
 export interface SandboxResult {
@@ -74,10 +80,14 @@ class Runsc {
   }
 
   /** Out of the terminal's process group unless it has the terminal: Ctrl-C is for us to pass on, or runsc dies first. */
-  run({ bundle, id, runscFlags, isTerminal, stdout }: SandboxOptions): ChildProcess {
+  run({ bundle, id, runscFlags, isTerminal, ...own }: SandboxOptions): ChildProcess {
     const args = [`--root=${this.#root}`, ...runscFlags, "run", `--bundle=${bundle}`, id];
     return spawn(this.#launcher, args, {
-      stdio: stdout ? ["ignore", "pipe", streamFor(2)] : ["inherit", streamFor(1), streamFor(2)],
+      stdio: [
+        own.stdout ? "ignore" : "inherit",
+        own.stdout ? "pipe" : streamFor(1),
+        own.stderr ? "pipe" : streamFor(2),
+      ],
       // Killed, we can't end it any more.
       env: { ...this.#env, BURROW_PARENT: String(process.pid) },
       detached: !isTerminal,
@@ -144,19 +154,20 @@ function passSignals(runsc: Runsc, child: ChildProcess, options: SandboxOptions)
  * Copies what the sandbox wrote to a stream of ours. When that fails, the sandbox sees a broken pipe: of a reader that went away it
  * hears so as any command does, anything else is a failure of ours.
  */
-function copyOutput(child: ChildProcess, stdout?: Writable): { failure?: Error } {
+function copyOutput(child: ChildProcess, options: SandboxOptions): { failure?: Error } {
   const seen: { failure?: Error } = {};
-  if (stdout !== undefined) {
-    const from = child.stdout!;
-    stdout.on("error", (error) => {
-      seen.failure ??= error;
-      from.destroy();
-    });
-    from.pipe(stdout);
-  }
   for (const name of ["stdout", "stderr"] as const) {
     const from = child[name];
-    if (from === null || (name === "stdout" && stdout !== undefined)) continue;
+    if (from === null) continue;
+    const own = options[name];
+    if (own !== undefined) {
+      own.on("error", (error) => {
+        seen.failure ??= error;
+        from.destroy();
+      });
+      from.pipe(own);
+      continue;
+    }
     // Ours alone: main's listener would end us while the sandbox runs.
     process[name].removeAllListeners("error").on("error", (error: NodeJS.ErrnoException) => {
       if (error.code !== "EPIPE" && error.code !== "ECONNRESET") seen.failure ??= error;
@@ -192,8 +203,11 @@ export async function runSandbox(
   });
   const startedMs = performance.now();
   const child = runsc.run(options);
-  const output = copyOutput(child, options.stdout);
+  const output = copyOutput(child, options);
   const stopPassing = passSignals(runsc, child, options);
+  const end = () => child.kill("SIGKILL"); // the sandbox dies with it
+  options.abort?.addEventListener("abort", end);
+  const stopWatching = child.pid === undefined ? undefined : options.onStart?.(child.pid);
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
@@ -211,6 +225,8 @@ export async function runSandbox(
     const seconds = (performance.now() - startedMs) / 1000;
     return { exitCode, seconds, counters, goferLog: readFileSync(logPath, "utf8") };
   } finally {
+    options.abort?.removeEventListener("abort", end);
+    stopWatching?.();
     await runsc.delete(options.id);
     stopPassing();
   }

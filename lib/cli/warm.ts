@@ -14,6 +14,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import type { Index } from "../layer/index.ts";
 import { Locator } from "../store/locator.ts";
 import { type Context, makeFolders } from "./context.ts";
+import { codeOfFailure } from "./fetched.ts";
 import { named } from "./profile.ts";
 import { inodesFor, writeMounts } from "./query.ts";
 import { noSuchDigest, soundIndex } from "./read-index.ts";
@@ -48,8 +49,8 @@ interface Wanted {
 }
 
 /**
- * Has a snapshot in the cache: all of it, or what `paths` name (profile.ts). onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE; BURROW_ORIGIN naming a blob
- * that can't be had, after the others were tried.
+ * Has a snapshot in the cache: all of it, or what `paths` name (profile.ts). onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE;
+ * BURROW_ORIGIN, or what the daemon has to say, naming a blob that can't be had, after the others were tried.
  */
 export async function warm(
   context: Context,
@@ -191,8 +192,10 @@ async function failure(
   errno: number,
 ): Promise<BurrowError> {
   const status = await daemonStatus(context.cache).catch(() => undefined);
-  const why = status?.lastFailure?.error ?? errnoName(errno);
-  return new BurrowError(code, `can't bring a file to this node: ${why}`, {
+  const { lastFailure } = status ?? {};
+  const why = lastFailure?.error ?? errnoName(errno);
+  const told = code === "BURROW_ORIGIN" ? codeOfFailure(lastFailure) : code;
+  return new BurrowError(told, `can't bring a file to this node: ${why}`, {
     context: { blob: showDigest(blob.digest), cache: context.cache, origin: context.store },
   });
 }

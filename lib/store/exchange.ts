@@ -5,7 +5,7 @@
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
-import { type ByteRange, backendError, timeoutError } from "./store.ts";
+import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
 
 export interface ExchangeOptions {
   /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
@@ -117,7 +117,7 @@ export function planBody(
     if (length === undefined || length > SLICE_MAX_BYTES) {
       throw lie("the whole object in answer to a range: the origin must serve ranges", context);
     }
-    if (range.offset + range.length > length) throw beyond(length, context);
+    if (range.offset + range.length > length) throw tooShort(length, context);
     return { exact: length, maxBytes: length, slice: range };
   }
   if (response.statusCode !== 206) throw statusError(response, context);
@@ -187,10 +187,6 @@ function contentLength(response: IncomingMessage): number | undefined {
 /** A wrong answer of a server or of something in between; the next one may be right. */
 export function lie(message: string, context: Facts): BurrowError {
   return backendError("transient", `the origin sent ${message}`, context);
-}
-
-function beyond(length: number, context: Facts): BurrowError {
-  return backendError("permanent", `the object ends at ${length}, before the range`, context);
 }
 
 export function statusError(response: IncomingMessage, context: Facts): BurrowError {

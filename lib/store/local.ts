@@ -1,9 +1,9 @@
 // A store in a directory. Takes the `fs` it works on, so that memory.ts is this file over memfs. An object is
 // written aside, fsynced and renamed, its folder fsynced: it is there whole or not at all. Control plane.
 
-import { randomBytes } from "node:crypto";
 import nodeFs from "node:fs";
 import { BurrowError } from "../base/error.ts";
+import { asideName, TMP } from "./aside.ts";
 import { makeFolderBy } from "./folder.ts";
 import { errnoOf } from "./node-error.ts";
 import {
@@ -12,6 +12,7 @@ import {
   type GetOptions,
   type SizedObject,
   throwIfAborted,
+  tooShort,
   WHOLE_MAX_BYTES,
   type WritableBackend,
 } from "./store.ts";
@@ -45,9 +46,6 @@ export interface FsLike {
 /** A FIFO that stands for an object would be waited for, by one of few threads, for good: it is opened, seen and refused. */
 const READ = nodeFs.constants.O_RDONLY | nodeFs.constants.O_NONBLOCK;
 
-/** Folder for objects that are being written; never listed. */
-const TMP = "tmp";
-
 /** A backend over the directory `root`, which need not exist before the first put. */
 export function localBackend(
   root: string,
@@ -78,7 +76,7 @@ class LocalBackend implements WritableBackend {
       const maxBytes = options.range ? range.length : (options.maxBytes ?? WHOLE_MAX_BYTES);
       if (range.length > maxBytes) throw this.#error("permanent", `larger than ${maxBytes}`, path);
       if (range.offset + range.length > size) {
-        throw this.#error("permanent", `ends at ${size}, before the range asked for`, path);
+        throw tooShort(size, { path, origin: this.origin });
       }
       return await this.#readFully(file, range.offset, range.length, path);
     } finally {
@@ -101,7 +99,7 @@ class LocalBackend implements WritableBackend {
   async put(path: string, bytes: Uint8Array): Promise<void> {
     checkPath(path);
     const folder = path.slice(0, Math.max(0, path.lastIndexOf("/")));
-    const aside = this.#full(`${TMP}/${randomBytes(12).toString("hex")}`);
+    const aside = this.#full(`${TMP}/${asideName()}`);
     try {
       await this.#makeFolder(TMP);
       if (folder !== "") await this.#makeFolder(folder);

@@ -2,6 +2,7 @@
 // says a place is a store. Control plane.
 
 import { BurrowError } from "../base/error.ts";
+import { sweepAside } from "./aside.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
 import type { ExchangeOptions } from "./exchange.ts";
 import { httpBackend } from "./http.ts";
@@ -40,7 +41,17 @@ export async function openStore(origin: string): Promise<DeltaStore> {
   if (!(await isStore(store))) {
     await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));
   }
-  return resolvingStore(store);
+  return resolvingStore(checking(store));
+}
+
+/** A store whose packs and indexes are compared with their names when they are read whole: what a disk changed goes into nothing new. */
+function checking(store: WritableBackend): WritableBackend {
+  return {
+    ...verified(store),
+    put: (path, bytes) => store.put(path, bytes),
+    list: (folder) => store.list(folder),
+    sizes: (folder) => store.sizes(folder),
+  };
 }
 
 /** Whether there is a store at a backend. Throws BURROW_UNSUPPORTED when it is of a format that is not known. */
@@ -63,7 +74,9 @@ export async function isStore(backend: Backend, signal?: AbortSignal): Promise<b
 
 async function bareStore(origin: string): Promise<WritableBackend> {
   if (origin === "memory:") return await memory();
-  return isS3(origin) ? retryingStore(s3Backend(origin)) : localBackend(pathOf(origin));
+  if (isS3(origin)) return retryingStore(s3Backend(origin));
+  sweepAside(pathOf(origin));
+  return localBackend(pathOf(origin));
 }
 
 function formatOf(text: string): unknown {

@@ -64,6 +64,15 @@ export function backendError(
   return new BurrowError(code, message, { class: errorClass, context, cause });
 }
 
+/** An object that is there, but not all of what a locator says of it: cut off, or another one. */
+export function tooShort(
+  length: number | string,
+  context: Readonly<Record<string, string | number>>,
+): BurrowError {
+  const what = `the object ends at ${length}, before the range asked for`;
+  return new BurrowError("BURROW_CORRUPT", what, { context });
+}
+
 /** An error that a deadline made. Transient: the origin may answer the next time. */
 export function timeoutError(
   message: string,

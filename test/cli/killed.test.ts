@@ -5,7 +5,7 @@ import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { t as file, type Test, test } from "tap";
-import { hasEnded, ownOwner } from "../../lib/cli/owner.ts";
+import { hasEnded, ownOwner } from "../../lib/sys/owner.ts";
 import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { until } from "../suite/wait.ts";

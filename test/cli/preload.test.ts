@@ -6,7 +6,7 @@ import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { type Test, test } from "tap";
-import { ownOwner } from "../../lib/cli/owner.ts";
+import { ownOwner } from "../../lib/sys/owner.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { conda, type Spec } from "../ingest/conda/packages.ts";
 import { OriginServer } from "../suite/origin-server.ts";

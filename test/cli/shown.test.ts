@@ -36,6 +36,7 @@ test("errors show no password or token of a URL, whatever is wrong with it", asy
     ["env", "create", "-c", "./channel", `${url}::app`],
     ["env", "create", `${url}/lock.txt`],
     ["preload", "--json", "-c", "./channel", `${url}::app`],
+    ["env", "create", `${url}/app-1.0-0.conda?sig=s3cret`],
     ["env", "ls", "--store", url],
     ["env", "ls", "--store", url, "--json"],
   ]) {

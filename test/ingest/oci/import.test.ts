@@ -5,7 +5,7 @@ import path from "node:path";
 import { test } from "tap";
 import { showDigest } from "../../../lib/base/digest.ts";
 import { readFacts } from "../../../lib/cli/image-facts.ts";
-import { readIndex } from "../../../lib/cli/read-index.ts";
+import { readIndex, readStack } from "../../../lib/cli/read-index.ts";
 import { entry, type RawHeader, tar } from "../archives.ts";
 import {
   AMD64,
@@ -249,4 +249,26 @@ test("what is no image stays a tree, and what is one can be taken for a tree", a
     message: "it is missing",
     context: { entry: "oci-layout" },
   });
+});
+
+test("layers that the store has are not read past what can be merged", async (t) => {
+  const bench = new Bench(t);
+  const parts = ["a", "b", "c"].map((name) => layer({ name: `${name}1` }, { name: `${name}2` }));
+  const { layers } = await bench.import(bench.archive(layoutOf({ "": { layers: parts } })));
+  const store = await bench.store();
+  t.equal((await readStack(store, layers, 6)).length, 3);
+  const asked: string[] = [];
+  const counting = {
+    ...store,
+    get: (name: string) => {
+      asked.push(name);
+      return store.get(name);
+    },
+  };
+  const many = [...layers, ...layers, ...layers];
+  await t.rejects(readStack(counting, many, 3), {
+    code: "BURROW_BAD_INDEX",
+    message: "2 of 9 layers have 4 entries, over 3",
+  });
+  t.equal(asked.length, 2, "the others are not read");
 });

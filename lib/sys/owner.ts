@@ -29,6 +29,12 @@ export function ownOwner(): string {
   return `${here()}-${process.pid}-${startOf("self")}`;
 }
 
+/** Whether an owner can be seen from here: of another machine's processes, or another pid namespace's, nothing can be said. */
+export function isOfHere(owner: string): boolean {
+  const match = OWNER.exec(owner);
+  return match !== null && `${match[1]}-${match[2]}` === here();
+}
+
 /** Whether an owner has ended for sure. What can't be seen from here, in another pid namespace, counts as alive. */
 export function hasEnded(owner: string): boolean {
   const match = OWNER.exec(owner);
