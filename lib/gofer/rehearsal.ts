@@ -138,7 +138,7 @@ export async function rehearse(
   scratch: string,
   size: Pick<Part, "requests" | "packages" | "modules">,
 ): Promise<void> {
-  mkdirSync(scratch, { recursive: true, mode: 0o700 });
+  mkdirSync(scratch, { mode: 0o700 });
   try {
     const part = { ...size, prefix: PREFIX };
     makeBundle(scratch, { ...part, sockets: [] });

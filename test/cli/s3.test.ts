@@ -82,7 +82,7 @@ test("preload fills a store on S3 with many workers, and a node's cache from it"
   const { server, node } = await onS3(t);
   const store = "s3://box/stores/two";
   const words = ["preload", "-c", "s3://box/channel", "--jobs", "2", "--json", "app"];
-  const made = await node.run([...words, "--to", store, "--store", store]);
+  const made = await node.run([...words, "--to", store]);
   t.equal(made.code, 0, made.stderr);
   const digest = await create(t, node, ["-c", "s3://box/channel", "app"]);
   t.match(made.stdout, digest, "the same as in a directory");

@@ -250,6 +250,21 @@ t.test("a stub in a user namespace has a child: ids differ there", async (t) => 
   client.close();
 });
 
+t.test("ends when it can't rehearse: its files are taken from under it", async (t) => {
+  const folder = temporary(t);
+  const child = spawn(process.execPath, ["--no-warnings", PROGRAM, path.join(folder, "one")], {
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+  });
+  t.teardown(() => child.kill("SIGKILL"));
+  const bundle = path.join(folder, "one.rehearsal/config.json");
+  t.ok(await until(() => fs.existsSync(bundle)));
+  while (child.exitCode === null && child.signalCode === null) {
+    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
+    if (!(await until(() => child.exitCode !== null || fs.existsSync(bundle)))) break;
+  }
+  t.equal(child.exitCode, 1);
+});
+
 t.test("nonsense is refused, and it waits on", async (t) => {
   const standby = await wait(t);
   const script = `
