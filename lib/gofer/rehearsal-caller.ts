@@ -95,7 +95,10 @@ class Connection {
   }
 
   open(fd: number): number {
-    return this.call(Mid.OpenAt, { fd, flags: O_RDONLY });
+    const opened = this.call(Mid.OpenAt, { fd, flags: O_RDONLY });
+    const isOpen = this.#cursor.seek(WINDOW_HEADER_BYTES, this.#window.length).u16() === Mid.OpenAt;
+    assert(isOpen, "what the rehearsal needs is there");
+    return opened;
   }
 
   close(...fds: number[]): void {

@@ -146,7 +146,9 @@ export async function rehearse(
     const worker = new Worker(CALLER, { workerData: { ...part, sockets: callers } });
     const ended = once(worker, "exit");
     const words = ["gofer", "--bundle", scratch];
-    serve({ stubFd, words, settings: { BURROW_STATE: scratch }, isStandby: true }); // until the caller hangs up
+    // Nothing misses, but when somebody takes the files away.
+    const settings = { BURROW_STATE: scratch, BURROW_MISS_DEADLINE_MS: "1" };
+    serve({ stubFd, words, settings, isStandby: true }); // until the caller hangs up
     await ended;
     for (const fd of [stubFd, ...held]) native.closeFd(fd);
     counters.fill(0);
