@@ -126,7 +126,8 @@ export async function verifyCache(
   for (const folder of ["blobs", "indexes"] as const) {
     for (const digest of cache.digests(folder)) {
       const path = cache.path(folder, digest);
-      onFile?.(++checked);
+      checked++;
+      onFile?.(checked);
       if (await isRight(path, digest)) continue;
       dropFile(path);
       wrong.push(digest);

@@ -18,7 +18,7 @@ t.test("a bad line is refused with its number, and not shown", async (t) => {
     ["https://h/a-1-0.conda#", /no md5 or sha256/],
     ["https://h/a-1-0.conda#secret", /no md5 or sha256/],
     ["https://[/a-1-0.conda", /the URL is none/],
-    ["ftp://h/a-1-0.conda", /only http, https and file/],
+    ["ftp://h/a-1-0.conda", /only http, https, s3 and file/],
     ["file://other-host/a-1-0.conda", /names no local path/],
     [`https://h/${"x".repeat(5000)}.conda`, /too long/],
   ];

@@ -88,7 +88,7 @@ test("locks that can't be used are refused by name", async (t) => {
     [lock({ hash: { sha256: HASH } }), /its sha256 is none/],
     [lock({ url: undefined }), /a package has no URL/],
     [lock({ url: "https://h/lib.whl" }), /lib\.whl: it is no \.conda/],
-    [lock({ url: "ftp://h/lib-1-0.conda" }), /only http, https and file/],
+    [lock({ url: "ftp://h/lib-1-0.conda" }), /only http, https, s3 and file/],
     [() => parseCondaLock({ version: 2, package: [], metadata: {} }, "lock"), /its version is 2/],
     [() => parseCondaLock({ version: 1, package: {}, metadata: {} }, "lock"), /are no list/],
     [pixi({ md5: null }), /it has no md5 or sha256/],
