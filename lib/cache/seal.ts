@@ -2,10 +2,14 @@
 // overwritten or swapped file from a verified one. It guards against accidents, not against root; docs/format/cache.md,
 // "Seal", is the normative text and native/addon/fd.c openBlob the gofer's check. Control plane.
 
+import { createHash } from "node:crypto";
+import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { native } from "../sys/native.ts";
+import { type CacheFolder, cachePath } from "./layout.ts";
 
 export interface Seal {
   readonly sec: number;
@@ -47,4 +51,16 @@ export function isSealed(fd: number, digest: Digest, size: number): boolean {
     facts[2] === sec &&
     facts[3] === nsec
   );
+}
+
+/** Puts bytes where a cache has them, sealed, with no care for power cuts: for a rehearsal and tests. Their digest. */
+export function putSealed(cache: string, folder: CacheFolder, bytes: Uint8Array): Digest {
+  const digest = createHash("sha256").update(bytes).digest("hex") as Digest;
+  const path = cachePath(cache, folder, digest);
+  mkdirSync(dirname(path), { recursive: true });
+  const fd = openSync(path, "w", 0o444);
+  writeSync(fd, bytes);
+  setSeal(fd, digest);
+  closeSync(fd);
+  return digest;
 }

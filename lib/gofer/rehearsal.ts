@@ -4,15 +4,15 @@
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
 import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { BLOCK_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
-import { CACHE_FOLDERS, type CacheFolder, cachePath } from "../cache/layout.ts";
-import { setSeal } from "../cache/seal.ts";
+import { CACHE_FOLDERS } from "../cache/layout.ts";
+import { putSealed } from "../cache/seal.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
@@ -41,18 +41,6 @@ export interface Part {
 
 const PREFIX = ["opt", "env", "lib", "python3.11", "site-packages"];
 const common = { uid: 0, gid: 0, mtimeSec: 1_700_000_000, mtimeNs: 0 };
-
-/** Puts an object where a cache has it, sealed: its digest. */
-function putSealed(cache: string, folder: CacheFolder, bytes: Uint8Array): Digest {
-  const digest = createHash("sha256").update(bytes).digest("hex") as Digest;
-  const path = cachePath(cache, folder, digest);
-  mkdirSync(dirname(path), { recursive: true });
-  const fd = openSync(path, "w", 0o444);
-  writeSync(fd, bytes);
-  setSeal(fd, digest);
-  closeSync(fd);
-  return digest;
-}
 
 /** A file that is donated, and fetched, in another way than small ones: a library. */
 function putLibrary(cache: string): BlobRef {

@@ -3,6 +3,7 @@
 #include "addon.h"
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -156,15 +157,17 @@ static int unix_address(napi_env env, napi_value value, struct sockaddr_un *addr
   return 0;
 }
 
-// connectUnix(path): a connected, non-blocking stream socket. Connecting never blocks for long: a full
-// backlog is -EAGAIN.
-static napi_value connect_unix(napi_env env, napi_callback_info info) {
-  ARGS;
+// A socket that never blocks: bound to a path that nothing has yet, and listening for one peer at a time, or
+// connected to it.
+static napi_value unix_socket(napi_env env, napi_value path, int type, bool listens) {
   struct sockaddr_un address;
-  int folder, bad = unix_address(env, argv[0], &address, &folder);
+  const struct sockaddr *name = (struct sockaddr *)&address;
+  int folder, bad = unix_address(env, path, &address, &folder);
   if (bad < 0) return integer(env, bad);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+  int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
+  int failed = fd < 0 ? -1 : listens ? bind(fd, name, sizeof address) : connect(fd, name, sizeof address);
+  if (failed == 0 && listens) failed = listen(fd, 0);
+  if (failed < 0) {
     result = -errno;
     if (fd >= 0) close(fd);
   }
@@ -172,20 +175,16 @@ static napi_value connect_unix(napi_env env, napi_callback_info info) {
   return integer(env, result);
 }
 
-// listenPackets(path): a socket of packets (SOCK_SEQPACKET), bound to a path that nothing has yet, that listens
-// for one peer at a time.
+// connectUnix(path): a connected stream socket. Connecting never blocks for long: a full backlog is -EAGAIN.
+static napi_value connect_unix(napi_env env, napi_callback_info info) {
+  ARGS;
+  return unix_socket(env, argv[0], SOCK_STREAM, false);
+}
+
+// listenPackets(path): a listening socket of packets (SOCK_SEQPACKET).
 static napi_value listen_packets(napi_env env, napi_callback_info info) {
   ARGS;
-  struct sockaddr_un address;
-  int folder, bad = unix_address(env, argv[0], &address, &folder);
-  if (bad < 0) return integer(env, bad);
-  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
-  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 0) < 0) {
-    result = -errno;
-    if (fd >= 0) close(fd);
-  }
-  if (folder >= 0) close(folder);
-  return integer(env, result);
+  return unix_socket(env, argv[0], SOCK_SEQPACKET, true);
 }
 
 // acceptPeer(fd): the next peer of a listening socket, or -EAGAIN.

@@ -2,11 +2,11 @@
 // view over it. No daemon, no store. Tests and benches only.
 
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import type { Digest } from "../../lib/base/digest.ts";
-import { CACHE_FOLDERS, type CacheFolder, cachePath } from "../../lib/cache/layout.ts";
-import { setSeal } from "../../lib/cache/seal.ts";
+import { CACHE_FOLDERS } from "../../lib/cache/layout.ts";
+import { putSealed } from "../../lib/cache/seal.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
@@ -19,18 +19,6 @@ const common = { uid: 0, gid: 0, mtimeSec: 1_700_000_000, mtimeNs: 5 };
 
 function digestOf(bytes: Uint8Array): Digest {
   return createHash("sha256").update(bytes).digest("hex") as Digest;
-}
-
-/** Puts a sealed object into a cache. */
-function putSealed(cache: string, folder: CacheFolder, bytes: Uint8Array): Digest {
-  const digest = digestOf(bytes);
-  const path = cachePath(cache, folder, digest);
-  mkdirSync(dirname(path), { recursive: true });
-  const fd = openSync(path, "w", 0o444);
-  writeSync(fd, bytes);
-  setSeal(fd, digest);
-  closeSync(fd);
-  return digest;
 }
 
 /** Puts the blob of a file into the cache below DIRECTORY, as a daemon that has fetched it does. */
