@@ -87,7 +87,10 @@ function show(status: DaemonStatus): string {
   const rows = [
     ["daemon", `pid ${status.pid}, up ${seconds(status.upMs)}, ${state}`],
     ["cache", status.cache],
-    ["kept", `${showBytes(fetch["blobBytes"] ?? 0)} in ${counted(fetch["blobs"] ?? 0, "file")}`],
+    [
+      "new",
+      `${showBytes(fetch["blobBytes"] ?? 0)} in ${counted(fetch["blobs"] ?? 0, "file")} that it has put into the cache`,
+    ],
     ["ready", counted(now.standbys, "standby server")],
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];

@@ -38,7 +38,7 @@ export async function findDigest(context: Context, text: string): Promise<Digest
   if (whole !== undefined) return whole;
   const digits = BEGINNING.exec(text)?.[1]?.toLowerCase();
   if (digits === undefined) {
-    const advice = "say sha256:<64 hex digits>, or at least the first 6 of them";
+    const advice = "say sha256: and its 64 hex digits, or sha256: and the first 6 or more";
     throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; ${advice}`);
   }
   const store = await listedStore(context);

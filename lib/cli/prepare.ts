@@ -131,7 +131,7 @@ function settingsOf(options: QueryOptions, { store }: Context) {
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { base, env } = options;
   if (env !== undefined && !isDigestLike(env) && !existsSync(env))
-    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest and no lock file`);
+    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest (sha256:…) and no lock file`);
   if ([base, env ?? base].some((text) => !isDigestLike(text))) refuseReadOnly(store);
   const { cwd } = options;
   if (cwd !== undefined && !cwd.startsWith("/"))

@@ -61,7 +61,7 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   const bounded = boundedLog(log);
   const daemon = await startDaemon(config, bounded);
   if (daemon === undefined) {
-    log("already running", { cache: config.cache });
+    log("already running", { cache: config.cache, note: "its own options hold" });
     return 0;
   }
   for (const signal of ["SIGTERM", "SIGINT"] as const) {

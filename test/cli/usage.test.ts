@@ -69,7 +69,7 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [query, /missing required argument 'command'/],
     [["run", "--base", "nosuch", "--", "ls"], /--base nosuch is no digest and no file/],
     [["run", "--base", "sha256:12", "--", "ls"], /"sha256:12" is no digest; say/],
-    [[...query, "--env", "nosuch", "ls"], /--env nosuch is no digest and no lock/],
+    [[...query, "--env", "nosuch", "ls"], /--env nosuch is no digest \(sha256:…\) and no lock/],
     [[...query, "--tmp-size", "1Q", "ls"], /--tmp-size: "1Q" is no size/],
     [[...query, "--tmp-size", "1", "ls"], /at least 4K/],
     [[...query, "--memory", "much", "ls"], /--memory: "much" is no size/],

@@ -37,7 +37,7 @@ export function parseEnvironmentFile(file: YamlMap, where: string): EnvironmentF
     if (typeof entry === "string") specs.push(entry);
     else if (isMap(entry) && "pip" in entry) {
       const advice =
-        'take them as conda packages, or give their wheels to "burrow env create" beside the file';
+        'take it out; name conda packages in their place, or give wheels to "burrow env create" beside the file';
       throw badLock(where, `it has a pip section, and pip's packages are not solved: ${advice}`);
     } else throw badLock(where, "a dependency is no spec, as in numpy>=1.24");
   }
