@@ -6,12 +6,13 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { explain } from "../base/error.ts";
 import type { Log } from "../cache/counters.ts";
 import { standbyFolder } from "../cache/layout.ts";
 
 const PROGRAM = fileURLToPath(new URL("../../standby.cjs", import.meta.url));
 /** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
-const ISOLATION = ["--net", "--ipc", "--uts", "--pid", "--fork", "--"];
+const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "--"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will. */
@@ -60,10 +61,14 @@ export class Standbys {
   }
 
   start(): void {
-    // What stands there was left by a killed daemon; those who waited there saw its end.
-    fs.rmSync(this.#folder, { recursive: true, force: true });
-    if (this.#wanted === 0) return;
-    fs.mkdirSync(this.#folder, { mode: 0o700 });
+    try {
+      // What stands there was left by a killed daemon; those who waited there saw its end.
+      fs.rmSync(this.#folder, { recursive: true, force: true });
+      if (this.#wanted > 0) fs.mkdirSync(this.#folder, { mode: 0o700 });
+    } catch (error) {
+      this.#wanted = 0; // the daemon does without
+      this.#log("no standbys", { error: explain(error) });
+    }
     this.#schedule();
   }
 
@@ -75,14 +80,23 @@ export class Standbys {
       link.destroy();
       if (!isWaiting) killGroup(pid); // it rehearses, in files of its own, and would see our end only then
     }
-    fs.rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10 });
+    try {
+      fs.rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10 });
+    } catch {
+      // The next daemon of the cache tries again.
+    }
   }
 
   #schedule(): void {
     if (this.#all.size >= this.#wanted || this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#spawn();
+      try {
+        fs.mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+        this.#spawn();
+      } catch (error) {
+        this.#retryLater(explain(error)); // no FDs, no memory, no room
+      }
       this.#schedule();
     }, this.#delayMs);
   }
@@ -92,13 +106,15 @@ export class Standbys {
     const words = [...ISOLATION, process.execPath, "--no-warnings", PROGRAM, path];
     // The caller's NODE_* would be code and settings of others in a server.
     const env = { PATH: process.env["PATH"] };
-    const child = spawn("unshare", words, {
+    const child = spawn("setpriv", words, {
       stdio: ["ignore", "ignore", "ignore", "pipe"],
       detached: true,
       cwd: "/",
       env,
     });
-    const link = child.stdio[3] as Duplex;
+    child.once("error", () => undefined); // heard below, where there are FDs enough for a link
+    const link = (child.stdio as typeof child.stdio | undefined)?.[3] as Duplex | undefined;
+    if (link === undefined) throw new Error("no FDs for it");
     const standby: Standby = { path, pid: child.pid, link, isWaiting: false };
     this.#all.add(standby);
     child.unref();
@@ -120,10 +136,12 @@ export class Standbys {
     standby.link.destroy();
     fs.rmSync(standby.path, { force: true });
     if (this.#wanted === 0) return;
-    if (!standby.isWaiting) {
-      this.#delayMs = Math.min(this.#delayMs * 2, RETRY_MAX_MS);
-      this.#log("no standby", { error: why, nextMs: this.#delayMs });
-    }
+    if (!standby.isWaiting) this.#retryLater(why);
     this.#schedule();
+  }
+
+  #retryLater(why: string): void {
+    this.#delayMs = Math.min(this.#delayMs * 2, RETRY_MAX_MS);
+    this.#log("no standby", { error: why, nextMs: this.#delayMs });
   }
 }

@@ -58,6 +58,7 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
 /** Runs a daemon until it ends or SIGTERM or SIGINT comes: the body of `burrow daemon start`. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
+  closeInherited();
   const bounded = boundedLog(log);
   const daemon = await startDaemon(config, bounded);
   if (daemon === undefined) {
@@ -69,6 +70,25 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   }
   log("ended", { reason: await daemon.ended });
   return 0;
+}
+
+/**
+ * Closes what the starter left open without meaning to: a lock or a pipe of its own would be held by us and by every server that we
+ * start. What Node.js opens is closed on exec, such things aren't. man proc_pid_fdinfo(5).
+ */
+function closeInherited(): void {
+  const O_CLOEXEC = 0o2000000;
+  for (const name of fs.readdirSync("/proc/self/fdinfo")) {
+    const fd = Number(name);
+    if (fd <= 2) continue;
+    try {
+      const text = fs.readFileSync(`/proc/self/fdinfo/${name}`, "latin1");
+      const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(text)?.[1] ?? "", 8);
+      if ((flags & O_CLOEXEC) === 0) fs.closeSync(fd);
+    } catch {
+      // The directory's own.
+    }
+  }
 }
 
 class RunningDaemon implements Daemon {

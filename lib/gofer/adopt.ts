@@ -100,10 +100,10 @@ function header(type: number, fdCount: number, bodyBytes: number): Buffer {
 }
 
 /** A message without FDs: `word`, if any, is its body. */
-function send(stubFd: number, type: number, word?: number): void {
+function send(stubFd: number, type: number, word?: number): number {
   const message = header(type, 0, word === undefined ? 0 : 4);
   if (word !== undefined) message.writeUInt32LE(word, HEADER_BYTES);
-  native.sendMessage(stubFd, message, new Int32Array(1), 0);
+  return native.sendMessage(stubFd, message, new Int32Array(1), 0);
 }
 
 /** A message of FDs, at most FDS_MAX: 0 or -errno. */
@@ -136,9 +136,9 @@ export function dropConnection(stubFd: number, index: number): void {
   send(stubFd, Type.drop, index);
 }
 
-/** A standby's answer to a START that it takes. */
-export function sendReady(stubFd: number): void {
-  send(stubFd, Type.ready);
+/** A standby's answer to a START that it takes: < 0 when nobody waits for it any more. */
+export function sendReady(stubFd: number): number {
+  return send(stubFd, Type.ready);
 }
 
 /** A standby's end: the exit code that a child would have had. */

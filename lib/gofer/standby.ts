@@ -39,8 +39,9 @@ function admit(peer: number): Start | undefined {
   if (native.peerUser(peer) !== process.geteuid!() || !isReadable(peer, START_MS)) return undefined;
   const start = receiveStart(peer);
   if (start === undefined) return undefined;
-  if (native.changeRoot(start.rootFd) < 0) native.exitNow(1); // its cgroups are ours already
-  native.closeFd(start.rootFd);
+  // Its mount namespace too: only there may a read-only clone be made of what it passes through.
+  if (native.enterMounts(...start.mounts) < 0) native.exitNow(1); // its cgroups are ours already
+  for (const fd of start.mounts) native.closeFd(fd);
   return start;
 }
 
@@ -70,18 +71,30 @@ function waitForStub(path: string): { peer: number; start: Start } {
   }
 }
 
+/** Whether a lowered priority can be taken back: that needs CAP_SYS_NICE. */
+function canRise(): boolean {
+  try {
+    setPriority(1);
+    setPriority(0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function main(path: string): Promise<never> {
-  setPriority(LOWEST_PRIORITY);
+  createWait(); // first: its thread keeps the priority that it is made with
+  const isLow = canRise();
+  if (isLow) setPriority(LOWEST_PRIORITY);
   // Compiled by this thread, at its priority, and not beside it.
   setFlagsFromString("--no-concurrent-recompilation");
   for (const part of [READING, PLAY]) await rehearse(`${path}.rehearsal`, part);
   setFlagsFromString("--concurrent-recompilation");
   if (HAS_BUDGET) setFlagsFromString(LATE);
-  createWait();
   const { peer, start } = waitForStub(path);
-  setPriority(0);
+  if (isLow) setPriority(0);
   process.title = ["burrow-gofer", ...start.words].join(" "); // ps tells whose it is, as far as there is room
-  sendReady(peer);
+  if (sendReady(peer) < 0) native.exitNow(1); // it gave up on us
   native.closeFd(DAEMON_FD);
   const code = runServer({
     stubFd: peer,

@@ -10,8 +10,8 @@ export interface Start {
   /** As in Launch. */
   readonly words: readonly string[];
   readonly settings: Readonly<Record<string, string>>;
-  /** Its root directory: ours to close. */
-  readonly rootFd: number;
+  /** Its mount namespace, root and working directory: ours to close. */
+  readonly mounts: readonly [namespaceFd: number, rootFd: number, directoryFd: number];
 }
 
 const SETTING = /^(BURROW_[A-Z_]+)=(.*)$/s;
@@ -76,9 +76,13 @@ function readStub(proc: string): Start | undefined {
     if (match !== null) settings[match[1]!] = match[2]!;
   }
   const { BURROW_GOFER: gofer = "", BURROW_NODE: node = "" } = settings;
-  if (identityOf(proc, gofer, node) !== own || !joinCgroups(proc)) return undefined;
-  const rootFd = openSync(`${proc}/root`, "r");
-  return { words: stringsOf(`${proc}/cmdline`).slice(1), settings, rootFd };
+  if (identityOf(proc, gofer, node) !== own) return undefined;
+  const words = stringsOf(`${proc}/cmdline`).slice(1);
+  const [namespace, root, directory] = ["ns/mnt", "root", "cwd"].map((name) =>
+    openSync(`${proc}/${name}`, "r"),
+  ) as [number, number, number];
+  if (!joinCgroups(proc)) native.exitNow(1); // it may be in some of them
+  return { words, settings, mounts: [namespace, root, directory] };
 }
 
 /** Reads a START that is there; undefined when it is none, or of one that we can't serve. */

@@ -62,8 +62,8 @@ interface ChannelFunctions {
 interface ProcessFunctions {
   setNoNewPrivs(): number;
   setNoFile(limit: number): number;
-  /** The open directory becomes the root of this process. */
-  changeRoot(fd: number): number;
+  /** The calling thread's mount namespace, root and working directory, by FD. */
+  enterMounts(namespaceFd: number, rootFd: number, directoryFd: number): number;
   askForShortTurns(): number;
   exitNow(code: number): never;
   /** Starts a program of PATH with three FDs at 0, 1 and 2: its pid. At most 16 arguments, NUL-terminated, its name first. */

@@ -2,6 +2,8 @@
 #include "addon.h"
 #include <dlfcn.h>
 #include <linux/sched.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -28,11 +30,13 @@ static napi_value set_no_file(napi_env env, napi_callback_info info) {
   return number(env, (double)limit.rlim_cur);
 }
 
-// changeRoot(fd): makes an open directory, maybe of another mount namespace, the root and working directory of
-// the whole process. 0 or -errno; wants CAP_SYS_CHROOT. man chroot(2).
-static napi_value change_root(napi_env env, napi_callback_info info) {
+// enterMounts(namespace, root, directory): the calling thread alone has this mount namespace, root and working
+// directory from now on; the others keep theirs, and must leave files alone. 0 or -errno. man setns(2), unshare(2).
+static napi_value enter_mounts(napi_env env, napi_callback_info info) {
   ARGS;
-  return outcome(env, fchdir(arg_int(env, argv[0])) < 0 ? -1 : chroot("."));
+  bool failed = unshare(CLONE_FS) < 0 || setns(arg_int(env, argv[0]), CLONE_NEWNS) < 0 ||
+                fchdir(arg_int(env, argv[1])) < 0 || chroot(".") < 0 || fchdir(arg_int(env, argv[2])) < 0;
+  return outcome(env, failed ? -1 : 0);
 }
 
 // askForShortTurns(): short turns of the CPU, for the calling thread alone: its share of the time stays what it is,
@@ -92,7 +96,7 @@ static napi_value pack_lz4(napi_env env, napi_callback_info info) {
 void register_process(napi_env env, napi_value exports) {
   export_function(env, exports, "setNoNewPrivs", set_no_new_privs);
   export_function(env, exports, "setNoFile", set_no_file);
-  export_function(env, exports, "changeRoot", change_root);
+  export_function(env, exports, "enterMounts", enter_mounts);
   export_function(env, exports, "askForShortTurns", ask_for_short_turns);
   export_function(env, exports, "exitNow", exit_now);
   export_function(env, exports, "spawnProgram", spawn_program);

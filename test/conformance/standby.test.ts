@@ -62,15 +62,16 @@ interface Run {
   children(): string[];
 }
 
-/** The stub as runsc starts it, over a view with a file "hello". `command` comes before it. */
+/** The stub as runsc starts it, over a view with a file "hello", or `root`. `command` comes before it. */
 function startStub(
   t: Teardown & Pick<typeof import("tap").default, "equal">,
   folder: string,
   env: Record<string, string> = {},
   command: string[] = [],
+  root?: string,
 ): Run {
   const directory = temporary(t);
-  const source = makeView(directory, { hello: "world" });
+  const source = root ?? makeView(directory, { hello: "world" });
   const config = path.join(directory, "config.json");
   fs.writeFileSync(config, JSON.stringify({ root: { path: source, readonly: true }, mounts: [] }));
   const spec = fs.openSync(config, "r");
@@ -150,6 +151,36 @@ t.test("serves a stub in place of a child, and ends with it", async (t) => {
   client.close();
   t.equal(await exitOf(run.stub), 0, "the stub ends as its server");
   t.equal(await exitOf(standby.child), 0);
+});
+
+t.test("a host directory stays read-only in the kernel, for donated FDs too", async (t) => {
+  const standby = await wait(t);
+  const directory = temporary(t);
+  fs.writeFileSync(path.join(directory, "hello"), "world");
+  const run = startStub(t, standby.folder, {}, [], directory);
+  const client = run.mount();
+  t.same(run.children(), []);
+  const { payload } = client.call(Mid.Walk, { fd: client.rootFd, names: ["hello"] });
+  const fd = Number(payload.readBigUInt64LE(3));
+  const { fds, errno } = client.call(Mid.OpenAt, { fd, flags: 0 });
+  t.equal(errno, 0);
+  t.equal(fds.length, 1, "it is donated");
+  t.throws(() => fs.openSync(`/proc/self/fd/${fds[0]}`, "r+"), { code: "EROFS" });
+  client.takeBack(fds);
+  client.close();
+});
+
+t.test("no thread of it keeps a low priority", async (t) => {
+  const standby = await wait(t);
+  const client = startStub(t, standby.folder).mount();
+  for (const task of fs.readdirSync(`/proc/${standby.pid}/task`)) {
+    const nice = fs
+      .readFileSync(`/proc/${standby.pid}/task/${task}/stat`, "latin1")
+      .split(") ")[1]!
+      .split(" ")[16];
+    t.equal(nice, "0", `thread ${task}`);
+  }
+  client.close();
 });
 
 t.test("is one stub's: the next has a child", async (t) => {

@@ -97,6 +97,59 @@ t.test(
   },
 );
 
+t.test("a folder that can't be cleared costs the standbys, not the daemon", { skip }, async (t) => {
+  const node = await withNode(t);
+  const folder = standbyFolder(node.cache);
+  const script = 'mkdir -p "$0/m" && mount -t tmpfs none "$0/m" && exec "$@"';
+  const daemon = await node.start({ standbys: 1 }, [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    script,
+    folder,
+  ]);
+  t.match(node.output, /no standbys/);
+  t.equal((await node.status()).now.standbys, 0);
+  daemon.kill("SIGTERM");
+  t.equal(await exited(daemon), 0, node.output);
+});
+
+t.test(
+  "out of FDs the daemon lives, and starts one when there are some again",
+  { skip },
+  async (t) => {
+    const node = await withNode(t);
+    const daemon = await node.start({ standbys: 1 });
+    const folder = standbyFolder(node.cache);
+    const waiting = async () => (await node.status()).now.standbys;
+    t.ok(await until(async () => (await waiting()) === 1), node.output);
+    const limit = (count: number) =>
+      execFileSync("prlimit", [`--pid=${daemon.pid}`, `--nofile=${count}:1024`]);
+    limit(fs.readdirSync(`/proc/${daemon.pid}/fd`).length - 2);
+    process.kill(processes(folder)[0]!, "SIGKILL");
+    t.ok(await until(() => node.output.includes("no standby")), node.output);
+    limit(1024);
+    t.ok(await until(async () => (await waiting()) === 1), node.output);
+  },
+);
+
+t.test("what the starter left open is not held by the daemon", { skip }, async (t) => {
+  const node = await withNode(t);
+  const file = `${node.root}/lock`;
+  // A low number Node.js itself would close on exec.
+  const script = 'exec 200>"$0"; exec "$@"';
+  const daemon = await node.start({ standbys: 0 }, ["bash", "-c", script, file]);
+  const links = fs.readdirSync(`/proc/${daemon.pid}/fd`).map((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/${daemon.pid}/fd/${fd}`);
+    } catch {
+      return "";
+    }
+  });
+  t.notOk(links.includes(file));
+});
+
 t.test("one that can't be started is tried again later, and said", { skip }, async (t) => {
   const node = await withNode(t);
   // The lock's flock is there, unshare isn't.
