@@ -72,6 +72,7 @@ export class S3Server {
     const [bucket = "", ...rest] = url.pathname.slice(1).split("/").map(decodeURIComponent);
     const key = rest.join("/");
     const body = await bodyOf(request);
+    if (body === undefined) return;
     const refusal = this.#refusal(request, url, bucket, body);
     const folder = join(this.root, bucket);
     const asked = /\/\d{8}\/([\w-]+)\/s3\//.exec(request.headers.authorization ?? "")?.[1];
@@ -170,9 +171,15 @@ export function setEnvironment(t: Test, values: Readonly<Record<string, string>>
   }
 }
 
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+/** undefined when the client hung up in the middle: nothing comes of its request, as on S3. */
+async function bodyOf(request: IncomingMessage): Promise<Buffer | undefined> {
   const pieces: Buffer[] = [];
-  for await (const piece of request) pieces.push(piece as Buffer);
+  try {
+    for await (const piece of request) pieces.push(piece as Buffer);
+  } catch (error) {
+    if (request.destroyed && !request.complete) return undefined;
+    throw error;
+  }
   return Buffer.concat(pieces);
 }
 
