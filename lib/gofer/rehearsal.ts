@@ -55,6 +55,7 @@ function putSnapshot(cache: string, prefix: readonly string[], part: Part): Dige
   const blob = putLibrary(cache);
   const path = [...prefix, "library.so"].join("/");
   const entries: LayerEntry[] = [{ ...common, type: "file", path, mode: 0o755, blob }];
+  const empty = { digest: putSealed(cache, "blobs", Buffer.alloc(0)), size: 0, blocks: [] };
   for (let p = 0; p < part.packages; p++) {
     const folder = [...prefix, `package${p}`].join("/");
     const text = Buffer.from(`package ${p} of ${prefix.join("/")}`);
@@ -62,7 +63,6 @@ function putSnapshot(cache: string, prefix: readonly string[], part: Part): Dige
     for (let m = 0; m < part.modules; m++) {
       entries.push({ ...common, type: "file", path: `${folder}/module${m}.py`, mode: 0o644, blob });
     }
-    const empty = { digest: putSealed(cache, "blobs", Buffer.alloc(0)), size: 0, blocks: [] };
     entries.push({ ...common, type: "file", path: `${folder}/empty`, mode: 0o755, blob: empty });
     const target = "module0.py";
     entries.push({ ...common, type: "symlink", path: `${folder}/link`, mode: 0o777, target });

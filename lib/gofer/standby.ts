@@ -6,6 +6,7 @@ import { setFlagsFromString } from "node:v8";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { native } from "../sys/native.ts";
+import { optimizeLate } from "../sys/tiering.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
 import { sendDone, sendReady } from "./adopt.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -19,9 +20,6 @@ const LOWEST_PRIORITY = 19;
 const PLAY = { requests: 24_000, packages: 48, modules: 16 };
 /** Played first: V8 learns the shapes of objects from the first of them, and takes back what it had optimized for fewer. */
 const READING = { requests: 1_000, packages: 4, modules: 16 };
-/** As native/bundle.mjs has it for a child: what is cold still is not worth optimizing soon. V8 12 has no such flag. */
-const LATE = "--interrupt-budget=1000000";
-const HAS_BUDGET = Number.parseInt(process.versions.v8, 10) < 12;
 /** A stub sends its START at once. */
 const START_MS = 1_000;
 
@@ -90,7 +88,7 @@ async function main(path: string): Promise<never> {
   setFlagsFromString("--no-concurrent-recompilation");
   for (const part of [READING, PLAY]) await rehearse(`${path}.rehearsal`, part);
   setFlagsFromString("--concurrent-recompilation");
-  if (HAS_BUDGET) setFlagsFromString(LATE);
+  optimizeLate(); // as in a child: what is cold still is not worth it soon
   const { peer, start } = waitForStub(path);
   if (isLow) setPriority(0);
   process.title = ["burrow-gofer", ...start.words].join(" "); // ps tells whose it is, as far as there is room

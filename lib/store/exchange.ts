@@ -95,7 +95,7 @@ export interface BodyPlan {
 }
 
 /** Judges status and headers: what the body must be, or an error. pitfalls B7. */
-export function planBody(
+function planBody(
   response: IncomingMessage,
   range: ByteRange | undefined,
   maxBytes: number,
@@ -128,6 +128,24 @@ export function planBody(
     throw lie(`Content-Length ${length} for a range of ${range.length} bytes`, context);
   }
   return { exact: range.length, maxBytes: range.length };
+}
+
+export interface ObjectRead {
+  readonly range: ByteRange | undefined;
+  /** Of a whole object. */
+  readonly maxBytes: number;
+  readonly stallMs: number;
+  readonly signal: AbortSignal | undefined;
+  readonly facts: Facts;
+}
+
+/** The bytes that were asked for, out of the answer. Throws for any other answer; the response is the caller's to destroy then. */
+export async function readObject(response: IncomingMessage, read: ObjectRead): Promise<Buffer> {
+  const { range, maxBytes, stallMs, signal, facts } = read;
+  const plan = planBody(response, range, maxBytes, facts);
+  const body = await readBody(response, plan, stallMs, signal, facts);
+  const { slice } = plan;
+  return slice ? body.subarray(slice.offset, slice.offset + slice.length) : body;
 }
 
 /** Reads a body, which must end cleanly and be neither shorter nor longer than planned. */

@@ -8,8 +8,7 @@ import {
   exchange,
   type Facts,
   HEADER_MS,
-  planBody,
-  readBody,
+  readObject,
   SOCKETS,
   STALL_MS,
   statusError,
@@ -49,12 +48,9 @@ class HttpBackend implements Backend {
     if (range?.length === 0) return Buffer.alloc(0);
     const response = await this.#request("GET", path, range, signal);
     try {
-      const context = this.#context(path);
-      const plan = planBody(response, range, options.maxBytes ?? WHOLE_MAX_BYTES, context);
-      const body = await readBody(response, plan, this.#stallMs, signal, context);
-      return plan.slice
-        ? body.subarray(plan.slice.offset, plan.slice.offset + plan.slice.length)
-        : body;
+      const maxBytes = options.maxBytes ?? WHOLE_MAX_BYTES;
+      const facts = this.#context(path);
+      return await readObject(response, { range, maxBytes, stallMs: this.#stallMs, signal, facts });
     } catch (error) {
       response.destroy();
       throw error;

@@ -6,8 +6,7 @@ import {
   type Facts,
   HEADER_MS,
   lie,
-  planBody,
-  readBody,
+  readObject,
   STALL_MS,
 } from "./exchange.ts";
 import { type RetryOptions, tries } from "./retry.ts";
@@ -65,11 +64,9 @@ class S3Backend implements WritableBackend {
     if (error !== undefined) throw error;
     try {
       if (range !== undefined) this.#checkTag(path, message.headers.etag, call.facts);
-      const plan = planBody(message, range, options.maxBytes ?? WHOLE_MAX_BYTES, call.facts);
-      const body = await readBody(message, plan, call.stallMs, signal, call.facts);
-      return plan.slice
-        ? body.subarray(plan.slice.offset, plan.slice.offset + plan.slice.length)
-        : body;
+      const { stallMs, facts } = call;
+      const maxBytes = options.maxBytes ?? WHOLE_MAX_BYTES;
+      return await readObject(message, { range, maxBytes, stallMs, signal, facts });
     } catch (cause) {
       message.destroy();
       throw cause;
