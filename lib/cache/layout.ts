@@ -28,6 +28,11 @@ export function standbyFolder(root: string): string {
   return `${root}/standby`;
 }
 
+/** Where large blobs on their way are seen as files, if the daemon mounts them. */
+export function lazyFolder(root: string): string {
+  return `${root}/lazy`;
+}
+
 export function socketPath(root: string): string {
   return `${root}/${DAEMON_SOCKET}`;
 }

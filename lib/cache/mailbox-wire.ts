@@ -22,10 +22,11 @@ export const Frame = {
   status: 7,
   statusReply: 8,
   stop: 9,
+  askLazy: 10,
 } as const;
 
 /** State in an ANSWER with errno 0. */
-export const AnswerState = { complete: 1, partial: 2 } as const;
+export const AnswerState = { complete: 1, partial: 2, lazy: 4 } as const;
 
 const LENGTH_BYTES = 4;
 const MOUNT_ID_MAX_BYTES = 128;
@@ -43,7 +44,7 @@ export interface AskFields {
 export interface AnswerFields {
   errno: number;
   state: number;
-  /** File below partial/, or "". */
+  /** File below partial/ or lazy/, or "". */
   name: string;
 }
 
@@ -135,7 +136,22 @@ export function welcomeErrno(bytes: Uint8Array, start: number, length: number): 
 }
 
 export function encodeAskBlob(out: Uint8Array, id: number, snapshot: number, row: number): number {
-  const bytes = head(out, Frame.askBlob, id, 8);
+  return encodeAskRow(out, Frame.askBlob, id, snapshot, row);
+}
+
+/** Asks for a file that can be read before it is whole. */
+export function encodeAskLazy(out: Uint8Array, id: number, snapshot: number, row: number): number {
+  return encodeAskRow(out, Frame.askLazy, id, snapshot, row);
+}
+
+function encodeAskRow(
+  out: Uint8Array,
+  type: number,
+  id: number,
+  snapshot: number,
+  row: number,
+): number {
+  const bytes = head(out, type, id, 8);
   if (bytes < 0) return bytes;
   const view = viewOf(out);
   view.setUint32(FRAME_BYTES, snapshot, true);
@@ -155,14 +171,14 @@ export function encodeAskBlocks(out: Uint8Array, id: number, ask: AskFields): nu
   return bytes;
 }
 
-/** Reads a whole ASK_BLOB or ASK_BLOCKS into `ask`: 0 or -EIO. */
+/** Reads a whole ASK_BLOB, ASK_LAZY or ASK_BLOCKS into `ask`: 0 or -EIO. */
 export function decodeAsk(
   bytes: Uint8Array,
   start: number,
   length: number,
   ask: AskFields,
 ): number {
-  const isBlob = frameType(bytes, start) === Frame.askBlob;
+  const isBlob = frameType(bytes, start) !== Frame.askBlocks;
   if (length !== FRAME_BYTES + (isBlob ? 8 : 16)) return -Errno.EIO;
   const view = viewOf(bytes);
   ask.snapshot = view.getUint32(start + FRAME_BYTES, true);

@@ -17,6 +17,8 @@ export interface DaemonConfig {
   readonly limitBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
+  /** Mount large blobs that are on their way, for gofers to donate. */
+  readonly lazyMount: boolean;
   /** Servers that wait for stubs at a time. */
   readonly standbys: number;
   /** Verify every blob anew, whatever the boot file says. */
@@ -36,6 +38,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   requests: 8,
   limitBytes: 0,
   background: true,
+  lazyMount: false,
   standbys: 1,
   suspect: false,
   headerMs: 10_000,

@@ -12,6 +12,7 @@ import type { Log } from "../cache/counters.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
 import {
   type AnswerFields,
+  AnswerState,
   type AskFields,
   decodeAsk,
   encodeAnswer,
@@ -31,6 +32,7 @@ import {
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { peerUser } from "../sys/peer.ts";
 import { Crowd } from "./crowd.ts";
+import type { LazyMount } from "./lazy-mount.ts";
 import type { Sources } from "./sources.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
@@ -44,6 +46,8 @@ const STRANGERS_SHARE = 1 / 4;
 
 export interface ServerContext {
   readonly fetcher: Fetcher;
+  /** Undefined where there is none. */
+  readonly lazy: LazyMount | undefined;
   readonly sources: Sources;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
@@ -181,12 +185,14 @@ class Connection {
       case Frame.hello:
         return this.#hello(start, length, id);
       case Frame.askBlob:
+      case Frame.askLazy:
       case Frame.askBlocks: {
         const ask: AskFields = { snapshot: 0, row: 0, first: 0, count: 0 };
         if (this.#snapshots === undefined || decodeAsk(this.#in, start, length, ask) < 0)
           return false;
         if (this.#open.has(id)) return false;
-        void this.#ask(id, ask, this.#snapshots);
+        const isLazy = frameType(this.#in, start) === Frame.askLazy;
+        void this.#ask(id, ask, isLazy, this.#snapshots);
         return true;
       }
       case Frame.cancel:
@@ -228,14 +234,19 @@ class Connection {
     return true;
   }
 
-  async #ask(id: number, ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<void> {
+  async #ask(
+    id: number,
+    ask: AskFields,
+    isLazy: boolean,
+    snapshots: readonly SnapshotSource[],
+  ): Promise<void> {
     if (this.#atWork >= PARKED_MAX) {
       this.#answer(id, { errno: Errno.ENOBUFS, state: 0, name: "" });
       return;
     }
     this.#open.set(id, ask);
     this.#atWork++;
-    const answer = await this.#fetch(ask, snapshots);
+    const answer = await this.#fetch(ask, isLazy, snapshots);
     this.#atWork--;
     // Cancelled meanwhile: nobody waits.
     if (this.#open.get(id) !== ask) return;
@@ -243,12 +254,18 @@ class Connection {
     this.#answer(id, answer);
   }
 
-  async #fetch(ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<AnswerFields> {
+  async #fetch(
+    ask: AskFields,
+    isLazy: boolean,
+    snapshots: readonly SnapshotSource[],
+  ): Promise<AnswerFields> {
     const snapshot = snapshots[ask.snapshot];
     if (snapshot === undefined) return { errno: Errno.EINVAL, state: 0, name: "" };
-    const { fetcher, sources, deadlineMs, log } = this.#context;
+    const { fetcher, lazy, sources, deadlineMs, log } = this.#context;
+    if (isLazy && lazy === undefined) return { errno: 0, state: AnswerState.lazy, name: "" };
     try {
       const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
+      if (isLazy && lazy !== undefined) return await lazy.ask(source, ask.row);
       return await fetcher.ask(source, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {

@@ -10,6 +10,7 @@ import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
+import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { Server } from "./server.ts";
@@ -18,6 +19,7 @@ import { Standbys } from "./standbys.ts";
 
 /** How often it looks whether it is idle or over its limit. */
 const TICK_MS = 1_000;
+const POOL_THREADS = 8;
 
 export interface Daemon {
   /** Resolves when it has ended, for whatever reason. */
@@ -37,7 +39,9 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   let daemon: RunningDaemon | undefined;
   try {
     const hasSuspects = cache.startUp(config.suspect);
-    daemon = new RunningDaemon(config, cache, lock, log);
+    const fetcher = fetcherOf(config, cache, log);
+    const lazy = config.lazyMount ? await LazyMount.mount(cache, fetcher, log) : undefined;
+    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen();
@@ -58,6 +62,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
 /** Runs a daemon until it ends or SIGTERM or SIGINT comes: the body of `burrow daemon start`. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
+  // Of the usual four, two may wait for the lazy mount's requests. libuv asks when the first is wanted.
+  process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
   closeInherited();
   const bounded = boundedLog(log);
   const daemon = await startDaemon(config, bounded);
@@ -91,6 +97,20 @@ function closeInherited(): void {
   }
 }
 
+function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
+  const { headerMs, stallMs, deadlineMs, requests, background } = config;
+  return new Fetcher(cache, { headerMs, stallMs, deadlineMs, requests, background, log });
+}
+
+interface Parts {
+  readonly config: DaemonConfig;
+  readonly cache: CacheDirectory;
+  readonly lock: number;
+  readonly log: Log;
+  readonly fetcher: Fetcher;
+  readonly lazy: LazyMount | undefined;
+}
+
 class RunningDaemon implements Daemon {
   readonly ended: Promise<string>;
   readonly #config: DaemonConfig;
@@ -98,6 +118,7 @@ class RunningDaemon implements Daemon {
   readonly #lock: number;
   readonly #log: Log;
   readonly #fetcher: Fetcher;
+  readonly #lazy: LazyMount | undefined;
   readonly #server: Server;
   readonly #standbys: Standbys;
   readonly #startedMs = Date.now();
@@ -108,25 +129,20 @@ class RunningDaemon implements Daemon {
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
-  constructor(config: DaemonConfig, cache: CacheDirectory, lock: number, log: Log) {
+  constructor({ config, cache, lock, log, fetcher, lazy }: Parts) {
     this.#config = config;
     this.#cache = cache;
     this.#lock = lock;
     this.#log = log;
-    const { headerMs, stallMs, deadlineMs, requests, background } = config;
-    this.#fetcher = new Fetcher(cache, {
-      headerMs,
-      stallMs,
-      deadlineMs,
-      requests,
-      background,
-      log,
-    });
+    this.#fetcher = fetcher;
+    this.#lazy = lazy;
+    const { headerMs, stallMs, deadlineMs } = config;
     const sources = new Sources(cache, config.state, { headerMs, stallMs });
     const status = () => this.status();
     const { silentMs } = config;
     this.#server = new Server({
-      fetcher: this.#fetcher,
+      fetcher,
+      lazy,
       sources,
       deadlineMs,
       silentMs,
@@ -152,10 +168,11 @@ class RunningDaemon implements Daemon {
   status(): unknown {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
-    return statusOf(this.#config, this.#startedMs, this.#fetcher, {
+    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, {
       connections,
       standbys: waiting,
     });
+    return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
   }
 
   stop(reason: string): void {
@@ -165,7 +182,7 @@ class RunningDaemon implements Daemon {
     this.#fetcher.close();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
-    void this.#server.close().then(() => {
+    void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {
       this.#socketName?.close();
       fs.closeSync(this.#lock);
       this.#resolveEnded(reason);

@@ -1,0 +1,198 @@
+// LazyFiles: large blobs that are on their way to this node, as files that are whole to look at: what is read of them is fetched and
+// verified first. To the fetcher they are one more that asks for blocks. Control plane.
+
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import type { Digest } from "../base/digest.ts";
+import { Errno, fromNode } from "../base/errno.ts";
+import { BLOCK_BYTES } from "../base/limits.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
+import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
+import type { Source } from "../cache/pieces.ts";
+import { openRegular } from "../cache/regular-file.ts";
+import { type NodeFacts, ROOT_NODE } from "../wire/fuse/message.ts";
+import type { FuseFiles } from "./fuse-session.ts";
+
+const FILE_MODE = 0o100444;
+/** Answers that say where blocks are may be overtaken: the file became whole, was evicted, or its daemon dropped it. */
+const TRIES = 5;
+const NONE = new Uint8Array(0);
+
+export interface LazyCounters {
+  /** Blobs that were given out as lazy files. */
+  files: number;
+  reads: number;
+  failedReads: number;
+  readBytes: number;
+}
+
+interface LazyFile extends NodeFacts {
+  readonly name: string;
+  readonly digest: Digest;
+  readonly source: Source;
+  readonly row: number;
+  /** Times the kernel was told of it, less those it took back. */
+  lookups: number;
+  /** Of the partial file by `partialName`, or of the whole blob; -1 before anything was read. */
+  fd: number;
+  partialName: string;
+  isWhole: boolean;
+  /** By block: 1 if it is in the partial file. */
+  present: Uint8Array;
+}
+
+export class LazyFiles implements FuseFiles {
+  readonly counters: LazyCounters = { files: 0, reads: 0, failedReads: 0, readBytes: 0 };
+  readonly #cache: CacheDirectory;
+  readonly #fetcher: Pick<Fetcher, "ask">;
+  /** Of this mount: one that is gone may still seem to have the names that it had. */
+  readonly #suffix = randomBytes(4).toString("hex");
+  readonly #byName = new Map<string, LazyFile>();
+  readonly #byNode = new Map<number, LazyFile>();
+  #nextNode = ROOT_NODE + 1;
+
+  constructor(cache: CacheDirectory, fetcher: Pick<Fetcher, "ask">) {
+    this.#cache = cache;
+    this.#fetcher = fetcher;
+  }
+
+  /** Files that the kernel, or who was promised one, may still ask for. */
+  get size(): number {
+    return this.#byNode.size;
+  }
+
+  /** Makes a blob a file: its name. It is there until the kernel has looked it up and forgotten it again. */
+  add(source: Source, row: number): string {
+    const digest = source.table.digestAt(row);
+    const name = `${digest}.${this.#suffix}`;
+    if (this.#byName.has(name)) return name;
+    const file: LazyFile = {
+      name,
+      node: this.#nextNode++,
+      mode: FILE_MODE,
+      size: source.table.sizeOf(row),
+      digest,
+      source,
+      row,
+      lookups: 0,
+      fd: -1,
+      partialName: "",
+      isWhole: false,
+      present: NONE,
+    };
+    this.#byName.set(name, file);
+    this.#byNode.set(file.node, file);
+    this.counters.files++;
+    return name;
+  }
+
+  lookup(name: string): NodeFacts | undefined {
+    const file = this.#byName.get(name);
+    if (file !== undefined) file.lookups++;
+    return file;
+  }
+
+  facts(node: number): NodeFacts | undefined {
+    return this.#byNode.get(node);
+  }
+
+  forget(node: number, lookups: number): void {
+    const file = this.#byNode.get(node);
+    if (file === undefined) return;
+    file.lookups -= lookups;
+    if (file.lookups <= 0) this.#drop(file);
+  }
+
+  async read(
+    node: number,
+    offset: number,
+    length: number,
+    room: () => Uint8Array,
+  ): Promise<number> {
+    this.counters.reads++;
+    let got = -Errno.EIO;
+    for (let tries = 0; tries < TRIES; ) {
+      const file = this.#byNode.get(node);
+      if (file === undefined) break;
+      const end = Math.min(file.size, offset + length);
+      const first = absentBlock(file, offset, end);
+      if (first < 0) {
+        // Not a tick after the look: another read may learn of another partial file.
+        got = readAll(file.fd, offset, room().subarray(0, Math.max(0, end - offset)));
+        break;
+      }
+      const count = Math.ceil(end / BLOCK_BYTES) - first;
+      const answer = await this.#fetcher.ask(file.source, file.row, first, count);
+      // Whatever is behind it, the reader hears EIO: ENOSPC or ETIMEDOUT would be news of the node.
+      if (answer.errno !== 0 || !this.#learn(file, first, count, answer)) break;
+      // Each answer brings blocks: only those that brought none are counted.
+      if (absentBlock(file, offset, end) === first) tries++;
+    }
+    if (got < 0) this.counters.failedReads++;
+    else this.counters.readBytes += got;
+    return got;
+  }
+
+  /** Takes all back. */
+  close(): void {
+    for (const file of [...this.#byNode.values()]) this.#drop(file);
+  }
+
+  /** Opens what an answer names and notes the blocks: false if it can't be read. A file that is gone by now brings no block. */
+  #learn(file: LazyFile, first: number, count: number, answer: AnswerFields): boolean {
+    if (this.#byNode.get(file.node) !== file) return false; // taken back meanwhile
+    const isWhole = answer.state === AnswerState.complete;
+    try {
+      if (isWhole || answer.name !== file.partialName) {
+        const path = isWhole
+          ? this.#cache.path("blobs", file.digest)
+          : `${this.#cache.root}/partial/${answer.name}`;
+        const fd = openRegular(path);
+        closeFile(file);
+        file.fd = fd;
+        file.isWhole = isWhole;
+        file.partialName = answer.name;
+        file.present = isWhole ? NONE : new Uint8Array(Math.ceil(file.size / BLOCK_BYTES));
+      }
+    } catch (error) {
+      return fromNode(error) === -Errno.ENOENT;
+    }
+    if (!isWhole) file.present.fill(1, first, first + count);
+    return true;
+  }
+
+  #drop(file: LazyFile): void {
+    closeFile(file);
+    this.#byNode.delete(file.node);
+    this.#byName.delete(file.name);
+  }
+}
+
+/** The first block of a range that isn't known to be here, or -1. */
+function absentBlock(file: LazyFile, offset: number, end: number): number {
+  if (file.isWhole) return -1;
+  for (let block = Math.floor(offset / BLOCK_BYTES); block * BLOCK_BYTES < end; block++) {
+    if (file.present[block] !== 1) return block;
+  }
+  return -1;
+}
+
+function closeFile(file: LazyFile): void {
+  if (file.fd >= 0) fs.closeSync(file.fd);
+  file.fd = -1;
+}
+
+/** Reads exactly out.length bytes, or -errno: fewer means that the file is shorter than when it was verified. */
+function readAll(fd: number, offset: number, out: Uint8Array): number {
+  try {
+    for (let done = 0; done < out.length; ) {
+      const got = fs.readSync(fd, out, done, out.length - done, offset + done);
+      if (got === 0) return -Errno.EIO;
+      done += got;
+    }
+    return out.length;
+  } catch (error) {
+    return fromNode(error);
+  }
+}

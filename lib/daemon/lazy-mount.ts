@@ -1,0 +1,151 @@
+// LazyMount: a FUSE mount of the daemon's own, `lazy/` in the cache directory, with the large blobs that are on their way. A gofer
+// donates an FD from it, so that a file that isn't here yet is mapped, cached and shared by the kernel like one that is; what is
+// read first is fetched first. docs/design/0007-lazy-mount.md, docs/format/cache.md. Control plane.
+
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import { LRUCache } from "lru-cache";
+import { Errno } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import type { Log } from "../cache/counters.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
+import { lazyFolder } from "../cache/layout.ts";
+import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
+import type { Source } from "../cache/pieces.ts";
+import { FuseSession } from "./fuse-session.ts";
+import { LazyFiles } from "./lazy-files.ts";
+
+const DEVICE = "/dev/fuse";
+/** default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
+const OPTIONS =
+  "ro,nosuid,nodev,noexec,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions";
+/**
+ * Files that are kept open by us: as long as one is, the kernel knows its name and attributes, and who opens it waits for nobody.
+ * A gofer opens what it is told of at once.
+ */
+const OPEN_MAX = 512;
+const READ_AHEAD_KIB = 1024;
+/** Closing such an FD asks nobody, or our own end would wait for us. man open(2). */
+const O_PATH = 0o10000000;
+
+export class LazyMount {
+  readonly #folder: string;
+  readonly #cache: CacheDirectory;
+  readonly #files: LazyFiles;
+  readonly #session: FuseSession;
+  readonly #open = new LRUCache<string, fs.promises.FileHandle>({
+    max: OPEN_MAX,
+    dispose: (handle) => void handle.close().catch(() => undefined),
+  });
+  #isClosed = false;
+
+  private constructor(cache: CacheDirectory, fetcher: Fetcher, device: number, log: Log) {
+    this.#folder = lazyFolder(cache.root);
+    this.#cache = cache;
+    this.#files = new LazyFiles(cache, fetcher);
+    this.#session = new FuseSession(device, this.#files, log);
+    // Its last reader is gone by then.
+    void this.#session.ended.then(() => fs.closeSync(device));
+  }
+
+  /** Mounts it in the place of what a killed daemon left. Throws BURROW_DAEMON where the kernel or our rights don't allow it. */
+  static async mount(cache: CacheDirectory, fetcher: Fetcher, log: Log): Promise<LazyMount> {
+    const folder = lazyFolder(cache.root);
+    let device = -1;
+    try {
+      await unmount(folder);
+      fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+      device = fs.openSync(DEVICE, "r+");
+      // Without a helper program of that name: the FD is ours.
+      const args = ["-i", "-t", "fuse", "-o", `fd=3,${OPTIONS}`, "burrow", folder];
+      await run("mount", args, device);
+    } catch (cause) {
+      if (device >= 0) fs.closeSync(device);
+      throw new BurrowError("BURROW_DAEMON", "can't mount large files that are on their way", {
+        cause,
+        context: { folder },
+      });
+    }
+    const mount = new LazyMount(cache, fetcher, device, log);
+    await mount.#prime();
+    return mount;
+  }
+
+  /** Counters and what there is now, for STATUS. */
+  status(): Record<string, number> {
+    return { ...this.#files.counters, known: this.#files.size, underWay: this.#session.reads };
+  }
+
+  /** Answers an ask for a lazy file: its name, or that the blob is whole. Doesn't reject. */
+  async ask(source: Source, row: number): Promise<AnswerFields> {
+    const nothing = { errno: 0, state: AnswerState.lazy, name: "" };
+    if (row >= source.table.count) return { ...nothing, errno: Errno.EINVAL };
+    const digest = source.table.digestAt(row);
+    if (this.#cache.check("blobs", digest, source.table.sizeOf(row)) === "sealed") {
+      return { errno: 0, state: AnswerState.complete, name: "" };
+    }
+    if (this.#isClosed) return nothing;
+    const name = this.#files.add(source, row);
+    try {
+      if (this.#open.get(name) === undefined) {
+        const handle = await fs.promises.open(`${this.#folder}/${name}`, O_PATH);
+        await handle.stat();
+        if (this.#open.get(name) !== undefined) await handle.close();
+        else this.#open.set(name, handle);
+      }
+      return { errno: 0, state: AnswerState.lazy, name };
+    } catch {
+      return nothing; // it is read by blocks
+    }
+  }
+
+  /** Unmounts it. Files that sandboxes have open can't be read any further, but for what the kernel keeps of them. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#open.clear();
+    await unmount(this.#folder).catch(() => undefined);
+    // With the last file that is open outside the kernel ends the session; we don't wait for it.
+    this.#files.close();
+  }
+
+  /** Has the kernel know the root's attributes, and read ahead as much as one request may ask for. */
+  async #prime(): Promise<void> {
+    const { dev } = await fs.promises.stat(this.#folder, { bigint: true });
+    // Linux: dev_t of 8 bits of major number above 8 of minor and more. man makedev(3). An anonymous device has major 0.
+    const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
+    const path = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
+    await fs.promises.writeFile(path, String(READ_AHEAD_KIB)).catch(() => undefined);
+  }
+}
+
+/** Takes away what is mounted at a folder, as often as something is: nobody who has files of it open loses more than their daemon. */
+async function unmount(folder: string): Promise<void> {
+  while (isMounted(folder)) await run("umount", ["-l", folder]);
+}
+
+/** man proc_pid_mountinfo(5): the fifth field, with spaces and backslashes as octal. */
+function isMounted(folder: string): boolean {
+  const shown = folder.replace(
+    /[\\ \t\n]/g,
+    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`,
+  );
+  const lines = fs.readFileSync("/proc/self/mountinfo", "latin1").split("\n");
+  return lines.some((line) => line.split(" ")[4] === Buffer.from(shown).toString("latin1"));
+}
+
+function run(program: string, args: readonly string[], fd?: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe", fd ?? "ignore"] });
+    let output = "";
+    child.stderr?.on("data", (bytes) => {
+      output += bytes;
+    });
+    child.once("error", reject);
+    child.once("close", (code) => {
+      if (code === 0) resolve();
+      else reject(new Error(`${program}: ${output.trim() || `status ${code}`}`));
+    });
+  });
+}
