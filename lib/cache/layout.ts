@@ -33,6 +33,11 @@ export function lazyFolder(root: string): string {
   return `${root}/lazy`;
 }
 
+/** Who holds that mount while no daemon does, and its files. */
+export function lazyStatePath(root: string): string {
+  return `${root}/lazy.state`;
+}
+
 export function socketPath(root: string): string {
   return `${root}/${DAEMON_SOCKET}`;
 }

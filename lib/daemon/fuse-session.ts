@@ -7,6 +7,7 @@ import { Errno } from "../base/errno.ts";
 import type { Log } from "../cache/counters.ts";
 import { errnoOf } from "../store/node-error.ts";
 import {
+  canResend,
   cutReadReply,
   decodeForget,
   decodeForgets,
@@ -18,6 +19,7 @@ import {
   encodeEntry,
   encodeInit,
   encodeReply,
+  encodeResend,
   encodeStatfs,
   FUSE_MAJOR,
   FUSE_MINOR_MIN,
@@ -58,19 +60,39 @@ export class FuseSession {
   readonly #fd: number;
   readonly #files: FuseFiles;
   readonly #log: Log;
+  readonly #onResumable: () => void;
   #reads = 0;
   #isEnded = false;
   #end: () => void = () => undefined;
 
-  /** Over an FD of /dev/fuse that something is mounted with, which stays the caller's. */
-  constructor(fd: number, files: FuseFiles, log: Log) {
+  /**
+   * Over an FD of /dev/fuse that something is mounted with, which stays the caller's. `onResumable`: the kernel would send again what
+   * nobody answered, so another session may follow on this one.
+   */
+  constructor(fd: number, files: FuseFiles, log: Log, onResumable: () => void = () => undefined) {
     this.#fd = fd;
     this.#files = files;
     this.#log = log;
+    this.#onResumable = onResumable;
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
     for (let i = 0; i < READERS; i++) this.#receive(Buffer.alloc(REQUEST_MAX_BYTES));
+  }
+
+  /** Has the kernel send again what a session before this one did not answer: false if it can't. */
+  resume(): boolean {
+    try {
+      fs.writeSync(this.#fd, encodeResend());
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Answers nothing any more: another session will. What is read from the device after this is sent again to that one. */
+  abandon(): void {
+    this.#isEnded = true;
   }
 
   /** READs under way. */
@@ -142,6 +164,7 @@ export class FuseSession {
   #init({ unique, body }: Request): Uint8Array {
     const wanted = decodeInit(body);
     if (wanted?.major === FUSE_MAJOR && wanted.minor >= FUSE_MINOR_MIN) {
+      if (canResend(wanted)) this.#onResumable();
       return encodeInit(unique, wanted);
     }
     this.#log("lazy mount refused", { major: wanted?.major ?? -1, minor: wanted?.minor ?? -1 });

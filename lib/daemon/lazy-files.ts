@@ -13,11 +13,15 @@ import type { Source } from "../cache/pieces.ts";
 import { openRegular } from "../cache/regular-file.ts";
 import { type NodeFacts, ROOT_NODE } from "../wire/fuse/message.ts";
 import type { FuseFiles } from "./fuse-session.ts";
+import type { Held, HeldFile } from "./lazy-holder.ts";
 
 const FILE_MODE = 0o100444;
 /** Answers that say where blocks are may be overtaken: the file became whole, was evicted, or its daemon dropped it. */
 const TRIES = 5;
 const NONE = new Uint8Array(0);
+
+/** Opens the snapshot of an origin. */
+export type OpenSource = (of: { snapshot: Digest; origin: string }) => Promise<Source>;
 
 export interface LazyCounters {
   /** Blobs that were given out as lazy files. */
@@ -30,8 +34,11 @@ export interface LazyCounters {
 interface LazyFile extends NodeFacts {
   readonly name: string;
   readonly digest: Digest;
-  readonly source: Source;
+  readonly snapshot: Digest;
+  readonly origin: string;
   readonly row: number;
+  /** Undefined of one that was taken over, until it is read. */
+  source: Source | undefined;
   /** Times the kernel was told of it, less those it took back. */
   lookups: number;
   /** Of the partial file by `partialName`, or of the whole blob; -1 before anything was read. */
@@ -46,15 +53,17 @@ export class LazyFiles implements FuseFiles {
   readonly counters: LazyCounters = { files: 0, reads: 0, failedReads: 0, readBytes: 0 };
   readonly #cache: CacheDirectory;
   readonly #fetcher: Pick<Fetcher, "ask">;
+  readonly #open: OpenSource;
   /** Of this mount: one that is gone may still seem to have the names that it had. */
-  readonly #suffix = randomBytes(4).toString("hex");
+  suffix = randomBytes(4).toString("hex");
   readonly #byName = new Map<string, LazyFile>();
   readonly #byNode = new Map<number, LazyFile>();
   #nextNode = ROOT_NODE + 1;
 
-  constructor(cache: CacheDirectory, fetcher: Pick<Fetcher, "ask">) {
+  constructor(cache: CacheDirectory, fetcher: Pick<Fetcher, "ask">, open: OpenSource) {
     this.#cache = cache;
     this.#fetcher = fetcher;
+    this.#open = open;
   }
 
   /** Files that the kernel, or who was promised one, may still ask for. */
@@ -62,29 +71,59 @@ export class LazyFiles implements FuseFiles {
     return this.#byNode.size;
   }
 
-  /** Makes a blob a file: its name. It is there until the kernel has looked it up and forgotten it again. */
-  add(source: Source, row: number): string {
+  /** All of them. */
+  held(): HeldFile[] {
+    return [...this.#byNode.values()].map(heldOf);
+  }
+
+  /** The name of a blob that is a file already. */
+  nameOf(source: Source, row: number): string | undefined {
+    const name = `${source.table.digestAt(row)}.${this.suffix}`;
+    return this.#byName.has(name) ? name : undefined;
+  }
+
+  /** Makes a blob a file. It is there until the kernel has looked it up and forgotten it again. */
+  add(source: Source, row: number): HeldFile {
     const digest = source.table.digestAt(row);
-    const name = `${digest}.${this.#suffix}`;
-    if (this.#byName.has(name)) return name;
-    const file: LazyFile = {
+    const { snapshot, origin } = source;
+    const name = `${digest}.${this.suffix}`;
+    const held = {
       name,
-      node: this.#nextNode++,
-      mode: FILE_MODE,
-      size: source.table.sizeOf(row),
-      digest,
-      source,
+      node: this.#nextNode,
+      snapshot,
+      origin,
       row,
-      lookups: 0,
+      size: source.table.sizeOf(row),
+    };
+    const file = this.#insert(held, 0);
+    file.source = source;
+    this.counters.files++;
+    return held;
+  }
+
+  /** Takes over what another daemon had given out. How often the kernel was told of them nobody knows: they stay. */
+  takeOver({ suffix, files }: Pick<Held, "suffix" | "files">): void {
+    this.suffix = suffix;
+    for (const file of files) this.#insert(file, Number.POSITIVE_INFINITY);
+  }
+
+  #insert(held: HeldFile, lookups: number): LazyFile {
+    const file: LazyFile = {
+      ...held,
+      mode: FILE_MODE,
+      digest: held.name.slice(0, 64) as Digest,
+      snapshot: held.snapshot as Digest,
+      source: undefined,
+      lookups,
       fd: -1,
       partialName: "",
       isWhole: false,
       present: NONE,
     };
-    this.#byName.set(name, file);
+    this.#byName.set(file.name, file);
     this.#byNode.set(file.node, file);
-    this.counters.files++;
-    return name;
+    this.#nextNode = Math.max(this.#nextNode, file.node + 1);
+    return file;
   }
 
   lookup(name: string): NodeFacts | undefined {
@@ -123,7 +162,9 @@ export class LazyFiles implements FuseFiles {
         break;
       }
       const count = Math.ceil(end / BLOCK_BYTES) - first;
-      const answer = await this.#fetcher.ask(file.source, file.row, first, count);
+      const source = await this.#sourceOf(file);
+      if (source === undefined) break;
+      const answer = await this.#fetcher.ask(source, file.row, first, count);
       // Whatever is behind it, the reader hears EIO: ENOSPC or ETIMEDOUT would be news of the node.
       if (answer.errno !== 0 || !this.#learn(file, first, count, answer)) break;
       // Each answer brings blocks: only those that brought none are counted.
@@ -132,6 +173,19 @@ export class LazyFiles implements FuseFiles {
     if (got < 0) this.counters.failedReads++;
     else this.counters.readBytes += got;
     return got;
+  }
+
+  /** What a file is of: undefined if that can't be had, or is something else by now. */
+  async #sourceOf(file: LazyFile): Promise<Source | undefined> {
+    if (file.source !== undefined) return file.source;
+    try {
+      const source = await this.#open(file);
+      const { row, digest } = file;
+      if (row < source.table.count && source.table.digestAt(row) === digest) file.source = source;
+    } catch {
+      // The next read tries again.
+    }
+    return file.source;
   }
 
   /** Takes all back. */
@@ -167,6 +221,10 @@ export class LazyFiles implements FuseFiles {
     this.#byNode.delete(file.node);
     this.#byName.delete(file.name);
   }
+}
+
+function heldOf({ name, node, snapshot, origin, row, size }: LazyFile): HeldFile {
+  return { name, node, snapshot, origin, row, size };
 }
 
 /** The first block of a range that isn't known to be here, or -1. */

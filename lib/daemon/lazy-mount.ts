@@ -6,15 +6,17 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import { LRUCache } from "lru-cache";
 import { Errno } from "../base/errno.ts";
-import { BurrowError } from "../base/error.ts";
+import { BurrowError, explain } from "../base/error.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
-import { lazyFolder } from "../cache/layout.ts";
+import { lazyFolder, lazyStatePath } from "../cache/layout.ts";
 import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
 import type { Source } from "../cache/pieces.ts";
+import { native } from "../sys/native.ts";
 import { FuseSession } from "./fuse-session.ts";
-import { LazyFiles } from "./lazy-files.ts";
+import { LazyFiles, type OpenSource } from "./lazy-files.ts";
+import { endHolder, type Held, Holder, takeHeld } from "./lazy-holder.ts";
 
 const DEVICE = "/dev/fuse";
 /** default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
@@ -29,47 +31,78 @@ const READ_AHEAD_KIB = 1024;
 /** Closing such an FD asks nobody, or our own end would wait for us. man open(2). */
 const O_PATH = 0o10000000;
 
+/** What a lazy mount needs of its daemon. */
+export interface LazyContext {
+  readonly cache: CacheDirectory;
+  readonly fetcher: Fetcher;
+  readonly open: OpenSource;
+  readonly log: Log;
+}
+
 export class LazyMount {
   readonly #folder: string;
   readonly #cache: CacheDirectory;
+  readonly #device: number;
   readonly #files: LazyFiles;
   readonly #session: FuseSession;
+  readonly #log: Log;
+  #holder: Holder | undefined;
   readonly #open = new LRUCache<string, fs.promises.FileHandle>({
     max: OPEN_MAX,
     dispose: (handle) => void handle.close().catch(() => undefined),
   });
   #isClosed = false;
 
-  private constructor(cache: CacheDirectory, fetcher: Fetcher, device: number, log: Log) {
+  private constructor({ cache, fetcher, open, log }: LazyContext, device: number, held?: Held) {
     this.#folder = lazyFolder(cache.root);
     this.#cache = cache;
-    this.#files = new LazyFiles(cache, fetcher);
-    this.#session = new FuseSession(device, this.#files, log);
-    // Its last reader is gone by then.
-    void this.#session.ended.then(() => fs.closeSync(device));
+    this.#device = device;
+    this.#log = log;
+    this.#files = new LazyFiles(cache, fetcher, open);
+    if (held !== undefined) this.#files.takeOver(held);
+    this.#session = new FuseSession(device, this.#files, log, () => this.#hold());
+    // Who ends while a thread waits for the device would wait for that thread.
+    const onExit = (code: number) => native.exitNow(code);
+    process.once("exit", onExit);
+    void this.#session.ended.then(() => {
+      process.removeListener("exit", onExit);
+      fs.closeSync(device);
+    });
   }
 
-  /** Mounts it in the place of what a killed daemon left. Throws BURROW_DAEMON where the kernel or our rights don't allow it. */
-  static async mount(cache: CacheDirectory, fetcher: Fetcher, log: Log): Promise<LazyMount> {
-    const folder = lazyFolder(cache.root);
-    let device = -1;
-    try {
-      await unmount(folder);
-      fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
-      device = fs.openSync(DEVICE, "r+");
-      // Without a helper program of that name: the FD is ours.
-      const args = ["-i", "-t", "fuse", "-o", `fd=3,${OPTIONS}`, "burrow", folder];
-      await run("mount", args, device);
-    } catch (cause) {
-      if (device >= 0) fs.closeSync(device);
-      throw new BurrowError("BURROW_DAEMON", "can't mount large files that are on their way", {
-        cause,
-        context: { folder },
-      });
+  /**
+   * Takes over the mount that another daemon left to a holder, or mounts anew in the place of what is there. Throws BURROW_DAEMON where
+   * the kernel or our rights don't allow it.
+   */
+  static async mount(context: LazyContext): Promise<LazyMount> {
+    const { root } = context.cache;
+    const folder = lazyFolder(root);
+    const held = isMounted(folder) ? takeHeld(lazyStatePath(root)) : undefined;
+    if (held !== undefined) {
+      const mount = new LazyMount(context, held.device, held);
+      if (mount.#session.resume()) {
+        mount.#hold();
+        endHolder(held);
+        context.log("lazy mount taken over", { files: held.files.length });
+        return mount;
+      }
+      await mount.close();
     }
-    const mount = new LazyMount(cache, fetcher, device, log);
+    const device = await mountAnew(folder);
+    const mount = new LazyMount(context, device);
     await mount.#prime();
     return mount;
+  }
+
+  /** Has somebody hold the mount from now on. Without it a daemon that ends takes the mount along. */
+  #hold(): void {
+    try {
+      const { suffix } = this.#files;
+      const path = lazyStatePath(this.#cache.root);
+      this.#holder = new Holder(path, this.#device, suffix, this.#files.held());
+    } catch (error) {
+      this.#log("lazy mount not held", { error: explain(error) });
+    }
   }
 
   /** Counters and what there is now, for STATUS. */
@@ -86,8 +119,8 @@ export class LazyMount {
       return { errno: 0, state: AnswerState.complete, name: "" };
     }
     if (this.#isClosed) return nothing;
-    const name = this.#files.add(source, row);
     try {
+      const name = this.#files.nameOf(source, row) ?? this.#add(source, row);
       if (this.#open.get(name) === undefined) {
         const handle = await fs.promises.open(`${this.#folder}/${name}`, O_PATH);
         await handle.stat();
@@ -100,13 +133,30 @@ export class LazyMount {
     }
   }
 
+  #add(source: Source, row: number): string {
+    const file = this.#files.add(source, row);
+    this.#holder?.note(file);
+    return file.name;
+  }
+
+  /** Leaves it to its holder, for the next daemon: false if there is none, or nothing to leave. Who reads waits for that daemon. */
+  leave(): boolean {
+    if (this.#holder === undefined || this.#isClosed || this.#files.size === 0) return false;
+    this.#isClosed = true;
+    this.#session.abandon();
+    return true;
+  }
+
   /** Unmounts it. Files that sandboxes have open can't be read any further, but for what the kernel keeps of them. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#open.clear();
+    this.#holder?.end();
+    // By force: files that are open elsewhere would keep the session, and who waits for it, alive.
+    await run("umount", ["-f", this.#folder]).catch(() => undefined);
     await unmount(this.#folder).catch(() => undefined);
-    // With the last file that is open outside the kernel ends the session; we don't wait for it.
+    await this.#session.ended;
     this.#files.close();
   }
 
@@ -117,6 +167,26 @@ export class LazyMount {
     const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
     const path = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
     await fs.promises.writeFile(path, String(READ_AHEAD_KIB)).catch(() => undefined);
+  }
+}
+
+/** An FD of /dev/fuse with which the folder is mounted, the caller's. */
+async function mountAnew(folder: string): Promise<number> {
+  let device = -1;
+  try {
+    await unmount(folder);
+    fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+    device = fs.openSync(DEVICE, "r+");
+    // Without a helper program of that name: the FD is ours.
+    const args = ["-i", "-t", "fuse", "-o", `fd=3,${OPTIONS}`, "burrow", folder];
+    await run("mount", args, device);
+    return device;
+  } catch (cause) {
+    if (device >= 0) fs.closeSync(device);
+    throw new BurrowError("BURROW_DAEMON", "can't mount large files that are on their way", {
+      cause,
+      context: { folder },
+    });
   }
 }
 

@@ -8,6 +8,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { Fetcher } from "../cache/fetcher.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
+import type { SnapshotSource } from "../gofer/mount.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
 import { LazyMount } from "./lazy-mount.ts";
@@ -40,8 +41,13 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   try {
     const hasSuspects = cache.startUp(config.suspect);
     const fetcher = fetcherOf(config, cache, log);
-    const lazy = config.lazyMount ? await LazyMount.mount(cache, fetcher, log) : undefined;
-    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, lazy });
+    const { state, headerMs, stallMs } = config;
+    const sources = new Sources(cache, state, { headerMs, stallMs });
+    const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
+    const lazy = config.lazyMount
+      ? await LazyMount.mount({ cache, fetcher, open, log })
+      : undefined;
+    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen();
@@ -75,6 +81,8 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
     process.once(signal, () => daemon.stop(signal));
   }
   log("ended", { reason: await daemon.ended });
+  // A thread may wait for a lazy mount that was left to the next daemon.
+  if (config.lazyMount) process.exit(0);
   return 0;
 }
 
@@ -108,6 +116,7 @@ interface Parts {
   readonly lock: number;
   readonly log: Log;
   readonly fetcher: Fetcher;
+  readonly sources: Sources;
   readonly lazy: LazyMount | undefined;
 }
 
@@ -129,17 +138,15 @@ class RunningDaemon implements Daemon {
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
-  constructor({ config, cache, lock, log, fetcher, lazy }: Parts) {
+  constructor({ config, cache, lock, log, fetcher, sources, lazy }: Parts) {
     this.#config = config;
     this.#cache = cache;
     this.#lock = lock;
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
-    const { headerMs, stallMs, deadlineMs } = config;
-    const sources = new Sources(cache, config.state, { headerMs, stallMs });
     const status = () => this.status();
-    const { silentMs } = config;
+    const { deadlineMs, silentMs } = config;
     this.#server = new Server({
       fetcher,
       lazy,
@@ -179,6 +186,8 @@ class RunningDaemon implements Daemon {
     if (this.#isEnding) return;
     this.#isEnding = true;
     clearInterval(this.#timer);
+    // Before reads under way fail: who is there to wait waits for the next daemon.
+    if (this.#server.connections > 0) this.#lazy?.leave();
     this.#fetcher.close();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.

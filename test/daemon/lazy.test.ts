@@ -5,6 +5,7 @@ import fs from "node:fs";
 import { promisify } from "node:util";
 import { t as file, type Test, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
+import { isDaemonUp } from "../../lib/cache/client.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { noise } from "../suite/daemon-node.ts";
@@ -127,16 +128,59 @@ test("names are told, not found", { skip }, async (t) => {
   t.equal((await node.status()).lazy!["known"], 1);
 });
 
-test("a daemon that ends unmounts it; one that was killed leaves it to the next", {
-  skip,
-}, async (t) => {
+test("a daemon that is killed is a pause for who reads", { skip }, async (t) => {
+  const { node, server, client, published, mountId } = await lazyScene(t);
+  const fd = await donated(t, client);
+  t.ok((await bytesAt(fd, 0, 100)).equals(LARGE.subarray(0, 100)));
+  // One read waits for the origin when the daemon dies, one is asked while there is none.
+  server.fault = (path) => (path.startsWith("packs/") ? "stall-headers" : "none");
+  const [first, second] = [20 * BLOCK_BYTES + 5, 40 * BLOCK_BYTES + 5];
+  const waiting = bytesAt(fd, first, 100);
+  await until(async () => (await node.status()).lazy!["underWay"]! > 0);
+  process.kill((await node.status()).pid, "SIGKILL");
+  await until(async () => !(await isDaemonUp(node.cache)));
+  const later = bytesAt(fd, second, 100);
+  server.fault = () => "none";
+  const next = await node.start(CONFIG);
+  t.ok((await waiting).equals(LARGE.subarray(first, first + 100)), "asked before");
+  t.ok((await later).equals(LARGE.subarray(second, second + 100)), "asked meanwhile");
+  t.equal(node.lazyMounts, 1);
+  const again = await donated(t, client);
+  t.equal(fs.fstatSync(again).ino, fs.fstatSync(fd).ino, "the same file to who had it");
+  const other = await serveMount(t, node, mountId);
+  t.equal(fs.fstatSync(await donated(t, other.client)).ino, fs.fstatSync(fd).ino, "and to others");
+
+  next.kill("SIGTERM");
+  await until(() => next.exitCode !== null);
+  t.equal(node.lazyMounts, 1, "one that is told to end leaves it while gofers are there");
+  const restarted = await node.start(CONFIG);
+  t.ok((await bytesAt(fd, 0, LARGE.length)).equals(LARGE), "all of it");
+  await until(() => fs.existsSync(node.blobPath(published.refs.get("large")!.digest)));
+  t.equal((await node.status()).lazy!["failedReads"], 0);
+  restarted.kill("SIGKILL");
+});
+
+test("a daemon that ends without gofers unmounts it", { skip }, async (t) => {
+  const node = (await scene(t, { large: LARGE })).node;
+  const daemon = await node.start(CONFIG);
+  t.equal(node.lazyMounts, 1);
+  daemon.kill("SIGTERM");
+  await until(() => daemon.exitCode !== null);
+  t.equal(daemon.exitCode, 0);
+  t.equal(node.lazyMounts, 0);
+  t.notOk(fs.existsSync(`${node.cache}/lazy.state`));
+});
+
+test("a mount whose holder is gone, too, is made anew", { skip }, async (t) => {
   const { node, client, mountId } = await lazyScene(t);
   const fd = await donated(t, client);
-  t.equal(node.lazyMounts, 1);
-  const first = (await node.status()).pid;
-  process.kill(first, "SIGKILL");
+  const state = fs.readFileSync(`${node.cache}/lazy.state`, "utf8");
+  const holder = Number(JSON.parse(state.split("\n")[0]!).holder.split("-")[2]);
+  process.kill((await node.status()).pid, "SIGKILL");
+  await until(async () => !(await isDaemonUp(node.cache)));
+  process.kill(-holder, "SIGKILL");
   await t.rejects(bytesAt(fd, 0, 4096), "what was not read before is an error");
-  const next = await node.start(CONFIG);
+  await node.start(CONFIG);
   t.equal(node.lazyMounts, 1, "mounted once");
   const late = await client.callBeside(Mid.OpenAt, { fd: walkTo(client, "large") });
   t.same([late.errno, late.fds], [0, []], "who knew the first mount reads by PRead");
@@ -146,9 +190,6 @@ test("a daemon that ends unmounts it; one that was killed leaves it to the next"
     (await bytesAt(again, 0, 4096)).equals(LARGE.subarray(0, 4096)),
     "who comes now has the second",
   );
-  next.kill("SIGTERM");
-  await until(() => next.exitCode !== null);
-  t.equal(node.lazyMounts, 0);
 });
 
 test("without it large files are read by PRead", async (t) => {

@@ -32,6 +32,7 @@ import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { openStore } from "../../lib/store/open.ts";
 import { type NearIndex, openPackWriter, type WriterOptions } from "../../lib/store/pack-writer.ts";
+import { pidOf } from "../../lib/sys/owner.ts";
 import { sleep, until } from "./wait.ts";
 
 /** Files of a snapshot under test, by name. */
@@ -181,13 +182,25 @@ export class TestNode {
     return lines.filter((line) => line.split(" ")[4] === `${this.cache}/lazy`).length;
   }
 
+  #endHolder(): void {
+    const path = `${this.cache}/lazy.state`;
+    if (!fs.existsSync(path)) return;
+    const { holder } = JSON.parse(fs.readFileSync(path, "utf8").split("\n")[0]!);
+    const pid = pidOf(holder);
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  }
+
   async close(): Promise<void> {
     for (const client of this.#clients) client.close();
     const gone = [...this.#children].map((child) => exited(child));
     for (const child of this.#children) child.kill("SIGKILL");
     await Promise.all(gone);
-    // A killed daemon leaves its lazy mount to the next one.
-    if (this.lazyMounts > 0) spawnSync("umount", ["-l", `${this.cache}/lazy`]);
+    // A killed daemon leaves its lazy mount to a holder, for the next one.
+    this.#endHolder();
+    if (this.lazyMounts > 0) {
+      spawnSync("umount", ["-f", `${this.cache}/lazy`]);
+      spawnSync("umount", ["-l", `${this.cache}/lazy`]);
+    }
     fs.rmSync(this.root, { recursive: true, force: true });
   }
 }
