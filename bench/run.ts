@@ -25,6 +25,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),
+  lazy: () => import("./replay/lazy.ts"),
 };
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */

@@ -19,9 +19,9 @@ import { LazyFiles, type OpenSource } from "./lazy-files.ts";
 import { endHolder, type Held, Holder, takeHeld } from "./lazy-holder.ts";
 
 const DEVICE = "/dev/fuse";
-/** default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
+/** Not noexec: a sentry maps libraries to run them. default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
 const OPTIONS =
-  "ro,nosuid,nodev,noexec,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions";
+  "ro,nosuid,nodev,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions";
 /**
  * Files that are kept open by us: as long as one is, the kernel knows its name and attributes, and who opens it waits for nobody.
  * A gofer opens what it is told of at once.

@@ -81,6 +81,11 @@ export class Server {
     return this.#crowd.size;
   }
 
+  /** Those of them that named a mount. */
+  get gofers(): number {
+    return this.#crowd.size - this.#strangers.size;
+  }
+
   listen(path: string): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#net.once("error", reject);

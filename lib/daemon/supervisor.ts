@@ -187,7 +187,7 @@ class RunningDaemon implements Daemon {
     this.#isEnding = true;
     clearInterval(this.#timer);
     // Before reads under way fail: who is there to wait waits for the next daemon.
-    if (this.#server.connections > 0) this.#lazy?.leave();
+    if (this.#server.gofers > 0) this.#lazy?.leave();
     this.#fetcher.close();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.

@@ -10,6 +10,7 @@ import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { type Scene, scene } from "../suite/daemon-scene.ts";
+import { noFuse } from "../suite/fuse.ts";
 import { walkTo } from "../suite/lisafs-calls.ts";
 import type { LisafsClient } from "../suite/lisafs-client.ts";
 import { serveMount } from "../suite/served.ts";
@@ -23,16 +24,7 @@ file.setTimeout(120_000);
 const LARGE = noise(48 * BLOCK_BYTES + 77, 5);
 const CONFIG: Partial<DaemonConfig> = { lazyMount: true, background: false };
 
-function whySkipped(): string | false {
-  if (process.getuid?.() !== 0) return "only root can mount";
-  try {
-    fs.closeSync(fs.openSync("/dev/fuse", "r+"));
-    return false;
-  } catch {
-    return "no /dev/fuse";
-  }
-}
-const skip = whySkipped();
+const skip = noFuse;
 
 interface Lazy extends Scene {
   readonly client: LisafsClient;
