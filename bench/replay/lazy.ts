@@ -1,6 +1,6 @@
 // lazy: large files that are not on the node yet, by PRead and from the daemon's lazy mount: `import numpy, pandas` by a first and a
 // second sandbox, read(2) of a stage file, and what 20 sandboxes take. The daemon completes nothing behind their backs
-// (--no-background), so that both ways stay what they are. docs/design/0007-lazy-mount.md has the figures.
+// (--no-background), so that both ways stay what they are. docs/design/0010-lazy-mount.md has the figures.
 //
 // Expected: a page that PRead brought is one sandbox's own, and read(2) asks for it each time; one from the mount is the kernel's, asked
 // for once and shared. A first read costs the mount one more hop (the daemon answers the kernel, not the gofer). Needs root, /dev/fuse,

@@ -1,6 +1,6 @@
 // LazyMount: a FUSE mount of the daemon's own, `lazy/` in the cache directory, with the large blobs that are on their way. A gofer
 // donates an FD from it, so that a file that isn't here yet is mapped, cached and shared by the kernel like one that is; what is
-// read first is fetched first. docs/design/0007-lazy-mount.md, docs/format/cache.md. Control plane.
+// read first is fetched first. docs/design/0010-lazy-mount.md, docs/format/cache.md. Control plane.
 
 import { spawn } from "node:child_process";
 import fs from "node:fs";
