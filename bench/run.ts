@@ -20,6 +20,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   worker: () => import("./micro/worker.ts"),
   dedup: () => import("./micro/dedup.ts"),
   merge: () => import("./micro/merge.ts"),
+  fuse: () => import("./micro/fuse.ts"),
   "cli-start": () => import("./replay/cli-start.ts"),
   ingest: () => import("./micro/ingest.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),

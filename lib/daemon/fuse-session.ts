@@ -3,12 +3,11 @@
 // from memory (pitfall A9). man fuse(4). Control plane.
 
 import fs from "node:fs";
-import { Errno } from "../base/errno.ts";
+import { Errno, MISS } from "../base/errno.ts";
 import type { Log } from "../cache/counters.ts";
 import { errnoOf } from "../store/node-error.ts";
 import {
   canResend,
-  cutReadReply,
   decodeForget,
   decodeForgets,
   decodeInit,
@@ -24,12 +23,15 @@ import {
   FUSE_MAJOR,
   FUSE_MINOR_MIN,
   type NodeFacts,
-  newReadReply,
   Opcode,
+  putReadReply,
+  READ_MAX_BYTES,
   REPLY_HEAD_BYTES,
   REQUEST_MAX_BYTES,
+  type ReadRange,
   type Request,
   ROOT_NODE,
+  type Unique,
 } from "../wire/fuse/message.ts";
 
 /** The files of a session. */
@@ -40,17 +42,18 @@ export interface FuseFiles {
   facts(node: number): NodeFacts | undefined;
   /** The kernel takes lookups of a node back: at none it knows it no more. */
   forget(node: number, lookups: number): void;
-  /**
-   * Reads into what `room` gives, which is called once the bytes are here: what waits takes no memory for them. Resolves with how many
-   * they are, fewer than `length` at the file's end only; or -errno. Doesn't reject.
-   */
-  read(node: number, offset: number, length: number, room: () => Uint8Array): Promise<number>;
+  /** Reads at once: bytes, fewer than fit at the file's end only; MISS when they aren't here; or -errno. */
+  read(node: number, offset: number, out: Uint8Array): number;
+  /** Brings what a read missed, or some of it: 0, or -errno when it can't be had. Doesn't reject. */
+  fetch(node: number, offset: number, length: number): Promise<number>;
 }
 
 /** Requests that are waited for at once, each in a thread of Node's pool: two, so that one can be answered while the next comes. */
 const READERS = 2;
 /** READs under way. Past them they fail: whoever causes so many has as many threads, and each costs its bytes. */
 const READS_MAX = 4096;
+/** How often bytes that were fetched may be gone again before they are read. */
+const TRIES = 5;
 const S_IFDIR = 0o040000;
 const ROOT: NodeFacts = { node: ROOT_NODE, mode: S_IFDIR | 0o755, size: 0 };
 
@@ -61,6 +64,8 @@ export class FuseSession {
   readonly #files: FuseFiles;
   readonly #log: Log;
   readonly #onResumable: () => void;
+  /** Of the READ that is answered. */
+  readonly #reply = Buffer.alloc(REPLY_HEAD_BYTES + READ_MAX_BYTES);
   #reads = 0;
   #isEnded = false;
   #end: () => void = () => undefined;
@@ -171,26 +176,40 @@ export class FuseSession {
     return encodeReply(unique, -Errno.EPROTO);
   }
 
+  /** Answers a READ; false when it misses its bytes. Look, read and reply are one step: nothing comes between. */
+  #readNow(unique: Unique, node: number, { offset, length }: ReadRange): boolean {
+    const out = this.#reply.subarray(REPLY_HEAD_BYTES, REPLY_HEAD_BYTES + length);
+    const got = this.#files.read(node, offset, out);
+    if (got === MISS) return false;
+    this.#send(got < 0 ? encodeReply(unique, got) : putReadReply(this.#reply, unique, got));
+    return true;
+  }
+
   #read({ unique, node, body }: Request): Uint8Array | undefined {
-    const wanted = decodeRead(body);
-    if (wanted === undefined) return encodeReply(unique, -Errno.EINVAL);
+    const range = decodeRead(body);
+    if (range === undefined) return encodeReply(unique, -Errno.EINVAL);
+    if (this.#readNow(unique, node, range)) return undefined;
     if (this.#reads >= READS_MAX) return encodeReply(unique, -Errno.EIO);
-    const { offset, length } = wanted;
-    let reply: Buffer | undefined;
-    const room = () => {
-      reply = newReadReply(unique, length);
-      return reply.subarray(REPLY_HEAD_BYTES);
-    };
     this.#reads++;
-    void this.#files.read(node, offset, length, room).then((got) => {
+    void this.#fetch(unique, node, range).then((isDone) => {
       this.#reads--;
-      if (this.#isEnded) return;
-      this.#send(got < 0 || !reply ? encodeReply(unique, got) : cutReadReply(reply, got));
+      if (!isDone) this.#send(encodeReply(unique, -Errno.EIO));
     });
     return undefined;
   }
 
+  /** Answers a READ when its bytes have come: false if they can't be had. */
+  async #fetch(unique: Unique, node: number, range: ReadRange): Promise<boolean> {
+    for (let tries = 0; tries < TRIES; tries++) {
+      const failed = await this.#files.fetch(node, range.offset, range.length);
+      if (failed < 0) return false;
+      if (this.#isEnded || this.#readNow(unique, node, range)) return true;
+    }
+    return false;
+  }
+
   #send(reply: Uint8Array): void {
+    if (this.#isEnded) return;
     try {
       fs.writeSync(this.#fd, reply);
     } catch (error) {

@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import type { Digest } from "../base/digest.ts";
-import { Errno, fromNode } from "../base/errno.ts";
+import { Errno, fromNode, MISS } from "../base/errno.ts";
 import { BLOCK_BYTES } from "../base/limits.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
@@ -16,8 +16,6 @@ import type { FuseFiles } from "./fuse-session.ts";
 import type { Held, HeldFile } from "./lazy-holder.ts";
 
 const FILE_MODE = 0o100444;
-/** Answers that say where blocks are may be overtaken: the file became whole, was evicted, or its daemon dropped it. */
-const TRIES = 5;
 const NONE = new Uint8Array(0);
 
 /** Opens the snapshot of an origin. */
@@ -143,36 +141,36 @@ export class LazyFiles implements FuseFiles {
     if (file.lookups <= 0) this.#drop(file);
   }
 
-  async read(
-    node: number,
-    offset: number,
-    length: number,
-    room: () => Uint8Array,
-  ): Promise<number> {
+  read(node: number, offset: number, out: Uint8Array): number {
+    const file = this.#byNode.get(node);
+    if (file === undefined) return -Errno.ENOENT;
+    const end = Math.min(file.size, offset + out.length);
+    if (absentBlock(file, offset, end) >= 0) return MISS;
+    const got = readAll(file.fd, offset, out.subarray(0, Math.max(0, end - offset)));
     this.counters.reads++;
-    let got = -Errno.EIO;
-    for (let tries = 0; tries < TRIES; ) {
-      const file = this.#byNode.get(node);
-      if (file === undefined) break;
-      const end = Math.min(file.size, offset + length);
-      const first = absentBlock(file, offset, end);
-      if (first < 0) {
-        // Not a tick after the look: another read may learn of another partial file.
-        got = readAll(file.fd, offset, room().subarray(0, Math.max(0, end - offset)));
-        break;
-      }
-      const count = Math.ceil(end / BLOCK_BYTES) - first;
-      const source = await this.#sourceOf(file);
-      if (source === undefined) break;
-      const answer = await this.#fetcher.ask(source, file.row, first, count);
-      // Whatever is behind it, the reader hears EIO: ENOSPC or ETIMEDOUT would be news of the node.
-      if (answer.errno !== 0 || !this.#learn(file, first, count, answer)) break;
-      // Each answer brings blocks: only those that brought none are counted.
-      if (absentBlock(file, offset, end) === first) tries++;
-    }
     if (got < 0) this.counters.failedReads++;
     else this.counters.readBytes += got;
     return got;
+  }
+
+  async fetch(node: number, offset: number, length: number): Promise<number> {
+    const file = this.#byNode.get(node);
+    if (file !== undefined && (await this.#bring(file, offset, length))) return 0;
+    this.counters.reads++;
+    this.counters.failedReads++;
+    // Whatever is behind it: ENOSPC or ETIMEDOUT would be news of the node.
+    return -Errno.EIO;
+  }
+
+  async #bring(file: LazyFile, offset: number, length: number): Promise<boolean> {
+    const source = await this.#sourceOf(file);
+    const end = Math.min(file.size, offset + length);
+    const first = absentBlock(file, offset, end);
+    if (first < 0) return true;
+    if (source === undefined) return false;
+    const count = Math.ceil(end / BLOCK_BYTES) - first;
+    const answer = await this.#fetcher.ask(source, file.row, first, count);
+    return answer.errno === 0 && this.#learn(file, first, count, answer);
   }
 
   /** What a file is of: undefined if that can't be had, or is something else by now. */

@@ -2,11 +2,10 @@
 // donates an FD from it, so that a file that isn't here yet is mapped, cached and shared by the kernel like one that is; what is
 // read first is fetched first. docs/design/0010-lazy-mount.md, docs/format/cache.md. Control plane.
 
-import { spawn } from "node:child_process";
 import fs from "node:fs";
 import { LRUCache } from "lru-cache";
 import { Errno } from "../base/errno.ts";
-import { BurrowError, explain } from "../base/error.ts";
+import { explain } from "../base/error.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
@@ -14,14 +13,11 @@ import { lazyFolder, lazyStatePath } from "../cache/layout.ts";
 import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
 import type { Source } from "../cache/pieces.ts";
 import { native } from "../sys/native.ts";
+import { isMounted, mountFuse, unmount } from "./fuse-mount.ts";
 import { FuseSession } from "./fuse-session.ts";
 import { LazyFiles, type OpenSource } from "./lazy-files.ts";
 import { endHolder, type Held, Holder, takeHeld } from "./lazy-holder.ts";
 
-const DEVICE = "/dev/fuse";
-/** Not noexec: a sentry maps libraries to run them. default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
-const OPTIONS =
-  "ro,nosuid,nodev,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions";
 /**
  * Files that are kept open by us: as long as one is, the kernel knows its name and attributes, and who opens it waits for nobody.
  * A gofer opens what it is told of at once.
@@ -88,7 +84,7 @@ export class LazyMount {
       }
       await mount.close();
     }
-    const device = await mountAnew(folder);
+    const device = await mountFuse(folder);
     const mount = new LazyMount(context, device);
     await mount.#prime();
     return mount;
@@ -153,8 +149,6 @@ export class LazyMount {
     this.#isClosed = true;
     this.#open.clear();
     this.#holder?.end();
-    // By force: files that are open elsewhere would keep the session, and who waits for it, alive.
-    await run("umount", ["-f", this.#folder]).catch(() => undefined);
     await unmount(this.#folder).catch(() => undefined);
     await this.#session.ended;
     this.#files.close();
@@ -168,54 +162,4 @@ export class LazyMount {
     const path = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
     await fs.promises.writeFile(path, String(READ_AHEAD_KIB)).catch(() => undefined);
   }
-}
-
-/** An FD of /dev/fuse with which the folder is mounted, the caller's. */
-async function mountAnew(folder: string): Promise<number> {
-  let device = -1;
-  try {
-    await unmount(folder);
-    fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
-    device = fs.openSync(DEVICE, "r+");
-    // Without a helper program of that name: the FD is ours.
-    const args = ["-i", "-t", "fuse", "-o", `fd=3,${OPTIONS}`, "burrow", folder];
-    await run("mount", args, device);
-    return device;
-  } catch (cause) {
-    if (device >= 0) fs.closeSync(device);
-    throw new BurrowError("BURROW_DAEMON", "can't mount large files that are on their way", {
-      cause,
-      context: { folder },
-    });
-  }
-}
-
-/** Takes away what is mounted at a folder, as often as something is: nobody who has files of it open loses more than their daemon. */
-async function unmount(folder: string): Promise<void> {
-  while (isMounted(folder)) await run("umount", ["-l", folder]);
-}
-
-/** man proc_pid_mountinfo(5): the fifth field, with spaces and backslashes as octal. */
-function isMounted(folder: string): boolean {
-  const shown = folder.replace(
-    /[\\ \t\n]/g,
-    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`,
-  );
-  const lines = fs.readFileSync("/proc/self/mountinfo", "latin1").split("\n");
-  return lines.some((line) => line.split(" ")[4] === Buffer.from(shown).toString("latin1"));
-}
-
-function run(program: string, args: readonly string[], fd?: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe", fd ?? "ignore"] });
-    let output = "";
-    child.stderr?.on("data", (bytes) => {
-      output += bytes;
-    });
-    child.once("error", reject);
-    child.once("close", (code) => {
-      if (code === 0) resolve();
-      else reject(new Error(`${program}: ${output.trim() || `status ${code}`}`));
-    });
-  });
 }

@@ -93,8 +93,13 @@ export function decodeName(body: Uint8Array): string {
   return Buffer.from(body.subarray(0, end < 0 ? body.length : end)).toString("latin1");
 }
 
+export interface ReadRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** What a READ asks for: undefined when it is malformed or goes past 2^53. */
-export function decodeRead(body: Uint8Array): { offset: number; length: number } | undefined {
+export function decodeRead(body: Uint8Array): ReadRange | undefined {
   if (body.length < 20) return undefined;
   const view = viewOf(body);
   const offset = getU64(view, 8);
@@ -145,15 +150,10 @@ export function encodeReply(unique: Unique, result: number): Buffer {
   return reply(unique, 0, result);
 }
 
-/** An empty reply to a READ of at most `length` bytes: they go behind its head, then setReadLength says how many they are. */
-export function newReadReply(unique: Unique, length: number): Buffer {
-  return reply(unique, length);
-}
-
-/** The part of a reply to a READ that is sent. */
-export function cutReadReply(bytes: Buffer, length: number): Buffer {
-  viewOf(bytes).setUint32(0, REPLY_HEAD_BYTES + length, true);
-  return bytes.subarray(0, REPLY_HEAD_BYTES + length);
+/** Writes the head of a reply to a READ before `length` bytes that stand behind it: what is sent of `out`. */
+export function putReadReply(out: Buffer, unique: Unique, length: number): Buffer {
+  putHead(out, unique, REPLY_HEAD_BYTES + length, 0);
+  return out.subarray(0, REPLY_HEAD_BYTES + length);
 }
 
 export function encodeInit(unique: Unique, request: InitRequest): Buffer {
@@ -218,12 +218,16 @@ export function encodeResend(): Buffer {
 
 function reply(unique: Unique, bodyBytes: number, error: number = 0): Buffer {
   const out = Buffer.alloc(REPLY_HEAD_BYTES + bodyBytes);
+  putHead(out, unique, out.length, error);
+  return out;
+}
+
+function putHead(out: Buffer, unique: Unique, length: number, error: number): void {
   const view = viewOf(out);
-  view.setUint32(0, out.length, true);
+  view.setUint32(0, length, true);
   view.setInt32(4, error, true);
   view.setUint32(8, unique[0], true);
   view.setUint32(12, unique[1], true);
-  return out;
 }
 
 function putAttr(view: DataView, at: number, { node, mode, size }: NodeFacts): void {
