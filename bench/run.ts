@@ -23,6 +23,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   fuse: () => import("./micro/fuse.ts"),
   "cli-start": () => import("./replay/cli-start.ts"),
   ingest: () => import("./micro/ingest.ts"),
+  pread: () => import("./rpc/pread.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),
