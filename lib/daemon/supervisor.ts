@@ -44,9 +44,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
     const { state, headerMs, stallMs } = config;
     const sources = new Sources(cache, state, { headerMs, stallMs });
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
-    const lazy = config.lazyMount
-      ? await LazyMount.mount({ cache, fetcher, open, log })
-      : undefined;
+    const context = { cache, fetcher, open, log };
+    const lazy = config.lazyMount ? await LazyMount.tryMount(context) : undefined;
     daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     fs.rmSync(socketPath(config.cache), { force: true });
