@@ -113,6 +113,7 @@ export function resolvingStore(inner: WritableBackend): DeltaStore {
     whole: inner,
     put: (path, bytes) => inner.put(path, bytes),
     sizes: (folder) => inner.sizes(folder),
+    remove: (path) => inner.remove(path),
     async *list(folder: string): AsyncIterable<string> {
       if (folderOf(`${folder}/`) === undefined) {
         yield* inner.list(folder);

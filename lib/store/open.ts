@@ -51,6 +51,7 @@ function checking(store: WritableBackend): WritableBackend {
     put: (path, bytes) => store.put(path, bytes),
     list: (folder) => store.list(folder),
     sizes: (folder) => store.sizes(folder),
+    remove: (path) => store.remove(path),
   };
 }
 
