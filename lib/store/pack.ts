@@ -125,6 +125,13 @@ export class PackBuilder {
   }
 }
 
+/** Bytes of chunks in a pack, of the last PACK_FOOTER_BYTES of it. Throws BURROW_CORRUPT. */
+export function chunkBytesOf(footer: Buffer): number {
+  if (footer.length !== PACK_FOOTER_BYTES || footer.compare(END_MAGIC, 0, 8, 16) !== 0)
+    throw corrupt("the pack has no footer");
+  return Math.max(0, footer.readUInt32LE(4) - PACK_HEADER_BYTES);
+}
+
 /** The table of a whole pack. Its bytes were verified against its name. Throws BURROW_CORRUPT. */
 export function readPackRows(bytes: Uint8Array): PackRow[] {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
