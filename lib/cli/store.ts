@@ -14,6 +14,7 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, Progress, type ProgressLine, print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
+import { addStoreCheck } from "./store-check.ts";
 import { addStoreGc } from "./store-gc.ts";
 import { addStorePins } from "./store-pins.ts";
 import { addStoreVerify } from "./store-verify.ts";
@@ -36,6 +37,7 @@ export function addStore(program: Command): void {
     .action(async (options) => {
       await showStats(contextOf(options));
     });
+  addStoreCheck(store);
   addStoreVerify(store);
   addStoreGc(store);
   addStorePins(store);

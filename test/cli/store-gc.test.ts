@@ -116,6 +116,29 @@ test("what is wrong is said, exit 1; what can't be collected is refused", async 
     t.match(await node.run(["store", "gc", ...words]), { code: exitCode, stderr: why });
 });
 
+test("a check says what is missing, and what nothing refers to", async (t) => {
+  const node = newNode(t);
+  const [a] = await environments(node.store);
+  const check = (...words: string[]) => node.run(["store", "check", ...words]);
+  t.match(await check(), {
+    code: 0,
+    stdout: /^indexes 5, files 5, packs 3\nreferred to: 23 .*\nnot referred to: 0 .*\nfaults 0\n$/,
+  });
+  await forget(await openStore(node.store), a);
+  t.match(await check("--no-content"), {
+    code: 0,
+    stdout: /^referred to: 14 .*\nnot referred to: 8 objects, .*\nfaults 0\n$/,
+  });
+  const packs = filesOf(`${node.store}/packs`);
+  for (const pack of packs) fs.rmSync(pack);
+  const { code, stdout } = await check("--no-content", "--json");
+  t.equal(code, 1);
+  const { faults } = JSON.parse(stdout) as { faults: { what: string; why: string }[] };
+  t.equal(faults.length, 2, "what garbage would need is not missed");
+  t.match(faults[0], { what: /^packs\//, why: /it is missing, and locators\/.* refers to it/ });
+  t.match(await check(), { code: 1, stdout: /faults [3-9]/ });
+});
+
 test("a collector that was killed is not waited for", async (t) => {
   const node = newNode(t);
   const [a] = await environments(node.store);

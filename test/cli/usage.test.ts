@@ -24,6 +24,7 @@ const COMMANDS = [
   ["stage", "create"],
   ["store", "stats"],
   ["store", "verify"],
+  ["store", "check"],
   ["store", "gc"],
   ["store", "pin"],
   ["store", "unpin"],
