@@ -4,6 +4,7 @@
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
+import { BLOCK_BYTES } from "../base/limits.ts";
 import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
@@ -114,6 +115,7 @@ export class Fetcher {
       this.counters.hits++;
       return complete();
     }
+    source.onMiss?.(count > 0 ? Math.min(size, count * BLOCK_BYTES) : size);
     if (!isLarge(size)) {
       await this.#haveSmall(source, digest, size);
       return complete();

@@ -2,7 +2,9 @@
 
 import type { Fetcher } from "../cache/fetcher.ts";
 import type { DaemonConfig } from "./config.ts";
-import { figuresOf } from "./metrics.ts";
+import type { LoopDelay } from "./loop-delay.ts";
+import { figuresOf, processFigures } from "./metrics.ts";
+import type { Views } from "./views.ts";
 
 const STATUS_VERSION = 1;
 
@@ -11,6 +13,7 @@ export function statusOf(
   startedMs: number,
   fetcher: Fetcher,
   now: { readonly connections: number; readonly standbys: number },
+  more: { readonly views: Views; readonly loop: LoopDelay },
 ): Record<string, unknown> {
   return {
     version: STATUS_VERSION,
@@ -19,5 +22,6 @@ export function statusOf(
     state: config.state,
     upMs: Date.now() - startedMs,
     ...figuresOf(fetcher, now),
+    ...processFigures(fetcher, more),
   };
 }

@@ -11,12 +11,16 @@ import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
+import { exposition } from "./exposition.ts";
 import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
+import { LoopDelay } from "./loop-delay.ts";
+import { MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { Standbys } from "./standbys.ts";
+import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or over its limit. */
 const TICK_MS = 1_000;
@@ -129,6 +133,9 @@ class RunningDaemon implements Daemon {
   readonly #lazy: LazyMount | undefined;
   readonly #server: Server;
   readonly #standbys: Standbys;
+  readonly #views = new Views();
+  readonly #loop = new LoopDelay();
+  readonly #metrics: MetricsServer | undefined;
   readonly #startedMs = Date.now();
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
@@ -150,11 +157,16 @@ class RunningDaemon implements Daemon {
       fetcher,
       lazy,
       sources,
+      views: this.#views,
       deadlineMs,
       silentMs,
       log,
       status,
     });
+    this.#metrics =
+      config.metrics === ""
+        ? undefined
+        : new MetricsServer(parseMetricsAddress(config.metrics), () => exposition(this.status()));
     this.#standbys = new Standbys(config.cache, config.standbys, log);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -162,6 +174,7 @@ class RunningDaemon implements Daemon {
   }
 
   async listen(): Promise<void> {
+    await this.#metrics?.listen();
     this.#socketName = openSocketName(this.#config.cache);
     await this.#server.listen(this.#socketName.name);
     // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
@@ -174,10 +187,9 @@ class RunningDaemon implements Daemon {
   status(): unknown {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
-    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, {
-      connections,
-      standbys: waiting,
-    });
+    const now = { connections, standbys: waiting };
+    const more = { views: this.#views, loop: this.#loop };
+    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, now, more);
     return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
   }
 
@@ -188,6 +200,8 @@ class RunningDaemon implements Daemon {
     // Before reads under way fail: who is there to wait waits for the next daemon.
     if (this.#server.gofers > 0) this.#lazy?.leave();
     this.#fetcher.close();
+    this.#metrics?.close();
+    this.#loop.stop();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {

@@ -32,6 +32,7 @@ const COMMANDS = [
   ["daemon", "start"],
   ["daemon", "stop"],
   ["daemon", "status"],
+  ["daemon", "metrics"],
   ["doctor"],
   ["completion", "bash"],
 ];
