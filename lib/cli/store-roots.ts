@@ -14,16 +14,25 @@ import type { Context } from "./context.ts";
 import { ENVIRONMENT_FORMAT, type Environment, PREFIX_XATTR } from "./environment.ts";
 
 export function surveyPorts(context: Context): SurveyPorts {
-  return { describe, namedBy, inUse: inUse(context) };
+  return { describe, namedBy, blobsOf, inUse: inUse(context) };
+}
+
+function soundIndexOf(bytes: Buffer): Index {
+  const fault = faultOf(bytes);
+  if (fault !== undefined) throw new BurrowError("BURROW_BAD_INDEX", fault);
+  return new Index(bytes);
 }
 
 function describe(bytes: Buffer): IndexFacts {
-  const fault = faultOf(bytes);
-  if (fault !== undefined) throw new BurrowError("BURROW_BAD_INDEX", fault);
-  const index = new Index(bytes);
+  const index = soundIndexOf(bytes);
   const isSnapshot = index.kind === IndexKind.snapshot;
   const isEnvironment = isSnapshot && rootEntry(index).xattrs?.has(PREFIX_XATTR) === true;
   return { isSnapshot, isEnvironment };
+}
+
+function* blobsOf(bytes: Buffer): Iterable<Digest> {
+  const index = soundIndexOf(bytes);
+  for (let row = 0; row < index.blobCount; row++) yield index.blobDigest(row);
 }
 
 /** The layers of an environment; of a compiled one also the base that it was compiled on. */

@@ -239,12 +239,12 @@ function surveyOptions({ keepMs, isAll, onProgress }: CollectOptions): SurveyOpt
 /** Old packs of which little is needed, and the locators that lead into them. */
 async function sparseOf(
   store: DeltaStore,
-  { packs, live, isBlind }: Survey,
+  { packs, live, isSure }: Survey,
   { keepMs, isRepacking }: Pick<CollectOptions, "keepMs" | "isRepacking">,
   nowMs: number,
   faults: Fault[],
 ): Promise<{ sparse: { pack: Pack; liveBytes: number }[]; users: PackUsers }> {
-  if (!isRepacking || isBlind) return { sparse: [], users: new Map() };
+  if (!isRepacking || !isSure) return { sparse: [], users: new Map() };
   const likely = [...packs.used()]
     .filter(({ pack, liveBytes }) => liveBytes < pack.bytes * LIVE_SHARE)
     .map(({ pack }) => pack)

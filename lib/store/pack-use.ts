@@ -60,6 +60,12 @@ export class PackUse {
     });
   }
 
+  /** Notes that all of a pack is needed. */
+  keep(digest: Digest): void {
+    const use = this.#uses.get(digest);
+    if (use !== undefined) use.parts = new Uint8Array(PARTS / 8).fill(0xff);
+  }
+
   /** Forgets what refers to packs. */
   clear(): void {
     this.#uses.clear();

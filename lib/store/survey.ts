@@ -2,16 +2,17 @@
 // "Collection", says what a root is. Memory: some 500 B for each object but packs, 1.5 KiB for each pack. Control plane.
 
 import { type Digest, parseDigest } from "../base/digest.ts";
-import { explain } from "../base/error.ts";
+import { BurrowError, explain } from "../base/error.ts";
 import { DELTA_HEADER_BYTES, type DeltaStore, deltaPath, readDelta } from "./deltas.ts";
 import { digestOfPath, objectPath } from "./layout.ts";
 import { Locator } from "./locator.ts";
+import { keepForLost, type LostPorts } from "./lost-locators.ts";
 import { PackUse } from "./pack-use.ts";
 import { inParallel } from "./parallel.ts";
 import { classOf, type SizedObject } from "./store.ts";
 
 /** What only others know of a store's objects. */
-export interface SurveyPorts {
+export interface SurveyPorts extends LostPorts {
   /** What an index is. Throws for bytes that are none. */
   describe(index: Buffer): IndexFacts;
   /** Layers and snapshots that the document of an environment names. Throws for what is none. */
@@ -53,6 +54,8 @@ export interface Survey {
   /** Digests of what is kept and has a locator. */
   readonly live: readonly Digest[];
   readonly packs: PackUse;
+  /** Whether all is known that leads into packs. Else they may not be rewritten. */
+  readonly isSure: boolean;
   /** Whether it may be that more packs are needed than could be found out. */
   readonly isBlind: boolean;
 }
@@ -107,6 +110,8 @@ export class Surveyor {
   #faults: Fault[] = [];
   #all: Total = { objects: 0, bytes: 0 };
   #isBlind = false;
+  /** Kept, with a damaged locator. */
+  #lost: Digest[] = [];
   #nowMs = 0;
 
   constructor(store: DeltaStore, ports: SurveyPorts, options: SurveyOptions) {
@@ -127,6 +132,7 @@ export class Surveyor {
     this.#faults = [];
     this.#all = { objects: 0, bytes: 0 };
     this.#isBlind = false;
+    this.#lost = [];
     this.#nowMs = nowMs;
     this.#packs.beginListing();
     for await (const object of this.#listed("packs")) {
@@ -139,6 +145,15 @@ export class Surveyor {
     await this.#gatherUnits();
     await this.#markRoots(notes);
     await this.#reportMissingPacks();
+    const onFault = (what: string, error: unknown) => this.#fault(what, error);
+    if (this.#lost.length > 0)
+      this.#isBlind ||= await keepForLost(
+        this.#store,
+        this.#ports,
+        this.#lost,
+        this.#packs,
+        onFault,
+      );
     const isOld = (object: SizedObject) => !this.#isNew(object);
     const isDead = (digest: Digest | undefined) =>
       digest !== undefined && !this.#units.get(digest)?.isLive;
@@ -160,6 +175,7 @@ export class Surveyor {
       faults: this.#faults,
       live,
       packs: this.#packs,
+      isSure: this.#lost.length === 0 && !this.#isBlind,
       isBlind: this.#isBlind,
     };
   }
@@ -372,7 +388,11 @@ export class Surveyor {
       });
     } catch (error) {
       if (classOf(error) === "notFound") return;
-      this.#isBlind = true;
+      // What is damaged stays so, and the index has the same content; what is not to be had now may lead anywhere.
+      const code = error instanceof BurrowError ? error.code : "";
+      if (code === "BURROW_CORRUPT" || code === "BURROW_DIGEST_MISMATCH")
+        this.#lost.push(digestOfPath(path)!);
+      else this.#isBlind = true;
       this.#fault(object.path, error);
     }
   }

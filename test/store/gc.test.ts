@@ -150,6 +150,34 @@ test("what can't be read or removed is reported, and blocks nothing else", async
   t.same(await broken(scene), [], "no pack went that it may have led to");
 });
 
+test("one damaged locator keeps the packs of its content, and no others", async (t) => {
+  const scene = new Scene();
+  const { a, b, c } = await twoEnvironments(scene);
+  await forget(scene.store(), a);
+  const base = await makeBase(scene, 5);
+  const path = objectPath("locators", base);
+  const right = await scene.store().get(path);
+  await scene.store().put(path, right.subarray(0, 100));
+  const { freed, faults } = await scene.collect({ isRepacking: true });
+  t.match(faults, [{ what: path, why: /bad locator/ }]);
+  t.equal(freed.objects, 8, "the pack of the forgotten environment too");
+  await scene.store().put(path, right);
+  t.same(await broken(scene), []);
+  for (const digest of [b, base]) await readAll(scene.store(), digest);
+  const failing: Hook = (call, asked) => {
+    if (call === "get" && asked === path) throw new Error("the network is gone");
+  };
+  await forget(scene.store(), c);
+  const packs = await scene.paths("packs");
+  const blind = await scene.collect({}, failing);
+  t.match(blind.faults, [{ what: path, why: /the network is gone/ }]);
+  t.ok(blind.freed.objects > 0);
+  t.same(await scene.paths("packs"), packs, "no pack goes that it may lead to");
+  await scene.collect();
+  t.ok((await scene.paths("packs")).length < packs.length);
+  t.same(await broken(scene), []);
+});
+
 test("packs that are mostly garbage are repacked; the old ones go after the grace", async (t) => {
   const scene = new Scene();
   const { b } = await sparse(scene);
