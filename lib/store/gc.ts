@@ -130,7 +130,11 @@ class Collection {
     survey = await this.#surveyor.look(startMs);
     const waits = waitingOf(lists, leases, startMs, this.#options.keepMs);
     const known = new Set(lists.flatMap(({ paths }) => paths));
-    const doomed = survey.garbage.filter(({ path }) => known.has(path) && !waits.has(path));
+    const isDue = ({ path }: SizedObject) => known.has(path) && !waits.has(path);
+    // Whoever sees a locator follows it, whatever list has that to which it leads.
+    for (const object of survey.garbage)
+      if (isLocator(object) && !isDue(object)) await this.#surveyor.hold(object);
+    const doomed = survey.garbage.filter(isDue);
     const { removed, failed } = await this.#sweep(doomed);
     const gone = new Set(removed.map(({ path }) => path));
     const left = survey.garbage.filter(({ path }) => !gone.has(path));
@@ -155,7 +159,7 @@ class Collection {
     const failed = new Set<string>();
     for (const group of byFolder(doomed)) {
       await inParallel(group, PARALLEL, async (object) => {
-        if (failed.size > 0 && this.#surveyor.isNeeded(object)) return;
+        if (this.#surveyor.isNeeded(object)) return;
         await this.#collector.check();
         try {
           await this.#store.whole.remove(object.path);
@@ -164,7 +168,7 @@ class Collection {
         } catch (error) {
           failed.add(object.path);
           // It leads to something yet, and that stays with it.
-          if (/^(deltas\/)?locators\//.test(object.path)) await this.#surveyor.hold(object);
+          if (isLocator(object)) await this.#surveyor.hold(object);
           this.#faults.push({ what: object.path, why: explain(error) });
         }
       });
@@ -273,6 +277,10 @@ function waitingOf(
       for (const each of paths) waiting.add(each);
   }
   return waiting;
+}
+
+function isLocator({ path }: SizedObject): boolean {
+  return /^(deltas\/)?locators\//.test(path);
 }
 
 /** Runs of one folder, in their order. */

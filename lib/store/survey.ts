@@ -188,9 +188,11 @@ export class Surveyor {
   /** Whether an object is part of what is held, or a pack that it refers to. */
   isNeeded({ path }: SizedObject): boolean {
     const digest = digestOfPath(path)!;
-    return path.startsWith("packs/")
-      ? this.#packs.isUsed(digest)
-      : this.#units.get(digest)?.isLive === true;
+    if (path.startsWith("packs/")) return this.#isBlind || this.#packs.isUsed(digest);
+    const unit = this.#units.get(digest);
+    const delta = UNIT_FOLDERS.findIndex((folder) => path.startsWith(`${folder}/`));
+    const isBeside = path.startsWith("deltas/") && unit?.objects[delta + 1] !== undefined;
+    return unit?.isLive === true && !isBeside;
   }
 
   #isNew({ modifiedMs }: SizedObject): boolean {

@@ -4,6 +4,7 @@
 import fc from "fast-check";
 import { test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
+import { resolvingStore } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { LEASE_MS } from "../../lib/store/lease.ts";
 import {
@@ -160,6 +161,47 @@ test("a writer that was killed holds things back for an hour, then no more", asy
   t.same(writers, []);
   t.same(await scene.paths("leases", "garbage"), []);
   t.same(await broken(scene), []);
+});
+
+test("what an old list has is spared for what led to it later, though a collection was killed between", async (t) => {
+  const scene = new Scene();
+  const gone = await scene.write((store) => makeEnvironment(store, { big: BIG }));
+  await forget(scene.store(), gone);
+  let made: Digest | undefined;
+  const last = await scene.write(async (store) => {
+    // The list names the pack; its collector is killed before it removes a thing, while this writer is at work.
+    let puts = 0;
+    const dying: Hook = (call, path) => {
+      if (call === "put" && path.startsWith("collectors/") && puts++ > 0) throw new Error("killed");
+    };
+    await t.rejects(scene.collect({}, dying), { message: "killed" });
+    made = await makeEnvironment(store, { small: SMALL });
+    return made;
+  });
+  t.equal((await scene.paths("garbage")).length, 1);
+  await forget(scene.store(), last);
+  const after = await scene.write(async (store) => {
+    // It avoids the old list, and finds the pack by what was published since.
+    let isDone = false;
+    const meanwhile: Hook = async (call, path) => {
+      if (isDone || call !== "put" || !path.startsWith("locators/")) return;
+      isDone = true;
+      t.match(await scene.collect(), { faults: [] });
+    };
+    const inner = resolvingStore({
+      ...store.whole,
+      put: async (path, bytes) => {
+        await meanwhile("put", path);
+        await store.whole.put(path, bytes);
+      },
+    });
+    const digest = await makeEnvironment(inner, { again: SMALL });
+    t.ok(isDone);
+    return digest;
+  });
+  t.same(await check(scene, [after]), []);
+  t.match(await scene.collect(), { faults: [] });
+  t.same(await check(scene, [after]), []);
 });
 
 test("a writer whose machine slept for long is told, and publishes nothing", async (t) => {

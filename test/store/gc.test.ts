@@ -78,6 +78,19 @@ test("what only a forgotten environment needs goes, and all else stays", async (
   t.same(await scene.paths(), [], "nothing is left when nothing is named");
 });
 
+test("a delta goes that is beside what it makes", async (t) => {
+  const scene = new Scene();
+  await twoEnvironments(scene);
+  const store = scene.store();
+  const [delta = ""] = await scene.paths("deltas/locators");
+  const whole = delta.slice("deltas/".length);
+  await store.whole.put(whole, await store.get(whole));
+  t.match(await scene.collect(), { freed: { objects: 1 }, faults: [] });
+  t.equal(await store.whole.has(delta), false);
+  t.equal(await store.whole.has(whole), true);
+  t.same(await broken(scene), []);
+});
+
 test("what is new stays, by the store's clock", async (t) => {
   const scene = new Scene();
   const { a } = await twoEnvironments(scene);
