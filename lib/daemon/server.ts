@@ -88,10 +88,11 @@ export class Server {
     return this.#crowd.size - this.#strangers.size;
   }
 
-  listen(path: string): Promise<void> {
+  /** On a path, or an FD that listens already and is this server's from now on. */
+  listen(where: { readonly path: string } | { readonly fd: number }): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#net.once("error", reject);
-      this.#net.listen({ path, backlog: 511 }, () => {
+      this.#net.listen({ ...where, backlog: 511 }, () => {
         this.#net.removeListener("error", reject);
         resolve();
       });

@@ -9,6 +9,7 @@ import { Fetcher } from "../cache/fetcher.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
+import { takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
 import { exposition } from "./exposition.ts";
@@ -35,9 +36,14 @@ export interface Daemon {
 }
 
 /**
- * Starts a daemon in this process. undefined when another one serves the cache already. Throws when the cache can't be used.
+ * Starts a daemon in this process, on a socket that listens already or one that it makes. undefined when another one serves the cache
+ * already. Throws when the cache can't be used.
  */
-export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemon | undefined> {
+export async function startDaemon(
+  config: DaemonConfig,
+  log: Log,
+  listener?: number,
+): Promise<Daemon | undefined> {
   const cache = openCache(config.cache);
   const lock = takeLock(config.cache);
   if (lock === undefined) return undefined;
@@ -52,8 +58,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
     const lazy = config.lazyMount ? await LazyMount.tryMount(context) : undefined;
     daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
-    fs.rmSync(socketPath(config.cache), { force: true });
-    await daemon.listen();
+    if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
+    await daemon.listen(listener);
     log("started", { cache: config.cache, pid: process.pid, hasSuspects: hasSuspects ? 1 : 0 });
     return daemon;
   } catch (error) {
@@ -68,21 +74,24 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   }
 }
 
-/** Runs a daemon until it ends or SIGTERM or SIGINT comes: the body of `burrow daemon start`. Exit code. */
+/** Runs a daemon until it ends or is told to by SIGTERM, SIGINT or SIGHUP: the body of `burrow daemon start`. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
   // Of the usual four, two may wait for the lazy mount's requests. libuv asks when the first is wanted.
   process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
+  const listener = takeListener();
   closeInherited();
   const bounded = boundedLog(log);
-  const daemon = await startDaemon(config, bounded);
+  const daemon = await startDaemon(config, bounded, listener);
   if (daemon === undefined) {
     log("already running", { cache: config.cache, note: "its own options hold" });
     return 0;
   }
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     process.once(signal, () => daemon.stop(signal));
   }
+  // Node.js would open a debugger.
+  process.on("SIGUSR1", () => undefined);
   log("ended", { reason: await daemon.ended });
   // A thread may wait for a lazy mount that was left to the next daemon.
   if (config.lazyMount) process.exit(0);
@@ -173,12 +182,16 @@ class RunningDaemon implements Daemon {
     });
   }
 
-  async listen(): Promise<void> {
+  async listen(listener: number | undefined): Promise<void> {
     await this.#metrics?.listen();
-    this.#socketName = openSocketName(this.#config.cache);
-    await this.#server.listen(this.#socketName.name);
-    // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
-    fs.chmodSync(this.#socketName.name, 0o666);
+    if (listener === undefined) {
+      this.#socketName = openSocketName(this.#config.cache);
+      await this.#server.listen({ path: this.#socketName.name });
+      // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
+      fs.chmodSync(this.#socketName.name, 0o666);
+    } else {
+      await this.#server.listen({ fd: listener });
+    }
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();

@@ -81,11 +81,11 @@ test("it ends when idle, not while someone is connected, and leaves nothing", as
   t.match(node.output, /"reason":"idle"/);
 });
 
-test("SIGTERM and SIGINT end it cleanly, also in the middle of work", async (t) => {
+test("SIGTERM, SIGINT and SIGHUP end it cleanly, also in the middle of work", async (t) => {
   const large = noise(40 * BLOCK_BYTES);
   const { node, server, published, mountId } = await scene(t, { large });
   server.delayMs = 50;
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     const daemon = await node.start();
     const client = await node.connect(mountId);
     const answer = client.askBlocks(0, published.row("large"), 0, 1);
@@ -95,6 +95,38 @@ test("SIGTERM and SIGINT end it cleanly, also in the middle of work", async (t) 
     t.ok((await answer).errno !== 0 || (await answer).name !== "");
     t.same(node.names("partial"), []);
   }
+});
+
+/** Stands in for a service manager: listens at a path, and runs the rest of its words with that socket as FD 3. */
+const ACTIVATE = `import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+listener.listen()
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execvp(sys.argv[2], sys.argv[2:])`;
+
+test("it serves on a socket that it is handed, and leaves its name", async (t) => {
+  const node = newNode(t);
+  fs.mkdirSync(node.cache, { recursive: true });
+  const prefix = ["python3", "-c", ACTIVATE, `${node.cache}/daemon.sock`];
+  const daemon = node.spawn({}, prefix);
+  // Connecting works before the daemon is there: who connects waits.
+  await until(() => isDaemonUp(node.cache));
+  t.equal((await node.status()).pid, daemon.pid);
+  const { ino } = fs.statSync(`${node.cache}/daemon.sock`);
+  const inherited = fs.readdirSync(`/proc/${daemon.pid}/fdinfo`).filter((fd) => {
+    const flags = /^flags:\s*([0-7]+)/m.exec(
+      fs.readFileSync(`/proc/${daemon.pid}/fdinfo/${fd}`, "utf8"),
+    );
+    return Number(fd) > 2 && (Number.parseInt(flags?.[1] ?? "0", 8) & 0o2000000) === 0;
+  });
+  t.same(inherited, [], "what it starts doesn't inherit it");
+  daemon.kill("SIGTERM");
+  t.equal(await exited(daemon), 0);
+  t.equal(fs.statSync(`${node.cache}/daemon.sock`).ino, ino, "the name is the manager's");
 });
 
 test("ensureDaemon starts one, finds it again, and says why it can't", async (t) => {
