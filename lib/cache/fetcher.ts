@@ -4,6 +4,7 @@
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
+import { classOf } from "../store/store.ts";
 import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
@@ -152,11 +153,18 @@ export class Fetcher {
   }
 
   async #haveSmall(source: Source, digest: Digest, size: number): Promise<void> {
+    const untilMs = performance.now() + this.#deadlineMs;
     for (;;) {
-      let flight = this.#flights.get(digest);
-      flight ??= this.#fly(digest, this.#fetchSmall(source, digest, size));
-      if (await flight.done) return;
-      // It came along with another blob and did not make it: now it is asked for.
+      const joined = this.#flights.get(digest);
+      const flight = joined ?? this.#fly(digest, this.#fetchSmall(source, digest, size));
+      try {
+        if (await flight.done) return;
+        // It came along with another blob and did not make it: now it is asked for.
+      } catch (error) {
+        // What ended by the deadline of an earlier ask is tried in the name of this one.
+        const isLate = performance.now() >= untilMs;
+        if (joined === undefined || isLate || classOf(error) !== "transient") throw error;
+      }
     }
   }
 

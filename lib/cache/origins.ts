@@ -1,13 +1,15 @@
-// Origins: one backend, gate and meter per origin, opened on first use; and the locators read from them, kept by bytes.
+// Origins: one backend, gate, budget and tier per origin, opened on first use; and the locators read from them, kept by bytes.
 // Control plane.
 
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
+import { Budget } from "../store/budget.ts";
 import { objectPath } from "../store/layout.ts";
 import { Locator } from "../store/locator.ts";
-import { type Meter, newMeter } from "../store/meter.ts";
-import { type OpenOptions, openOrigin } from "../store/open.ts";
-import type { Backend, ByteRange } from "../store/store.ts";
+import { type Meter, newMeter, sumOf } from "../store/meter.ts";
+import type { PlaceFigures } from "../store/mirrors.ts";
+import { type OpenedOrigin, type OpenOptions, openOrigin } from "../store/open.ts";
+import type { Backend, ByteRange, Sender } from "../store/store.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate } from "./gate.ts";
 import { readRegular } from "./regular-file.ts";
@@ -17,22 +19,59 @@ const REQUESTS_MAX = 8;
 /** Locators held open: about 75 bytes a blob, so a hundred large environments. */
 const LOCATORS_MAX_BYTES = 256 * 1024 * 1024;
 
+/** Tries of one request: they ride out an origin that starts anew, which takes a few seconds. */
+const TRIES = 8;
+/** Tries after the first: one in ten, and one a second when nothing is earned. */
+const RETRIES = { share: 0.1, perSecond: 1, most: 20 };
+
+/** Bytes of a range, and who sent them. */
+export interface Sent {
+  readonly bytes: Buffer;
+  readonly sender: Sender;
+}
+
+/** What STATUS says of an origin: the sum over its places, and each of them. */
+export interface OriginFigures extends Meter {
+  readonly places: readonly PlaceFigures[];
+}
+
 export class Origin {
   readonly name: string;
-  readonly meter: Meter;
-  readonly #backend: Backend;
+  readonly #backend: OpenedOrigin;
   readonly #gate: Gate;
+  readonly #meter: Meter = newMeter();
 
   constructor(name: string, options: OpenOptions, requests: number) {
     this.name = name;
-    this.meter = newMeter();
-    this.#backend = openOrigin(name, { ...options, meter: this.meter });
+    const budget = new Budget(RETRIES);
+    const onRetry = () => {
+      this.#meter.retries++;
+    };
+    this.#backend = openOrigin(name, { tries: TRIES, budget, onRetry, ...options });
     this.#gate = new Gate(requests);
   }
 
+  /** Reads past the gate: of what must be here before anything can be asked. */
+  get reader(): Backend {
+    return this.#backend;
+  }
+
+  get figures(): OriginFigures {
+    const places = this.#backend.mirrors.figures();
+    return { ...sumOf([this.#meter, ...places]), places };
+  }
+
   /** Bytes of a range: a demand waits for its turn; what runs inBackground has it. */
-  range(path: string, range: ByteRange, isDemand: boolean, signal: AbortSignal): Promise<Buffer> {
-    const get = () => this.#backend.get(path, { range, signal });
+  range(path: string, range: ByteRange, isDemand: boolean, signal: AbortSignal): Promise<Sent> {
+    const get = async () => {
+      let sender: Sender | undefined;
+      const onSender = (who: Sender) => {
+        sender = who;
+      };
+      const asked = { range, signal, isUrgent: isDemand, onSender };
+      const bytes = await this.#backend.get(path, asked);
+      return { bytes, sender: sender! };
+    };
     return isDemand ? this.#gate.run(true, signal, get) : get();
   }
 
@@ -78,9 +117,9 @@ export class Origins {
     return origin;
   }
 
-  /** Meters by origin, for STATUS. */
-  meters(): Record<string, Meter> {
-    return Object.fromEntries([...this.#origins].map(([name, origin]) => [name, origin.meter]));
+  /** By origin, for STATUS. */
+  figures(): Record<string, OriginFigures> {
+    return Object.fromEntries([...this.#origins].map(([name, { figures }]) => [name, figures]));
   }
 
   /** The locator of a snapshot: from memory, the cache, or its origin. `stale` is passed over wherever it is met. */

@@ -8,6 +8,7 @@ import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec
 import { digestOf } from "../store/hash.ts";
 import { objectPath } from "../store/layout.ts";
 import type { ChunkPlace, Locator } from "../store/locator.ts";
+import type { Sender } from "../store/store.ts";
 import type { Origin } from "./origins.ts";
 
 export interface Piece {
@@ -24,6 +25,8 @@ export interface Piece {
 /** A piece as it came; of a delta its base too, where it can be had. */
 export interface StoredPiece {
   readonly stored: Uint8Array;
+  /** Who sent it, to be told when it is wrong. */
+  readonly sender: Sender;
   readonly base?: { readonly piece: Piece; readonly stored: Uint8Array } | undefined;
 }
 
@@ -106,21 +109,21 @@ export async function getPieces(
   isDemand: boolean,
   signal: AbortSignal,
 ): Promise<StoredPiece[]> {
-  const stored = await getStored(origin, pieces, isDemand, signal);
-  const bases = pieces.map((piece, i) => basePieceOf(piece, stored[i]!));
-  const got: StoredPiece[] = stored.map((bytes) => ({ stored: bytes }));
+  const { stored, sender } = await getStored(origin, pieces, isDemand, signal);
+  const wanted = pieces.map((piece, i) => basePieceOf(piece, stored[i]!));
+  const got: StoredPiece[] = stored.map((bytes) => ({ stored: bytes, sender }));
   for (let at = 0; at < pieces.length; ) {
-    if (bases[at] === undefined) {
+    if (wanted[at] === undefined) {
       at++;
       continue;
     }
     let end = at + 1;
-    while (bases[end] !== undefined) end++;
-    const some = bases.slice(at, end) as Piece[];
+    while (wanted[end] !== undefined) end++;
+    const some = wanted.slice(at, end) as Piece[];
     const run = some.slice(0, runLength(some, BASE_RUN_BYTES));
-    const bytes = await getStored(origin, run, isDemand, signal);
+    const { stored: bases } = await getStored(origin, run, isDemand, signal);
     for (const [i, piece] of run.entries())
-      got[at + i] = { stored: stored[at + i]!, base: { piece, stored: bytes[i]! } };
+      got[at + i] = { stored: stored[at + i]!, sender, base: { piece, stored: bases[i]! } };
     at += run.length;
   }
   return got;
@@ -147,15 +150,16 @@ async function getStored(
   pieces: readonly Piece[],
   isDemand: boolean,
   signal: AbortSignal,
-): Promise<Uint8Array[]> {
+): Promise<{ stored: Uint8Array[]; sender: Sender }> {
   const first = pieces[0]!;
   const length = pieces.reduce((sum, piece) => sum + piece.stored, 0);
   const range = { offset: first.offset, length };
-  const bytes = await origin.range(first.path, range, isDemand, signal);
-  return pieces.map((piece) => {
+  const { bytes, sender } = await origin.range(first.path, range, isDemand, signal);
+  const stored = pieces.map((piece) => {
     const start = piece.offset - first.offset;
     return bytes.subarray(start, start + piece.stored);
   });
+  return { stored, sender };
 }
 
 /** The content of a piece, verified. Throws BURROW_DIGEST_MISMATCH for anything else. */
@@ -167,17 +171,21 @@ export function openPiece(piece: Piece, got: StoredPiece, digest: Digest): Uint8
       got.base && expandChunk(got.base.piece.codec, got.base.stored, got.base.piece.length);
     content = expandChunk(piece.codec, got.stored, piece.length, base);
   } catch (cause) {
-    throw mismatch(piece, digest, cause);
+    throw mismatch(piece, got.sender, digest, cause);
   }
-  if (digestOf(content) !== digest) throw mismatch(piece, digest);
+  if (digestOf(content) !== digest) throw mismatch(piece, got.sender, digest);
   return content;
 }
 
-function mismatch(piece: Piece, digest: Digest, cause?: unknown): BurrowError {
-  return new BurrowError("BURROW_DIGEST_MISMATCH", "an origin sent content with another digest", {
+/** Tells the sender, so that others are asked next, and says who it was. */
+function mismatch(piece: Piece, sender: Sender, digest: Digest, cause?: unknown): BurrowError {
+  const message = "an origin sent content with another digest";
+  sender.blame(message);
+  const content = showDigest(digest);
+  return new BurrowError("BURROW_DIGEST_MISMATCH", message, {
     class: "transient",
     cause,
-    context: { content: showDigest(digest), path: piece.path, offset: piece.offset },
+    context: { content, path: piece.path, offset: piece.offset, place: sender.name },
   });
 }
 

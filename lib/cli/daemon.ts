@@ -1,8 +1,9 @@
 // burrow daemon start | stop | status. Control plane.
 
+import { resolve } from "node:path";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
-import { type DaemonStatus, daemonStatus, stopDaemon } from "../cache/client.ts";
+import { type DaemonStatus, daemonStatus, type PlaceStatus, stopDaemon } from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { logToStderr } from "../daemon/log.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
@@ -17,6 +18,7 @@ interface StartOptions {
   suspect?: boolean;
   standbys?: string;
   lazyMount?: boolean;
+  origins?: string;
   json?: boolean;
 }
 
@@ -50,6 +52,7 @@ export function addDaemon(program: Command): void {
       "--lazy-mount",
       "let sandboxes map large files while they are fetched (root, /dev/fuse)",
     )
+    .option("--origins <FILE>", "where else origins lie, as JSON (default: $BURROW_ORIGINS)")
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions) => {
@@ -64,6 +67,7 @@ export function addDaemon(program: Command): void {
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,
+        ...(options.origins === undefined ? {} : { origins: resolve(options.origins) }),
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });
@@ -100,11 +104,30 @@ function show(status: DaemonStatus): string {
     ["ready", counted(now.standbys, "standby server")],
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];
-  for (const [origin, { requests, bytes }] of Object.entries(origins))
-    rows.push(["fetched", `${showBytes(bytes)} in ${counted(requests, "request")} from ${origin}`]);
+  for (const [origin, figures] of Object.entries(origins)) {
+    rows.push(["fetched", `${showFetched(figures)} from ${origin}`]);
+    if (figures.places.length > 1)
+      for (const place of figures.places) rows.push([`  ${stateOf(place)}`, showPlace(place)]);
+  }
   if (lastFailure !== undefined)
     rows.push(["failed", `${seconds(Date.now() - lastFailure.atMs)} ago: ${lastFailure.error}`]);
   return table(rows);
+}
+
+function showFetched({ bytes, requests }: { bytes: number; requests: number }): string {
+  return `${showBytes(bytes)} in ${counted(requests, "request")}`;
+}
+
+function stateOf({ state, restMs }: PlaceStatus): string {
+  return restMs > 0 ? `${state} ${seconds(restMs)}` : state;
+}
+
+/** One of several places where an origin lies. */
+function showPlace(place: PlaceStatus): string {
+  const failures = place.transient + place.permanent + place.mismatches;
+  const why = place.why === "" ? "" : `: ${place.why}`;
+  const failed = failures === 0 ? "" : `, ${failures} failed${why}`;
+  return `${showFetched(place)} from ${place.isTier ? "the tier " : ""}${place.name}${failed}`;
 }
 
 function seconds(ms: number): string {
