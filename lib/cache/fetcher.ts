@@ -73,6 +73,7 @@ export class Fetcher {
   /** Answers an ask: the whole blob when count is 0, else `count` blocks from `first`. Never rejects. */
   async ask(source: Source, row: number, first: number, count: number): Promise<AnswerFields> {
     this.counters.asks++;
+    this.origins.enter();
     let digest: Digest | undefined;
     try {
       if (row >= source.table.count)
@@ -91,6 +92,8 @@ export class Fetcher {
       this.lastFailure = { atMs: Date.now(), error: explain(error), ...code };
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
       return { errno, state: 0, name: "" };
+    } finally {
+      this.origins.leave();
     }
   }
 

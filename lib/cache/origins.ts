@@ -13,22 +13,21 @@ import type { Backend, ByteRange, Sender } from "../store/store.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate } from "./gate.ts";
 import { readRegular } from "./regular-file.ts";
+import { Segments, type Sent } from "./segments.ts";
 
 /** Parallel requests to one origin. */
 const REQUESTS_MAX = 8;
 /** Locators held open: about 75 bytes a blob, so a hundred large environments. */
 const LOCATORS_MAX_BYTES = 256 * 1024 * 1024;
 
+/** Asks at once that make a crowd: more than the threads of a sandbox that imports. */
+const CROWD = 16;
+/** How long they are one after that: of those that wait for the same, one goes ahead of the others when it comes. */
+const CROWD_MS = 2_000;
 /** Tries of one request: they ride out an origin that starts anew, which takes a few seconds. */
 const TRIES = 8;
 /** Tries after the first: one in ten, and one a second when nothing is earned. */
 const RETRIES = { share: 0.1, perSecond: 1, most: 20 };
-
-/** Bytes of a range, and who sent them. */
-export interface Sent {
-  readonly bytes: Buffer;
-  readonly sender: Sender;
-}
 
 /** What STATUS says of an origin: the sum over its places, and each of them. */
 export interface OriginFigures extends Meter {
@@ -41,8 +40,12 @@ export class Origin {
   readonly #gate: Gate;
   readonly #meter: Meter = newMeter();
 
-  constructor(name: string, options: OpenOptions, requests: number) {
+  readonly #segments = new Segments();
+  readonly #isCrowded: () => boolean;
+
+  constructor(name: string, options: OpenOptions, requests: number, isCrowded = () => false) {
     this.name = name;
+    this.#isCrowded = isCrowded;
     const budget = new Budget(RETRIES);
     const onRetry = () => {
       this.#meter.retries++;
@@ -61,18 +64,27 @@ export class Origin {
     return { ...sumOf([this.#meter, ...places]), places };
   }
 
-  /** Bytes of a range: a demand waits for its turn; what runs inBackground has it. */
-  range(path: string, range: ByteRange, isDemand: boolean, signal: AbortSignal): Promise<Sent> {
-    const get = async () => {
-      let sender: Sender | undefined;
-      const onSender = (who: Sender) => {
-        sender = who;
-      };
-      const asked = { range, signal, isUrgent: isDemand, onSender };
-      const bytes = await this.#backend.get(path, asked);
-      return { bytes, sender: sender! };
+  /** Whether so many ask that whole segments are worth fetching. */
+  get isCrowded(): boolean {
+    return this.#isCrowded();
+  }
+
+  /**
+   * Bytes of a range: a demand waits for its turn; what runs inBackground has it. With a segment that it lies in, all of that is fetched
+   * and kept for others.
+   */
+  range(
+    path: string,
+    range: ByteRange,
+    isDemand: boolean,
+    signal: AbortSignal,
+    segment?: ByteRange,
+  ): Promise<Sent> {
+    const get = (asked: ByteRange) => {
+      const work = () => this.#get(path, asked, isDemand, signal);
+      return isDemand ? this.#gate.run(true, signal, work) : work();
     };
-    return isDemand ? this.#gate.run(true, signal, get) : get();
+    return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
   }
 
   /** Runs work when background work has its turn; its ranges are asked for with isDemand false. */
@@ -88,6 +100,20 @@ export class Origin {
   close(): void {
     this.#backend.close();
   }
+
+  async #get(
+    path: string,
+    range: ByteRange,
+    isUrgent: boolean,
+    signal: AbortSignal,
+  ): Promise<Sent> {
+    let sender: Sender | undefined;
+    const onSender = (who: Sender) => {
+      sender = who;
+    };
+    const bytes = await this.#backend.get(path, { range, signal, isUrgent, onSender });
+    return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
+  }
 }
 
 export interface OriginsOptions extends OpenOptions {
@@ -96,6 +122,8 @@ export interface OriginsOptions extends OpenOptions {
 }
 
 export class Origins {
+  #asks = 0;
+  #crowdedUntilMs = 0;
   readonly #cache: CacheDirectory;
   readonly #options: OriginsOptions;
   readonly #origins = new Map<string, Origin>();
@@ -108,10 +136,28 @@ export class Origins {
     this.#locators = new LRUCache({ maxSize: options.locatorBytes ?? LOCATORS_MAX_BYTES });
   }
 
+  /** An ask begins. */
+  enter(): void {
+    if (++this.#asks >= CROWD) this.#crowdedUntilMs = performance.now() + CROWD_MS;
+  }
+
+  leave(): void {
+    this.#asks--;
+  }
+
+  get isCrowded(): boolean {
+    return performance.now() < this.#crowdedUntilMs;
+  }
+
   get(name: string): Origin {
     let origin = this.#origins.get(name);
     if (origin === undefined) {
-      origin = new Origin(name, this.#options, this.#options.requests ?? REQUESTS_MAX);
+      origin = new Origin(
+        name,
+        this.#options,
+        this.#options.requests ?? REQUESTS_MAX,
+        () => this.isCrowded,
+      );
       this.#origins.set(name, origin);
     }
     return origin;
