@@ -10,10 +10,12 @@ import { type Meter, newMeter, sumOf } from "../store/meter.ts";
 import type { PlaceFigures } from "../store/mirrors.ts";
 import { type OpenedOrigin, type OpenOptions, openOrigin } from "../store/open.ts";
 import type { Backend, ByteRange, Sender } from "../store/store.ts";
+import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate } from "./gate.ts";
 import { readRegular } from "./regular-file.ts";
 import { Segments, type Sent } from "./segments.ts";
+import { type TierFigures, TierFilling } from "./tier.ts";
 
 /** Parallel requests to one origin. */
 const REQUESTS_MAX = 8;
@@ -32,6 +34,8 @@ const RETRIES = { share: 0.1, perSecond: 1, most: 20 };
 /** What STATUS says of an origin: the sum over its places, and each of them. */
 export interface OriginFigures extends Meter {
   readonly places: readonly PlaceFigures[];
+  /** What was put into the tier; undefined where none is filled from here. */
+  readonly tier?: TierFigures;
 }
 
 export class Origin {
@@ -43,15 +47,23 @@ export class Origin {
   readonly #segments = new Segments();
   readonly #isCrowded: () => boolean;
 
-  constructor(name: string, options: OpenOptions, requests: number, isCrowded = () => false) {
+  readonly #tier: TierFilling | undefined;
+
+  constructor(name: string, options: OriginsOptions, requests: number, isCrowded = () => false) {
     this.name = name;
     this.#isCrowded = isCrowded;
     const budget = new Budget(RETRIES);
     const onRetry = () => {
       this.#meter.retries++;
     };
-    this.#backend = openOrigin(name, { tries: TRIES, budget, onRetry, ...options });
+    const onTierMiss = (path: string, isWrong: boolean) => this.#tier?.note(path, isWrong);
+    this.#backend = openOrigin(name, { tries: TRIES, budget, onRetry, onTierMiss, ...options });
     this.#gate = new Gate(requests);
+    const { tier } = this.#backend.plan;
+    if (tier?.isFilled !== true) return;
+    const read = (path: string, signal: AbortSignal) =>
+      this.#gate.run(false, signal, () => this.#backend.mirrors.getFromOrigin(path, { signal }));
+    this.#tier = new TierFilling({ at: tier.at, read, log: options.log ?? (() => undefined) });
   }
 
   /** Reads past the gate: of what must be here before anything can be asked. */
@@ -61,7 +73,8 @@ export class Origin {
 
   get figures(): OriginFigures {
     const places = this.#backend.mirrors.figures();
-    return { ...sumOf([this.#meter, ...places]), places };
+    const tier = this.#tier?.figures;
+    return { ...sumOf([this.#meter, ...places]), places, ...(tier ? { tier } : {}) };
   }
 
   /** Whether so many ask that whole segments are worth fetching. */
@@ -98,6 +111,7 @@ export class Origin {
   }
 
   close(): void {
+    this.#tier?.close();
     this.#backend.close();
   }
 
@@ -117,6 +131,7 @@ export class Origin {
 }
 
 export interface OriginsOptions extends OpenOptions {
+  readonly log?: Log;
   readonly requests?: number;
   readonly locatorBytes?: number;
 }

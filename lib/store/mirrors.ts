@@ -31,8 +31,8 @@ export interface Place {
 }
 
 export interface MirrorOptions extends HealthOptions {
-  /** Hears of what the tier lacks, or has wrong, and another place gave. */
-  readonly onTierMiss?: (path: string) => void;
+  /** Hears of what the tier lacks, or has wrong. */
+  readonly onTierMiss?: (path: string, isWrong: boolean) => void;
 }
 
 /** What STATUS says of a place. */
@@ -124,7 +124,7 @@ export class Mirrors implements Backend {
       blame: (why) => {
         member.meter.mismatches++;
         member.health.condemned("use", why);
-        if (member.isTier) this.#options.onTierMiss?.(path);
+        if (member.isTier) this.#options.onTierMiss?.(path, true);
       },
     };
   }
@@ -136,7 +136,7 @@ export class Mirrors implements Backend {
     try {
       const next = (why: Reason) => round.next(why);
       const value = await race({ next, patienceMs, signal });
-      if (round.isMissedByTier) this.#options.onTierMiss?.(read.path);
+      if (round.isMissedByTier) this.#options.onTierMiss?.(read.path, round.isWrongInTier);
       return value;
     } catch (failed) {
       throw failed instanceof AllFailed ? this.#failure(read, round, failed.errors) : failed;
@@ -190,9 +190,13 @@ class Round<T> {
     this.#takeHedge = takeHedge;
   }
 
-  /** Whether the tier was asked and lacks it. */
+  /** Whether the tier was asked and lacks it, or has it wrong. */
   get isMissedByTier(): boolean {
-    return this.#asked.some(({ member, lacks }) => member.isTier && lacks);
+    return this.#asked.some((one) => one.member.isTier && (one.lacks || one.isWrong));
+  }
+
+  get isWrongInTier(): boolean {
+    return this.#asked.some(({ member, isWrong }) => member.isTier && isWrong);
   }
 
   /** Whether the place of that name was asked and lacks it. */
@@ -240,6 +244,7 @@ class Round<T> {
 class Asked<T> implements Runner<T> {
   readonly member: Member;
   lacks = false;
+  isWrong = false;
   failure = "gave up waiting";
   readonly #read: Read<T>;
   readonly #all: readonly Asked<T>[];
@@ -312,6 +317,7 @@ class Asked<T> implements Runner<T> {
       health.released(this.#leave);
       health.stop(stopMs);
     } else if (code === "BURROW_DIGEST_MISMATCH") {
+      this.isWrong = true;
       meter.mismatches++;
       health.condemned(this.#leave, why);
     } else health.failed(this.#leave, why);

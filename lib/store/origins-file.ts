@@ -33,6 +33,8 @@ export function environmentOrigins(): OriginTable {
 /** The table in a file. BURROW_USAGE, with the file and what is wrong in it. */
 export function readOrigins(path: string): OriginTable {
   try {
+    // A daemon that is started for a command lives elsewhere than that.
+    if (!path.startsWith("/")) throw wrong("its path must be absolute");
     if (fs.statSync(path).size > FILE_MAX_BYTES) throw wrong(`it is over ${FILE_MAX_BYTES} bytes`);
     return parseOrigins(JSON.parse(fs.readFileSync(path, "utf8")));
   } catch (cause) {
