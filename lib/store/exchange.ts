@@ -5,7 +5,7 @@
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
-import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
+import { type ByteRange, backendError, timeoutError } from "./store.ts";
 
 export interface ExchangeOptions {
   /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
@@ -119,7 +119,8 @@ function planBody(
     if (length === undefined || length > SLICE_MAX_BYTES) {
       throw lie("the whole object in answer to a range: the origin must serve ranges", context);
     }
-    if (range.offset + range.length > length) throw tooShort(length, context);
+    // A range that was answered as if it were the whole looks like this, too: no proof that the object is short.
+    if (range.offset + range.length > length) throw lie(`${length} bytes as the whole`, context);
     return { exact: length, maxBytes: length, slice: range };
   }
   if (response.statusCode !== 206) throw statusError(response, context);
