@@ -43,6 +43,8 @@ export interface PlaceFigures extends Meter, HealthFigures {
 
 /** Reads that are sent a second time for their slowness: one in twenty, and a few at the start. */
 const HEDGES = { share: 0.05, perSecond: 0, most: 5 };
+/** Places that a read asks when all rest: more would make an outage of all of them a storm. */
+const LAST_RESORTS = 2;
 
 export class Mirrors implements Backend {
   readonly origin: string;
@@ -230,7 +232,10 @@ class Round<T> {
       found.member.meter.hedges++;
     }
     if (found !== undefined) return this.#ask(found.member, found.leave, why === "slow");
-    return asked.length === 0 ? this.#ask(soonest(others), "lastResort", false) : undefined;
+    // All rest, or did when this read began.
+    const isLast = this.#asked.every(({ leave }) => leave === "lastResort");
+    if (!isLast || asked.length >= LAST_RESORTS || others.length === 0) return undefined;
+    return this.#ask(soonest(others), "lastResort", false);
   }
 
   #ask(member: Member, leave: Leave, isHedge: boolean): Runner<T> {
@@ -248,7 +253,7 @@ class Asked<T> implements Runner<T> {
   failure = "gave up waiting";
   readonly #read: Read<T>;
   readonly #all: readonly Asked<T>[];
-  readonly #leave: Leave;
+  readonly leave: Leave;
   readonly #isHedge: boolean;
 
   constructor(
@@ -261,7 +266,7 @@ class Asked<T> implements Runner<T> {
     this.#read = read;
     this.#all = all;
     this.member = member;
-    this.#leave = leave;
+    this.leave = leave;
     this.#isHedge = isHedge;
   }
 
@@ -286,20 +291,20 @@ class Asked<T> implements Runner<T> {
       this.#failed(error);
     } else if (how === "won") {
       if (this.#isHedge) meter.hedgesWon++;
-      health.succeeded(this.#leave);
+      health.succeeded(this.leave);
       for (const asked of this.#all) if (asked.lacks) asked.#lagged("lacks what others have");
     } else if (this.#all.at(-1) !== this && !this.#isHedge) {
       this.#lagged("answers later than others that are asked after it");
     } else {
-      health.released(this.#leave);
+      health.released(this.leave);
     }
   }
 
   #lagged(why: string): void {
     const { health, isTier } = this.member;
     const isAlone = this.#all.every(({ member }) => member === this.member);
-    if (isAlone || (isTier && this.lacks)) health.released(this.#leave);
-    else health.lagged(this.#leave, why);
+    if (isAlone || (isTier && this.lacks)) health.released(this.leave);
+    else health.lagged(this.leave, why);
   }
 
   #failed(error: unknown): void {
@@ -308,19 +313,19 @@ class Asked<T> implements Runner<T> {
     this.failure = why;
     this.lacks = classOf(error) === "notFound";
     if (this.lacks || this.#read.signal?.aborted) {
-      health.released(this.#leave);
+      health.released(this.leave);
       return;
     }
     const { code, context = {} } = error instanceof BurrowError ? error : {};
     const stopMs = Number(context["retryAfterMs"] ?? 0);
     if (stopMs > 0) {
-      health.released(this.#leave);
+      health.released(this.leave);
       health.stop(stopMs);
     } else if (code === "BURROW_DIGEST_MISMATCH") {
       this.isWrong = true;
       meter.mismatches++;
-      health.condemned(this.#leave, why);
-    } else health.failed(this.#leave, why);
+      health.condemned(this.leave, why);
+    } else health.failed(this.leave, why);
   }
 }
 

@@ -82,10 +82,10 @@ test("all rest: one of them is asked, a bounded number of times, and the error n
   t.equal((error as BurrowError).context["origin"], urls[0]);
   for (const url of urls) t.match(JSON.stringify((error as BurrowError).context), url);
   const [a, b, c] = asked();
-  t.ok(a! + b! + c! <= 7, `${asked()}: two rounds until all rest, then one request a try`);
+  t.ok(a! + b! + c! <= 8, `${asked()}: two rounds until all rest, then two requests a try`);
   const before = asked().reduce((x, y) => x + y);
   await t.rejects(backend.get(PACK, { range: RANGE }));
-  t.equal(asked().reduce((x, y) => x + y) - before, 3, "one request a try");
+  t.equal(asked().reduce((x, y) => x + y) - before, 6, "two requests a try");
   servers[1]!.fault = () => "none";
   for (let i = 0; i < 3; i++) await backend.get(PACK, { range: RANGE }).catch(() => undefined);
   t.same(await backend.get(PACK, { range: RANGE }), RIGHT, "found again");
@@ -300,4 +300,36 @@ test("what a file of origins may say", async (t) => {
   t.throws(() => parseOrigins({ format: 2 }), { message: /"format" is 1/ });
   t.throws(() => parse({}, { orgins: {} }), { message: /no "orgins"/ });
   t.throws(() => parse({ "http://a:secret@b/": {} }), { message: /^an origin has a user/ });
+});
+
+test("a body that comes byte by byte is ended, however long it would go on", async (t) => {
+  const { servers, backend, place } = await places(t, 2, { stallMs: 300, graceMs: 60_000 });
+  // A byte every 50 ms: never silent for long, and hours for a range.
+  servers[0]!.fault = () => "slow";
+  t.same(await backend.get(PACK, { range: RANGE }), RIGHT, "from the other place");
+  t.match(place(0), { requests: 1, timeouts: 1, transient: 1 });
+  t.match(place(1), { requests: 1, transient: 0 });
+  await backend.get(PACK, { range: RANGE });
+  t.match(place(0), { state: "resting", why: /less than 4096 bytes a second/ });
+});
+
+test("an outage makes no storm: tries are paid from a budget that all reads share", async (t) => {
+  const budget = new Budget({ share: 0.1, perSecond: 1, most: 20 });
+  let retries = 0;
+  const onRetry = () => {
+    retries++;
+  };
+  const { servers, backend, asked } = await places(t, 1, { budget, onRetry, tries: 8 });
+  servers[0]!.fault = () => "503";
+  const signal = AbortSignal.timeout(1500);
+  const startedMs = performance.now();
+  const reads = Array.from({ length: 200 }, () => backend.get(PACK, { range: RANGE, signal }));
+  const ends = await Promise.allSettled(reads);
+  const seconds = (performance.now() - startedMs) / 1000;
+  t.ok(ends.every((end) => end.status === "rejected" && classOf(end.reason) === "transient"));
+  t.ok(asked()[0]! <= 200 + retries, "each once, and the tries");
+  t.ok(retries >= 20, "what was saved is spent");
+  t.ok(retries <= 20 + 1 + seconds, `${retries} tries of 200 reads in ${seconds} s`);
+  servers[0]!.fault = () => "none";
+  t.same(await backend.get(PACK, { range: RANGE }), RIGHT, "and it is over when it is over");
 });
