@@ -31,6 +31,27 @@ const DELAY_MS = 20;
 /** Between the starts of two clients: a hundred in half a second. */
 const STAGGER_MS = 5;
 
+interface Range {
+  readonly path: string;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Ranges that were sent, of packs. */
+const sent: Range[] = [];
+
+/** Bytes that were sent more than once. */
+function repeated(ranges: readonly Range[]): number {
+  const sorted = [...ranges].sort((a, b) => a.path.localeCompare(b.path) || a.first - b.first);
+  let [path, at, sum] = ["", 0, 0];
+  for (const range of sorted) {
+    if (range.path !== path) [path, at] = [range.path, 0];
+    sum += Math.max(0, Math.min(at, range.end) - range.first);
+    at = Math.max(at, range.end);
+  }
+  return sum;
+}
+
 /** A web server with ranges over a directory, each answer delayed. */
 async function serve(root: string): Promise<http.Server> {
   const server = http.createServer((request, response) => {
@@ -53,6 +74,7 @@ function answer(root: string, request: http.IncomingMessage, response: http.Serv
   const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
   const first = range === null ? 0 : Number(range[1]);
   const end = range === null ? size : Math.min(size, Number(range[2]) + 1);
+  if (range !== null) sent.push({ path: request.url ?? "", first, end });
   const body = Buffer.alloc(end - first);
   readSync(fd, body, 0, body.length, first);
   closeSync(fd);
@@ -146,6 +168,7 @@ export const bench: Bench = async (emit, { isQuick }) => {
     const asks = await recorded(setup, base, environment);
     for (const clients of isQuick ? [1, 20] : [1, 10, 100]) {
       const cache = `${work}/cold-${clients}`;
+      sent.length = 0;
       const daemon = startDaemon(setup, cache);
       await up(cache);
       const { seconds, failures } = await replay(cache, id, asks, clients);
@@ -165,6 +188,7 @@ export const bench: Bench = async (emit, { isQuick }) => {
         requests: figures.requests,
         hedges: figures.hedges,
         fetchedMb: Math.round(figures.bytes / 1e5) / 10,
+        repeatedMb: Math.round(repeated(sent) / 1e5) / 10,
         mbPerRequest: Math.round(figures.bytes / figures.requests / 1e4) / 100,
         seconds: Math.round(seconds * 100) / 100,
         daemonPeakMib: Math.round(Number(/\d+/.exec(rss)?.[0]) / 1024),
