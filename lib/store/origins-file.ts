@@ -18,14 +18,15 @@ const FORMAT = 1;
 const FILE_MAX_BYTES = 1024 * 1024;
 /** A read may go round all of them. */
 const MIRRORS_MAX = 8;
-const NONE: OriginTable = new Map();
+/** Each origin lies where its name says, and nowhere else. */
+export const NO_MIRRORS: OriginTable = new Map();
 
 let read: { readonly path: string; readonly table: OriginTable } | undefined;
 
 /** The table that $BURROW_ORIGINS names, read once; empty when it names none. BURROW_USAGE. */
 export function environmentOrigins(): OriginTable {
   const path = process.env["BURROW_ORIGINS"] ?? "";
-  if (path === "") return NONE;
+  if (path === "") return NO_MIRRORS;
   if (read?.path !== path) read = { path, table: readOrigins(path) };
   return read.table;
 }
