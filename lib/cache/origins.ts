@@ -43,10 +43,8 @@ export class Origin {
   readonly #backend: OpenedOrigin;
   readonly #gate: Gate;
   readonly #meter: Meter = newMeter();
-
   readonly #segments = new Segments();
   readonly #isCrowded: () => boolean;
-
   readonly #tier: TierFilling | undefined;
 
   constructor(name: string, options: OriginsOptions, requests: number, isCrowded = () => false) {

@@ -106,8 +106,10 @@ function show(status: DaemonStatus): string {
   ];
   for (const [origin, figures] of Object.entries(origins)) {
     rows.push(["fetched", `${showFetched(figures)} from ${origin}`]);
-    if (figures.places.length > 1)
-      for (const place of figures.places) rows.push([`  ${stateOf(place)}`, showPlace(place)]);
+    // A daemon that was started before an upgrade knows of none.
+    const { places = [] }: Partial<typeof figures> = figures;
+    if (places.length > 1)
+      for (const place of places) rows.push([`  ${stateOf(place)}`, showPlace(place)]);
   }
   if (lastFailure !== undefined)
     rows.push(["failed", `${seconds(Date.now() - lastFailure.atMs)} ago: ${lastFailure.error}`]);

@@ -233,7 +233,8 @@ class Round<T> {
     }
     if (found !== undefined) return this.#ask(found.member, found.leave, why === "slow");
     // All rest, or did when this read began.
-    const isLast = this.#asked.every(({ leave }) => leave === "lastResort");
+    const isNeeded = why === "first" || why === "failed";
+    const isLast = isNeeded && this.#asked.every(({ leave }) => leave === "lastResort");
     if (!isLast || asked.length >= LAST_RESORTS || others.length === 0) return undefined;
     return this.#ask(soonest(others), "lastResort", false);
   }
