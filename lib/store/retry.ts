@@ -16,6 +16,8 @@ export interface RetryOptions {
   readonly capMs?: number;
   /** What tries after the first are paid from: who finds it empty waits until something is in it. */
   readonly budget?: Budget;
+  /** Gives up where the budget is empty, in place of waiting. */
+  readonly isHasty?: boolean;
   /** Called before each try after the first. */
   readonly onRetry?: () => void;
 }
@@ -37,7 +39,9 @@ export async function tries<T>(
       return await call();
     } catch (error) {
       if (classOf(error) !== "transient" || count >= most || signal?.aborted) throw error;
-      const pausedMs = Math.max(pauseMs(error, count, baseMs, capMs), budget?.borrow() ?? 0);
+      if (options.isHasty === true && budget?.take() === false) throw error;
+      const owedMs = options.isHasty === true ? 0 : (budget?.borrow() ?? 0);
+      const pausedMs = Math.max(pauseMs(error, count, baseMs, capMs), owedMs);
       if (!(await pause(pausedMs, signal))) {
         budget?.giveBack();
         throw error;
@@ -49,10 +53,12 @@ export async function tries<T>(
 
 /** `inner` with retries of get and has. */
 export function retrying(inner: Backend, options: RetryOptions = {}): Backend {
+  // What nobody waits for isn't insisted on: who comes to want it would wait for its pauses (pitfalls D7).
+  const few = { ...options, tries: Math.min(TRIES, options.tries ?? TRIES), isHasty: true };
   return {
     origin: inner.origin,
     get: (path: string, got: GetOptions = {}) =>
-      tries(() => inner.get(path, got), options, got.signal),
+      tries(() => inner.get(path, got), got.isUrgent === false ? few : options, got.signal),
     has: (path: string, signal?: AbortSignal) =>
       tries(() => inner.has(path, signal), options, signal),
     close: () => inner.close(),

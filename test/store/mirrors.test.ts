@@ -330,6 +330,11 @@ test("an outage makes no storm: tries are paid from a budget that all reads shar
   t.ok(asked()[0]! <= 200 + retries, "each once, and the tries");
   t.ok(retries >= 20, "what was saved is spent");
   t.ok(retries <= 20 + 1 + seconds, `${retries} tries of 200 reads in ${seconds} s`);
+  // What nobody waits for does not wait for the budget: who joins it would, too.
+  const before = asked()[0]!;
+  const background = backend.get(PACK, { range: RANGE, isUrgent: false });
+  t.equal(await background.catch(classOf), "transient");
+  t.equal(asked()[0], before + 1);
   servers[0]!.fault = () => "none";
   t.same(await backend.get(PACK, { range: RANGE }), RIGHT, "and it is over when it is over");
 });
