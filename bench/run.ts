@@ -28,6 +28,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),
   lazy: () => import("./replay/lazy.ts"),
+  "origin-requests": () => import("./replay/origin-requests.ts"),
 };
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */

@@ -8,6 +8,7 @@ import { digestOf } from "../store/hash.ts";
 import { objectPath } from "../store/layout.ts";
 import { Locator } from "../store/locator.ts";
 import { type OpenOptions, openOrigin } from "../store/open.ts";
+import type { Backend } from "../store/store.ts";
 import { CacheDirectory, dropFile, hashFile } from "./directory.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 
@@ -18,18 +19,19 @@ export function openCache(root: string): CacheDirectory {
 
 /**
  * Has a snapshot's index, verified and sealed, and its locator in the cache; fetches what is missing. An index that is here
- * is hashed again: it is what everything else is trusted by, and takes a millisecond. Returns the index's bytes.
+ * is hashed again: it is what everything else is trusted by, and takes a millisecond. Returns the index's bytes. `reader`: of the
+ * origin, where the caller has one open.
  */
 export async function ensureIndex(
   cache: CacheDirectory,
   origin: string,
   digest: Digest,
-  options: OpenOptions & { signal?: AbortSignal } = {},
+  options: OpenOptions & { reader?: Backend; signal?: AbortSignal } = {},
 ): Promise<Buffer> {
   const held = await heldIndex(cache, digest);
   const hasLocator = isRegularFile(cache.path("locators", digest));
   if (held !== undefined && hasLocator) return held;
-  const backend = openOrigin(origin, options);
+  const backend = options.reader ?? openOrigin(origin, options);
   try {
     const got = options.signal ? { signal: options.signal } : {};
     const bytes = held ?? (await backend.get(objectPath("indexes", digest), got));
@@ -41,7 +43,7 @@ export async function ensureIndex(
     if (held === undefined) await cache.writeSealed("indexes", digest, bytes);
     return bytes;
   } finally {
-    backend.close();
+    if (options.reader === undefined) backend.close();
   }
 }
 

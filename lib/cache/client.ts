@@ -7,8 +7,10 @@ import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
+import type { PlaceFigures } from "../store/mirrors.ts";
 import { errnoOf } from "../store/node-error.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
+import type { OriginFigures } from "./origins.ts";
 import { openSocketName, type SocketName } from "./socket-name.ts";
 
 export interface EnsureOptions {
@@ -21,6 +23,9 @@ export interface EnsureOptions {
   /** Where its output goes; nowhere when missing. */
   readonly logFile?: string;
 }
+
+/** One of the places where an origin lies: docs/origins.md has the fields. */
+export type PlaceStatus = PlaceFigures;
 
 /** The STATUS of a daemon: docs/protocol/mailbox.md. */
 export interface DaemonStatus {
@@ -38,7 +43,7 @@ export interface DaemonStatus {
   /** The counters of counters.ts. */
   readonly fetch: Readonly<Record<string, number>>;
   /** What was fetched, by origin. */
-  readonly origins: Readonly<Record<string, { readonly requests: number; readonly bytes: number }>>;
+  readonly origins: Readonly<Record<string, OriginFigures>>;
   /** The last ask that was answered with an errno: when, by the clock of this node, and why; the code of docs/errors.md, if it has one. */
   readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
 }

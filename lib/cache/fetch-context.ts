@@ -8,6 +8,9 @@ import type { FetchCounters, Log } from "./counters.ts";
 import type { Origin, Origins } from "./origins.ts";
 import { type Piece, pieceAt, type Source } from "./pieces.ts";
 
+/** What it takes to hear from all that is under way why it failed. */
+const REASON_MS = 250;
+
 export class FetchContext {
   readonly counters: FetchCounters;
   readonly #origins: Origins;
@@ -22,9 +25,10 @@ export class FetchContext {
     this.#deadlineMs = deadlineMs;
   }
 
-  /** A signal for one piece of work: fires at the deadline or when the fetcher stops. */
+  /** A signal for one piece of work: fires shortly before the deadline, so that the reason is known by then, or when the fetcher stops. */
   deadline(): AbortSignal {
-    return AbortSignal.any([this.#stop.signal, AbortSignal.timeout(this.#deadlineMs)]);
+    const ms = this.#deadlineMs - Math.min(REASON_MS, this.#deadlineMs / 10);
+    return AbortSignal.any([this.#stop.signal, AbortSignal.timeout(ms)]);
   }
 
   stop(): void {

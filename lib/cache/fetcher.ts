@@ -5,6 +5,7 @@ import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { BLOCK_BYTES } from "../base/limits.ts";
+import { classOf } from "../store/store.ts";
 import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
@@ -73,6 +74,7 @@ export class Fetcher {
   /** Answers an ask: the whole blob when count is 0, else `count` blocks from `first`. Never rejects. */
   async ask(source: Source, row: number, first: number, count: number): Promise<AnswerFields> {
     this.counters.asks++;
+    this.origins.enter();
     let digest: Digest | undefined;
     try {
       if (row >= source.table.count)
@@ -91,6 +93,8 @@ export class Fetcher {
       this.lastFailure = { atMs: Date.now(), error: explain(error), ...code };
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
       return { errno, state: 0, name: "" };
+    } finally {
+      this.origins.leave();
     }
   }
 
@@ -154,11 +158,18 @@ export class Fetcher {
   }
 
   async #haveSmall(source: Source, digest: Digest, size: number): Promise<void> {
+    const untilMs = performance.now() + this.#deadlineMs;
     for (;;) {
-      let flight = this.#flights.get(digest);
-      flight ??= this.#fly(digest, this.#fetchSmall(source, digest, size));
-      if (await flight.done) return;
-      // It came along with another blob and did not make it: now it is asked for.
+      const joined = this.#flights.get(digest);
+      const flight = joined ?? this.#fly(digest, this.#fetchSmall(source, digest, size));
+      try {
+        if (await flight.done) return;
+        // It came along with another blob and did not make it: now it is asked for.
+      } catch (error) {
+        // What ended by the deadline of an earlier ask is tried in the name of this one.
+        const isLate = performance.now() >= untilMs;
+        if (joined === undefined || isLate || classOf(error) !== "transient") throw error;
+      }
     }
   }
 

@@ -1,43 +1,105 @@
-// Origins: one backend, gate and meter per origin, opened on first use; and the locators read from them, kept by bytes.
+// Origins: one backend, gate, budget and tier per origin, opened on first use; and the locators read from them, kept by bytes.
 // Control plane.
 
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
+import { Budget } from "../store/budget.ts";
 import { objectPath } from "../store/layout.ts";
 import { Locator } from "../store/locator.ts";
-import { type Meter, newMeter } from "../store/meter.ts";
-import { type OpenOptions, openOrigin } from "../store/open.ts";
-import type { Backend, ByteRange } from "../store/store.ts";
+import { type Meter, newMeter, sumOf } from "../store/meter.ts";
+import type { PlaceFigures } from "../store/mirrors.ts";
+import { type OpenedOrigin, type OpenOptions, openOrigin } from "../store/open.ts";
+import type { Backend, ByteRange, Sender } from "../store/store.ts";
+import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate, type GateFigures } from "./gate.ts";
 import { readRegular } from "./regular-file.ts";
+import { Segments, type Sent } from "./segments.ts";
+import { type TierFigures, TierFilling } from "./tier.ts";
 
 /** Parallel requests to one origin. */
 const REQUESTS_MAX = 8;
 /** Locators held open: about 75 bytes a blob, so a hundred large environments. */
 const LOCATORS_MAX_BYTES = 256 * 1024 * 1024;
 
+/** Asks at once that make a crowd: more than the threads of a sandbox that imports. */
+const CROWD = 16;
+/** How long they are one after that: of those that wait for the same, one goes ahead of the others when it comes. */
+const CROWD_MS = 2_000;
+/** Tries of one request: they ride out an origin that starts anew, which takes a few seconds. */
+const TRIES = 8;
+/** Tries after the first: one in ten, and one a second when nothing is earned. */
+const RETRIES = { share: 0.1, perSecond: 1, most: 20 };
+
+/** What STATUS says of an origin: the sum over its places, and each of them. */
+export interface OriginFigures extends Meter {
+  readonly places: readonly PlaceFigures[];
+  /** What was put into the tier; undefined where none is filled from here. */
+  readonly tier?: TierFigures;
+}
+
 export class Origin {
   readonly name: string;
-  readonly meter: Meter;
-  readonly #backend: Backend;
+  readonly #backend: OpenedOrigin;
   readonly #gate: Gate;
+  readonly #meter: Meter = newMeter();
+  readonly #segments = new Segments();
+  readonly #isCrowded: () => boolean;
+  readonly #tier: TierFilling | undefined;
 
-  constructor(name: string, options: OpenOptions, requests: number) {
+  constructor(name: string, options: OriginsOptions, requests: number, isCrowded = () => false) {
     this.name = name;
-    this.meter = newMeter();
-    this.#backend = openOrigin(name, { ...options, meter: this.meter });
+    this.#isCrowded = isCrowded;
+    const budget = new Budget(RETRIES);
+    const onRetry = () => {
+      this.#meter.retries++;
+    };
+    const onTierMiss = (path: string, isWrong: boolean) => this.#tier?.note(path, isWrong);
+    this.#backend = openOrigin(name, { tries: TRIES, budget, onRetry, onTierMiss, ...options });
     this.#gate = new Gate(requests);
+    const { tier } = this.#backend.plan;
+    if (tier?.isFilled !== true) return;
+    const read = (path: string, signal: AbortSignal) =>
+      this.#gate.run(false, signal, () => this.#backend.mirrors.getFromOrigin(path, { signal }));
+    this.#tier = new TierFilling({ at: tier.at, read, log: options.log ?? (() => undefined) });
   }
 
   get queue(): GateFigures {
     return this.#gate.figures;
   }
 
-  /** Bytes of a range: a demand waits for its turn; what runs inBackground has it. */
-  range(path: string, range: ByteRange, isDemand: boolean, signal: AbortSignal): Promise<Buffer> {
-    const get = () => this.#backend.get(path, { range, signal });
-    return isDemand ? this.#gate.run(true, signal, get) : get();
+  /** Reads past the gate: of what must be here before anything can be asked. */
+  get reader(): Backend {
+    return this.#backend;
+  }
+
+  get figures(): OriginFigures {
+    const places = this.#backend.mirrors.figures();
+    const tier = this.#tier?.figures;
+    return { ...sumOf([this.#meter, ...places]), places, ...(tier ? { tier } : {}) };
+  }
+
+  /** Whether so many ask that whole segments are worth fetching. */
+  get isCrowded(): boolean {
+    return this.#isCrowded();
+  }
+
+  /**
+   * Bytes of a range: a demand waits for its turn; what runs inBackground has it. With a segment that it lies in, all of that is fetched
+   * and kept for others.
+   */
+  range(
+    path: string,
+    range: ByteRange,
+    isDemand: boolean,
+    signal: AbortSignal,
+    segment?: ByteRange,
+  ): Promise<Sent> {
+    const get = (asked: ByteRange) => {
+      const work = () => this.#get(path, asked, isDemand, signal);
+      return isDemand ? this.#gate.run(true, signal, work) : work();
+    };
+    return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
   }
 
   /** Runs work when background work has its turn; its ranges are asked for with isDemand false. */
@@ -51,16 +113,34 @@ export class Origin {
   }
 
   close(): void {
+    this.#tier?.close();
     this.#backend.close();
+  }
+
+  async #get(
+    path: string,
+    range: ByteRange,
+    isUrgent: boolean,
+    signal: AbortSignal,
+  ): Promise<Sent> {
+    let sender: Sender | undefined;
+    const onSender = (who: Sender) => {
+      sender = who;
+    };
+    const bytes = await this.#backend.get(path, { range, signal, isUrgent, onSender });
+    return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
   }
 }
 
 export interface OriginsOptions extends OpenOptions {
+  readonly log?: Log;
   readonly requests?: number;
   readonly locatorBytes?: number;
 }
 
 export class Origins {
+  #asks = 0;
+  #crowdedUntilMs = 0;
   readonly #cache: CacheDirectory;
   readonly #options: OriginsOptions;
   readonly #origins = new Map<string, Origin>();
@@ -73,18 +153,36 @@ export class Origins {
     this.#locators = new LRUCache({ maxSize: options.locatorBytes ?? LOCATORS_MAX_BYTES });
   }
 
+  /** An ask begins. */
+  enter(): void {
+    if (++this.#asks >= CROWD) this.#crowdedUntilMs = performance.now() + CROWD_MS;
+  }
+
+  leave(): void {
+    this.#asks--;
+  }
+
+  get isCrowded(): boolean {
+    return performance.now() < this.#crowdedUntilMs;
+  }
+
   get(name: string): Origin {
     let origin = this.#origins.get(name);
     if (origin === undefined) {
-      origin = new Origin(name, this.#options, this.#options.requests ?? REQUESTS_MAX);
+      origin = new Origin(
+        name,
+        this.#options,
+        this.#options.requests ?? REQUESTS_MAX,
+        () => this.isCrowded,
+      );
       this.#origins.set(name, origin);
     }
     return origin;
   }
 
-  /** Meters by origin, for STATUS. */
-  meters(): Record<string, Meter> {
-    return Object.fromEntries([...this.#origins].map(([name, origin]) => [name, origin.meter]));
+  /** By origin, for STATUS. */
+  figures(): Record<string, OriginFigures> {
+    return Object.fromEntries([...this.#origins].map(([name, { figures }]) => [name, figures]));
   }
 
   /** Requests under way and waiting, by origin, for STATUS. */

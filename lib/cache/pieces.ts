@@ -7,8 +7,10 @@ import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import { objectPath } from "../store/layout.ts";
-import type { ChunkPlace, Locator } from "../store/locator.ts";
+import type { ChunkPlace, Locator, RunChunk } from "../store/locator.ts";
+import type { ByteRange, Sender } from "../store/store.ts";
 import type { Origin } from "./origins.ts";
+import { SEGMENT_BYTES } from "./segments.ts";
 
 export interface Piece {
   /** Object below the origin. */
@@ -19,11 +21,15 @@ export interface Piece {
   readonly codec: number;
   /** Of a delta: where the base is to be found, which its stored bytes name. */
   readonly near?: { readonly locator: Locator; readonly block: number; readonly maxBytes: number };
+  /** Of a chunk: who knows what lies around it. */
+  readonly home?: { readonly locator: Locator; readonly blob: Digest; readonly block: number };
 }
 
 /** A piece as it came; of a delta its base too, where it can be had. */
 export interface StoredPiece {
   readonly stored: Uint8Array;
+  /** Who sent it, to be told when it is wrong. */
+  readonly sender: Sender;
   readonly base?: { readonly piece: Piece; readonly stored: Uint8Array } | undefined;
 }
 
@@ -65,6 +71,12 @@ export function pieceOfChunk(chunk: ChunkPlace): Piece {
   return { path: objectPath("packs", chunk.pack), offset, stored, length, codec };
 }
 
+/** A chunk that was found beside another one. */
+export function pieceOfNeighbour(locator: Locator, chunk: RunChunk): Piece {
+  const { blob, block } = chunk;
+  return { ...pieceOfChunk(chunk), home: { locator, blob, block } };
+}
+
 /** Where piece k of a blob lies. Throws BURROW_CORRUPT when the locator contradicts the index. */
 export function pieceAt(locator: Locator, digest: Digest, size: number, k: number): Piece {
   const row = locator.find(digest);
@@ -76,7 +88,8 @@ export function pieceAt(locator: Locator, digest: Digest, size: number, k: numbe
   }
   if (locator.chunkCount(row) !== pieceCount(size))
     throw contradiction("cuts it otherwise", digest);
-  const piece = pieceOfChunk(locator.chunkAt(row, k));
+  const home = { locator, blob: digest, block: k };
+  const piece: Piece = { ...pieceOfChunk(locator.chunkAt(row, k)), home };
   // A chunk that does not shrink is stored raw, so none is longer in the pack than its content.
   if (piece.length !== length || piece.stored > length) {
     throw contradiction("gives a piece another length", digest);
@@ -108,21 +121,20 @@ export async function getPieces(
   isDemand: boolean,
   signal: AbortSignal,
 ): Promise<StoredPiece[]> {
-  const stored = await getStored(origin, pieces, isDemand, signal);
-  const bases = pieces.map((piece, i) => basePieceOf(piece, stored[i]!));
-  const got: StoredPiece[] = stored.map((bytes) => ({ stored: bytes }));
+  const got: StoredPiece[] = await getStored(origin, pieces, isDemand, signal);
+  const wanted = pieces.map((piece, i) => basePieceOf(piece, got[i]!.stored));
   for (let at = 0; at < pieces.length; ) {
-    if (bases[at] === undefined) {
+    if (wanted[at] === undefined) {
       at++;
       continue;
     }
     let end = at + 1;
-    while (bases[end] !== undefined) end++;
-    const some = bases.slice(at, end) as Piece[];
+    while (wanted[end] !== undefined) end++;
+    const some = wanted.slice(at, end) as Piece[];
     const run = some.slice(0, runLength(some, BASE_RUN_BYTES));
-    const bytes = await getStored(origin, run, isDemand, signal);
+    const bases = await getStored(origin, run, isDemand, signal);
     for (const [i, piece] of run.entries())
-      got[at + i] = { stored: stored[at + i]!, base: { piece, stored: bytes[i]! } };
+      got[at + i] = { ...got[at + i]!, base: { piece, stored: bases[i]!.stored } };
     at += run.length;
   }
   return got;
@@ -144,20 +156,61 @@ function basePieceOf({ codec, near }: Piece, stored: Uint8Array): Piece | undefi
     : undefined;
 }
 
+/** Pieces next to each other, by one request; or by one for each segment of the pack that they lie in, where those are fetched whole. */
 async function getStored(
   origin: Origin,
   pieces: readonly Piece[],
   isDemand: boolean,
   signal: AbortSignal,
-): Promise<Uint8Array[]> {
-  const first = pieces[0]!;
-  const length = pieces.reduce((sum, piece) => sum + piece.stored, 0);
-  const range = { offset: first.offset, length };
-  const bytes = await origin.range(first.path, range, isDemand, signal);
-  return pieces.map((piece) => {
-    const start = piece.offset - first.offset;
-    return bytes.subarray(start, start + piece.stored);
+): Promise<StoredPiece[]> {
+  const parts = origin.isCrowded ? bySegment(pieces) : [{ pieces, segment: undefined }];
+  const got = parts.map(async ({ pieces: some, segment }) => {
+    const { path, offset } = some[0]!;
+    const last = some.at(-1)!;
+    const range = { offset, length: last.offset + last.stored - offset };
+    const { bytes, sender } = await origin.range(path, range, isDemand, signal, segment);
+    return some.map((piece) => {
+      const start = piece.offset - offset;
+      return { stored: bytes.subarray(start, start + piece.stored), sender };
+    });
   });
+  // None may fail unheard while others are waited for.
+  return (await Promise.all(got)).flat();
+}
+
+interface Part {
+  readonly pieces: readonly Piece[];
+  readonly segment: ByteRange | undefined;
+}
+
+function bySegment(pieces: readonly Piece[]): Part[] {
+  const parts: { pieces: Piece[]; segment: ByteRange | undefined }[] = [];
+  for (const piece of pieces) {
+    const last = parts.at(-1);
+    if (last?.segment !== undefined && isWithin(piece, last.segment)) last.pieces.push(piece);
+    else {
+      const segment = segmentOf(piece);
+      if (last !== undefined && last.segment === undefined && segment === undefined) {
+        last.pieces.push(piece);
+      } else parts.push({ pieces: [piece], segment });
+    }
+  }
+  return parts;
+}
+
+/** What is fetched with a piece when many ask; undefined where that can't be known, or a locator lies. */
+function segmentOf(piece: Piece): ByteRange | undefined {
+  if (piece.home === undefined) return undefined;
+  const { locator, blob, block } = piece.home;
+  const row = locator.find(blob);
+  if (row < 0 || block >= locator.chunkCount(row)) return undefined;
+  const segment = locator.segmentAround(row, block, SEGMENT_BYTES);
+  const isFit = segment.length <= 2 * SEGMENT_BYTES && isWithin(piece, segment);
+  return isFit ? segment : undefined;
+}
+
+function isWithin({ offset, stored }: Piece, segment: ByteRange): boolean {
+  return offset >= segment.offset && offset + stored <= segment.offset + segment.length;
 }
 
 /** The content of a piece, verified. Throws BURROW_DIGEST_MISMATCH for anything else. */
@@ -169,17 +222,21 @@ export function openPiece(piece: Piece, got: StoredPiece, digest: Digest): Uint8
       got.base && expandChunk(got.base.piece.codec, got.base.stored, got.base.piece.length);
     content = expandChunk(piece.codec, got.stored, piece.length, base);
   } catch (cause) {
-    throw mismatch(piece, digest, cause);
+    throw mismatch(piece, got.sender, digest, cause);
   }
-  if (digestOf(content) !== digest) throw mismatch(piece, digest);
+  if (digestOf(content) !== digest) throw mismatch(piece, got.sender, digest);
   return content;
 }
 
-function mismatch(piece: Piece, digest: Digest, cause?: unknown): BurrowError {
-  return new BurrowError("BURROW_DIGEST_MISMATCH", "an origin sent content with another digest", {
+/** Tells the sender, so that others are asked next, and says who it was. */
+function mismatch(piece: Piece, sender: Sender, digest: Digest, cause?: unknown): BurrowError {
+  const message = "an origin sent content with another digest";
+  sender.blame(message);
+  const content = showDigest(digest);
+  return new BurrowError("BURROW_DIGEST_MISMATCH", message, {
     class: "transient",
     cause,
-    context: { content: showDigest(digest), path: piece.path, offset: piece.offset },
+    context: { content, path: piece.path, offset: piece.offset, place: sender.name },
   });
 }
 

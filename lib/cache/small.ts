@@ -12,7 +12,7 @@ import {
   getPieces,
   openPiece,
   type Piece,
-  pieceOfChunk,
+  pieceOfNeighbour,
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
@@ -123,7 +123,11 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
   while (isTaken(last + 1)) last++;
   const items = around.slice(first, last + 1).map((chunk, i): RunItem => {
     if (first + i === at) return asked;
-    return { digest: chunk.blob, piece: pieceOfChunk(chunk), neighbour: enlist(chunk.blob) };
+    return {
+      digest: chunk.blob,
+      piece: pieceOfNeighbour(locator, chunk),
+      neighbour: enlist(chunk.blob),
+    };
   });
   const isWanted = (item: RunItem) => item === asked || item.neighbour !== undefined;
   return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);

@@ -1,8 +1,9 @@
 // burrow daemon start | stop | status. Control plane.
 
+import { resolve } from "node:path";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
-import { type DaemonStatus, daemonStatus, stopDaemon } from "../cache/client.ts";
+import { type DaemonStatus, daemonStatus, type PlaceStatus, stopDaemon } from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { exposition } from "../daemon/exposition.ts";
 import { logToStderr } from "../daemon/log.ts";
@@ -20,6 +21,7 @@ interface StartOptions {
   standbys?: string;
   lazyMount?: boolean;
   metrics?: string;
+  origins?: string;
   json?: boolean;
 }
 
@@ -57,6 +59,7 @@ export function addDaemon(program: Command): void {
       "--metrics <ADDRESS>",
       "serve metrics over HTTP at unix:/PATH or tcp:127.0.0.1:PORT, path /metrics",
     )
+    .option("--origins <FILE>", "where else origins lie, as JSON (default: $BURROW_ORIGINS)")
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions) => {
@@ -73,6 +76,7 @@ export function addDaemon(program: Command): void {
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,
         metrics: options.metrics ?? "",
+        ...(options.origins === undefined ? {} : { origins: resolve(options.origins) }),
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });
@@ -126,11 +130,32 @@ function show(status: DaemonStatus): string {
     ["ready", counted(now.standbys, "standby server")],
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];
-  for (const [origin, { requests, bytes }] of Object.entries(origins))
-    rows.push(["fetched", `${showBytes(bytes)} in ${counted(requests, "request")} from ${origin}`]);
+  for (const [origin, figures] of Object.entries(origins)) {
+    rows.push(["fetched", `${showFetched(figures)} from ${origin}`]);
+    // A daemon that was started before an upgrade knows of none.
+    const { places = [] }: Partial<typeof figures> = figures;
+    if (places.length > 1)
+      for (const place of places) rows.push([`  ${stateOf(place)}`, showPlace(place)]);
+  }
   if (lastFailure !== undefined)
     rows.push(["failed", `${seconds(Date.now() - lastFailure.atMs)} ago: ${lastFailure.error}`]);
   return table(rows);
+}
+
+function showFetched({ bytes, requests }: { bytes: number; requests: number }): string {
+  return `${showBytes(bytes)} in ${counted(requests, "request")}`;
+}
+
+function stateOf({ state, restMs }: PlaceStatus): string {
+  return restMs > 0 ? `${state} ${seconds(restMs)}` : state;
+}
+
+/** One of several places where an origin lies. */
+function showPlace(place: PlaceStatus): string {
+  const failures = place.transient + place.permanent + place.mismatches;
+  const why = place.why === "" ? "" : `: ${place.why}`;
+  const failed = failures === 0 ? "" : `, ${failures} failed${why}`;
+  return `${showFetched(place)} from ${place.isTier ? "the tier " : ""}${place.name}${failed}`;
 }
 
 function seconds(ms: number): string {

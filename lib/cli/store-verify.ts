@@ -11,6 +11,7 @@ import { readLocator } from "../store/known.ts";
 import { digestOfPath } from "../store/layout.ts";
 import type { Locator } from "../store/locator.ts";
 import { openOrigin } from "../store/open.ts";
+import { NO_MIRRORS } from "../store/origins-file.ts";
 import type { Backend, WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
@@ -68,8 +69,10 @@ export async function verifyStore(
   const packs = await digestsIn(listed, "packs");
   const all = `${counted(indexes.length, "index", "indexes")}, ${counted(packs.length, "pack")}`;
   progress.begin(`checking ${context.store}: ${all}`);
-  const reader = openOrigin(context.store, { tries: 1 });
-  const origin = new Origin(context.store, { tries: 1 }, PARALLEL);
+  // Of this place alone, wherever else the store lies.
+  const options = { tries: 1, origins: NO_MIRRORS };
+  const reader = openOrigin(context.store, options);
+  const origin = new Origin(context.store, options, PARALLEL);
   const found: Verified = { indexes: 0, blobs: 0, packs: 0, faults: [] };
   const check = async (what: string, work: () => Promise<void>) => {
     try {

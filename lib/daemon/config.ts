@@ -11,6 +11,8 @@ export interface DaemonConfig {
   readonly idleMs: number;
   /** An ask is answered by then: below the gofer's own deadline of 30 s. */
   readonly deadlineMs: number;
+  /** The file that says where else origins lie, docs/origins.md; "": what $BURROW_ORIGINS names. */
+  readonly origins: string;
   /** Requests to one origin at once. */
   readonly requests: number;
   /** Blobs on this node, bytes; 0: unbounded. The oldest are evicted past it. */
@@ -37,6 +39,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   state: "/var/lib/burrow",
   idleMs: 60_000,
   deadlineMs: 25_000,
+  origins: "",
   requests: 8,
   limitBytes: 0,
   background: true,

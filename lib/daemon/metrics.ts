@@ -13,7 +13,7 @@ export function figuresOf(
     now: { ...now, partials: fetcher.partials, isIdle: fetcher.isIdle },
     fetch: { ...fetcher.counters },
     ...(fetcher.lastFailure === undefined ? {} : { lastFailure: fetcher.lastFailure }),
-    origins: fetcher.origins.meters(),
+    origins: fetcher.origins.figures(),
   };
 }
 

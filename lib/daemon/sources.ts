@@ -9,7 +9,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import type { BlobTable, Source } from "../cache/pieces.ts";
 import { isMountId, readMount, type SnapshotSource } from "../gofer/mount.ts";
 import { faultOf, Index } from "../layer/index.ts";
-import type { OpenOptions } from "../store/open.ts";
+import type { Backend } from "../store/store.ts";
 
 /** Index bytes kept: an environment of 20,000 files has about 2 MB. */
 const INDEXES_MAX_BYTES = 512 * 1024 * 1024;
@@ -17,14 +17,15 @@ const INDEXES_MAX_BYTES = 512 * 1024 * 1024;
 export class Sources {
   readonly #cache: CacheDirectory;
   readonly #state: string;
-  readonly #options: OpenOptions;
+  readonly #readerOf: (origin: string) => Backend;
   readonly #tables = new LRUCache<Digest, IndexTable>({ maxSize: INDEXES_MAX_BYTES });
   readonly #reading = new Map<Digest, Promise<IndexTable>>();
 
-  constructor(cache: CacheDirectory, state: string, options: OpenOptions) {
+  /** `readerOf` opens an origin, or gives the one that is open. */
+  constructor(cache: CacheDirectory, state: string, readerOf: (origin: string) => Backend) {
     this.#cache = cache;
     this.#state = state;
-    this.#options = options;
+    this.#readerOf = readerOf;
   }
 
   /** Snapshots of a mount by number: its base, then its grafts in order. Throws when there is no such view. */
@@ -51,7 +52,8 @@ export class Sources {
   }
 
   async #read({ snapshot, origin }: SnapshotSource, signal: AbortSignal): Promise<IndexTable> {
-    const bytes = await ensureIndex(this.#cache, origin, snapshot, { ...this.#options, signal });
+    const reader = this.#readerOf(origin);
+    const bytes = await ensureIndex(this.#cache, origin, snapshot, { reader, signal });
     const fault = faultOf(bytes);
     if (fault !== undefined) {
       throw new BurrowError("BURROW_BAD_INDEX", fault, {

@@ -9,6 +9,7 @@ import { Fetcher } from "../cache/fetcher.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
+import { environmentOrigins, readOrigins } from "../store/origins-file.ts";
 import { takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
@@ -51,8 +52,8 @@ export async function startDaemon(
   try {
     const hasSuspects = cache.startUp(config.suspect);
     const fetcher = fetcherOf(config, cache, log);
-    const { state, headerMs, stallMs } = config;
-    const sources = new Sources(cache, state, { headerMs, stallMs });
+    const readerOf = (origin: string) => fetcher.origins.get(origin).reader;
+    const sources = new Sources(cache, config.state, readerOf);
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
     const context = { cache, fetcher, open, log };
     const lazy = config.lazyMount ? await LazyMount.tryMount(context) : undefined;
@@ -119,7 +120,8 @@ function closeInherited(): void {
 
 function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
   const { headerMs, stallMs, deadlineMs, requests, background } = config;
-  return new Fetcher(cache, { headerMs, stallMs, deadlineMs, requests, background, log });
+  const origins = config.origins === "" ? environmentOrigins() : readOrigins(config.origins);
+  return new Fetcher(cache, { origins, headerMs, stallMs, deadlineMs, requests, background, log });
 }
 
 interface Parts {

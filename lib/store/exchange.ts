@@ -5,12 +5,12 @@
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
-import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
+import { type ByteRange, backendError, timeoutError } from "./store.ts";
 
 export interface ExchangeOptions {
   /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
   readonly headerMs?: number;
-  /** Longest silence within a body. */
+  /** Longest silence within a body; and how long it may be slower than a floor. */
   readonly stallMs?: number;
   /** Sockets to the origin at once. */
   readonly sockets?: number;
@@ -19,6 +19,8 @@ export interface ExchangeOptions {
 export const HEADER_MS = 10_000;
 export const STALL_MS = 5_000;
 export const SOCKETS = 16;
+/** A body that comes slower than this is as good as none: what an ask wants would not be here by its deadline (pitfalls D11). */
+const FLOOR_BYTES_PER_S = 4096;
 /** A server without ranges answers 200 with everything: taken and cut when it is no longer than this. */
 const SLICE_MAX_BYTES = 1024 * 1024;
 /** The longest Retry-After that is believed. */
@@ -117,7 +119,8 @@ function planBody(
     if (length === undefined || length > SLICE_MAX_BYTES) {
       throw lie("the whole object in answer to a range: the origin must serve ranges", context);
     }
-    if (range.offset + range.length > length) throw tooShort(length, context);
+    // A range that was answered as if it were the whole looks like this, too: no proof that the object is short.
+    if (range.offset + range.length > length) throw lie(`${length} bytes as the whole`, context);
     return { exact: length, maxBytes: length, slice: range };
   }
   if (response.statusCode !== 206) throw statusError(response, context);
@@ -167,14 +170,28 @@ export function readBody(
     const onStall = () => fail(timeoutError(`the body stalled for ${stallMs} ms`, context));
     const onAbort = () => fail(timeoutError("gave up in the middle of a body", context));
     let timer = setTimeout(onStall, stallMs);
+    const ofWindow = { bytes: 0 };
+    const floorBytes = (FLOOR_BYTES_PER_S * stallMs) / 1000;
+    // What came while the loop was busy is looked at first.
+    const window = setInterval(() => setImmediate(judge), stallMs);
+    const judge = () => {
+      if (isSettled) return;
+      const message = `the body came with less than ${FLOOR_BYTES_PER_S} bytes a second`;
+      if (ofWindow.bytes < floorBytes) fail(timeoutError(message, context));
+      ofWindow.bytes = 0;
+    };
+    let isSettled = false;
     const settle = () => {
+      isSettled = true;
       clearTimeout(timer);
+      clearInterval(window);
       signal?.removeEventListener("abort", onAbort);
     };
     if (signal?.aborted) return onAbort();
     signal?.addEventListener("abort", onAbort, { once: true });
     response.on("data", (piece: Buffer) => {
       bytes += piece.length;
+      ofWindow.bytes += piece.length;
       if (bytes > (plan.exact ?? plan.maxBytes)) return fail(lie("the body is too long", context));
       pieces.push(piece);
       clearTimeout(timer);

@@ -15,6 +15,7 @@ import {
   LOCATOR_VERSION,
   TABLE,
 } from "./locator-format.ts";
+import type { ByteRange } from "./store.ts";
 
 /** Chunks of one run: each may become a file of the cache. 512 KiB of a pack of Python's files hold some 300. */
 const RUN_CHUNKS_MAX = 1024;
@@ -188,6 +189,22 @@ export class Locator {
     return [...extend(at - 1, -1).reverse(), first, ...after];
   }
 
+  /**
+   * The part of a pack that a chunk lies in when packs are cut after the first chunk past each multiple of segmentBytes: from the first
+   * of this locator's chunks in it to the end of the last. All of them lie in one part each. A hint, as all that is here.
+   */
+  segmentAround(row: number, k: number, segmentBytes: number): ByteRange {
+    const chunk = this.#chunkNumber(row, k);
+    const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
+    const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
+    const from = offset - (offset % segmentBytes);
+    const first = this.#chunkInOrder(this.#firstFrom(pack, from));
+    const last = this.#chunkInOrder(this.#firstFrom(pack, from + segmentBytes) - 1);
+    const start = this.#chunkField(first, CHUNK_ROW.offset);
+    const end = this.#chunkField(last, CHUNK_ROW.offset) + this.#chunkField(last, CHUNK_ROW.stored);
+    return { offset: start, length: end - start };
+  }
+
   #blobField(row: number, field: number): number {
     return this.#view.getUint32(this.#blobs + row * BLOB_ROW.bytes + field, true);
   }
@@ -218,8 +235,7 @@ export class Locator {
 
   /** The i-th chunk in the order of packs and offsets. */
   #runChunk(i: number): RunChunk {
-    const chunk = this.#view.getUint32(this.#order + i * TABLE.orderBytes, true);
-    if (chunk >= this.#chunkCount) throw corrupt("the order table leads outside");
+    const chunk = this.#chunkInOrder(i);
     const blob = this.#chunkField(chunk, CHUNK_ROW.blob);
     if (blob >= this.blobCount) throw corrupt("a chunk belongs to no blob");
     return {
@@ -231,17 +247,24 @@ export class Locator {
     };
   }
 
-  /** Where a chunk stands in the order table: binary search by (pack, offset). */
+  /** Where a chunk stands in the order table. */
   #orderOf(chunk: number): number {
     const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
     const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
+    // Blobs that share a chunk have a row for it each.
+    const first = this.#firstFrom(pack, offset);
+    const end = Math.min(this.#chunkCount, first + RUN_CHUNKS_MAX);
+    for (let i = first; i < end; i++) if (this.#chunkInOrder(i) === chunk) return i;
+    throw corrupt("a chunk is missing in the order table");
+  }
+
+  /** The first place in the order table at or past an offset of a pack: binary search. */
+  #firstFrom(pack: number, offset: number): number {
     let low = 0;
     let high = this.#chunkCount;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const other = this.#view.getUint32(this.#order + middle * TABLE.orderBytes, true);
-      if (other >= this.#chunkCount) throw corrupt("the order table leads outside");
-      if (other === chunk) return middle;
+      const other = this.#chunkInOrder(middle);
       const otherPack = this.#chunkField(other, CHUNK_ROW.pack);
       const isBefore =
         otherPack < pack ||
@@ -249,7 +272,13 @@ export class Locator {
       if (isBefore) low = middle + 1;
       else high = middle;
     }
-    throw corrupt("a chunk is missing in the order table");
+    return low;
+  }
+
+  #chunkInOrder(i: number): number {
+    const chunk = this.#view.getUint32(this.#order + i * TABLE.orderBytes, true);
+    if (chunk >= this.#chunkCount) throw corrupt("the order table leads outside");
+    return chunk;
   }
 }
 

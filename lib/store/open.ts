@@ -12,6 +12,13 @@ import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
 import { Lease } from "./lease.ts";
 import { localBackend } from "./local.ts";
 import { type Meter, metered, newMeter } from "./meter.ts";
+import { type MirrorOptions, Mirrors, type Place } from "./mirrors.ts";
+import {
+  environmentOrigins,
+  type OriginPlan,
+  type OriginTable,
+  placeName,
+} from "./origins-file.ts";
 import { pin } from "./pins.ts";
 import { type RetryOptions, retrying, retryingStore } from "./retry.ts";
 import { s3Backend } from "./s3.ts";
@@ -19,15 +26,41 @@ import { isS3 } from "./s3-place.ts";
 import { type Backend, classOf, type WritableBackend } from "./store.ts";
 import { verified } from "./verify.ts";
 
-export interface OpenOptions extends ExchangeOptions, RetryOptions {
+export interface OpenOptions extends ExchangeOptions, RetryOptions, MirrorOptions {
+  /** Counts what all places of the origin are asked for. */
   readonly meter?: Meter;
+  /** Where origins lie besides; what $BURROW_ORIGINS says when missing. */
+  readonly origins?: OriginTable;
 }
 
-/** A reader of an origin, metered, verified and retried, which makes what is a delta there. Makes no request. */
-export function openOrigin(origin: string, options: OpenOptions = {}): Backend {
-  const bare = bareBackend(origin, options);
-  const read = verified(metered(bare, options.meter ?? newMeter()));
-  return retrying(resolving(read), options);
+/** An origin that is open for reading, with the places where it lies. */
+export interface OpenedOrigin extends Backend {
+  readonly mirrors: Mirrors;
+  readonly plan: OriginPlan;
+}
+
+/** A reader of an origin, wherever it lies, metered, verified and retried, which makes what is a delta there. Makes no request. */
+export function openOrigin(origin: string, options: OpenOptions = {}): OpenedOrigin {
+  const name = placeName(origin);
+  const table = options.origins ?? environmentOrigins();
+  const plan = table.get(name) ?? { places: [origin], tier: undefined };
+  const tier = plan.tier === undefined ? [] : [placeAt(plan.tier.at, true, options)];
+  const places = plan.places.map((at) => placeAt(at, false, options));
+  const mirrors = new Mirrors(origin, [...tier, ...places], options);
+  return { ...retrying(mirrors, options), mirrors, plan };
+}
+
+function placeAt(at: string, isTier: boolean, options: OpenOptions): Place {
+  const meter = newMeter();
+  const own = metered(bareBackend(at, options), meter);
+  const backend = resolving(verified(options.meter ? metered(own, options.meter) : own));
+  return { backend, meter, isTier, isRemote: isS3(at) || /^https?:/.test(at) };
+}
+
+/** A tier, to put into what was read elsewhere. It has no marker: it is no store, but what is left of one at times. */
+export async function openTier(at: string): Promise<WritableBackend> {
+  refuseReadOnly(at);
+  return await bareStore(at);
 }
 
 /** Throws BURROW_UNSUPPORTED for an origin that openStore can't open: for who would find out after long work. Makes nothing. */

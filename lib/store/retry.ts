@@ -1,8 +1,10 @@
-// Wrapper: tries again after a transient error, a bounded number of times, with growing, jittered pauses.
-// notFound and permanent errors pass at once, as does everything once the caller's signal fires. Control plane.
+// Wrapper: tries again after a transient error, a bounded number of times, with growing, jittered pauses, and no more often than a
+// budget allows that all calls share. notFound and permanent errors pass at once, as does everything once the caller's signal fires.
+// Control plane.
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { BurrowError } from "../base/error.ts";
+import type { Budget } from "./budget.ts";
+import { pause } from "./pause.ts";
 import { type Backend, classOf, type GetOptions, type WritableBackend } from "./store.ts";
 import { verified } from "./verify.ts";
 
@@ -12,6 +14,12 @@ export interface RetryOptions {
   /** First pause; doubles with each try. */
   readonly baseMs?: number;
   readonly capMs?: number;
+  /** What tries after the first are paid from: who finds it empty waits until something is in it. */
+  readonly budget?: Budget;
+  /** Gives up where the budget is empty, in place of waiting. */
+  readonly isHasty?: boolean;
+  /** Called before each try after the first. */
+  readonly onRetry?: () => void;
 }
 
 const TRIES = 3;
@@ -24,23 +32,33 @@ export async function tries<T>(
   options: RetryOptions = {},
   signal?: AbortSignal,
 ): Promise<T> {
-  const { tries: most = TRIES, baseMs = BASE_MS, capMs = CAP_MS } = options;
+  const { tries: most = TRIES, baseMs = BASE_MS, capMs = CAP_MS, budget, onRetry } = options;
+  budget?.earn();
   for (let count = 1; ; count++) {
     try {
       return await call();
     } catch (error) {
       if (classOf(error) !== "transient" || count >= most || signal?.aborted) throw error;
-      await pause(pauseMs(error, count, baseMs, capMs), error, signal);
+      if (options.isHasty === true && budget?.take() === false) throw error;
+      const owedMs = options.isHasty === true ? 0 : (budget?.borrow() ?? 0);
+      const pausedMs = Math.max(pauseMs(error, count, baseMs, capMs), owedMs);
+      if (!(await pause(pausedMs, signal))) {
+        budget?.giveBack();
+        throw error;
+      }
+      onRetry?.();
     }
   }
 }
 
 /** `inner` with retries of get and has. */
 export function retrying(inner: Backend, options: RetryOptions = {}): Backend {
+  // What nobody waits for isn't insisted on: who comes to want it would wait for its pauses (pitfalls D7).
+  const few = { ...options, tries: Math.min(TRIES, options.tries ?? TRIES), isHasty: true };
   return {
     origin: inner.origin,
     get: (path: string, got: GetOptions = {}) =>
-      tries(() => inner.get(path, got), options, got.signal),
+      tries(() => inner.get(path, got), got.isUrgent === false ? few : options, got.signal),
     has: (path: string, signal?: AbortSignal) =>
       tries(() => inner.has(path, signal), options, signal),
     close: () => inner.close(),
@@ -67,12 +85,4 @@ function pauseMs(error: unknown, count: number, baseMs: number, capMs: number): 
   const jittered = Math.random() * Math.min(capMs, baseMs * 2 ** (count - 1));
   const asked = error instanceof BurrowError ? Number(error.context["retryAfterMs"] ?? 0) : 0;
   return asked > 0 ? asked + jittered : jittered;
-}
-
-async function pause(ms: number, error: unknown, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await sleep(ms, undefined, signal ? { signal } : {});
-  } catch {
-    throw error;
-  }
 }

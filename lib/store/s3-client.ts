@@ -193,8 +193,11 @@ export class S3Client {
     send: (loaded: Loaded, options: SendOptions) => Promise<void>,
   ): Promise<S3Answer> {
     const { facts } = made.call;
+    const loaded = this.#load();
+    // Who gave up before it was waited for is told so, and nothing else.
+    loaded.catch(() => undefined);
     try {
-      await made.bounded(async () => send(await this.#load(), { request: made }));
+      await made.bounded(async () => send(await loaded, { request: made }));
     } catch (cause) {
       const { message } = made;
       const status = message?.statusCode ?? 0;
@@ -203,7 +206,8 @@ export class S3Client {
         throw sdkError(cause, facts);
       }
       const code = codeOf(cause);
-      if (STALE_CREDENTIALS.includes(code)) this.#sdk = undefined; // the next request asks the chain anew
+      // The next request asks the chain anew, and others that were refused with the same ones wait for it.
+      if (STALE_CREDENTIALS.includes(code) && this.#sdk === loaded) this.#sdk = undefined;
       return { message, isOpen: false, error: answerError(message, code, facts) };
     }
     const { message } = made;

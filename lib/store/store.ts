@@ -16,6 +16,16 @@ export interface GetOptions {
   /** Largest object taken when there is no range; WHOLE_MAX_BYTES when missing. */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;
+  /** Someone waits for it: worth a second request when the first takes long. False: nobody does, so it isn't insisted on. */
+  readonly isUrgent?: boolean;
+  /** Hears who sent what is returned, where there are several who might have. */
+  readonly onSender?: (sender: Sender) => void;
+}
+
+/** Who sent something: to be told when it was wrong, so that others are asked. */
+export interface Sender {
+  readonly name: string;
+  blame(why: string): void;
 }
 
 /**

@@ -35,12 +35,13 @@ async function* pieces(bytes: Buffer, pieceBytes: number): AsyncIterable<Uint8Ar
 /** A blob read back through a locator, each piece verified. */
 async function readBack(store: WritableBackend, locator: Locator, ref: BlobRef): Promise<Buffer> {
   const parts: Uint8Array[] = [];
+  const sender = { name: store.origin, blame: () => undefined };
   for (let k = 0; k < pieceCount(ref.size); k++) {
     const piece = pieceAt(locator, ref.digest, ref.size, k);
     const stored = await store.get(piece.path, {
       range: { offset: piece.offset, length: piece.stored },
     });
-    parts.push(openPiece(piece, { stored }, ref.blocks[k] ?? ref.digest));
+    parts.push(openPiece(piece, { stored, sender }, ref.blocks[k] ?? ref.digest));
   }
   return Buffer.concat(parts);
 }

@@ -208,7 +208,6 @@ export class TestNode {
 export interface Figures extends DaemonStatus {
   readonly now: DaemonStatus["now"] & { readonly partials: number };
   readonly fetch: Record<string, number>;
-  readonly origins: Record<string, { requests: number; bytes: number }>;
   readonly lazy?: Record<string, number>;
 }
 

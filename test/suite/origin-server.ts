@@ -35,6 +35,8 @@ export class OriginServer {
   fault: (path: string, count: number) => Fault = () => "none";
   /** Delay before each answer. */
   delayMs = 0;
+  /** What 429 and 503 ask for; undefined: 429 for 50 ms, 503 for none. */
+  retryAfterS: number | undefined;
   /** GET and HEAD requests by path. */
   readonly requests: { path: string; range: string; method: string }[] = [];
   readonly #server: http.Server;
@@ -91,7 +93,10 @@ export class OriginServer {
       return;
     }
     if (/^\d+$/.test(fault)) {
-      response.writeHead(Number(fault), fault === "429" ? { "retry-after": "0.05" } : {}).end();
+      const { retryAfterS = fault === "429" ? 0.05 : undefined } = this;
+      const isBusy = fault === "429" || fault === "503";
+      if (isBusy && retryAfterS !== undefined) response.setHeader("retry-after", retryAfterS);
+      response.writeHead(Number(fault)).end();
       return;
     }
     if (fault === "redirect") {

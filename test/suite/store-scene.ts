@@ -251,7 +251,11 @@ export async function readAll(store: DeltaStore, digest: Digest): Promise<void> 
     const blob = index.blobDigest(row);
     for (let k = 0; size > 0 && k < pieceCount(size); k++) {
       const piece = pieceAt(locator, blob, size, k);
-      let got: StoredPiece = { stored: await stored(piece.path, piece.offset, piece.stored) };
+      const sender = { name: "the store", blame: () => undefined };
+      let got: StoredPiece = {
+        stored: await stored(piece.path, piece.offset, piece.stored),
+        sender,
+      };
       const near = baseOfChunk(piece.codec, got.stored);
       if (near !== undefined) {
         const base = locator.chunkAt(locator.find(near), k);

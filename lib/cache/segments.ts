@@ -1,0 +1,83 @@
+// Segments: what is fetched while many ask at once: all that a snapshot has in a few MiB of a pack by one request, kept for a while for
+// the asks that follow. A hundred sandboxes that start one environment read most of it, in small runs side by side, and an origin
+// answers few large requests faster than many small ones. Nothing here is verified: who asked does that. Control plane.
+
+import { LRUCache } from "lru-cache";
+import type { ByteRange, Sender } from "../store/store.ts";
+
+/** Of a pack; as long as the longest run of blocks. */
+export const SEGMENT_BYTES = 4 * 1024 * 1024;
+/** All that are kept: with less, the import of numpy and pandas by 100 clients fetched some twice. Those under way come on top. */
+const KEPT_BYTES = 128 * 1024 * 1024;
+/** When nothing was taken for so long, the crowd is gone, and so are they. */
+const KEPT_MS = 10_000;
+
+/** Bytes of a range, and who sent them. */
+export interface Sent {
+  readonly bytes: Buffer;
+  readonly sender: Sender;
+}
+
+export class Segments {
+  readonly #kept: LRUCache<string, Sent>;
+  readonly #coming = new Map<string, Promise<Sent>>();
+
+  readonly #keptMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(maxBytes: number = KEPT_BYTES, keptMs: number = KEPT_MS) {
+    this.#kept = new LRUCache({ maxSize: maxBytes });
+    this.#keptMs = keptMs;
+  }
+
+  /** Bytes that are kept. */
+  get bytes(): number {
+    return this.#kept.calculatedSize;
+  }
+
+  /** A range of a segment, by `fetch` of the whole where it isn't here or on its way. What another fetched and failed is fetched again. */
+  async take(
+    path: string,
+    segment: ByteRange,
+    range: ByteRange,
+    fetch: (range: ByteRange) => Promise<Sent>,
+  ): Promise<Sent> {
+    this.#timer ??= setTimeout(() => this.#kept.clear(), this.#keptMs).unref();
+    this.#timer.refresh();
+    const key = `${segment.offset} ${segment.length} ${path}`;
+    const { bytes, sender } =
+      this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
+    const start = range.offset - segment.offset;
+    return { bytes: bytes.subarray(start, start + range.length), sender };
+  }
+
+  /** What is on its way, and `fetch` where nothing is or it failed: not a tick may pass between the look and the call. */
+  async #comingOr(key: string, fetch: () => Promise<Sent>): Promise<Sent> {
+    const coming = this.#coming.get(key);
+    if (coming === undefined) return await fetch();
+    try {
+      return await coming;
+    } catch {
+      return await (this.#coming.get(key) ?? fetch());
+    }
+  }
+
+  #fetch(key: string, segment: ByteRange, fetch: (range: ByteRange) => Promise<Sent>) {
+    const coming = fetch(segment)
+      .then(({ bytes, sender }) => {
+        const blame = (why: string) => {
+          // What is wrong isn't given out again.
+          this.#kept.delete(key);
+          sender.blame(why);
+        };
+        const sent = { bytes, sender: { name: sender.name, blame } };
+        this.#kept.set(key, sent, { size: bytes.length });
+        return sent;
+      })
+      .finally(() => {
+        if (this.#coming.get(key) === coming) this.#coming.delete(key);
+      });
+    this.#coming.set(key, coming);
+    return coming;
+  }
+}

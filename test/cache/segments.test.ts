@@ -1,0 +1,99 @@
+// Segments of packs: what they are made of, that one request brings one, and that a wrong one is given out once at most.
+
+import { test } from "tap";
+import { Segments } from "../../lib/cache/segments.ts";
+import { IndexKind } from "../../lib/layer/format.ts";
+import { writeIndex } from "../../lib/layer/writer.ts";
+import { objectPath } from "../../lib/store/layout.ts";
+import { Locator } from "../../lib/store/locator.ts";
+import { memoryBackend } from "../../lib/store/memory.ts";
+import { openPackWriter } from "../../lib/store/pack-writer.ts";
+import type { ByteRange } from "../../lib/store/store.ts";
+import { entriesOf, noise } from "../suite/daemon-node.ts";
+import { until } from "../suite/wait.ts";
+
+const SEGMENT = { offset: 100, length: 1000 };
+
+/** A source of segments that counts, and can be told to fail. */
+function source(content = noise(10_000)) {
+  const asked: ByteRange[] = [];
+  const blamed: string[] = [];
+  const from = {
+    asked,
+    blamed,
+    content,
+    failures: 0,
+    fetch: async (range: ByteRange) => {
+      asked.push(range);
+      await Promise.resolve();
+      if (from.failures-- > 0) throw new Error("down");
+      const bytes = Buffer.from(content.subarray(range.offset, range.offset + range.length));
+      return { bytes, sender: { name: "it", blame: (why: string) => void blamed.push(why) } };
+    },
+  };
+  return from;
+}
+
+test("ranges of a segment come by one request, whoever is first", async (t) => {
+  const segments = new Segments();
+  const from = source();
+  const ranges = Array.from({ length: 10 }, (_, i) => ({ offset: 100 + 90 * i, length: 90 }));
+  const take = (range: ByteRange) => segments.take("p", SEGMENT, range, from.fetch);
+  for (const [i, { bytes }] of (await Promise.all(ranges.map(take))).entries())
+    t.same(bytes, from.content.subarray(100 + 90 * i, 190 + 90 * i));
+  t.same((await take({ offset: 1000, length: 100 })).bytes, from.content.subarray(1000, 1100));
+  t.same(from.asked, [SEGMENT]);
+  await segments.take("q", SEGMENT, SEGMENT, from.fetch);
+  t.equal(from.asked.length, 2, "of another pack it is another");
+});
+
+test("a segment that failed is asked for again by each who waited, and one that was wrong by the next", async (t) => {
+  const segments = new Segments();
+  const from = source();
+  const take = () => segments.take("p", SEGMENT, { offset: 200, length: 5 }, from.fetch);
+  from.failures = 1;
+  const [first, second] = [take(), take()];
+  await t.rejects(first);
+  t.same((await second).bytes, from.content.subarray(200, 205), "in its own name");
+  const { sender } = await take();
+  t.equal(from.asked.length, 2);
+  sender.blame("wrong");
+  t.same(from.blamed, ["wrong"], "who sent it hears of it");
+  await take();
+  t.equal(from.asked.length, 3, "and it is fetched anew");
+});
+
+test("what is kept is bounded, and given up when nobody takes", async (t) => {
+  const segments = new Segments(2500, 20);
+  const from = source();
+  for (let i = 0; i < 4; i++) await segments.take(`p${i}`, SEGMENT, SEGMENT, from.fetch);
+  t.equal(segments.bytes, 2000);
+  t.ok(await until(() => segments.bytes === 0));
+});
+
+test("segments of a pack: each chunk lies in one, and they don't overlap", async (t) => {
+  const store = memoryBackend();
+  const writer = await openPackWriter(store);
+  const refs = new Map();
+  for (let i = 0; i < 60; i++)
+    refs.set(`f${i}`, await writer.addBytes(noise(30_000 + i, i + 1), `f${i}`));
+  refs.set("large", await writer.addBytes(noise(1_500_000, 99), "large"));
+  const { digest } = await writer.finish(writeIndex(IndexKind.snapshot, entriesOf(refs)));
+  const locator = new Locator(await store.get(objectPath("locators", digest)));
+  const found = new Map<string, ByteRange>();
+  for (let row = 0; row < locator.blobCount; row++) {
+    for (let k = 0; k < locator.chunkCount(row); k++) {
+      const { pack, offset, stored } = locator.chunkAt(row, k);
+      const segment = locator.segmentAround(row, k, 500_000);
+      const end = segment.offset + segment.length;
+      if (segment.offset > offset || end < offset + stored) t.fail("a chunk lies outside");
+      found.set(`${pack} ${segment.offset}`, segment);
+    }
+  }
+  const all = [...found.values()].sort((a, b) => a.offset - b.offset);
+  t.ok(all.length >= 6, `${all.length} segments of 3.3 MB`);
+  for (const [i, { offset, length }] of all.entries()) {
+    t.ok(length <= 500_000 + 262_144, "no longer than one chunk more");
+    if (i > 0) t.ok(all[i - 1]!.offset + all[i - 1]!.length <= offset);
+  }
+});
