@@ -18,7 +18,9 @@ import {
   cachePath,
   shardOf,
 } from "./layout.ts";
+import { Lingering } from "./lingering.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
+import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
 import { isSealed, setSeal } from "./seal.ts";
 
 const fsyncAsync = promisify(fs.fsync);
@@ -39,6 +41,9 @@ export type FileState = "sealed" | "broken" | "missing";
 
 export class CacheDirectory {
   readonly root: string;
+  /** What its files take; without a limit unless the daemon sets one. */
+  readonly room = new Room();
+  readonly lingering = new Lingering(this.room);
   readonly #unsynced = new Set<string>();
   #isSyncing = false;
 
@@ -79,34 +84,52 @@ export class CacheDirectory {
     }
   }
 
-  /** Writes verified bytes as a sealed file. Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO). */
-  async writeSealed(folder: CacheFolder, digest: Digest, bytes: Uint8Array): Promise<void> {
+  /**
+   * Writes verified bytes as a sealed file, with space that was reserved for it or now is. Nothing is left behind when it fails
+   * (BURROW_NO_SPACE, BURROW_IO).
+   */
+  async writeSealed(
+    folder: CacheFolder,
+    digest: Digest,
+    bytes: Uint8Array,
+    reserved?: Reservation,
+  ): Promise<void> {
+    const space = reserved ?? (await this.room.reserve(expectedCost(bytes.length)));
     const aside = this.temporary(digest);
     let fd = -1;
     try {
       fd = fs.openSync(aside, "wx", 0o600);
       writeFully(fd, bytes);
       await this.publish(fd, aside, folder, digest);
+      space.keep(groupOf(folder, digest), costOf(fs.fstatSync(fd)));
     } catch (error) {
       dropFile(aside);
       throw error instanceof BurrowError
         ? error
         : ioError("can't write to the cache", aside, error);
     } finally {
+      if (reserved === undefined) space.release();
       if (fd >= 0) fs.closeSync(fd);
     }
   }
 
-  /** Writes an unsealed hint (a locator): whole or not at all, verified by its user. */
+  /** Writes an unsealed hint (a locator): whole or not at all, verified by its user. Without space for it: BURROW_NO_SPACE. */
   writeHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): void {
     const aside = this.temporary(digest);
+    const space = this.room.tryReserve(expectedCost(bytes.length));
+    if (space === undefined) {
+      throw new BurrowError("BURROW_NO_SPACE", "no space for a hint", { context: { path: aside } });
+    }
     try {
       fs.writeFileSync(aside, bytes, { mode: 0o644, flag: "wx" });
       fs.chmodSync(aside, 0o644);
       this.#rename(aside, folder, digest);
+      space.keep(groupOf(folder, digest), expectedCost(bytes.length));
     } catch (error) {
       dropFile(aside);
       throw ioError("can't write to the cache", aside, error);
+    } finally {
+      space.release();
     }
   }
 
@@ -132,7 +155,13 @@ export class CacheDirectory {
       const isRight =
         (size < 0 || fs.fstatSync(fd).size === size) && (await hashFile(fd)) === digest;
       if (isRight) {
-        await this.publish(fd, path, folder === "suspect" ? "blobs" : folder, digest);
+        const target = folder === "suspect" ? "blobs" : folder;
+        await this.publish(fd, path, target, digest);
+        if (folder !== target) {
+          const cost = costOf(fs.fstatSync(fd));
+          this.room.subtract(groupOf(folder, digest), cost);
+          this.room.add(groupOf(target, digest), cost);
+        }
         return true;
       }
     } catch {
@@ -140,12 +169,15 @@ export class CacheDirectory {
     } finally {
       if (fd >= 0) fs.closeSync(fd);
     }
-    dropFile(path);
+    this.drop(folder, digest);
     return false;
   }
 
   drop(folder: CacheFolder, digest: Digest): void {
-    dropFile(this.path(folder, digest));
+    const path = this.path(folder, digest);
+    const cost = costAt(path);
+    dropFile(path);
+    this.room.subtract(groupOf(folder, digest), cost);
   }
 
   /** A path in tmp/ that nothing had before. */
@@ -285,6 +317,15 @@ export function dropFile(path: string): void {
     if (code === "ENOENT" || code === "ENOTDIR") return;
     if (code !== "EISDIR") throw error;
     fs.rmSync(path, { force: true, recursive: true });
+  }
+}
+
+/** What a file takes; 0 when nothing can be said of it. */
+function costAt(path: string): number {
+  try {
+    return costOf(fs.lstatSync(path));
+  } catch {
+    return 0;
   }
 }
 

@@ -1,6 +1,7 @@
 // Fetcher: answers "have this blob, or these blocks of it, on this node" for the daemon. One flight per blob, which lives on
 // when whoever asked is gone; demand before background; every ask ends by its deadline. Control plane.
 
+import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
@@ -24,6 +25,9 @@ export interface FetcherOptions extends OriginsOptions {
 const DEADLINE_MS = 25_000;
 /** Partial files kept open with nobody at work on them. */
 const IDLE_PARTIALS_MAX = 256;
+/** A gofer that was told "whole" opens the file within this time, or asks again. */
+const PROMISE_MS = 2_000;
+const PROMISES_MAX = 8_192;
 
 /** A blob on its way. isLed: someone asked for it, so a failure is final; else it only came along. */
 interface Flight {
@@ -48,6 +52,7 @@ export class Fetcher {
   readonly #larges = new Map<Digest, LargeBlob>();
   readonly #settling = new Map<Digest, Promise<boolean>>();
   readonly #trailing = new Set<Promise<void>>();
+  readonly #promised = new LRUCache<Digest, true>({ max: PROMISES_MAX, ttl: PROMISE_MS });
 
   constructor(cache: CacheDirectory, options: FetcherOptions = {}) {
     this.#cache = cache;
@@ -80,7 +85,9 @@ export class Fetcher {
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
       const work = this.#have(source, row, digest, size, first, count);
-      return await withDeadline(work, this.#deadlineMs);
+      const answer = await withDeadline(work, this.#deadlineMs);
+      if (answer.state === AnswerState.complete) this.#promised.set(digest, true);
+      return answer;
     } catch (error) {
       const errno = answerErrno(error);
       this.counters.failedAsks++;
@@ -91,6 +98,24 @@ export class Fetcher {
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
       return { errno, state: 0, name: "" };
     }
+  }
+
+  /** Whether a gofer is about to open a blob, or it is being worked on: evicting it would have it fetched again. */
+  isPromised(digest: Digest): boolean {
+    return this.#promised.has(digest) || this.#flights.has(digest) || this.#settling.has(digest);
+  }
+
+  /** Gives up partial files that nobody works with or has open, oldest first: the bytes that are free by that. */
+  dropIdle(bytes: number): number {
+    let freed = 0;
+    for (const [digest, large] of [...this.#larges]) {
+      if (freed >= bytes) break;
+      if (large.isDropped || large.isBusy || large.isInUse) continue;
+      freed += large.costBytes;
+      large.drop();
+      this.#larges.delete(digest);
+    }
+    return freed;
   }
 
   /** Ends all work; partial files are removed. Asks under way are answered with errors. */

@@ -10,6 +10,7 @@ import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
+import { isInUse } from "./lingering.ts";
 import type { Origin } from "./origins.ts";
 import {
   getPieces,
@@ -20,6 +21,7 @@ import {
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
+import { costOf, expectedCost, FILE_COST_BYTES, groupOf, type Reservation } from "./room.ts";
 
 /** One background request: long enough for bandwidth, short enough to let demand in between. */
 const BACKGROUND_RUN_BYTES = 1024 * 1024;
@@ -50,6 +52,8 @@ export class LargeBlob {
   readonly #present: Uint8Array;
   readonly #pending = new Map<number, Promise<void>>();
   #presentCount = 0;
+  /** What the partial file takes. */
+  #costBytes = 0;
   #fd: number;
   #finished: Promise<void> | undefined;
   #isStreaming = false;
@@ -77,6 +81,7 @@ export class LargeBlob {
       blob = new LargeBlob(cache, context, digest, size);
       fs.fchmodSync(blob.#fd, 0o644);
       fs.ftruncateSync(blob.#fd, size);
+      blob.#count(FILE_COST_BYTES);
       return blob;
     } catch (error) {
       blob?.drop();
@@ -130,6 +135,15 @@ export class LargeBlob {
     } finally {
       this.#isStreaming = false;
     }
+  }
+
+  /** Whether a gofer has the partial file open: then its end would free nothing. */
+  get isInUse(): boolean {
+    return this.#fd >= 0 && isInUse(this.#fd);
+  }
+
+  get costBytes(): number {
+    return this.#costBytes;
   }
 
   /** Unlinks the partial file and closes it. Gofers that have it open keep what they know to be present. */
@@ -213,12 +227,28 @@ export class LargeBlob {
 
   /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
   async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
-    const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
+    const cost = pieces.reduce((sum, { length }) => sum + expectedCost(length), 0);
+    const space = await this.#cache.room.reserve(cost, want.signal);
+    try {
+      const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
+      await this.#keep(want, first, pieces, stored, space);
+    } finally {
+      space.release();
+    }
+  }
+
+  async #keep(
+    want: Want,
+    first: number,
+    pieces: readonly Piece[],
+    stored: readonly StoredPiece[],
+    space: Reservation,
+  ): Promise<void> {
     let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
       try {
         const digest = want.source.table.blockDigest(want.row, first + i);
-        this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest));
+        this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
       } catch (error) {
         if (this.#isDropped) throw error;
         failure ??= error;
@@ -246,7 +276,7 @@ export class LargeBlob {
     }
   }
 
-  #write(block: number, content: Uint8Array): void {
+  #write(block: number, content: Uint8Array, space: Reservation): void {
     if (this.#isDropped) throw new BurrowError("BURROW_IO", "the partial file was dropped");
     if (this.#present[block] === 1) return;
     try {
@@ -258,6 +288,7 @@ export class LargeBlob {
     }
     this.#present[block] = 1;
     this.#presentCount++;
+    this.#count(expectedCost(content.length) - FILE_COST_BYTES, space);
     this.#context.counters.blocks++;
   }
 
@@ -274,6 +305,10 @@ export class LargeBlob {
         });
       }
       await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
+      const { room } = this.#cache;
+      room.add(groupOf("blobs", this.digest), costOf(fs.fstatSync(this.#fd)));
+      room.subtract("partial", this.#costBytes);
+      this.#costBytes = 0;
       this.#context.counters.blobs++;
       this.#context.counters.blobBytes += this.size;
     } catch (error) {
@@ -285,8 +320,22 @@ export class LargeBlob {
     }
   }
 
+  #count(bytes: number, space?: Reservation): void {
+    this.#costBytes += bytes;
+    if (space === undefined) this.#cache.room.add("partial", bytes);
+    else space.keep("partial", bytes);
+  }
+
+  /** Ends with the file, whatever became of it; one without a name takes its space until nobody has it open. */
   #closeFd(): void {
-    if (this.#fd >= 0) fs.closeSync(this.#fd);
+    if (this.#fd < 0) return;
+    this.#cache.room.subtract("partial", this.#costBytes);
+    if (this.#costBytes > 0 && isInUse(this.#fd)) {
+      this.#cache.lingering.take(this.#fd, this.#costBytes);
+    } else {
+      fs.closeSync(this.#fd);
+    }
+    this.#costBytes = 0;
     this.#fd = -1;
   }
 }

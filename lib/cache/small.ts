@@ -2,6 +2,7 @@
 // its own, so a bad neighbour hurts nobody. Control plane.
 
 import type { Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
 import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
@@ -16,6 +17,7 @@ import {
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
+import { expectedCost, type Reservation } from "./room.ts";
 
 /** Requests for a blob whose content is wrong, the run included. */
 const TRIES = 3;
@@ -69,11 +71,13 @@ export async function fetchSmall(
   let piece = pieces[0]!;
   let run: RunItem[] = [];
   for (let attempt = 1; ; attempt++) {
+    let space: Reservation | undefined;
     try {
       run =
         attempt === 1
           ? runOf(locator, digest, piece, enlist)
           : [{ digest, piece, neighbour: undefined }];
+      ({ run, space } = await reserveRun(cache, run, digest, signal));
       const stored = await getPieces(
         origin,
         run.map((item) => item.piece),
@@ -82,9 +86,11 @@ export async function fetchSmall(
       );
       const at = run.findIndex((item) => item.digest === digest);
       const content = openPiece(piece, stored[at]!, digest);
-      await keep(cache, context, digest, content);
-      return { finished: keepNeighbours(cache, context, source, run, stored) };
+      await keep(cache, context, digest, content, space);
+      const kept = keepNeighbours(cache, context, source, run, stored, space);
+      return { finished: kept.finally(space.release) };
     } catch (error) {
+      space?.release();
       for (const item of run) item.neighbour?.settle(false);
       if (attempt >= TRIES) throw error;
       if (classOf(error) === "notFound" && attempt === 1) {
@@ -129,18 +135,39 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
   return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);
 }
 
+/** Space for a run before it is asked for; where there is too little for all of it, for the blob asked for alone. */
+async function reserveRun(
+  cache: CacheDirectory,
+  run: RunItem[],
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<{ run: RunItem[]; space: Reservation }> {
+  const isKept = (item: RunItem) => item.digest === digest || item.neighbour !== undefined;
+  const costOf = (items: readonly RunItem[]) =>
+    items.filter(isKept).reduce((sum, { piece }) => sum + expectedCost(piece.length), 0);
+  try {
+    return { run, space: await cache.room.reserve(costOf(run), signal) };
+  } catch (error) {
+    if (run.length === 1 || !isFull(error)) throw error;
+  }
+  for (const { neighbour } of run) neighbour?.settle(false);
+  const alone = run.filter((item) => item.digest === digest);
+  return { run: alone, space: await cache.room.reserve(costOf(alone), signal) };
+}
+
 async function keepNeighbours(
   cache: CacheDirectory,
   context: FetchContext,
   source: Source,
   run: readonly RunItem[],
   stored: readonly StoredPiece[],
+  space: Reservation,
 ): Promise<void> {
   await Promise.all(
     run.map(async ({ digest, piece, neighbour }, i) => {
       if (neighbour === undefined) return;
       try {
-        await keep(cache, context, digest, openPiece(piece, stored[i]!, digest));
+        await keep(cache, context, digest, openPiece(piece, stored[i]!, digest), space);
         context.counters.neighbours++;
         neighbour.settle(true);
       } catch (error) {
@@ -156,12 +183,17 @@ async function keep(
   context: FetchContext,
   digest: Digest,
   content: Uint8Array,
+  space?: Reservation,
 ): Promise<void> {
-  await cache.writeSealed("blobs", digest, content);
+  await cache.writeSealed("blobs", digest, content, space);
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }
 
 function isMismatch(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "BURROW_DIGEST_MISMATCH";
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof BurrowError && error.code === "BURROW_NO_SPACE";
 }

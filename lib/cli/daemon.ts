@@ -12,7 +12,7 @@ import { parseSeconds, parseSize } from "./query.ts";
 
 interface StartOptions {
   idle: string;
-  limit?: string;
+  cacheBytes?: string;
   background: boolean;
   suspect?: boolean;
   standbys?: string;
@@ -33,6 +33,13 @@ function parseStandbys(text: string | undefined): number {
   throw new BurrowError("BURROW_USAGE", `--standbys: "${text}" is no number from 0 to 99`);
 }
 
+/** The limit of the cache: as given, else the environment's, so that a daemon that a launch starts has it too. 0: none. BURROW_USAGE. */
+function cacheLimit(given: string | undefined): number {
+  const variable = process.env["BURROW_CACHE_BYTES"] || undefined;
+  if (given !== undefined) return parseSize(given, "--cache-bytes");
+  return variable === undefined ? 0 : parseSize(variable, "BURROW_CACHE_BYTES");
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -42,7 +49,10 @@ export function addDaemon(program: Command): void {
       "end after this long without work; 0: never",
       String(DAEMON_DEFAULTS.idleMs / 1000),
     )
-    .option("--limit <SIZE>", "evict the oldest files past this size (default: no limit)")
+    .option(
+      "--cache-bytes <SIZE>",
+      "what the cache may take of its disk ($BURROW_CACHE_BYTES; default: all but a twentieth)",
+    )
     .option("--no-background", "fetch only the blocks of large files that are asked for")
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option("--suspect", "verify every cached file again before it is used")
@@ -54,7 +64,7 @@ export function addDaemon(program: Command): void {
         cache: context.cache,
         state: context.state,
         idleMs: parseSeconds(options.idle, "--idle"),
-        limitBytes: options.limit === undefined ? 0 : parseSize(options.limit, "--limit"),
+        limitBytes: cacheLimit(options.cacheBytes),
         background: options.background,
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),

@@ -13,7 +13,7 @@ export interface DaemonConfig {
   readonly deadlineMs: number;
   /** Requests to one origin at once. */
   readonly requests: number;
-  /** Blobs on this node, bytes; 0: unbounded. The oldest are evicted past it. */
+  /** What the cache may take of its disk, bytes; 0: no limit. docs/cache.md. */
   readonly limitBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;

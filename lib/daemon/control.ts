@@ -1,6 +1,7 @@
 // The body of STATUS_REPLY. Control plane.
 
 import type { Fetcher } from "../cache/fetcher.ts";
+import type { Keeper } from "../cache/keeper.ts";
 import type { DaemonConfig } from "./config.ts";
 import { figuresOf } from "./metrics.ts";
 
@@ -10,6 +11,7 @@ export function statusOf(
   config: DaemonConfig,
   startedMs: number,
   fetcher: Fetcher,
+  keeper: Keeper,
   now: { readonly connections: number; readonly standbys: number },
 ): Record<string, unknown> {
   return {
@@ -18,6 +20,6 @@ export function statusOf(
     cache: config.cache,
     state: config.state,
     upMs: Date.now() - startedMs,
-    ...figuresOf(fetcher, now),
+    ...figuresOf(fetcher, keeper, now),
   };
 }

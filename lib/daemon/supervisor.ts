@@ -2,21 +2,23 @@
 
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
-import { evict, openCache } from "../cache/cache.ts";
+import { openCache } from "../cache/cache.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { Fetcher } from "../cache/fetcher.ts";
+import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
+import { PinnedBlobs } from "./pinned.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { Standbys } from "./standbys.ts";
 
-/** How often it looks whether it is idle or over its limit. */
+/** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
 
 export interface Daemon {
@@ -94,23 +96,21 @@ function closeInherited(): void {
 class RunningDaemon implements Daemon {
   readonly ended: Promise<string>;
   readonly #config: DaemonConfig;
-  readonly #cache: CacheDirectory;
   readonly #lock: number;
   readonly #log: Log;
   readonly #fetcher: Fetcher;
+  readonly #keeper: Keeper;
   readonly #server: Server;
   readonly #standbys: Standbys;
   readonly #startedMs = Date.now();
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
   #idleSinceMs = Date.now();
-  #evictedAtBytes = 0;
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
   constructor(config: DaemonConfig, cache: CacheDirectory, lock: number, log: Log) {
     this.#config = config;
-    this.#cache = cache;
     this.#lock = lock;
     this.#log = log;
     const { headerMs, stallMs, deadlineMs, requests, background } = config;
@@ -122,6 +122,7 @@ class RunningDaemon implements Daemon {
       background,
       log,
     });
+    this.#keeper = new Keeper(cache, this.#fetcher, new PinnedBlobs(cache), config.limitBytes);
     const sources = new Sources(cache, config.state, { headerMs, stallMs });
     const status = () => this.status();
     const { silentMs } = config;
@@ -147,15 +148,14 @@ class RunningDaemon implements Daemon {
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();
+    void this.#keeper.start();
   }
 
   status(): unknown {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
-    return statusOf(this.#config, this.#startedMs, this.#fetcher, {
-      connections,
-      standbys: waiting,
-    });
+    const now = { connections, standbys: waiting };
+    return statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now);
   }
 
   stop(reason: string): void {
@@ -163,6 +163,7 @@ class RunningDaemon implements Daemon {
     this.#isEnding = true;
     clearInterval(this.#timer);
     this.#fetcher.close();
+    this.#keeper.stop();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     void this.#server.close().then(() => {
@@ -176,16 +177,13 @@ class RunningDaemon implements Daemon {
     if (this.#server.connections > 0 || !this.#fetcher.isIdle) this.#idleSinceMs = Date.now();
     const idleMs = Date.now() - this.#idleSinceMs;
     if (this.#config.idleMs > 0 && idleMs >= this.#config.idleMs) this.stop("idle");
-    else this.#enforceLimit();
+    else void this.#keepRoom();
   }
 
-  /** Evicts down to nine tenths once a tenth of the limit came in since the last look. */
-  #enforceLimit(): void {
-    const { limitBytes } = this.#config;
-    const { blobBytes } = this.#fetcher.counters;
-    if (limitBytes === 0 || blobBytes - this.#evictedAtBytes < limitBytes / 10) return;
-    this.#evictedAtBytes = blobBytes;
-    const removed = evict(this.#cache, limitBytes * 0.9);
-    if (removed.blobs > 0) this.#log("evicted", removed);
+  async #keepRoom(): Promise<void> {
+    const before = this.#keeper.facts.evicted;
+    await this.#keeper.tick();
+    const { evicted, usedBytes } = this.#keeper.facts;
+    if (evicted > before) this.#log("evicted", { files: evicted - before, usedBytes });
   }
 }

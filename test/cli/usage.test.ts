@@ -103,7 +103,7 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [["layer", "show", "sha256:zz"], /"sha256:zz" is no digest/],
     [["env", "show", "zz"], /"zz" is no digest/],
     [["daemon", "start", "--idle", "soon"], /--idle: "soon" is no number of seconds/],
-    [["daemon", "start", "--limit", "soon"], /--limit: "soon" is no size/],
+    [["daemon", "start", "--cache-bytes", "soon"], /--cache-bytes: "soon" is no size/],
     [[...query, "--base", "other", "ls"], /--base is given twice, and takes one value/],
     [[...query, "--network", "none", "--network=host", "ls"], /--network is given twice/],
     [["env", "create", "--lock", "a", "--lock", "a", "b.txt"], /--lock is given twice/],
