@@ -11,6 +11,8 @@ import type { Answer, Mailbox } from "./mailbox.ts";
 /** Neither follow a link nor wait for a FIFO: the loop has one thread. man open(2). */
 const O_NOFOLLOW = 0o400000;
 const O_NONBLOCK = 0o4000;
+/** Tries to open a file that the daemon is about to evict: it holds its lease for some microseconds. */
+const OPEN_TRIES = 4;
 
 /** Where a blob stands in its snapshot's index. */
 export interface BlobPlace {
@@ -55,7 +57,7 @@ export class BlobReader {
    * is not here and too large to wait for: then acquire it and read by block.
    */
   open(place: BlobPlace): number {
-    const fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+    const fd = this.#openWhole(place);
     if (fd >= 0) return fd;
     if (fd !== -Errno.ENOENT && fd !== -Errno.ESTALE) return fd;
     if (place.size > DONATE_MAX_BYTES) return -Errno.EAGAIN;
@@ -97,7 +99,7 @@ export class BlobReader {
     const last = Math.floor((offset + out.length - 1) / BLOCK_BYTES);
     for (let block = first; block <= last; block++) {
       if (large.present[block]) continue;
-      const whole = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+      const whole = this.#openWhole(place);
       if (whole >= 0) {
         this.#settle(large, whole);
         return readAll(whole, offset, out);
@@ -105,6 +107,15 @@ export class BlobReader {
       return this.#mailbox.askBlocks(this.#snapshot, place.row, block, last - block + 1, this);
     }
     return readAll(large.fd, offset, out);
+  }
+
+  /** A host FD of the whole blob, or -errno: -ENOENT also when it is being evicted or its disk fails, which the daemon may help. */
+  #openWhole(place: BlobPlace): number {
+    let fd: number;
+    let tries = 0;
+    do fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+    while (fd === -Errno.EAGAIN && ++tries < OPEN_TRIES);
+    return fd === -Errno.EAGAIN || fd === -Errno.EIO ? -Errno.ENOENT : fd;
   }
 
   /** From now on the blob is read from its whole, sealed file. */

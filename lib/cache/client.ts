@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
 import { errnoOf } from "../store/node-error.ts";
+import type { KeeperFacts } from "./keeper.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
 import { openSocketName, type SocketName } from "./socket-name.ts";
 
@@ -37,11 +38,15 @@ export interface DaemonStatus {
   };
   /** The counters of counters.ts. */
   readonly fetch: Readonly<Record<string, number>>;
+  /** What the cache takes, and what had to go. */
+  readonly room: RoomStatus;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, { readonly requests: number; readonly bytes: number }>>;
   /** The last ask that was answered with an errno: when, by the clock of this node, and why; the code of docs/errors.md, if it has one. */
   readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
 }
+
+export type RoomStatus = KeeperFacts;
 
 const START_MS = 10_000;
 const POLL_MS = 20;

@@ -10,7 +10,6 @@ import { fileURLToPath } from "node:url";
 import type { BlobRef } from "../../lib/base/blob.ts";
 import type { Digest } from "../../lib/base/digest.ts";
 import { type DaemonStatus, daemonStatus, isDaemonUp } from "../../lib/cache/client.ts";
-import type { KeeperFacts } from "../../lib/cache/keeper.ts";
 import { cachePath } from "../../lib/cache/layout.ts";
 import {
   type AnswerFields,
@@ -187,7 +186,6 @@ export class TestNode {
 export interface Figures extends DaemonStatus {
   readonly now: DaemonStatus["now"] & { readonly partials: number };
   readonly fetch: Record<string, number>;
-  readonly room: KeeperFacts;
   readonly origins: Record<string, { requests: number; bytes: number }>;
 }
 
