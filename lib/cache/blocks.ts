@@ -36,6 +36,8 @@ interface Large {
 }
 
 const NONE = new Uint8Array(0);
+/** Whole blobs that came along with answers and weren't taken yet: of requests that are run again in a moment. */
+const HANDED_MAX = 64;
 
 export class BlobReader {
   readonly #snapshot: number;
@@ -43,6 +45,7 @@ export class BlobReader {
   readonly #partialDirectory: string;
   readonly #mailbox: Mailbox;
   readonly #large = new Map<number, Large>();
+  readonly #handed = new Map<number, number>();
 
   /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). */
   constructor(snapshot: number, objects: LocalObjects, partialDirectory: string, mailbox: Mailbox) {
@@ -61,7 +64,7 @@ export class BlobReader {
     if (fd >= 0) return fd;
     if (fd !== -Errno.ENOENT && fd !== -Errno.ESTALE) return fd;
     if (place.size > DONATE_MAX_BYTES) return -Errno.EAGAIN;
-    return this.#mailbox.askBlob(this.#snapshot, place.row);
+    return this.#mailbox.askBlob(this.#snapshot, place.row, this);
   }
 
   /** Counts one open file of a large blob, whole or not: 0. Pairs with release. */
@@ -111,7 +114,11 @@ export class BlobReader {
 
   /** A host FD of the whole blob, or -errno: -ENOENT also when it is being evicted or its disk fails, which the daemon may help. */
   #openWhole(place: BlobPlace): number {
-    let fd: number;
+    let fd = this.#handed.get(place.row) ?? -1;
+    if (fd >= 0) {
+      this.#handed.delete(place.row);
+      return fd;
+    }
     let tries = 0;
     do fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
     while (fd === -Errno.EAGAIN && ++tries < OPEN_TRIES);
@@ -127,16 +134,22 @@ export class BlobReader {
 
   /** The mailbox brings the answer to askBlocks before the request is run again: 0 or -errno. */
   learn(row: number, first: number, count: number, answer: Answer): number {
+    const { partialName, hostFd } = answer;
+    if (partialName === "") {
+      if (hostFd >= 0) this.#hand(row, hostFd);
+      return 0;
+    }
     const large = this.#large.get(row);
-    if (large === undefined || large.isWhole || answer.partialName === "") return 0;
-    if (large.partialName !== answer.partialName) {
-      const path = `${this.#partialDirectory}/${answer.partialName}`;
-      const fd = native.openAt(-1, path, O_NOFOLLOW | O_NONBLOCK, 0);
+    if (large === undefined || large.isWhole || large.partialName === partialName) {
+      if (hostFd >= 0) native.closeFd(hostFd);
+      if (large === undefined || large.isWhole) return 0;
+    } else {
+      const fd = hostFd >= 0 ? hostFd : this.#openPartial(partialName);
       // It became whole, or its daemon died, since the answer was sent: the next run finds out.
       if (fd < 0) return fd === -Errno.ENOENT ? 0 : fd;
       if (large.fd >= 0) native.closeFd(large.fd);
       large.fd = fd;
-      large.partialName = answer.partialName;
+      large.partialName = partialName;
       if (large.present === NONE) large.present = new Uint8Array(large.blocks);
       else large.present.fill(0);
     }
@@ -144,7 +157,26 @@ export class BlobReader {
     return 0;
   }
 
+  #openPartial(name: string): number {
+    return native.openAt(-1, `${this.#partialDirectory}/${name}`, O_NOFOLLOW | O_NONBLOCK, 0);
+  }
+
+  /** Keeps a whole blob that isn't in the cache directory until the request that waits for it is run again. */
+  #hand(row: number, fd: number): void {
+    const older = this.#handed.get(row);
+    if (older !== undefined) native.closeFd(older);
+    this.#handed.delete(row);
+    this.#handed.set(row, fd);
+    for (const [oldest, held] of this.#handed) {
+      if (this.#handed.size <= HANDED_MAX) break;
+      native.closeFd(held);
+      this.#handed.delete(oldest);
+    }
+  }
+
   dispose(): void {
+    for (const fd of this.#handed.values()) native.closeFd(fd);
+    this.#handed.clear();
     for (const large of this.#large.values()) if (large.fd >= 0) native.closeFd(large.fd);
     this.#large.clear();
   }

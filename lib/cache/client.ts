@@ -10,6 +10,7 @@ import { BurrowError } from "../base/error.ts";
 import { errnoOf } from "../store/node-error.ts";
 import type { KeeperFacts } from "./keeper.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
+import type { ShelfFacts } from "./shelf.ts";
 import { openSocketName, type SocketName } from "./socket-name.ts";
 
 export interface EnsureOptions {
@@ -46,7 +47,7 @@ export interface DaemonStatus {
   readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
 }
 
-export type RoomStatus = KeeperFacts;
+export interface RoomStatus extends KeeperFacts, ShelfFacts {}
 
 const START_MS = 10_000;
 const POLL_MS = 20;

@@ -103,7 +103,7 @@ export class CacheDirectory {
       await this.publish(fd, aside, folder, digest);
       space.keep(groupOf(folder, digest), costOf(fs.fstatSync(fd)));
     } catch (error) {
-      dropFile(aside);
+      dropAside(aside);
       throw error instanceof BurrowError
         ? error
         : ioError("can't write to the cache", aside, error);
@@ -126,7 +126,7 @@ export class CacheDirectory {
       this.#rename(aside, folder, digest);
       space.keep(groupOf(folder, digest), expectedCost(bytes.length));
     } catch (error) {
-      dropFile(aside);
+      dropAside(aside);
       throw ioError("can't write to the cache", aside, error);
     } finally {
       space.release();
@@ -142,7 +142,7 @@ export class CacheDirectory {
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
     } catch (error) {
-      throw error instanceof BurrowError ? error : ioError("can't keep a file", aside, error);
+      throw ioError("can't keep a file", aside, error);
     }
   }
 
@@ -169,7 +169,11 @@ export class CacheDirectory {
     } finally {
       if (fd >= 0) fs.closeSync(fd);
     }
-    this.drop(folder, digest);
+    try {
+      this.drop(folder, digest);
+    } catch {
+      // On a disk that takes no writes a wrong file stays, and is never vouched for.
+    }
     return false;
   }
 
@@ -317,6 +321,15 @@ export function dropFile(path: string): void {
     if (code === "ENOENT" || code === "ENOTDIR") return;
     if (code !== "EISDIR") throw error;
     fs.rmSync(path, { force: true, recursive: true });
+  }
+}
+
+/** Drops what was being written; where that fails, too, the next daemon does it. The first failure is the one to tell. */
+function dropAside(path: string): void {
+  try {
+    dropFile(path);
+  } catch {
+    // As above.
   }
 }
 

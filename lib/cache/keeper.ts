@@ -24,6 +24,7 @@ export interface Tenant {
   isPromised(digest: Digest): boolean;
   /** Gives up partial files that nobody works with: the bytes that are free by that. */
   dropIdle(bytes: number): number;
+  tick(): Promise<void>;
 }
 
 export interface KeeperFacts extends RoomFacts, EvictorCounters {
@@ -78,6 +79,7 @@ export class Keeper {
     this.#isAtWork = true;
     try {
       this.#cache.lingering.look();
+      await this.#tenant.tick();
       await this.#makeAhead();
       if (this.#cache.room.limitBytes > 0) await this.#survey.again();
     } finally {

@@ -10,7 +10,8 @@ import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
-import { isInUse } from "./lingering.ts";
+import { isInUse, type Lingering } from "./lingering.ts";
+import { type MemoryTier, openForReading } from "./memory-tier.ts";
 import type { Origin } from "./origins.ts";
 import {
   getPieces,
@@ -21,7 +22,14 @@ import {
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
-import { costOf, expectedCost, FILE_COST_BYTES, groupOf, type Reservation } from "./room.ts";
+import {
+  costOf,
+  expectedCost,
+  FILE_COST_BYTES,
+  groupOf,
+  type Reservation,
+  type Room,
+} from "./room.ts";
 
 /** One background request: long enough for bandwidth, short enough to let demand in between. */
 const BACKGROUND_RUN_BYTES = 1024 * 1024;
@@ -31,6 +39,13 @@ const RUN_MAX_BYTES = 4 * 1024 * 1024;
 const RUN_MAX_BLOCKS = 64;
 /** Tries for a block whose content is wrong. */
 const TRIES = 3;
+
+/** Where the partial file is: in partial/, or in memory. */
+interface Medium {
+  readonly room: Room;
+  readonly lingering: Lingering;
+  readonly group: string;
+}
 
 /** Who fetches, from where, how much at a time. Background work holds its turn at the origin already. */
 interface Want {
@@ -49,6 +64,9 @@ export class LargeBlob {
   readonly name: string;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
+  /** In whose memory the file is; undefined: on disk. */
+  readonly #memory: MemoryTier | undefined;
+  readonly #medium: Medium;
   readonly #present: Uint8Array;
   readonly #pending = new Map<number, Promise<void>>();
   #presentCount = 0;
@@ -59,34 +77,55 @@ export class LargeBlob {
   #isStreaming = false;
   #isDropped = false;
 
-  private constructor(cache: CacheDirectory, context: FetchContext, digest: Digest, size: number) {
+  private constructor(
+    cache: CacheDirectory,
+    context: FetchContext,
+    blob: { readonly digest: Digest; readonly size: number },
+    memory: MemoryTier | undefined,
+  ) {
     this.#cache = cache;
     this.#context = context;
-    this.digest = digest;
-    this.size = size;
-    this.count = pieceCount(size);
+    this.digest = blob.digest;
+    this.size = blob.size;
+    this.count = pieceCount(blob.size);
+    this.#memory = memory;
+    const { room, lingering } = memory ?? cache;
+    this.#medium = { room, lingering, group: memory === undefined ? "partial" : "memory" };
     this.#present = new Uint8Array(this.count);
-    this.name = `${digest}.${randomBytes(8).toString("hex")}`;
-    this.#fd = fs.openSync(this.#path, "wx+", 0o644);
+    this.name = `${blob.digest}.${randomBytes(8).toString("hex")}`;
+    this.#fd = memory?.create(blob.size) ?? fs.openSync(this.#path, "wx+", 0o644);
   }
 
+  /** Starts a blob, with a file in partial/ or in `memory`. BURROW_NO_SPACE, BURROW_IO. */
   static create(
     cache: CacheDirectory,
     context: FetchContext,
-    digest: Digest,
-    size: number,
+    wanted: { readonly digest: Digest; readonly size: number },
+    memory?: MemoryTier,
   ): LargeBlob {
     let blob: LargeBlob | undefined;
     try {
-      blob = new LargeBlob(cache, context, digest, size);
-      fs.fchmodSync(blob.#fd, 0o644);
-      fs.ftruncateSync(blob.#fd, size);
+      blob = new LargeBlob(cache, context, wanted, memory);
+      if (memory === undefined) {
+        fs.fchmodSync(blob.#fd, 0o644);
+        fs.ftruncateSync(blob.#fd, wanted.size);
+      }
       blob.#count(FILE_COST_BYTES);
       return blob;
     } catch (error) {
       blob?.drop();
+      if (error instanceof BurrowError) throw error;
       throw ioError("can't make a partial file", `${cache.root}/partial`, error);
     }
+  }
+
+  get isInMemory(): boolean {
+    return this.#memory !== undefined;
+  }
+
+  /** An FD for reading a file in memory, the caller's; -1 when it is closed. */
+  openForReading(): number {
+    return this.#fd < 0 ? -1 : openForReading(this.#fd);
   }
 
   get #path(): string {
@@ -150,7 +189,7 @@ export class LargeBlob {
   drop(): void {
     if (this.#isDropped) return;
     this.#isDropped = true;
-    dropFile(this.#path);
+    this.#unname();
     if (this.#finished === undefined) this.#closeFd();
   }
 
@@ -228,7 +267,7 @@ export class LargeBlob {
   /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
   async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
     const cost = pieces.reduce((sum, { length }) => sum + expectedCost(length), 0);
-    const space = await this.#cache.room.reserve(cost, want.signal);
+    const space = await this.#medium.room.reserve(cost, want.signal);
     try {
       const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
       await this.#keep(want, first, pieces, stored, space);
@@ -304,15 +343,11 @@ export class LargeBlob {
           context: { blob: showDigest(this.digest) },
         });
       }
-      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
-      const { room } = this.#cache;
-      room.add(groupOf("blobs", this.digest), costOf(fs.fstatSync(this.#fd)));
-      room.subtract("partial", this.#costBytes);
-      this.#costBytes = 0;
+      await this.#keepWhole();
       this.#context.counters.blobs++;
       this.#context.counters.blobBytes += this.size;
     } catch (error) {
-      dropFile(this.#path);
+      this.#unname();
       throw error;
     } finally {
       this.#isDropped = true;
@@ -320,18 +355,43 @@ export class LargeBlob {
     }
   }
 
+  async #keepWhole(): Promise<void> {
+    if (this.#memory !== undefined) {
+      this.#memory.adopt(this.digest, this.#fd, this.#costBytes);
+      this.#fd = -1;
+    } else {
+      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
+      const { room } = this.#cache;
+      room.add(groupOf("blobs", this.digest), costOf(fs.fstatSync(this.#fd)));
+      room.subtract("partial", this.#costBytes);
+    }
+    this.#costBytes = 0;
+  }
+
+  /** Removes the partial file's name; on a disk that takes no writes the next daemon does. */
+  #unname(): void {
+    if (this.#memory !== undefined) return;
+    try {
+      dropFile(this.#path);
+    } catch {
+      // What matters is that it becomes no file of blobs/.
+    }
+  }
+
   #count(bytes: number, space?: Reservation): void {
     this.#costBytes += bytes;
-    if (space === undefined) this.#cache.room.add("partial", bytes);
-    else space.keep("partial", bytes);
+    const { room, group } = this.#medium;
+    if (space === undefined) room.add(group, bytes);
+    else space.keep(group, bytes);
   }
 
   /** Ends with the file, whatever became of it; one without a name takes its space until nobody has it open. */
   #closeFd(): void {
     if (this.#fd < 0) return;
-    this.#cache.room.subtract("partial", this.#costBytes);
+    const { room, lingering, group } = this.#medium;
+    room.subtract(group, this.#costBytes);
     if (this.#costBytes > 0 && isInUse(this.#fd)) {
-      this.#cache.lingering.take(this.#fd, this.#costBytes);
+      lingering.take(this.#fd, this.#costBytes);
     } else {
       fs.closeSync(this.#fd);
     }

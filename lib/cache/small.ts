@@ -7,7 +7,6 @@ import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf } from "../store/store.ts";
-import type { CacheDirectory } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import {
   getPieces,
@@ -18,6 +17,7 @@ import {
   type StoredPiece,
 } from "./pieces.ts";
 import { expectedCost, type Reservation } from "./room.ts";
+import type { Shelf } from "./shelf.ts";
 
 /** Requests for a blob whose content is wrong, the run included. */
 const TRIES = 3;
@@ -54,13 +54,15 @@ interface RunItem {
  * resolves, never rejects, when they are settled too.
  */
 export async function fetchSmall(
-  cache: CacheDirectory,
+  shelf: Shelf,
   context: FetchContext,
   wanted: SmallFetch,
 ): Promise<{ finished: Promise<void> }> {
   const { source, digest, size, enlist, claim } = wanted;
   if (size === 0) {
-    await keep(cache, context, digest, Buffer.alloc(0));
+    const space = await shelf.reserve(expectedCost(0), context.deadline());
+    await keep(shelf, context, digest, Buffer.alloc(0), space);
+    space?.release();
     return { finished: Promise.resolve() };
   }
   const signal = context.deadline();
@@ -77,7 +79,7 @@ export async function fetchSmall(
         attempt === 1
           ? runOf(locator, digest, piece, enlist)
           : [{ digest, piece, neighbour: undefined }];
-      ({ run, space } = await reserveRun(cache, run, digest, signal));
+      ({ run, space } = await reserveRun(shelf, run, digest, signal));
       const stored = await getPieces(
         origin,
         run.map((item) => item.piece),
@@ -86,9 +88,9 @@ export async function fetchSmall(
       );
       const at = run.findIndex((item) => item.digest === digest);
       const content = openPiece(piece, stored[at]!, digest);
-      await keep(cache, context, digest, content, space);
-      const kept = keepNeighbours(cache, context, source, run, stored, space);
-      return { finished: kept.finally(space.release) };
+      await keep(shelf, context, digest, content, space);
+      const kept = keepNeighbours(shelf, context, source, run, stored, space);
+      return { finished: kept.finally(() => space?.release()) };
     } catch (error) {
       space?.release();
       for (const item of run) item.neighbour?.settle(false);
@@ -135,39 +137,40 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
   return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);
 }
 
-/** Space for a run before it is asked for; where there is too little for all of it, for the blob asked for alone. */
+/** Space for a run before it is asked for; where there is too little for all of it, for the blob asked for alone, if need be in memory. */
 async function reserveRun(
-  cache: CacheDirectory,
+  shelf: Shelf,
   run: RunItem[],
   digest: Digest,
   signal: AbortSignal,
-): Promise<{ run: RunItem[]; space: Reservation }> {
+): Promise<{ run: RunItem[]; space: Reservation | undefined }> {
+  if (shelf.isInMemoryOnly) return { run, space: undefined };
   const isKept = (item: RunItem) => item.digest === digest || item.neighbour !== undefined;
   const costOf = (items: readonly RunItem[]) =>
     items.filter(isKept).reduce((sum, { piece }) => sum + expectedCost(piece.length), 0);
   try {
-    return { run, space: await cache.room.reserve(costOf(run), signal) };
+    return { run, space: await shelf.cache.room.reserve(costOf(run), signal) };
   } catch (error) {
-    if (run.length === 1 || !isFull(error)) throw error;
+    if (!isFull(error)) throw error;
   }
   for (const { neighbour } of run) neighbour?.settle(false);
   const alone = run.filter((item) => item.digest === digest);
-  return { run: alone, space: await cache.room.reserve(costOf(alone), signal) };
+  return { run: alone, space: await shelf.reserve(costOf(alone), signal) };
 }
 
 async function keepNeighbours(
-  cache: CacheDirectory,
+  shelf: Shelf,
   context: FetchContext,
   source: Source,
   run: readonly RunItem[],
   stored: readonly StoredPiece[],
-  space: Reservation,
+  space: Reservation | undefined,
 ): Promise<void> {
   await Promise.all(
     run.map(async ({ digest, piece, neighbour }, i) => {
       if (neighbour === undefined) return;
       try {
-        await keep(cache, context, digest, openPiece(piece, stored[i]!, digest), space);
+        await keep(shelf, context, digest, openPiece(piece, stored[i]!, digest), space);
         context.counters.neighbours++;
         neighbour.settle(true);
       } catch (error) {
@@ -179,13 +182,13 @@ async function keepNeighbours(
 }
 
 async function keep(
-  cache: CacheDirectory,
+  shelf: Shelf,
   context: FetchContext,
   digest: Digest,
   content: Uint8Array,
-  space?: Reservation,
+  space: Reservation | undefined,
 ): Promise<void> {
-  await cache.writeSealed("blobs", digest, content, space);
+  await shelf.keep(digest, content, space);
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }

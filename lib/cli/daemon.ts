@@ -13,6 +13,7 @@ import { parseSeconds, parseSize } from "./query.ts";
 interface StartOptions {
   idle: string;
   cacheBytes?: string;
+  memoryBytes?: string;
   background: boolean;
   suspect?: boolean;
   standbys?: string;
@@ -40,6 +41,10 @@ function cacheLimit(given: string | undefined): number {
   return variable === undefined ? 0 : parseSize(variable, "BURROW_CACHE_BYTES");
 }
 
+function memoryLimit(given: string | undefined): number {
+  return given === undefined ? DAEMON_DEFAULTS.memoryBytes : parseSize(given, "--memory-bytes");
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -53,6 +58,10 @@ export function addDaemon(program: Command): void {
       "--cache-bytes <SIZE>",
       "what the cache may take of its disk ($BURROW_CACHE_BYTES; default: all but a twentieth)",
     )
+    .option(
+      "--memory-bytes <SIZE>",
+      "what may be kept in memory while the disk is full or fails (default: 256M)",
+    )
     .option("--no-background", "fetch only the blocks of large files that are asked for")
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option("--suspect", "verify every cached file again before it is used")
@@ -65,6 +74,7 @@ export function addDaemon(program: Command): void {
         state: context.state,
         idleMs: parseSeconds(options.idle, "--idle"),
         limitBytes: cacheLimit(options.cacheBytes),
+        memoryBytes: memoryLimit(options.memoryBytes),
         background: options.background,
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),

@@ -15,6 +15,8 @@ export interface DaemonConfig {
   readonly requests: number;
   /** What the cache may take of its disk, bytes; 0: no limit. docs/cache.md. */
   readonly limitBytes: number;
+  /** What may be kept in memory while the disk can't take it, bytes; 0: nothing. */
+  readonly memoryBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
   /** Servers that wait for stubs at a time. */
@@ -35,6 +37,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   deadlineMs: 25_000,
   requests: 8,
   limitBytes: 0,
+  memoryBytes: 256 * 1024 * 1024,
   background: true,
   standbys: 1,
   suspect: false,
@@ -48,6 +51,7 @@ const COUNTS = [
   "deadlineMs",
   "requests",
   "limitBytes",
+  "memoryBytes",
   "standbys",
   "headerMs",
   "stallMs",

@@ -11,7 +11,7 @@ export function figuresOf(
 ): Record<string, unknown> {
   return {
     now: { ...now, partials: fetcher.partials, isIdle: fetcher.isIdle },
-    room: keeper.facts,
+    room: { ...keeper.facts, ...fetcher.shelf.facts },
     fetch: { ...fetcher.counters },
     ...(fetcher.lastFailure === undefined ? {} : { lastFailure: fetcher.lastFailure }),
     origins: fetcher.origins.meters(),

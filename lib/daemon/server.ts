@@ -9,9 +9,8 @@ import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { PARKED_MAX } from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
-import type { Fetcher } from "../cache/fetcher.ts";
+import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import {
-  type AnswerFields,
   type AskFields,
   decodeAsk,
   encodeAnswer,
@@ -24,12 +23,13 @@ import {
   frameId,
   frameType,
   helloMountId,
+  helloTakesFiles,
   helloVersion,
   MAILBOX_VERSION,
   REQUEST_MAX_BYTES,
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
-import { peerUser } from "../sys/peer.ts";
+import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { Crowd } from "./crowd.ts";
 import type { Sources } from "./sources.ts";
 
@@ -127,6 +127,7 @@ class Connection {
   #atWork = 0;
   #snapshots: readonly SnapshotSource[] | undefined;
   #isRefused = false;
+  #takesFiles = false;
   #in: Buffer = Buffer.alloc(0);
 
   constructor(context: ServerContext, socket: net.Socket, onWelcome: () => void) {
@@ -204,6 +205,7 @@ class Connection {
     if (this.#snapshots !== undefined) return false;
     let errno = 0;
     let count = 0;
+    this.#takesFiles = helloTakesFiles(this.#in, start);
     if (helloVersion(this.#in, start, length) !== MAILBOX_VERSION) {
       errno = Errno.EOPNOTSUPP;
     } else {
@@ -230,7 +232,7 @@ class Connection {
 
   async #ask(id: number, ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<void> {
     if (this.#atWork >= PARKED_MAX) {
-      this.#answer(id, { errno: Errno.ENOBUFS, state: 0, name: "" });
+      this.#answer(id, failure(Errno.ENOBUFS));
       return;
     }
     this.#open.set(id, ask);
@@ -238,14 +240,17 @@ class Connection {
     const answer = await this.#fetch(ask, snapshots);
     this.#atWork--;
     // Cancelled meanwhile: nobody waits.
-    if (this.#open.get(id) !== ask) return;
+    if (this.#open.get(id) !== ask) {
+      closeSent(answer.hostFd);
+      return;
+    }
     this.#open.delete(id);
     this.#answer(id, answer);
   }
 
-  async #fetch(ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<AnswerFields> {
+  async #fetch(ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<FetchAnswer> {
     const snapshot = snapshots[ask.snapshot];
-    if (snapshot === undefined) return { errno: Errno.EINVAL, state: 0, name: "" };
+    if (snapshot === undefined) return failure(Errno.EINVAL);
     const { fetcher, sources, deadlineMs, log } = this.#context;
     try {
       const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
@@ -257,12 +262,28 @@ class Connection {
         error: explain(error),
       });
       const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
-      return { errno: isLate ? Errno.ETIMEDOUT : Errno.EIO, state: 0, name: "" };
+      return failure(isLate ? Errno.ETIMEDOUT : Errno.EIO);
     }
   }
 
-  #answer(id: number, answer: AnswerFields): void {
+  #answer(id: number, answer: FetchAnswer): void {
+    if (answer.hostFd >= 0) {
+      this.#answerWithFile(id, answer);
+      return;
+    }
     this.#send(FRAME_BYTES + 10 + answer.name.length, (out) => encodeAnswer(out, id, answer));
+  }
+
+  /** What a peer that takes no files can't have it can't have. */
+  #answerWithFile(id: number, answer: FetchAnswer): void {
+    if (!this.#takesFiles) {
+      closeSent(answer.hostFd);
+      this.#answer(id, failure(Errno.ENOSPC));
+      return;
+    }
+    const out = Buffer.alloc(FRAME_BYTES + 10 + answer.name.length);
+    encodeAnswer(out, id, answer);
+    sendWithFile(this.#socket, out, answer.hostFd);
   }
 
   #sendStatus(id: number): void {
@@ -281,4 +302,8 @@ class Connection {
     }
     this.#socket.write(out.subarray(0, length));
   }
+}
+
+function failure(errno: number): FetchAnswer {
+  return { errno, state: 0, name: "", hostFd: -1 };
 }

@@ -113,13 +113,14 @@ class RunningDaemon implements Daemon {
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
-    const { headerMs, stallMs, deadlineMs, requests, background } = config;
+    const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
     this.#fetcher = new Fetcher(cache, {
       headerMs,
       stallMs,
       deadlineMs,
       requests,
       background,
+      memoryBytes,
       log,
     });
     this.#keeper = new Keeper(cache, this.#fetcher, new PinnedBlobs(cache), config.limitBytes);

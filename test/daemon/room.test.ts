@@ -79,7 +79,7 @@ test("when all is in use an ask fails with ENOSPC, and works again when it isn't
     Array.from({ length: 12 }, (_, i) => [`f${i}`, noise(900_000 + i, i + 1)]),
   );
   const { node, published, mountId } = await scene(t, files);
-  await node.start({ limitBytes: 5 * MIB });
+  await node.start({ limitBytes: 5 * MIB, memoryBytes: 0 });
   const client = await node.connect(mountId);
   const fds: number[] = [];
   let errno = 0;
