@@ -22,6 +22,7 @@ import { Lingering } from "./lingering.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
 import { isSealed, setSeal } from "./seal.ts";
+import { suspectShard } from "./suspects.ts";
 
 const fsyncAsync = promisify(fs.fsync);
 const readAsync = promisify(fs.read);
@@ -207,7 +208,7 @@ export class CacheDirectory {
     const isSameBoot =
       isRegularFile(bootPath) && readRegular(bootPath, NOTE_MAX_BYTES).toString().trim() === boot;
     if (isSameBoot && !isSuspect) return false;
-    for (const shard of shardNames(`${this.root}/blobs`)) this.#suspectShard(shard);
+    for (const shard of shardNames(`${this.root}/blobs`)) suspectShard(this.root, shard);
     // Last: killed before this, the next daemon starts over.
     const aside = `${this.root}/tmp/boot`;
     fs.writeFileSync(aside, `${boot}\n`, { mode: 0o644 });
@@ -239,22 +240,6 @@ export class CacheDirectory {
     throw new BurrowError("BURROW_UNSUPPORTED", "the cache has a format this program can't use", {
       context: { cache: this.root, marker: text.slice(0, 80) },
     });
-  }
-
-  /** One rename where it can be; file by file into a shard that still holds older suspects. */
-  #suspectShard(shard: string): void {
-    const source = `${this.root}/blobs/${shard}`;
-    const target = `${this.root}/suspect/${shard}`;
-    try {
-      fs.renameSync(source, target);
-      return;
-    } catch (error) {
-      const { code } = errnoOf(error);
-      if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
-    }
-    for (const name of fs.readdirSync(source))
-      fs.renameSync(`${source}/${name}`, `${target}/${name}`);
-    fs.rmdirSync(source);
   }
 
   #rename(aside: string, folder: CacheFolder, digest: Digest): void {

@@ -46,6 +46,7 @@ export class Evictor {
   ]);
   readonly #hasReferences: boolean;
   #hand = 0;
+  #isStopped = false;
 
   constructor(cache: CacheDirectory, spared: Spared) {
     this.#cache = cache;
@@ -68,7 +69,7 @@ export class Evictor {
     let sample: Candidate[] = [];
     const { length } = this.#groups;
     // The second time round all that is left was unused since the first, or is in use.
-    for (let steps = 0; steps < 2 * length && freed < bytes; steps++) {
+    for (let steps = 0; steps < 2 * length && freed < bytes && !this.#isStopped; steps++) {
       const group = this.#groups[this.#hand]!;
       this.#hand = (this.#hand + 1) % length;
       const found = await lookAt(this.#cache.root, group, room);
@@ -90,6 +91,11 @@ export class Evictor {
     return Math.max(freed, before - room.usedBytes);
   }
 
+  /** Nothing goes from now on: the cache may have another daemon. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
   #stays(digest: Digest, isSecondRound: boolean): boolean {
     if (this.#spared.isPinned(digest)) return true;
     return !isSecondRound && this.#spared.isPromised(digest);
@@ -100,6 +106,7 @@ export class Evictor {
     let freed = 0;
     for (const [i, file] of sample.entries()) {
       if (i % TURN_FILES === TURN_FILES - 1) await turn();
+      if (this.#isStopped) break;
       if (freed < bytes && (isAny || isUnused(file))) freed += this.#remove(file);
       else this.#mark(file);
     }

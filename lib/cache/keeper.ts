@@ -8,6 +8,7 @@ import { Evictor, type EvictorCounters } from "./evictor.ts";
 import type { Pinned } from "./pins.ts";
 import type { RoomFacts } from "./room.ts";
 import { Survey } from "./survey.ts";
+import { joinSuspects } from "./suspects.ts";
 
 /** Place is made ahead when less than the first part of the limit is free, until the second is. */
 const LOW = 1 / 20;
@@ -70,6 +71,7 @@ export class Keeper {
 
   /** Looks at what is there, for the limit's sake. Never rejects. */
   async start(): Promise<void> {
+    await joinSuspects(this.#cache.root, () => this.#isStopped);
     if (this.#cache.room.limitBytes > 0) await this.#survey.run();
   }
 
@@ -90,6 +92,7 @@ export class Keeper {
   stop(): void {
     this.#isStopped = true;
     this.#survey.stop();
+    this.#evictor.stop();
     this.#cache.lingering.close();
   }
 

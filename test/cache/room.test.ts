@@ -9,6 +9,7 @@ import type { CacheDirectory } from "../../lib/cache/directory.ts";
 import { Evictor } from "../../lib/cache/evictor.ts";
 import { expectedCost, Room } from "../../lib/cache/room.ts";
 import { Survey } from "../../lib/cache/survey.ts";
+import { joinSuspects } from "../../lib/cache/suspects.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { native } from "../../lib/sys/native.ts";
 import { noise } from "../suite/daemon-node.ts";
@@ -178,4 +179,33 @@ test("a partial sum never falls below what is there, whatever happens during a l
   }
   await looking;
   t.ok(cache.room.usedBytes >= diskBytes(`${cache.root}/blobs`));
+});
+
+test("of an earlier boot and the one before: suspects join in the background", async (t) => {
+  const [cache, digests] = await cacheOf(t, 30);
+  t.equal(cache.startUp(true), true);
+  t.same([...cache.digests("blobs")], []);
+  t.equal(await cache.revive("suspect", digests[0]!, FILE_BYTES), true);
+  const again = noise(FILE_BYTES, 1000);
+  // In a shard that has suspects.
+  const shard = digests[1]!.slice(0, 2);
+  fs.mkdirSync(`${cache.root}/blobs/${shard}`, { recursive: true });
+  fs.writeFileSync(`${cache.root}/blobs/${shard}/${digests[1]!.replace(/.$/, "x")}`, again);
+  t.equal(cache.startUp(true), true);
+  t.ok(fs.readdirSync(`${cache.root}/suspect`).some((name) => name.startsWith(`${shard}.`)));
+  t.equal(cache.check("suspect", digests[1]!, FILE_BYTES), "sealed", "the older one stayed");
+  await joinSuspects(cache.root, () => false);
+  t.notOk(fs.readdirSync(`${cache.root}/suspect`).some((name) => name.includes(".")));
+  t.same([...cache.digests("suspect")], [...digests].sort());
+  t.equal(fs.readdirSync(`${cache.root}/suspect/${shard}`).length >= 2, true);
+  for (const digest of digests) t.equal(await cache.revive("suspect", digest, FILE_BYTES), true);
+});
+
+test("an evictor that was stopped takes nothing more", async (t) => {
+  const [cache, digests] = await cacheOf(t, 30);
+  const evictor = new Evictor(cache, NOTHING);
+  const going = evictor.makeRoom(1e9);
+  evictor.stop();
+  await going;
+  t.ok(digests.every((digest) => isHere(cache, digest)));
 });
