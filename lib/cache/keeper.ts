@@ -82,6 +82,7 @@ export class Keeper {
     try {
       this.#cache.lingering.look();
       await this.#tenant.tick();
+      await this.#pinned.refresh();
       await this.#makeAhead();
       if (this.#cache.room.limitBytes > 0) await this.#survey.again();
     } finally {

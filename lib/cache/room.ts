@@ -14,8 +14,9 @@ const STAT_BLOCK_BYTES = 512;
 export const FILE_COST_BYTES = 512;
 /** What a new folder takes, and the unit in which disks give space. */
 const DISK_BLOCK_BYTES = 4096;
-/** After a look at all files found none that can go, the next look waits this long, unless a file was kept meanwhile. */
-const FRUITLESS_MS = 1_000;
+/** When all files were looked at and too few could go, the next look waits this long, and so many times as long as the last one took. */
+const EXHAUSTED_MS = 250;
+const EXHAUSTED_FACTOR = 8;
 
 /** A folder of the cache that has a sum of its own: "blobs/ab", "partial". */
 export type Group = string;
@@ -60,6 +61,8 @@ export interface RoomFacts {
 
 export class Room {
   limitBytes = 0;
+  /** Whether who finds no space waits for what others may give back, and looks again for each file that comes; else it fails at once. */
+  isPatient = true;
   makeRoom: MakeRoom = () => Promise.resolve(0);
   readonly #groups = new Map<Group, number>();
   /** Groups that are looked at now, and what came into them meanwhile. */
@@ -71,8 +74,8 @@ export class Room {
   /** Until all was looked at: what may surely be added. */
   #creditBytes = 0;
   #isSurveyed = true;
-  #making: Promise<number> | undefined;
-  #fruitlessAtMs = Number.NEGATIVE_INFINITY;
+  #making: Promise<void> | undefined;
+  #exhaustedUntilMs = 0;
 
   /** Bytes that may be reserved now. */
   get freeBytes(): number {
@@ -97,6 +100,11 @@ export class Room {
       lingeringBytes: this.#lingeringBytes,
       isSurveyed: this.#isSurveyed,
     };
+  }
+
+  /** What a group takes, as far as it is known; -1: it isn't. */
+  bytesOf(group: Group): number {
+    return this.#isSurveyed ? (this.#groups.get(group) ?? 0) : (this.#groups.get(group) ?? -1);
   }
 
   /** Bytes by folder: "blobs" with all its shards. */
@@ -130,7 +138,7 @@ export class Room {
     this.#creditBytes -= cost;
     const during = this.#looks.get(group);
     if (during !== undefined) this.#looks.set(group, during + cost);
-    this.#fruitlessAtMs = Number.NEGATIVE_INFINITY;
+    if (this.isPatient) this.#exhaustedUntilMs = 0;
   }
 
   subtract(group: Group, bytes: number): void {
@@ -172,11 +180,15 @@ export class Room {
     while (this.freeBytes < bytes) {
       if (signal?.aborted) throw timeoutError("gave up waiting for space in the cache", {});
       if (bytes > this.limitBytes) throw this.#full(bytes);
-      const freed = await this.#make(bytes - this.freeBytes);
-      if (this.freeBytes >= bytes || freed > 0) continue;
+      const restMs = this.#exhaustedUntilMs - performance.now();
+      if (restMs <= 0) {
+        await this.#make(bytes - this.freeBytes);
+        continue;
+      }
       // What others have reserved becomes files, which can go, or is given back.
-      if (this.#isSurveyed && this.#reservedBytes === 0) throw this.#full(bytes);
-      await this.#change(signal);
+      const isInVain = !this.isPatient || (this.#isSurveyed && this.#reservedBytes === 0);
+      if (isInVain) throw this.#full(bytes);
+      await this.#change(restMs, signal);
     }
     return this.#reserveNow(bytes);
   }
@@ -211,12 +223,14 @@ export class Room {
   }
 
   /** One at a time makes place for all that wait. */
-  #make(bytes: number): Promise<number> {
-    if (performance.now() - this.#fruitlessAtMs < FRUITLESS_MS) return Promise.resolve(0);
+  #make(bytes: number): Promise<void> {
+    const startedMs = performance.now();
     this.#making ??= this.makeRoom(bytes)
       .then((freed) => {
-        if (freed === 0) this.#fruitlessAtMs = performance.now();
-        return freed;
+        if (freed >= bytes || (freed > 0 && this.isPatient)) return;
+        const nowMs = performance.now();
+        const restMs = Math.max(EXHAUSTED_MS, EXHAUSTED_FACTOR * (nowMs - startedMs));
+        this.#exhaustedUntilMs = nowMs + restMs;
       })
       .finally(() => {
         this.#making = undefined;
@@ -232,13 +246,16 @@ export class Room {
     });
   }
 
-  #change(signal?: AbortSignal): Promise<void> {
+  /** Resolves when something came or went, after `maxMs`, or when the signal fires. */
+  #change(maxMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
+        clearTimeout(timer);
         this.#waiters.delete(done);
         signal?.removeEventListener("abort", done);
         resolve();
       };
+      const timer = setTimeout(done, maxMs);
       this.#waiters.add(done);
       signal?.addEventListener("abort", done);
       if (signal?.aborted) done();

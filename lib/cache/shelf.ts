@@ -25,6 +25,7 @@ export class Shelf {
     this.cache = cache;
     this.memory = new MemoryTier(memoryBytes);
     this.#hasMemory = memoryBytes > 0;
+    cache.room.isPatient = !this.#hasMemory;
     this.health = new DiskHealth(`${cache.root}/tmp`, log);
   }
 
@@ -40,6 +41,10 @@ export class Shelf {
 
   get isInMemoryOnly(): boolean {
     return this.health.isDemoted && this.#hasMemory;
+  }
+
+  get hasMemory(): boolean {
+    return this.#hasMemory;
   }
 
   /** Space on disk; undefined: none, what is kept goes to memory. Throws as Room.reserve where there is no memory to go to. */

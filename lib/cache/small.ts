@@ -137,7 +137,7 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
   return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);
 }
 
-/** Space for a run before it is asked for; where there is too little for all of it, for the blob asked for alone, if need be in memory. */
+/** Space for a run before it is asked for; where there is too little for all of it, none, so that it goes to memory; or, without memory, for the blob asked for alone. */
 async function reserveRun(
   shelf: Shelf,
   run: RunItem[],
@@ -152,10 +152,11 @@ async function reserveRun(
     return { run, space: await shelf.cache.room.reserve(costOf(run), signal) };
   } catch (error) {
     if (!isFull(error)) throw error;
+    if (shelf.hasMemory) return { run, space: undefined };
   }
   for (const { neighbour } of run) neighbour?.settle(false);
   const alone = run.filter((item) => item.digest === digest);
-  return { run: alone, space: await shelf.reserve(costOf(alone), signal) };
+  return { run: alone, space: await shelf.cache.room.reserve(costOf(alone), signal) };
 }
 
 async function keepNeighbours(

@@ -67,6 +67,21 @@ test("what is reserved is not there for others; what is kept is used", async (t)
   held.release();
 });
 
+test("where there is memory nobody waits for space that may come", async (t) => {
+  const room = new Room();
+  room.limitBytes = 100_000;
+  room.isPatient = false;
+  let looks = 0;
+  room.makeRoom = () => Promise.resolve(++looks);
+  const held = await room.reserve(90_000);
+  for (let i = 0; i < 20; i++) {
+    await t.rejects(room.reserve(20_000), { code: "BURROW_NO_SPACE" }, "though some is reserved");
+  }
+  t.equal(looks, 1, "a look that finds too little is not made again for each");
+  held.release();
+  (await room.reserve(20_000)).release();
+});
+
 test("until all was looked at what comes in is paid for by what goes", async (t) => {
   const room = new Room();
   room.limitBytes = 100_000;
