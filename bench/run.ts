@@ -20,11 +20,14 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   worker: () => import("./micro/worker.ts"),
   dedup: () => import("./micro/dedup.ts"),
   merge: () => import("./micro/merge.ts"),
+  fuse: () => import("./micro/fuse.ts"),
   "cli-start": () => import("./replay/cli-start.ts"),
   ingest: () => import("./micro/ingest.ts"),
+  pread: () => import("./rpc/pread.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),
+  lazy: () => import("./replay/lazy.ts"),
 };
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */

@@ -13,11 +13,16 @@ export function parseDigest(text: string): Digest | undefined {
   return HEX.test(hex) ? (hex as Digest) : undefined;
 }
 
+interface HexBuffer {
+  hexSlice(this: Uint8Array, start: number, end: number): string;
+}
+
+/** Buffer.toString without its option handling, and without a Buffer of its own for each digest. */
+const { hexSlice } = Buffer.prototype as unknown as HexBuffer;
+
 /** The Digest whose 32 bytes start at offset. */
 export function digestAt(bytes: Uint8Array, offset: number): Digest {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + offset, DIGEST_BYTES).toString(
-    "hex",
-  ) as Digest;
+  return hexSlice.call(bytes, offset, offset + DIGEST_BYTES) as Digest;
 }
 
 /** "sha256:<hex>", as shown to people and written in files. */

@@ -13,6 +13,8 @@ const O_NOFOLLOW = 0o400000;
 const O_NONBLOCK = 0o4000;
 /** Tries to open a file that the daemon is about to evict: it holds its lease for some microseconds. */
 const OPEN_TRIES = 4;
+const O_DIRECTORY = 0o200000;
+const O_PATH = 0o10000000;
 
 /** Where a blob stands in its snapshot's index. */
 export interface BlobPlace {
@@ -44,27 +46,51 @@ export class BlobReader {
   readonly #objects: LocalObjects;
   readonly #partialDirectory: string;
   readonly #mailbox: Mailbox;
+  /** The daemon's lazy mount, ours; -1: it has none. */
+  readonly #lazyFd: number;
+  /** By row: the lazy file that the daemon has just named, "" for none. */
+  readonly #lazyNames = new Map<number, string>();
   readonly #large = new Map<number, Large>();
   readonly #handed = new Map<number, number>();
 
   /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). */
-  constructor(snapshot: number, objects: LocalObjects, partialDirectory: string, mailbox: Mailbox) {
+  constructor(snapshot: number, objects: LocalObjects, cache: string, mailbox: Mailbox) {
     this.#snapshot = snapshot;
     this.#objects = objects;
-    this.#partialDirectory = partialDirectory;
+    this.#partialDirectory = `${cache}/partial`;
     this.#mailbox = mailbox;
+    // By a path that ends in the mount: nobody is asked for that. man open(2), O_PATH.
+    this.#lazyFd = native.openAt(-1, `${cache}/lazy`, O_DIRECTORY | O_PATH, 0);
   }
 
   /**
-   * A host FD of the whole blob, the caller's own; MISS when it was asked for and the request must wait; -EAGAIN when it
-   * is not here and too large to wait for: then acquire it and read by block.
+   * A host FD of the blob, the caller's own: of all of it, or of a lazy file; MISS when it was asked for and the request must wait;
+   * -EAGAIN when it is not here and too large to wait for: then acquire it and read by block.
    */
   open(place: BlobPlace): number {
     const fd = this.#openWhole(place);
     if (fd >= 0) return fd;
     if (fd !== -Errno.ENOENT && fd !== -Errno.ESTALE) return fd;
-    if (place.size > DONATE_MAX_BYTES) return -Errno.EAGAIN;
+    if (place.size > DONATE_MAX_BYTES) return this.#openLazy(place.row);
     return this.#mailbox.askBlob(this.#snapshot, place.row, this);
+  }
+
+  /**
+   * Opens a lazy file right after the daemon named it: it has the file open, so the kernel knows all that an open needs and asks
+   * nobody. -EAGAIN where there is none.
+   */
+  #openLazy(row: number): number {
+    if (this.#lazyFd < 0) return -Errno.EAGAIN;
+    const name = this.#lazyNames.get(row);
+    if (name === undefined) return this.#mailbox.askLazy(this.#snapshot, row, this);
+    this.#lazyNames.delete(row);
+    if (name === "") return -Errno.EAGAIN;
+    const fd = native.openAt(this.#lazyFd, name, O_NOFOLLOW | O_NONBLOCK, 0);
+    return fd < 0 ? -Errno.EAGAIN : fd;
+  }
+
+  learnLazy(row: number, name: string): void {
+    this.#lazyNames.set(row, name);
   }
 
   /** Counts one open file of a large blob, whole or not: 0. Pairs with release. */
@@ -134,22 +160,22 @@ export class BlobReader {
 
   /** The mailbox brings the answer to askBlocks before the request is run again: 0 or -errno. */
   learn(row: number, first: number, count: number, answer: Answer): number {
-    const { partialName, hostFd } = answer;
-    if (partialName === "") {
+    const { name, hostFd } = answer;
+    if (name === "") {
       if (hostFd >= 0) this.#hand(row, hostFd);
       return 0;
     }
     const large = this.#large.get(row);
-    if (large === undefined || large.isWhole || large.partialName === partialName) {
+    if (large === undefined || large.isWhole || large.partialName === name) {
       if (hostFd >= 0) native.closeFd(hostFd);
       if (large === undefined || large.isWhole) return 0;
     } else {
-      const fd = hostFd >= 0 ? hostFd : this.#openPartial(partialName);
+      const fd = hostFd >= 0 ? hostFd : this.#openPartial(name);
       // It became whole, or its daemon died, since the answer was sent: the next run finds out.
       if (fd < 0) return fd === -Errno.ENOENT ? 0 : fd;
       if (large.fd >= 0) native.closeFd(large.fd);
       large.fd = fd;
-      large.partialName = partialName;
+      large.partialName = name;
       if (large.present === NONE) large.present = new Uint8Array(large.blocks);
       else large.present.fill(0);
     }
@@ -179,6 +205,7 @@ export class BlobReader {
     this.#handed.clear();
     for (const large of this.#large.values()) if (large.fd >= 0) native.closeFd(large.fd);
     this.#large.clear();
+    if (this.#lazyFd >= 0) native.closeFd(this.#lazyFd);
   }
 }
 

@@ -28,6 +28,16 @@ export function standbyFolder(root: string): string {
   return `${root}/standby`;
 }
 
+/** Where large blobs on their way are seen as files, if the daemon mounts them. */
+export function lazyFolder(root: string): string {
+  return `${root}/lazy`;
+}
+
+/** Who holds that mount while no daemon does, and its files. */
+export function lazyStatePath(root: string): string {
+  return `${root}/lazy.state`;
+}
+
 export function socketPath(root: string): string {
   return `${root}/${DAEMON_SOCKET}`;
 }

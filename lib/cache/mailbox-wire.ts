@@ -22,10 +22,17 @@ export const Frame = {
   status: 7,
   statusReply: 8,
   stop: 9,
+  askLazy: 10,
 } as const;
 
-/** State in an ANSWER with errno 0. The last two bring the file along as a descriptor. */
-export const AnswerState = { complete: 1, partial: 2, completeHere: 3, partialHere: 4 } as const;
+/** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */
+export const AnswerState = {
+  complete: 1,
+  partial: 2,
+  completeHere: 3,
+  lazy: 4,
+  partialHere: 5,
+} as const;
 
 /** Flag of a HELLO: its sender takes descriptors with answers. */
 const TAKES_FILES = 1;
@@ -46,7 +53,7 @@ export interface AskFields {
 export interface AnswerFields {
   errno: number;
   state: number;
-  /** File below partial/, or what a partial file that is brought along is called; or "". */
+  /** File below partial/ or lazy/, or what a partial file that is brought along is called; or "". */
   name: string;
 }
 
@@ -150,7 +157,22 @@ export function welcomeErrno(bytes: Uint8Array, start: number, length: number): 
 }
 
 export function encodeAskBlob(out: Uint8Array, id: number, snapshot: number, row: number): number {
-  const bytes = head(out, Frame.askBlob, id, 8);
+  return encodeAskRow(out, Frame.askBlob, id, snapshot, row);
+}
+
+/** Asks for a file that can be read before it is whole. */
+export function encodeAskLazy(out: Uint8Array, id: number, snapshot: number, row: number): number {
+  return encodeAskRow(out, Frame.askLazy, id, snapshot, row);
+}
+
+function encodeAskRow(
+  out: Uint8Array,
+  type: number,
+  id: number,
+  snapshot: number,
+  row: number,
+): number {
+  const bytes = head(out, type, id, 8);
   if (bytes < 0) return bytes;
   const view = viewOf(out);
   view.setUint32(FRAME_BYTES, snapshot, true);
@@ -170,14 +192,14 @@ export function encodeAskBlocks(out: Uint8Array, id: number, ask: AskFields): nu
   return bytes;
 }
 
-/** Reads a whole ASK_BLOB or ASK_BLOCKS into `ask`: 0 or -EIO. */
+/** Reads a whole ASK_BLOB, ASK_LAZY or ASK_BLOCKS into `ask`: 0 or -EIO. */
 export function decodeAsk(
   bytes: Uint8Array,
   start: number,
   length: number,
   ask: AskFields,
 ): number {
-  const isBlob = frameType(bytes, start) === Frame.askBlob;
+  const isBlob = frameType(bytes, start) !== Frame.askBlocks;
   if (length !== FRAME_BYTES + (isBlob ? 8 : 16)) return -Errno.EIO;
   const view = viewOf(bytes);
   ask.snapshot = view.getUint32(start + FRAME_BYTES, true);

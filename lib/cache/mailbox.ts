@@ -13,6 +13,7 @@ import {
   decodeAnswer,
   encodeAskBlob,
   encodeAskBlocks,
+  encodeAskLazy,
   encodeBare,
   encodeHello,
   FRAME_MAX_BYTES,
@@ -27,8 +28,8 @@ import {
 export interface Answer {
   /** 0, or a positive errno: the bytes can't be had. */
   readonly errno: number;
-  /** "" when the blob is whole, else the partial file in which the blocks asked for are present. */
-  readonly partialName: string;
+  /** "" when the blob is whole, else the partial file in which the blocks asked for are present. Of askLazy: the lazy file, or "". */
+  readonly name: string;
   /** The file itself when it came along, else -1: it is in the cache directory. */
   readonly hostFd: number;
 }
@@ -36,6 +37,8 @@ export interface Answer {
 /** Who learns of blobs and blocks that have come: cache/blocks.ts. Takes the answer's FD. */
 export interface BlockListener {
   learn(row: number, first: number, count: number, answer: Answer): number;
+  /** Of a lazy file: count is 0. */
+  learnLazy(row: number, name: string): void;
 }
 
 interface Ask {
@@ -45,6 +48,7 @@ interface Ask {
   /** First block and count, or -1 and 0 for the whole blob. */
   readonly first: number;
   readonly count: number;
+  readonly isLazy: boolean;
   readonly listener: BlockListener;
 }
 
@@ -85,7 +89,7 @@ export class Mailbox {
   /** Asks for a whole blob: MISS, or -EIO when too many asks are open. */
   askBlob(snapshot: number, row: number, listener: BlockListener): number {
     for (const ask of this.#asks.values()) {
-      if (ask.row !== row || ask.snapshot !== snapshot || ask.count !== 0) continue;
+      if (ask.row !== row || ask.snapshot !== snapshot || ask.count !== 0 || ask.isLazy) continue;
       this.lastTicket = ask.ticket;
       return MISS;
     }
@@ -103,16 +107,22 @@ export class Mailbox {
     return this.#ask(snapshot, row, first, count, listener);
   }
 
+  /** Asks for a file that can be read before the blob is whole; the listener learns its name before the request is run again. */
+  askLazy(snapshot: number, row: number, listener: BlockListener): number {
+    return this.#ask(snapshot, row, -1, 0, listener, true);
+  }
+
   #ask(
     snapshot: number,
     row: number,
     first: number,
     count: number,
     listener: BlockListener,
+    isLazy: boolean = false,
   ): number {
     if (this.#asks.size >= PARKED_MAX) return -Errno.EIO;
     const ticket = nextTicket++;
-    const ask: Ask = { ticket, snapshot, row, first, count, listener };
+    const ask: Ask = { ticket, snapshot, row, first, count, isLazy, listener };
     this.#asks.set(ticket, ask);
     this.lastTicket = ticket;
     if (this.#fd >= 0) this.#sendAsk(ask);
@@ -172,13 +182,10 @@ export class Mailbox {
   }
 
   #sendAsk(ask: Ask): void {
-    const { ticket, snapshot, row, count } = ask;
-    const isWhole = count === 0;
-    this.#send(
-      isWhole
-        ? encodeAskBlob(scratch, ticket, snapshot, row)
-        : encodeAskBlocks(scratch, ticket, ask),
-    );
+    const { ticket, snapshot, row, count, isLazy } = ask;
+    if (isLazy) this.#send(encodeAskLazy(scratch, ticket, snapshot, row));
+    else if (count > 0) this.#send(encodeAskBlocks(scratch, ticket, ask));
+    else this.#send(encodeAskBlob(scratch, ticket, snapshot, row));
   }
 
   /** Sends the first `bytes` of the scratch, behind what the socket hasn't taken yet. */
@@ -262,12 +269,13 @@ export class Mailbox {
     return true;
   }
 
-  #finish(ask: Ask, errno: number, partialName: string, hostFd = -1): void {
+  #finish(ask: Ask, errno: number, name: string, hostFd = -1): void {
     this.#asks.delete(ask.ticket);
     let outcome = errno;
     if (errno === 0) {
-      const answer = { errno, partialName, hostFd };
-      if (ask.listener.learn(ask.row, ask.first, ask.count, answer) < 0) outcome = Errno.EIO;
+      const { row, first, count, listener } = ask;
+      if (ask.isLazy) listener.learnLazy(row, name);
+      else if (listener.learn(row, first, count, { errno, name, hostFd }) < 0) outcome = Errno.EIO;
     }
     this.onAnswer(ask.ticket, outcome);
   }

@@ -17,6 +17,7 @@ interface StartOptions {
   background: boolean;
   suspect?: boolean;
   standbys?: string;
+  lazyMount?: boolean;
   json?: boolean;
 }
 
@@ -64,6 +65,10 @@ export function addDaemon(program: Command): void {
     )
     .option("--no-background", "fetch only the blocks of large files that are asked for")
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
+    .option(
+      "--lazy-mount",
+      "let sandboxes map large files while they are fetched (root, /dev/fuse)",
+    )
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions) => {
@@ -78,6 +83,7 @@ export function addDaemon(program: Command): void {
         background: options.background,
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
+        lazyMount: options.lazyMount === true,
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });

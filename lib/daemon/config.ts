@@ -19,6 +19,8 @@ export interface DaemonConfig {
   readonly memoryBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
+  /** Mount large blobs that are on their way, for gofers to donate. */
+  readonly lazyMount: boolean;
   /** Servers that wait for stubs at a time. */
   readonly standbys: number;
   /** Verify every blob anew, whatever the boot file says. */
@@ -39,6 +41,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   limitBytes: 0,
   memoryBytes: 256 * 1024 * 1024,
   background: true,
+  lazyMount: false,
   standbys: 1,
   suspect: false,
   headerMs: 10_000,

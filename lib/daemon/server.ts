@@ -11,6 +11,7 @@ import { PARKED_MAX } from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
 import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import {
+  AnswerState,
   type AskFields,
   decodeAsk,
   encodeAnswer,
@@ -31,6 +32,7 @@ import {
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { Crowd } from "./crowd.ts";
+import type { LazyMount } from "./lazy-mount.ts";
 import type { Sources } from "./sources.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
@@ -44,6 +46,8 @@ const STRANGERS_SHARE = 1 / 4;
 
 export interface ServerContext {
   readonly fetcher: Fetcher;
+  /** Undefined where there is none. */
+  readonly lazy: LazyMount | undefined;
   readonly sources: Sources;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
@@ -75,6 +79,11 @@ export class Server {
 
   get connections(): number {
     return this.#crowd.size;
+  }
+
+  /** Those of them that named a mount. */
+  get gofers(): number {
+    return this.#crowd.size - this.#strangers.size;
   }
 
   listen(path: string): Promise<void> {
@@ -182,12 +191,14 @@ class Connection {
       case Frame.hello:
         return this.#hello(start, length, id);
       case Frame.askBlob:
+      case Frame.askLazy:
       case Frame.askBlocks: {
         const ask: AskFields = { snapshot: 0, row: 0, first: 0, count: 0 };
         if (this.#snapshots === undefined || decodeAsk(this.#in, start, length, ask) < 0)
           return false;
         if (this.#open.has(id)) return false;
-        void this.#ask(id, ask, this.#snapshots);
+        const isLazy = frameType(this.#in, start) === Frame.askLazy;
+        void this.#ask(id, ask, isLazy, this.#snapshots);
         return true;
       }
       case Frame.cancel:
@@ -230,14 +241,19 @@ class Connection {
     return true;
   }
 
-  async #ask(id: number, ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<void> {
+  async #ask(
+    id: number,
+    ask: AskFields,
+    isLazy: boolean,
+    snapshots: readonly SnapshotSource[],
+  ): Promise<void> {
     if (this.#atWork >= PARKED_MAX) {
       this.#answer(id, failure(Errno.ENOBUFS));
       return;
     }
     this.#open.set(id, ask);
     this.#atWork++;
-    const answer = await this.#fetch(ask, snapshots);
+    const answer = await this.#fetch(ask, isLazy, snapshots);
     this.#atWork--;
     // Cancelled meanwhile: nobody waits.
     if (this.#open.get(id) !== ask) {
@@ -248,12 +264,18 @@ class Connection {
     this.#answer(id, answer);
   }
 
-  async #fetch(ask: AskFields, snapshots: readonly SnapshotSource[]): Promise<FetchAnswer> {
+  async #fetch(
+    ask: AskFields,
+    isLazy: boolean,
+    snapshots: readonly SnapshotSource[],
+  ): Promise<FetchAnswer> {
     const snapshot = snapshots[ask.snapshot];
     if (snapshot === undefined) return failure(Errno.EINVAL);
-    const { fetcher, sources, deadlineMs, log } = this.#context;
+    const { fetcher, lazy, sources, deadlineMs, log } = this.#context;
+    if (isLazy && lazy === undefined) return NO_LAZY_FILE;
     try {
       const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
+      if (isLazy && lazy !== undefined) return { ...(await lazy.ask(source, ask.row)), hostFd: -1 };
       return await fetcher.ask(source, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {
@@ -303,6 +325,8 @@ class Connection {
     this.#socket.write(out.subarray(0, length));
   }
 }
+
+const NO_LAZY_FILE: FetchAnswer = { errno: 0, state: AnswerState.lazy, name: "", hostFd: -1 };
 
 function failure(errno: number): FetchAnswer {
   return { errno, state: 0, name: "", hostFd: -1 };

@@ -9,8 +9,10 @@ import { Fetcher } from "../cache/fetcher.ts";
 import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
+import type { SnapshotSource } from "../gofer/mount.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
+import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { PinnedBlobs } from "./pinned.ts";
@@ -20,6 +22,7 @@ import { Standbys } from "./standbys.ts";
 
 /** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
+const POOL_THREADS = 8;
 
 export interface Daemon {
   /** Resolves when it has ended, for whatever reason. */
@@ -39,7 +42,14 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   let daemon: RunningDaemon | undefined;
   try {
     const hasSuspects = cache.startUp(config.suspect);
-    daemon = new RunningDaemon(config, cache, lock, log);
+    const fetcher = fetcherOf(config, cache, log);
+    const { state, headerMs, stallMs } = config;
+    const sources = new Sources(cache, state, { headerMs, stallMs });
+    const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
+    const lazy = config.lazyMount
+      ? await LazyMount.mount({ cache, fetcher, open, log })
+      : undefined;
+    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen();
@@ -60,6 +70,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
 /** Runs a daemon until it ends or SIGTERM or SIGINT comes: the body of `burrow daemon start`. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
+  // Of the usual four, two may wait for the lazy mount's requests. libuv asks when the first is wanted.
+  process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
   closeInherited();
   const bounded = boundedLog(log);
   const daemon = await startDaemon(config, bounded);
@@ -71,6 +83,8 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
     process.once(signal, () => daemon.stop(signal));
   }
   log("ended", { reason: await daemon.ended });
+  // A thread may wait for a lazy mount that was left to the next daemon.
+  if (config.lazyMount) process.exit(0);
   return 0;
 }
 
@@ -93,6 +107,22 @@ function closeInherited(): void {
   }
 }
 
+function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
+  const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
+  const limits = { headerMs, stallMs, deadlineMs, requests };
+  return new Fetcher(cache, { ...limits, background, memoryBytes, log });
+}
+
+interface Parts {
+  readonly config: DaemonConfig;
+  readonly cache: CacheDirectory;
+  readonly lock: number;
+  readonly log: Log;
+  readonly fetcher: Fetcher;
+  readonly sources: Sources;
+  readonly lazy: LazyMount | undefined;
+}
+
 class RunningDaemon implements Daemon {
   readonly ended: Promise<string>;
   readonly #config: DaemonConfig;
@@ -100,6 +130,7 @@ class RunningDaemon implements Daemon {
   readonly #log: Log;
   readonly #fetcher: Fetcher;
   readonly #keeper: Keeper;
+  readonly #lazy: LazyMount | undefined;
   readonly #server: Server;
   readonly #standbys: Standbys;
   readonly #startedMs = Date.now();
@@ -109,26 +140,18 @@ class RunningDaemon implements Daemon {
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
-  constructor(config: DaemonConfig, cache: CacheDirectory, lock: number, log: Log) {
+  constructor({ config, cache, lock, log, fetcher, sources, lazy }: Parts) {
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
-    const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
-    this.#fetcher = new Fetcher(cache, {
-      headerMs,
-      stallMs,
-      deadlineMs,
-      requests,
-      background,
-      memoryBytes,
-      log,
-    });
-    this.#keeper = new Keeper(cache, this.#fetcher, new PinnedBlobs(cache), config.limitBytes);
-    const sources = new Sources(cache, config.state, { headerMs, stallMs });
+    this.#fetcher = fetcher;
+    this.#lazy = lazy;
+    this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = () => this.status();
-    const { silentMs } = config;
+    const { deadlineMs, silentMs } = config;
     this.#server = new Server({
-      fetcher: this.#fetcher,
+      fetcher,
+      lazy,
       sources,
       deadlineMs,
       silentMs,
@@ -156,18 +179,21 @@ class RunningDaemon implements Daemon {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
     const now = { connections, standbys: waiting };
-    return statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now);
+    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now);
+    return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
   }
 
   stop(reason: string): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
     clearInterval(this.#timer);
+    // Before reads under way fail: who is there to wait waits for the next daemon.
+    if (this.#server.gofers > 0) this.#lazy?.leave();
     this.#fetcher.close();
     this.#keeper.stop();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
-    void this.#server.close().then(() => {
+    void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {
       this.#socketName?.close();
       fs.closeSync(this.#lock);
       this.#resolveEnded(reason);

@@ -65,7 +65,7 @@ function openView(view: ViewMount, id: string): OpenedTree {
   const open = (number: number, source: SnapshotSource): SnapshotTree => {
     const index = openIndex(indexes, source.snapshot, view.cache);
     const objects = openObjects(join(view.cache, "blobs"));
-    const blobs = new BlobReader(number, objects, join(view.cache, "partial"), mailbox);
+    const blobs = new BlobReader(number, objects, view.cache, mailbox);
     return new SnapshotTree(number, index, blobs);
   };
   const base = open(0, view.base);

@@ -30,7 +30,16 @@ import {
   Table,
 } from "./format.ts";
 import { Index } from "./index.ts";
-import { countOf, enter, type Item, itemsOf, type Layer, layerAt, rootOf } from "./stack.ts";
+import {
+  countOf,
+  enter,
+  type Item,
+  isInOrder,
+  itemsOf,
+  type Layer,
+  layersOf,
+  rootOf,
+} from "./stack.ts";
 import { Tables } from "./tables.ts";
 import { sortedXattrs, withoutMarks, writeIndex } from "./writer.ts";
 
@@ -43,7 +52,6 @@ const DIRENT_WORDS = DIRENT_BYTES >> 2;
 const NAME = Dirent.name >> 2;
 const NAME_BYTES = Dirent.nameBytes >> 2;
 const PREFIX = Dirent.prefix >> 2;
-const PREFIX_BYTES = 4;
 
 export interface StackedLayer {
   readonly entries: Iterable<LayerEntry>;
@@ -103,7 +111,7 @@ function mergeStack(stack: readonly Index[]): Uint8Array {
     refuse("", `${dirents} entries in ${stack.length} layers, over ${MERGE_ENTRIES_MAX}`);
   }
   const [blobs, blocks, strings] = [total(Table.blobs), total(Table.blocks), total(Table.strings)];
-  const layers = stack.map(layerAt);
+  const layers = layersOf(stack);
   const tables = new Tables(
     { inodes: 1 + dirents, dirents, blobs, blocks, strings },
     layers.map(({ content }) => content),
@@ -119,16 +127,25 @@ function addNames(merge: Merge, directory: Directory): void {
   const { ino, path, parts } = directory;
   merge.tables.beginDirectory(ino);
   if (parts.length > 1) {
-    for (const same of itemsOf(parts, path)) addName(merge, directory, same.at(-1)!, same);
+    for (const same of itemsOf(parts, path)) {
+      const top = same.at(-1)!;
+      const next = top.dirent + 1;
+      const isAdded =
+        same.length === 1 &&
+        merge.tables.addFiles(ino, top.layer, top.dirent, top.dirent, next) === next;
+      if (!isAdded) addName(merge, directory, top, same);
+    }
     return;
   }
   const [part] = parts;
   const { layer, row } = part!;
   const first = enter(part!, path);
   const end = first + layer.index.field(row, Inode.b);
-  for (let dirent = first; dirent < end; dirent++) {
+  for (let dirent = first; ; dirent++) {
+    dirent = merge.tables.addFiles(ino, layer, first, dirent, end);
+    if (dirent === end) return;
     const child = layer.index.direntIno(dirent);
-    if (child <= 0 || (dirent > first && !isBefore(layer, dirent - 1, dirent))) corrupt(path);
+    if (child <= 0 || !isInOrder(layer, first, dirent)) corrupt(path);
     addName(merge, directory, { layer, dirent, ino: child, row: layer.index.row(child) });
   }
 }
@@ -156,23 +173,6 @@ function addName(merge: Merge, directory: Directory, item: Item, same?: readonly
     prefixAt(bytes, start, length) === prefix &&
     tables.addDirent(ino, child, bytes, start, length, prefix);
   if (!isSound) corrupt(path);
-}
-
-/** Whether a name comes before another of the same layer, by their bytes; the prefixes are checked elsewhere. */
-function isBefore({ index, dirents, strings }: Layer, dirent: number, next: number): boolean {
-  const { words, bytes } = index;
-  const at = dirents + dirent * DIRENT_WORDS;
-  const other = dirents + next * DIRENT_WORDS;
-  const difference = words[at + PREFIX]! - words[other + PREFIX]!;
-  if (difference !== 0) return difference < 0;
-  const start = strings + words[at + NAME]!;
-  const otherStart = strings + words[other + NAME]!;
-  const length = words[at + NAME_BYTES]! & 0xffff;
-  const otherLength = words[other + NAME_BYTES]! & 0xffff;
-  let i = PREFIX_BYTES;
-  while (i < length && i < otherLength && bytes[start + i] === bytes[otherStart + i]) i++;
-  if (i >= otherLength) return false;
-  return i >= length || bytes[start + i]! < bytes[otherStart + i]!;
 }
 
 function pathOf({ layer, dirent }: Item, folder: string): string {

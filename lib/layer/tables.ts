@@ -2,12 +2,13 @@
 // the file's order, breadth first, and add what they find. Control plane; docs/format/layer-index.md is the format.
 
 import { roundUp, setU64, viewOf } from "../base/bytes.ts";
-import { INDEX_INODES_MAX, INDEX_MAX_BYTES } from "../base/limits.ts";
-import { type BlobSource, Blobs } from "./blobs.ts";
+import { BLOCK_DIGESTS_OVER_BYTES, INDEX_INODES_MAX, INDEX_MAX_BYTES } from "../base/limits.ts";
+import { BLOB_WORDS, type BlobSource, Blobs } from "./blobs.ts";
 import { refuse } from "./entry-check.ts";
 import {
   BLOB_BYTES,
   BLOCK_DIGEST_BYTES,
+  Blob,
   DIRENT_BYTES,
   Dirent,
   direntType,
@@ -18,12 +19,14 @@ import {
   Inode,
   MAGIC_HIGH,
   MAGIC_LOW,
+  prefixAt,
   S_IFDIR,
   S_IFMT,
   S_IFREG,
   VERSION,
   XATTR_BYTES,
 } from "./format.ts";
+import { isInOrder, type Layer, NAME_WORDS } from "./stack.ts";
 import { Strings } from "./strings.ts";
 
 const TABLE_ALIGN = 8;
@@ -35,6 +38,15 @@ const NLINK = Inode.nlink >> 2;
 const SIZE = Inode.size >> 2;
 const A = Inode.a >> 2;
 const B = Inode.b >> 2;
+const XATTR = Inode.xattr >> 2;
+const INO = Dirent.ino >> 2;
+const NAME = Dirent.name >> 2;
+/** The word that has a name's length, and the type. */
+const NAME_BYTES = Dirent.nameBytes >> 2;
+const PREFIX = Dirent.prefix >> 2;
+const FILE_TYPE = direntType(S_IFREG) << 16;
+const BLOB_SIZE = Blob.size >> 2;
+const BLOCK_COUNT = Blob.blockCount >> 2;
 
 /** How many rows there will be at most: BURROW_BAD_INDEX past them. How many bytes of strings there may well be. */
 export interface Bounds {
@@ -137,12 +149,86 @@ export class Tables {
     const row = this.#direntCount++ * DIRENT_WORDS;
     const dirents = this.#dirents;
     if (row === dirents.length) refuse("", "rows are in several places");
-    dirents[row + (Dirent.ino >> 2)] = ino;
-    dirents[row + (Dirent.name >> 2)] = name;
+    dirents[row + INO] = ino;
+    dirents[row + NAME] = name;
     // Length, type and a zero share a word.
-    dirents[row + (Dirent.nameBytes >> 2)] = length | (direntType(mode) << 16);
-    dirents[row + (Dirent.prefix >> 2)] = prefix;
+    dirents[row + NAME_BYTES] = length | (direntType(mode) << 16);
+    dirents[row + PREFIX] = prefix;
     return true;
+  }
+
+  /**
+   * Adds names of the directory that was begun, a layer's alone, and the files that they name, as long as these are plain: the dirents
+   * before `end`, from `dirent` on, of which the directory's `first` is the first. Returns the first that isn't, and nothing of it
+   * is added: whatever may be wrong with it is the caller's to find.
+   */
+  addFiles(directory: number, layer: Layer, first: number, dirent: number, end: number): number {
+    const { content, inodes: rows, dirents: names } = layer;
+    const { words } = content;
+    const inodes = this.#inodes;
+    const dirents = this.#dirents;
+    let at = dirent;
+    for (; at < end; at++) {
+      const from = names + at * DIRENT_WORDS;
+      const ino = words[from]!;
+      if (ino <= 0 || ino > layer.index.inodeCount) break;
+      const row = rows + (ino - 1) * INODE_WORDS;
+      const to = this.#inodeCount * INODE_WORDS;
+      const isRoom = to < inodes.length && this.#inodeCount < INDEX_INODES_MAX;
+      if (!isRoom || !isPlain(words, row) || !isInOrder(layer, first, at)) break;
+      const name = this.#nameOf(layer, from);
+      if (name < 0) break;
+      const blob = this.#blobOf(layer, row);
+      if (blob < 0) break;
+      // The other fields are zeros.
+      for (let i = 0; i < A; i++) inodes[to + i] = words[row + i]!;
+      inodes[to + A] = blob;
+      const next = this.#direntCount++ * DIRENT_WORDS;
+      dirents[next + INO] = ++this.#inodeCount;
+      dirents[next + NAME] = name;
+      dirents[next + NAME_BYTES] = (words[from + NAME_BYTES]! & 0xffff) | FILE_TYPE;
+      dirents[next + PREFIX] = words[from + PREFIX]!;
+    }
+    const parent = (directory - 1) * INODE_WORDS;
+    inodes[parent + B]! += at - dirent;
+    inodes[parent + SIZE]! += at - dirent;
+    return at;
+  }
+
+  /** Where the name of a layer's dirent is in the strings, to which it is added: -1 if it is no valid one, or not what its prefix says. */
+  #nameOf(layer: Layer, dirent: number): number {
+    const { index, content } = layer;
+    const { words } = content;
+    const offset = words[dirent + NAME]!;
+    const length = words[dirent + NAME_BYTES]! & 0xffff;
+    if (length === 0 || offset < 0 || offset + length > layer.stringBytes) return -1;
+    const start = layer.strings + offset;
+    if ((prefixAt(index.bytes, start, length) | 0) !== words[dirent + PREFIX]) return -1;
+    const note = NAME_WORDS * offset;
+    const known = layer.names[note]!;
+    if (known !== 0 && layer.names[note + 1] === length) return known - 1;
+    const name = this.#strings.addName(index.bytes, start, length);
+    if (name < 0) return -1;
+    layer.names[note] = name + 1;
+    layer.names[note + 1] = length;
+    return name;
+  }
+
+  /** The number of a layer's file's blob, which is added unless it is there: -1 if it is cut into blocks, or not what the file says. */
+  #blobOf({ number, content, blobNumbers }: Layer, inode: number): number {
+    const { words } = content;
+    const row = words[inode + A]!;
+    if (row < 0 || row >= blobNumbers.length) return -1;
+    const blob = content.blobs + row * BLOB_WORDS;
+    const size = words[blob + BLOB_SIZE]!;
+    if (size !== words[inode + SIZE] || words[blob + BLOB_SIZE + 1] !== 0) return -1;
+    if (size < 0 || size > BLOCK_DIGESTS_OVER_BYTES || words[inode + SIZE + 1] !== 0) return -1;
+    const known = blobNumbers[row]!;
+    if (known !== 0) return known - 1;
+    if (words[blob + BLOCK_COUNT] !== 0) return -1;
+    const added = this.#blobs.add(number, row);
+    blobNumbers[row] = added + 1;
+    return added;
   }
 
   /** The bytes of the index. Call it once. Throws BURROW_BAD_INDEX for one digest of two sizes, and past the limits. */
@@ -200,7 +286,7 @@ export class Tables {
         this.#inodes[row + A] = this.#strings.addText(target);
         this.#inodes[row + B] = target.length;
       }
-      if (xattrs.length > 0) this.#inodes[row + (Inode.xattr >> 2)] = at / XATTR_WORDS + 1;
+      if (xattrs.length > 0) this.#inodes[row + XATTR] = at / XATTR_WORDS + 1;
       for (const [k, [name, value]] of xattrs.entries()) {
         // In the order of Xattr's fields.
         const [nameAt, valueAt] = [this.#strings.addText(name), this.#strings.addText(value)];
@@ -218,4 +304,18 @@ const ROW_BYTES = [INODE_BYTES, DIRENT_BYTES, BLOB_BYTES, BLOCK_DIGEST_BYTES, XA
 /** A step of a long loop: the number of a file's blob becomes its row. */
 function setBlobRow(inodes: Uint32Array, row: number, rows: Uint32Array): void {
   if ((inodes[row + MODE]! & S_IFMT) === S_IFREG) inodes[row + A] = rows[inodes[row + A]!]!;
+}
+
+/** Whether the inode at a row is a file of one name, without attributes, of which all but the content is sound for sure. */
+function isPlain(words: Int32Array, row: number): boolean {
+  const mode = words[row + MODE]!;
+  const mtimeNs = words[row + (Inode.mtimeNs >> 2)]!;
+  return (
+    mode >>> 12 === S_IFREG >>> 12 &&
+    words[row + NLINK] === 1 &&
+    words[row + XATTR] === 0 &&
+    words[row + (Inode.mtimeSec >> 2) + 1] === 0 &&
+    mtimeNs >= 0 &&
+    mtimeNs < 1e9
+  );
 }

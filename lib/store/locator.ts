@@ -82,18 +82,23 @@ export class Locator {
 
   /** Row of a blob, or -1. */
   find(digest: Digest): number {
-    const wanted = Buffer.from(digest, "hex");
+    // By the first four bytes, which tell nearly all apart, as numbers; then by the digest.
+    const prefix = Number.parseInt(digest.slice(0, 8), 16);
     let low = 0;
     let high = this.blobCount;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const at = this.#blobs + middle * BLOB_ROW.bytes;
-      const order = this.bytes.compare(wanted, 0, DIGEST_BYTES, at, at + DIGEST_BYTES);
-      if (order === 0) return middle;
-      if (order < 0) low = middle + 1;
+      if (this.#prefixAt(middle) < prefix) low = middle + 1;
       else high = middle;
     }
+    for (let row = low; row < this.blobCount && this.#prefixAt(row) === prefix; row++) {
+      if (this.digestAt(row) === digest) return row;
+    }
     return -1;
+  }
+
+  #prefixAt(row: number): number {
+    return this.#view.getUint32(this.#blobs + row * BLOB_ROW.bytes, false);
   }
 
   digestAt(row: number): Digest {

@@ -16,6 +16,8 @@ interface FdFunctions {
   /** out[0..4] = size, mode, mtime seconds, mtime nanoseconds, link count. */
   statFd(fd: number, out: Float64Array): number;
   /** dirFd -1 is the working directory; path is latin1. */
+  /** A copy of another process's FD, by its pid and its number there. man pidfd_getfd(2): who may trace it may. */
+  takeFd(pid: number, fd: number): number;
   openAt(dirFd: number, path: string, flags: number, mode: number): number;
   /** Opens `ab/<hex>` of the digest at bytes[offset] below dirFd when size (or -1) and seal agree; -ESTALE. */
   openBlob(dirFd: number, bytes: Uint8Array, offset: number, size: number): number;

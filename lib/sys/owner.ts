@@ -29,6 +29,17 @@ export function ownOwner(): string {
   return `${here()}-${process.pid}-${startOf("self")}`;
 }
 
+/** A child of this process. */
+export function ownerOf(pid: number): string {
+  return `${here()}-${pid}-${startOf(String(pid))}`;
+}
+
+/** The pid of an owner that is alive and seen from here. */
+export function pidOf(owner: string): number | undefined {
+  const pid = OWNER.exec(owner)?.[3];
+  return pid !== undefined && isOfHere(owner) && !hasEnded(owner) ? Number(pid) : undefined;
+}
+
 /** Whether an owner can be seen from here: of another machine's processes, or another pid namespace's, nothing can be said. */
 export function isOfHere(owner: string): boolean {
   const match = OWNER.exec(owner);

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -287,6 +288,17 @@ static napi_value memfd(napi_env env, napi_callback_info info) {
   return integer(env, fd);
 }
 
+// takeFd(pid, fd): a copy of another process's FD. man pidfd_getfd(2).
+static napi_value take_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  int process = (int)syscall(SYS_pidfd_open, arg_int(env, argv[0]), 0);
+  if (process < 0) return outcome(env, -1);
+  long fd = syscall(SYS_pidfd_getfd, process, arg_int(env, argv[1]), 0);
+  napi_value result = outcome(env, fd);
+  close(process);
+  return result;
+}
+
 void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "closeFd", close_fd);
   export_function(env, exports, "dupFd", dup_fd);
@@ -309,4 +321,5 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "sendMessage", send_message);
   export_function(env, exports, "receiveMessage", receive_message);
   export_function(env, exports, "memfd", memfd);
+  export_function(env, exports, "takeFd", take_fd);
 }

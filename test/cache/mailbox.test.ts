@@ -22,7 +22,7 @@ import {
 import { createWait } from "../../lib/sys/wait.ts";
 
 createWait();
-const LISTENER = { learn: () => 0 };
+const LISTENER = { learn: () => 0, learnLazy: () => undefined };
 const out = Buffer.alloc(FRAME_MAX_BYTES);
 
 function frameOf(length: number): Buffer {

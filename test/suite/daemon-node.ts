@@ -1,7 +1,7 @@
 // A node for daemon tests: a temporary store, cache and state directory, snapshots in the store, mounts that name them, a daemon
 // in a process of its own, and a client that speaks the mailbox. Everything is removed by close().
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
@@ -16,6 +16,7 @@ import {
   decodeAnswer,
   encodeAskBlob,
   encodeAskBlocks,
+  encodeAskLazy,
   encodeHello,
   Frame,
   frameBytes,
@@ -31,6 +32,7 @@ import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { openStore } from "../../lib/store/open.ts";
 import { type NearIndex, openPackWriter, type WriterOptions } from "../../lib/store/pack-writer.ts";
+import { pidOf } from "../../lib/sys/owner.ts";
 import { sleep, until } from "./wait.ts";
 
 /** Files of a snapshot under test, by name. */
@@ -174,11 +176,31 @@ export class TestNode {
     return fs.readdirSync(`${this.cache}/${folder}`);
   }
 
+  /** How often something is mounted where the daemon mounts large files that are on their way. */
+  get lazyMounts(): number {
+    const lines = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+    return lines.filter((line) => line.split(" ")[4] === `${this.cache}/lazy`).length;
+  }
+
+  #endHolder(): void {
+    const path = `${this.cache}/lazy.state`;
+    if (!fs.existsSync(path)) return;
+    const { holder } = JSON.parse(fs.readFileSync(path, "utf8").split("\n")[0]!);
+    const pid = pidOf(holder);
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  }
+
   async close(): Promise<void> {
     for (const client of this.#clients) client.close();
     const gone = [...this.#children].map((child) => exited(child));
     for (const child of this.#children) child.kill("SIGKILL");
     await Promise.all(gone);
+    // A killed daemon leaves its lazy mount to a holder, for the next one.
+    this.#endHolder();
+    if (this.lazyMounts > 0) {
+      spawnSync("umount", ["-f", `${this.cache}/lazy`]);
+      spawnSync("umount", ["-l", `${this.cache}/lazy`]);
+    }
     fs.rmSync(this.root, { recursive: true, force: true });
   }
 }
@@ -187,6 +209,7 @@ export interface Figures extends DaemonStatus {
   readonly now: DaemonStatus["now"] & { readonly partials: number };
   readonly fetch: Record<string, number>;
   readonly origins: Record<string, { requests: number; bytes: number }>;
+  readonly lazy?: Record<string, number>;
 }
 
 export function exited(child: ChildProcess): Promise<number | null> {
@@ -238,6 +261,12 @@ export class MailboxClient {
     const id = this.#nextId++;
     const ask = { snapshot, row, first, count };
     return this.#ask(id, out.subarray(0, encodeAskBlocks(out, id, ask)));
+  }
+
+  askLazy(snapshot: number, row: number): Promise<AnswerFields> {
+    const out = Buffer.alloc(64);
+    const id = this.#nextId++;
+    return this.#ask(id, out.subarray(0, encodeAskLazy(out, id, snapshot, row)));
   }
 
   send(bytes: Uint8Array): void {

@@ -1,0 +1,165 @@
+// LazyMount: a FUSE mount of the daemon's own, `lazy/` in the cache directory, with the large blobs that are on their way. A gofer
+// donates an FD from it, so that a file that isn't here yet is mapped, cached and shared by the kernel like one that is; what is
+// read first is fetched first. docs/design/0010-lazy-mount.md, docs/format/cache.md. Control plane.
+
+import fs from "node:fs";
+import { LRUCache } from "lru-cache";
+import { Errno } from "../base/errno.ts";
+import { explain } from "../base/error.ts";
+import type { Log } from "../cache/counters.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
+import { lazyFolder, lazyStatePath } from "../cache/layout.ts";
+import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
+import type { Source } from "../cache/pieces.ts";
+import { native } from "../sys/native.ts";
+import { isMounted, mountFuse, unmount } from "./fuse-mount.ts";
+import { FuseSession } from "./fuse-session.ts";
+import { LazyFiles, type OpenSource } from "./lazy-files.ts";
+import { endHolder, type Held, Holder, takeHeld } from "./lazy-holder.ts";
+
+/**
+ * Files that are kept open by us: as long as one is, the kernel knows its name and attributes, and who opens it waits for nobody.
+ * A gofer opens what it is told of at once.
+ */
+const OPEN_MAX = 512;
+const READ_AHEAD_KIB = 1024;
+/** Closing such an FD asks nobody, or our own end would wait for us. man open(2). */
+const O_PATH = 0o10000000;
+
+/** What a lazy mount needs of its daemon. */
+export interface LazyContext {
+  readonly cache: CacheDirectory;
+  readonly fetcher: Fetcher;
+  readonly open: OpenSource;
+  readonly log: Log;
+}
+
+export class LazyMount {
+  readonly #folder: string;
+  readonly #cache: CacheDirectory;
+  readonly #device: number;
+  readonly #files: LazyFiles;
+  readonly #session: FuseSession;
+  readonly #log: Log;
+  #holder: Holder | undefined;
+  readonly #open = new LRUCache<string, fs.promises.FileHandle>({
+    max: OPEN_MAX,
+    dispose: (handle) => void handle.close().catch(() => undefined),
+  });
+  #isClosed = false;
+
+  private constructor({ cache, fetcher, open, log }: LazyContext, device: number, held?: Held) {
+    this.#folder = lazyFolder(cache.root);
+    this.#cache = cache;
+    this.#device = device;
+    this.#log = log;
+    this.#files = new LazyFiles(cache, fetcher, open);
+    if (held !== undefined) this.#files.takeOver(held);
+    this.#session = new FuseSession(device, this.#files, log, () => this.#hold());
+    // Who ends while a thread waits for the device would wait for that thread.
+    const onExit = (code: number) => native.exitNow(code);
+    process.once("exit", onExit);
+    void this.#session.ended.then(() => {
+      process.removeListener("exit", onExit);
+      fs.closeSync(device);
+    });
+  }
+
+  /**
+   * Takes over the mount that another daemon left to a holder, or mounts anew in the place of what is there. Throws BURROW_DAEMON where
+   * the kernel or our rights don't allow it.
+   */
+  static async mount(context: LazyContext): Promise<LazyMount> {
+    const { root } = context.cache;
+    const folder = lazyFolder(root);
+    const held = isMounted(folder) ? takeHeld(lazyStatePath(root)) : undefined;
+    if (held !== undefined) {
+      const mount = new LazyMount(context, held.device, held);
+      if (mount.#session.resume()) {
+        mount.#hold();
+        endHolder(held);
+        context.log("lazy mount taken over", { files: held.files.length });
+        return mount;
+      }
+      await mount.close();
+    }
+    const device = await mountFuse(folder);
+    const mount = new LazyMount(context, device);
+    await mount.#prime();
+    return mount;
+  }
+
+  /** Has somebody hold the mount from now on. Without it a daemon that ends takes the mount along. */
+  #hold(): void {
+    try {
+      const { suffix } = this.#files;
+      const path = lazyStatePath(this.#cache.root);
+      this.#holder = new Holder(path, this.#device, suffix, this.#files.held());
+    } catch (error) {
+      this.#log("lazy mount not held", { error: explain(error) });
+    }
+  }
+
+  /** Counters and what there is now, for STATUS. */
+  status(): Record<string, number> {
+    return { ...this.#files.counters, known: this.#files.size, underWay: this.#session.reads };
+  }
+
+  /** Answers an ask for a lazy file: its name, or that the blob is whole. Doesn't reject. */
+  async ask(source: Source, row: number): Promise<AnswerFields> {
+    const nothing = { errno: 0, state: AnswerState.lazy, name: "" };
+    if (row >= source.table.count) return { ...nothing, errno: Errno.EINVAL };
+    const digest = source.table.digestAt(row);
+    if (this.#cache.check("blobs", digest, source.table.sizeOf(row)) === "sealed") {
+      return { errno: 0, state: AnswerState.complete, name: "" };
+    }
+    if (this.#isClosed) return nothing;
+    try {
+      const name = this.#files.nameOf(source, row) ?? this.#add(source, row);
+      if (this.#open.get(name) === undefined) {
+        const handle = await fs.promises.open(`${this.#folder}/${name}`, O_PATH);
+        await handle.stat();
+        if (this.#open.get(name) !== undefined) await handle.close();
+        else this.#open.set(name, handle);
+      }
+      return { errno: 0, state: AnswerState.lazy, name };
+    } catch {
+      return nothing; // it is read by blocks
+    }
+  }
+
+  #add(source: Source, row: number): string {
+    const file = this.#files.add(source, row);
+    this.#holder?.note(file);
+    return file.name;
+  }
+
+  /** Leaves it to its holder, for the next daemon: false if there is none, or nothing to leave. Who reads waits for that daemon. */
+  leave(): boolean {
+    if (this.#holder === undefined || this.#isClosed || this.#files.size === 0) return false;
+    this.#isClosed = true;
+    this.#session.abandon();
+    return true;
+  }
+
+  /** Unmounts it. Files that sandboxes have open can't be read any further, but for what the kernel keeps of them. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#open.clear();
+    this.#holder?.end();
+    await unmount(this.#folder).catch(() => undefined);
+    await this.#session.ended;
+    this.#files.close();
+  }
+
+  /** Has the kernel know the root's attributes, and read ahead as much as one request may ask for. */
+  async #prime(): Promise<void> {
+    const { dev } = await fs.promises.stat(this.#folder, { bigint: true });
+    // Linux: dev_t of 8 bits of major number above 8 of minor and more. man makedev(3). An anonymous device has major 0.
+    const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
+    const path = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
+    await fs.promises.writeFile(path, String(READ_AHEAD_KIB)).catch(() => undefined);
+  }
+}
