@@ -133,12 +133,16 @@ export class Fetcher {
     return this.#promised.has(digest) || this.#flights.has(digest) || this.#settling.has(digest);
   }
 
-  /** Gives up partial files that nobody works with or has open, oldest first: the bytes that are free by that. */
+  /**
+   * Gives up partial files that nobody waits for or has open, first those that nobody works on, then those that only stream behind demand:
+   * the bytes that are free by that.
+   */
   dropIdle(bytes: number): number {
     let freed = 0;
-    for (const [digest, large] of [...this.#larges]) {
+    const byWork = [...this.#larges].sort(([, a], [, b]) => Number(a.isBusy) - Number(b.isBusy));
+    for (const [digest, large] of byWork) {
       if (freed >= bytes) break;
-      if (large.isDropped || large.isBusy || large.isInUse) continue;
+      if (large.isDropped || large.isWanted || large.isInMemory || large.isInUse) continue;
       freed += large.costBytes;
       large.drop();
       this.#larges.delete(digest);

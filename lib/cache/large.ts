@@ -75,6 +75,8 @@ export class LargeBlob {
   #fd: number;
   #finished: Promise<void> | undefined;
   #isStreaming = false;
+  /** Asks that wait for it. */
+  #demands = 0;
   #isDropped = false;
 
   private constructor(
@@ -150,7 +152,8 @@ export class LargeBlob {
     signal: AbortSignal,
   ): Promise<boolean> {
     const runBytes = Math.min(RUN_MAX_BYTES, Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES));
-    await this.#fetch({ source, row, signal, runBytes, isDemand: true }, first, first + count);
+    const want = { source, row, signal, runBytes, isDemand: true };
+    await this.#demand(want, first, first + count);
     if (this.#presentCount < this.count) return false;
     await this.#finish();
     return true;
@@ -159,8 +162,17 @@ export class LargeBlob {
   /** Fetches all of it at once, as demand. */
   async complete(source: Source, row: number, signal: AbortSignal): Promise<void> {
     const want = { source, row, signal, runBytes: RUN_MAX_BYTES, isDemand: true };
-    await this.#fetch(want, 0, this.count);
+    await this.#demand(want, 0, this.count);
     await this.#finish();
+  }
+
+  async #demand(want: Want, from: number, to: number): Promise<void> {
+    this.#demands++;
+    try {
+      await this.#fetch(want, from, to);
+    } finally {
+      this.#demands--;
+    }
   }
 
   /** Streams what is missing behind demand, until the blob is whole. An error ends it and is forgotten. */
@@ -174,6 +186,11 @@ export class LargeBlob {
     } finally {
       this.#isStreaming = false;
     }
+  }
+
+  /** Whether somebody waits for it, or it is about to be whole; what only streams behind demand may be given up for demand. */
+  get isWanted(): boolean {
+    return this.#demands > 0 || this.#finished !== undefined;
   }
 
   /** Whether a gofer has the partial file open: then its end would free nothing. */

@@ -22,6 +22,9 @@ import type { Shelf } from "./shelf.ts";
 /** Requests for a blob whose content is wrong, the run included. */
 const TRIES = 3;
 
+/** A run may take this part of a cache's limit. */
+const RUN_SHARE = 1 / 4;
+
 /** A neighbour that comes along: whoever asks for it meanwhile waits for `settle`. */
 export interface Neighbour {
   readonly digest: Digest;
@@ -152,11 +155,12 @@ async function reserveRun(
     return { run, space: await shelf.cache.room.reserve(costOf(run), signal) };
   } catch (error) {
     if (!isFull(error)) throw error;
-    if (shelf.hasMemory) return { run, space: undefined };
+    const isModest = costOf(run) <= shelf.cache.room.limitBytes * RUN_SHARE;
+    if (shelf.hasMemory && isModest) return { run, space: undefined };
   }
   for (const { neighbour } of run) neighbour?.settle(false);
   const alone = run.filter((item) => item.digest === digest);
-  return { run: alone, space: await shelf.cache.room.reserve(costOf(alone), signal) };
+  return { run: alone, space: await shelf.reserve(costOf(alone), signal) };
 }
 
 async function keepNeighbours(

@@ -57,7 +57,7 @@ test("after a boot everything is suspect and verified before use", async (t) => 
 
 test("a file that is in use isn't evicted; then it is, and comes again", async (t) => {
   const { node, published, mountId } = await scene(t, SMALL);
-  await node.start({ limitBytes: 600_000, idleMs: 0 });
+  await node.start({ limitBytes: 600_000, memoryBytes: 0, idleMs: 0 });
   const client = await node.connect(mountId);
   await client.askBlob(0, published.row("file6"));
   const path = node.blobPath(published.refs.get("file6")!.digest);

@@ -20,7 +20,7 @@ const LIMIT = 6 * MIB;
 
 test("four writers at the limit never pass it", async (t) => {
   const { node, published, mountId } = await scene(t, FILES);
-  await node.start({ limitBytes: LIMIT });
+  await node.start({ limitBytes: LIMIT, memoryBytes: 0 });
   let most = 0;
   let isOver = false;
   const watching = (async () => {
