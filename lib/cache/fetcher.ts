@@ -6,6 +6,7 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
+import { BLOCK_BYTES } from "../base/limits.ts";
 import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
@@ -183,6 +184,7 @@ export class Fetcher {
       if (!isLarge(size)) await this.shelf.settle(digest, size, this.#context.deadline());
       return this.#complete(digest);
     }
+    source.onMiss?.(count > 0 ? Math.min(size, count * BLOCK_BYTES) : size);
     if (!isLarge(size)) {
       await this.#haveSmall(source, digest, size);
       return this.#complete(digest);

@@ -9,6 +9,13 @@ interface Waiter {
   readonly start: () => void;
 }
 
+export interface GateFigures {
+  readonly demand: number;
+  readonly background: number;
+  readonly demandQueued: number;
+  readonly backgroundQueued: number;
+}
+
 /** Background work may hold this many places, and starts beside demand after having waited this long. */
 const BACKGROUND_SLOTS = 2;
 const PATIENCE_MS = 500;
@@ -23,6 +30,16 @@ export class Gate {
 
   constructor(slots: number) {
     this.#slots = slots;
+  }
+
+  /** What is under way and what waits now. */
+  get figures(): GateFigures {
+    return {
+      demand: this.#demand,
+      background: this.#background,
+      demandQueued: this.#demandQueue.length,
+      backgroundQueued: this.#backgroundQueue.length,
+    };
   }
 
   /** Runs `work` when it is its turn; rejects as a timeout when the signal fires before that. */

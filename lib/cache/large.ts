@@ -226,7 +226,7 @@ export class LargeBlob {
   }
 
   /** Has the missing blocks of [from, to) fetched, in runs that may reach past `to`. */
-  async #fetch(want: Want, from: number, to: number): Promise<void> {
+  async #fetch(want: Want, from: number, to: number, isAgain = false): Promise<void> {
     const reach = Math.min(this.count, Math.max(to, from + RUN_MAX_BLOCKS));
     const blocks = Array.from({ length: reach - from }, (_, i) => from + i);
     const { source, signal } = want;
@@ -254,7 +254,13 @@ export class LargeBlob {
     const failures = [...(await Promise.allSettled(own))].filter(isRejected);
     const shared = await Promise.allSettled(others);
     if (this.#hasAll(from, to)) return;
-    if (failures.length > 0) throw failures[0]!.reason;
+    if (failures.length > 0) {
+      const [{ reason }] = failures as [PromiseRejectedResult];
+      if (isAgain || classOf(reason) !== "notFound") throw reason;
+      // The pack is gone: it may have been rewritten since this locator was kept.
+      await this.#context.refresh(source, found.locator, signal);
+      return await this.#fetch(want, from, to, true);
+    }
     // What another ask or the background stream failed to get is tried in our own name.
     if (shared.some(isRejected)) await this.#fetch(want, from, to);
   }

@@ -9,7 +9,7 @@ import { type Meter, newMeter } from "../store/meter.ts";
 import { type OpenOptions, openOrigin } from "../store/open.ts";
 import type { Backend, ByteRange } from "../store/store.ts";
 import type { CacheDirectory } from "./directory.ts";
-import { Gate } from "./gate.ts";
+import { Gate, type GateFigures } from "./gate.ts";
 import { readRegular } from "./regular-file.ts";
 
 /** Parallel requests to one origin. */
@@ -28,6 +28,10 @@ export class Origin {
     this.meter = newMeter();
     this.#backend = openOrigin(name, { ...options, meter: this.meter });
     this.#gate = new Gate(requests);
+  }
+
+  get queue(): GateFigures {
+    return this.#gate.figures;
   }
 
   /** Bytes of a range: a demand waits for its turn; what runs inBackground has it. */
@@ -81,6 +85,11 @@ export class Origins {
   /** Meters by origin, for STATUS. */
   meters(): Record<string, Meter> {
     return Object.fromEntries([...this.#origins].map(([name, origin]) => [name, origin.meter]));
+  }
+
+  /** Requests under way and waiting, by origin, for STATUS. */
+  queues(): Record<string, GateFigures> {
+    return Object.fromEntries([...this.#origins].map(([name, origin]) => [name, origin.queue]));
   }
 
   /** The locator of a snapshot: from memory, the cache, or its origin. `stale` is passed over wherever it is met. */

@@ -43,6 +43,8 @@ export interface Source {
   readonly snapshot: Digest;
   readonly origin: string;
   readonly table: BlobTable;
+  /** Hears of content that was asked for and isn't whole on this node. */
+  readonly onMiss?: (bytes: number) => void;
 }
 
 export function isLarge(size: number): boolean {

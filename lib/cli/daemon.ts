@@ -4,9 +4,11 @@ import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
 import { type DaemonStatus, daemonStatus, stopDaemon } from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
+import { exposition } from "../daemon/exposition.ts";
 import { logToStderr } from "../daemon/log.ts";
+import { parseMetricsAddress } from "../daemon/metrics-server.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
-import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
+import { addCommonOptions, type Context, contextOf, makeFolders } from "./context.ts";
 import { counted, print, showBytes, table } from "./output.ts";
 import { parseSeconds, parseSize } from "./query.ts";
 
@@ -18,6 +20,7 @@ interface StartOptions {
   suspect?: boolean;
   standbys?: string;
   lazyMount?: boolean;
+  metrics?: string;
   json?: boolean;
 }
 
@@ -69,10 +72,15 @@ export function addDaemon(program: Command): void {
       "--lazy-mount",
       "let sandboxes map large files while they are fetched (root, /dev/fuse)",
     )
+    .option(
+      "--metrics <ADDRESS>",
+      "serve metrics over HTTP at unix:/PATH or tcp:127.0.0.1:PORT, path /metrics",
+    )
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions) => {
       const context = contextOf(options);
+      if (options.metrics !== undefined) parseMetricsAddress(options.metrics);
       makeFolders(context.state);
       const config = daemonConfig({
         cache: context.cache,
@@ -84,9 +92,14 @@ export function addDaemon(program: Command): void {
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,
+        metrics: options.metrics ?? "",
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });
+  addOthers(daemon);
+}
+
+function addOthers(daemon: Command): void {
   addCommonOptions(daemon.command("stop"))
     .description("end the daemon of the cache, if one runs")
     .addHelpText("after", "\nExample:\n  burrow daemon stop --cache /var/cache/burrow")
@@ -104,6 +117,23 @@ export function addDaemon(program: Command): void {
       print(context.isJson, status ?? null, status === undefined ? "none runs" : show(status));
       if (status === undefined) process.exitCode = 1;
     });
+  addCommonOptions(daemon.command("metrics"))
+    .description("what the daemon of the cache has done, in the text format of Prometheus")
+    .addHelpText(
+      "after",
+      "\nExample:\n  burrow daemon metrics > /var/lib/node_exporter/textfile/burrow.prom",
+    )
+    .action(async (options) => {
+      await showMetrics(contextOf(options));
+    });
+}
+
+/** Prints what a collector of figures reads; nothing but that on stdout, also with --json. */
+async function showMetrics(context: Context): Promise<void> {
+  const status = await daemonStatus(context.cache);
+  if (status !== undefined) process.stdout.write(exposition(status));
+  else
+    throw new BurrowError("BURROW_DAEMON", "no daemon runs", { context: { cache: context.cache } });
 }
 
 /** A status for people; --json has every counter. */

@@ -10,8 +10,9 @@ import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
+import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
@@ -91,6 +92,12 @@ type Captured = Pick<CaptureReport, "compiled" | "notCompiledCount" | "variables
   readonly scripts: readonly string[];
 };
 
+interface Compiled {
+  readonly snapshot: Digest;
+  readonly environment: Environment;
+  readonly timeoutMs: number;
+}
+
 async function compile(context: Context, text: string, options: CompileOptions): Promise<void> {
   const progress = new Progress(options.quiet === true, context.isJson);
   if (options.memory !== undefined) parseSize(options.memory, "--memory");
@@ -98,7 +105,18 @@ async function compile(context: Context, text: string, options: CompileOptions):
   refuseReadOnly(context.store);
   const snapshot = await findDigest(context, text);
   const environment = await readEnvironment(openOrigin(context.store), snapshot);
-  const store = await openStore(context.store);
+  await writingStore(context.store, "env compile", (store) =>
+    compileIn(store, context, { snapshot, environment, timeoutMs }, options, progress),
+  );
+}
+
+async function compileIn(
+  store: DeltaStore,
+  context: Context,
+  { snapshot, environment, timeoutMs }: Compiled,
+  options: CompileOptions,
+  progress: Progress,
+): Promise<void> {
   const known = await KnownBlobs.load(store);
   const base = await resolveBase(context, options.base, progress);
   const index = await readIndex(store, snapshot);

@@ -30,7 +30,7 @@ import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
+import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -172,16 +172,32 @@ interface MakeOptions extends CreateOptions {
   readonly wheels?: readonly string[];
 }
 
+interface Made {
+  readonly snapshot: Digest;
+  readonly environment: Environment;
+}
+
 /** An environment of packages in their order. */
 export async function makeEnvironment(
   context: Context,
   items: readonly ExplicitPackage[],
   options: MakeOptions,
   progress: ProgressLine,
-): Promise<{ snapshot: Digest; environment: Environment }> {
+): Promise<Made> {
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
+  checkPrefix(options.prefix ?? DEFAULT_PREFIX);
+  return await writingStore(context.store, "env create", (store) =>
+    makeEnvironmentIn(store, items, options, progress),
+  );
+}
+
+async function makeEnvironmentIn(
+  store: DeltaStore,
+  items: readonly ExplicitPackage[],
+  options: MakeOptions,
+  progress: ProgressLine,
+): Promise<Made> {
   const prefix = checkPrefix(options.prefix ?? DEFAULT_PREFIX);
-  const store = await openStore(context.store);
   const known = await KnownBlobs.load(store);
   const imported = await importPackages(store, known, items, prefix, options.python, progress);
   const { python } = imported;

@@ -17,7 +17,7 @@ import { Index } from "../layer/index.ts";
 import { mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore } from "../store/open.ts";
+import { openOrigin, writingStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -286,14 +286,15 @@ async function importLayers(
   options: ImportOptions,
 ): Promise<void> {
   for (const source of sources) checkSource(source, options);
-  const store = await openStore(context.store);
-  const known = await KnownBlobs.load(store);
   const progress = new Progress(options.quiet === true, context.isJson);
-  const imported: ImportedSource[] = [];
-  for (const source of sources)
-    imported.push(await importSource(store, known, source, progress, options));
-  const layers = imported.flatMap((source) => source.layers);
-  const named = options.snapshot ? [await makeSnapshot(store, known, imported)] : layers;
+  const named = await writingStore(context.store, "layer import", async (store) => {
+    const known = await KnownBlobs.load(store);
+    const imported: ImportedSource[] = [];
+    for (const source of sources)
+      imported.push(await importSource(store, known, source, progress, options));
+    if (options.snapshot) return [await makeSnapshot(store, known, imported)];
+    return imported.flatMap((source) => source.layers);
+  });
   progress.end();
   const text = named.map(showDigest);
   print(

@@ -9,7 +9,8 @@ import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { defaultJobs, WorkerPool } from "../preload/pool.ts";
 import { Preloader } from "../preload/preloader.ts";
-import { openStore, refuseReadOnly } from "../store/open.ts";
+import type { DeltaStore } from "../store/deltas.ts";
+import { refuseReadOnly, writingStore } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
@@ -210,14 +211,25 @@ interface LoadOptions {
 }
 
 /** The snapshots of those environments that are whole. */
-async function loadAll(
+function loadAll(
+  context: Context,
+  wanted: readonly Wanted[],
+  options: LoadOptions,
+  output: PreloadOutput,
+): Promise<Digest[]> {
+  return writingStore(context.store, "preload", (store) =>
+    loadInto(store, context, wanted, options, output),
+  );
+}
+
+async function loadInto(
+  store: DeltaStore,
   context: Context,
   wanted: readonly Wanted[],
   options: LoadOptions,
   output: PreloadOutput,
 ): Promise<Digest[]> {
   const { prefix, jobs, memoryBytes, python } = options;
-  const store = await openStore(context.store);
   const packages = new Packages(context.cache, options.packages ?? []);
   const pool = new WorkerPool({ origin: context.store, jobs, memoryBytes });
   const preloader = new Preloader(

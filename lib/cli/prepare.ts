@@ -14,7 +14,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
+import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
@@ -109,10 +109,11 @@ export async function resolveBase(
     const what = `--base ${base} is no digest and no file or directory here`;
     throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
   }
-  const store = await openStore(context.store);
-  const known = await KnownBlobs.load(store);
-  const imported = await importSource(store, known, base, progress);
-  return { snapshot: await makeSnapshot(store, known, [imported]), origin: context.store };
+  const snapshot = await writingStore(context.store, "import of a base", async (store) => {
+    const known = await KnownBlobs.load(store);
+    return makeSnapshot(store, known, [await importSource(store, known, base, progress)]);
+  });
+  return { snapshot, origin: context.store };
 }
 
 /** The environment's snapshot and prefix: a lock is made into one first. */

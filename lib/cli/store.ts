@@ -14,6 +14,9 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, Progress, type ProgressLine, print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
+import { addStoreCheck } from "./store-check.ts";
+import { addStoreGc } from "./store-gc.ts";
+import { addStorePins } from "./store-pins.ts";
 import { addStoreVerify } from "./store-verify.ts";
 
 const EXAMPLES = `
@@ -27,14 +30,17 @@ Examples:
   burrow store stats --json`;
 
 export function addStore(program: Command): void {
-  const store = program.command("store").description("inspect stores");
+  const store = program.command("store").description("inspect, check and collect stores");
   addCommonOptions(store.command("stats"))
     .description("show what a store holds, and what was saved by which means")
     .addHelpText("after", EXAMPLES)
     .action(async (options) => {
       await showStats(contextOf(options));
     });
+  addStoreCheck(store);
   addStoreVerify(store);
+  addStoreGc(store);
+  addStorePins(store);
 }
 
 /** An index and the locator that makes it believed; an import that was cut short left none. */
@@ -168,7 +174,7 @@ interface Stats {
   readonly saved: { readonly byFileBytes: number; readonly byCompressionBytes: number };
   /** Not saved: the second and later of equal blocks. */
   readonly equalBlocks: Bytes & { readonly count: number };
-  readonly disk: Readonly<Record<Folder, OnDisk>> & { readonly deltas: Deltas };
+  readonly disk: Readonly<Record<Exclude<Folder, "pins">, OnDisk>> & { readonly deltas: Deltas };
   /** Chunks of distinct files that are stored as what differs from others. */
   readonly deltaChunks: Bytes & { readonly count: number };
   /** Packs that no index needs: left by an import that was cut short. */

@@ -21,6 +21,8 @@ export interface DaemonConfig {
   readonly background: boolean;
   /** Mount large blobs that are on their way, for gofers to donate. */
   readonly lazyMount: boolean;
+  /** Where figures are served over HTTP, as parseMetricsAddress takes it; "": nowhere. */
+  readonly metrics: string;
   /** Servers that wait for stubs at a time. */
   readonly standbys: number;
   /** Verify every blob anew, whatever the boot file says. */
@@ -42,6 +44,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   memoryBytes: 256 * 1024 * 1024,
   background: true,
   lazyMount: false,
+  metrics: "",
   standbys: 1,
   suspect: false,
   headerMs: 10_000,

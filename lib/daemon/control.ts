@@ -3,7 +3,9 @@
 import type { Fetcher } from "../cache/fetcher.ts";
 import type { Keeper } from "../cache/keeper.ts";
 import type { DaemonConfig } from "./config.ts";
-import { figuresOf } from "./metrics.ts";
+import type { LoopDelay } from "./loop-delay.ts";
+import { figuresOf, processFigures } from "./metrics.ts";
+import type { Views } from "./views.ts";
 
 const STATUS_VERSION = 1;
 
@@ -13,6 +15,7 @@ export function statusOf(
   fetcher: Fetcher,
   keeper: Keeper,
   now: { readonly connections: number; readonly standbys: number },
+  more: { readonly views: Views; readonly loop: LoopDelay },
 ): Record<string, unknown> {
   return {
     version: STATUS_VERSION,
@@ -21,5 +24,6 @@ export function statusOf(
     state: config.state,
     upMs: Date.now() - startedMs,
     ...figuresOf(fetcher, keeper, now),
+    ...processFigures(fetcher, more),
   };
 }

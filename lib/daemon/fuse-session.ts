@@ -58,7 +58,7 @@ const S_IFDIR = 0o040000;
 const ROOT: NodeFacts = { node: ROOT_NODE, mode: S_IFDIR | 0o755, size: 0 };
 
 export class FuseSession {
-  /** Resolves when the file system was unmounted, or its connection ended otherwise. */
+  /** Resolves when the file system was unmounted, or its connection ended otherwise, and nobody reads from the FD any more. */
   readonly ended: Promise<void>;
   readonly #fd: number;
   readonly #files: FuseFiles;
@@ -67,6 +67,7 @@ export class FuseSession {
   /** Of the READ that is answered. */
   readonly #reply = Buffer.alloc(REPLY_HEAD_BYTES + READ_MAX_BYTES);
   #reads = 0;
+  #readers = READERS;
   #isEnded = false;
   #end: () => void = () => undefined;
 
@@ -107,22 +108,23 @@ export class FuseSession {
 
   #receive(buffer: Buffer): void {
     fs.read(this.#fd, buffer, 0, buffer.length, null, (error, got) => {
-      if (this.#isEnded) return;
+      if (error !== null && !isPassing(error)) return this.#finish(error);
       if (error === null) this.#take(buffer.subarray(0, got));
-      else if (!isPassing(error)) return this.#finish(error);
       this.#receive(buffer);
     });
   }
 
+  /** Each reader hears of the end by itself. Until the last has, the FD's number must not become another's. */
   #finish(error: Error): void {
+    const isNews = !this.#isEnded && errnoOf(error).code !== "ENODEV";
+    if (isNews) this.#log("lazy mount lost", { error: error.message });
     this.#isEnded = true;
-    if (errnoOf(error).code !== "ENODEV") this.#log("lazy mount lost", { error: error.message });
-    this.#end();
+    if (--this.#readers === 0) this.#end();
   }
 
   #take(bytes: Buffer): void {
     const request = decodeRequest(bytes);
-    if (request === undefined) return;
+    if (request === undefined || this.#isEnded) return;
     const reply = this.#answer(request);
     if (reply !== undefined) this.#send(reply);
   }

@@ -80,8 +80,11 @@ export class LazyFiles implements FuseFiles {
     return this.#byName.has(name) ? name : undefined;
   }
 
-  /** Makes a blob a file. It is there until the kernel has looked it up and forgotten it again. */
-  add(source: Source, row: number): HeldFile {
+  /**
+   * Makes a blob a file: its name. It is there until the kernel has looked it up and forgotten it again. `note` hears of it first; if it
+   * throws, there is no file.
+   */
+  add(source: Source, row: number, note: (file: HeldFile) => void): string {
     const digest = source.table.digestAt(row);
     const { snapshot, origin } = source;
     const name = `${digest}.${this.suffix}`;
@@ -93,10 +96,10 @@ export class LazyFiles implements FuseFiles {
       row,
       size: source.table.sizeOf(row),
     };
-    const file = this.#insert(held, 0);
-    file.source = source;
+    note(held);
+    this.#insert(held, 0).source = source;
     this.counters.files++;
-    return held;
+    return name;
   }
 
   /** Takes over what another daemon had given out. How often the kernel was told of them nobody knows: they stay. */

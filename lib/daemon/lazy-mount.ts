@@ -16,7 +16,7 @@ import { native } from "../sys/native.ts";
 import { isMounted, mountFuse, unmount } from "./fuse-mount.ts";
 import { FuseSession } from "./fuse-session.ts";
 import { LazyFiles, type OpenSource } from "./lazy-files.ts";
-import { endHolder, type Held, Holder, takeHeld } from "./lazy-holder.ts";
+import { endHolder, type Held, type HeldFile, Holder, takeHeld } from "./lazy-holder.ts";
 
 /**
  * Files that are kept open by us: as long as one is, the kernel knows its name and attributes, and who opens it waits for nobody.
@@ -90,6 +90,16 @@ export class LazyMount {
     return mount;
   }
 
+  /** The same; undefined, and the log says why, where that can't be: large files are read by block there. */
+  static async tryMount(context: LazyContext): Promise<LazyMount | undefined> {
+    try {
+      return await LazyMount.mount(context);
+    } catch (error) {
+      context.log("no lazy mount", { error: explain(error) });
+      return undefined;
+    }
+  }
+
   /** Has somebody hold the mount from now on. Without it a daemon that ends takes the mount along. */
   #hold(): void {
     try {
@@ -115,8 +125,9 @@ export class LazyMount {
       return { errno: 0, state: AnswerState.complete, name: "" };
     }
     if (this.#isClosed) return nothing;
+    const note = (file: HeldFile) => this.#holder?.note(file);
     try {
-      const name = this.#files.nameOf(source, row) ?? this.#add(source, row);
+      const name = this.#files.nameOf(source, row) ?? this.#files.add(source, row, note);
       if (this.#open.get(name) === undefined) {
         const handle = await fs.promises.open(`${this.#folder}/${name}`, O_PATH);
         await handle.stat();
@@ -127,12 +138,6 @@ export class LazyMount {
     } catch {
       return nothing; // it is read by blocks
     }
-  }
-
-  #add(source: Source, row: number): string {
-    const file = this.#files.add(source, row);
-    this.#holder?.note(file);
-    return file.name;
   }
 
   /** Leaves it to its holder, for the next daemon: false if there is none, or nothing to leave. Who reads waits for that daemon. */

@@ -2,6 +2,8 @@
 
 import type { Fetcher } from "../cache/fetcher.ts";
 import type { Keeper } from "../cache/keeper.ts";
+import type { LoopDelay } from "./loop-delay.ts";
+import type { Views } from "./views.ts";
 
 /** A snapshot of the counters by subject; every number only grows, but for those of `now` and sizes of `room`. */
 export function figuresOf(
@@ -15,5 +17,19 @@ export function figuresOf(
     fetch: { ...fetcher.counters },
     ...(fetcher.lastFailure === undefined ? {} : { lastFailure: fetcher.lastFailure }),
     origins: fetcher.origins.meters(),
+  };
+}
+
+/** What there is now of requests, views and this process. */
+export function processFigures(
+  fetcher: Fetcher,
+  { views, loop }: { readonly views: Views; readonly loop: LoopDelay },
+): Record<string, unknown> {
+  const { user, system } = process.cpuUsage();
+  return {
+    queues: fetcher.origins.queues(),
+    views: views.figures(),
+    loop: loop.figures,
+    process: { residentBytes: process.memoryUsage.rss(), cpuMs: (user + system) / 1e3 },
   };
 }

@@ -34,6 +34,7 @@ import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { Crowd } from "./crowd.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Sources } from "./sources.ts";
+import type { ViewFigures, Views } from "./views.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
 const UNSENT_MAX_BYTES = 64 * 1024;
@@ -49,6 +50,7 @@ export interface ServerContext {
   /** Undefined where there is none. */
   readonly lazy: LazyMount | undefined;
   readonly sources: Sources;
+  readonly views: Views;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
@@ -137,6 +139,8 @@ class Connection {
   #snapshots: readonly SnapshotSource[] | undefined;
   #isRefused = false;
   #takesFiles = false;
+  /** What the view had to wait for. */
+  #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
 
   constructor(context: ServerContext, socket: net.Socket, onWelcome: () => void) {
@@ -237,8 +241,16 @@ class Connection {
       return true;
     }
     this.#socket.setTimeout(0);
+    this.#countFor(helloMountId(this.#in, start, length));
     this.#onWelcome();
     return true;
+  }
+
+  #countFor(mountId: string): void {
+    const { views } = this.#context;
+    const view = views.open(mountId);
+    this.#view = view;
+    this.#socket.once("close", () => views.close(mountId, view));
   }
 
   async #ask(
@@ -253,8 +265,13 @@ class Connection {
     }
     this.#open.set(id, ask);
     this.#atWork++;
+    const begunMs = performance.now();
     const answer = await this.#fetch(ask, isLazy, snapshots);
     this.#atWork--;
+    const view = this.#view!;
+    view.asks++;
+    view.blockedMs += performance.now() - begunMs;
+    if (answer.errno !== 0) view.failedAsks++;
     // Cancelled meanwhile: nobody waits.
     if (this.#open.get(id) !== ask) {
       closeSent(answer.hostFd);
@@ -276,7 +293,10 @@ class Connection {
     try {
       const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
       if (isLazy && lazy !== undefined) return { ...(await lazy.ask(source, ask.row)), hostFd: -1 };
-      return await fetcher.ask(source, ask.row, ask.first, ask.count);
+      const onMiss = (bytes: number) => {
+        this.#view!.fetchedBytes += bytes;
+      };
+      return await fetcher.ask({ ...source, onMiss }, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {
         snapshot: snapshot.snapshot,

@@ -12,13 +12,17 @@ import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
+import { exposition } from "./exposition.ts";
 import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
+import { LoopDelay } from "./loop-delay.ts";
+import { MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { PinnedBlobs } from "./pinned.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { Standbys } from "./standbys.ts";
+import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
@@ -46,9 +50,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
     const { state, headerMs, stallMs } = config;
     const sources = new Sources(cache, state, { headerMs, stallMs });
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
-    const lazy = config.lazyMount
-      ? await LazyMount.mount({ cache, fetcher, open, log })
-      : undefined;
+    const context = { cache, fetcher, open, log };
+    const lazy = config.lazyMount ? await LazyMount.tryMount(context) : undefined;
     daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     fs.rmSync(socketPath(config.cache), { force: true });
@@ -133,6 +136,9 @@ class RunningDaemon implements Daemon {
   readonly #lazy: LazyMount | undefined;
   readonly #server: Server;
   readonly #standbys: Standbys;
+  readonly #views = new Views();
+  readonly #loop = new LoopDelay();
+  readonly #metrics: MetricsServer | undefined;
   readonly #startedMs = Date.now();
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
@@ -153,11 +159,16 @@ class RunningDaemon implements Daemon {
       fetcher,
       lazy,
       sources,
+      views: this.#views,
       deadlineMs,
       silentMs,
       log,
       status,
     });
+    this.#metrics =
+      config.metrics === ""
+        ? undefined
+        : new MetricsServer(parseMetricsAddress(config.metrics), () => exposition(this.status()));
     this.#standbys = new Standbys(config.cache, config.standbys, log);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -165,6 +176,7 @@ class RunningDaemon implements Daemon {
   }
 
   async listen(): Promise<void> {
+    await this.#metrics?.listen();
     this.#socketName = openSocketName(this.#config.cache);
     await this.#server.listen(this.#socketName.name);
     // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
@@ -179,7 +191,8 @@ class RunningDaemon implements Daemon {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
     const now = { connections, standbys: waiting };
-    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now);
+    const more = { views: this.#views, loop: this.#loop };
+    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
   }
 
@@ -191,6 +204,8 @@ class RunningDaemon implements Daemon {
     if (this.#server.gofers > 0) this.#lazy?.leave();
     this.#fetcher.close();
     this.#keeper.stop();
+    this.#metrics?.close();
+    this.#loop.stop();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {

@@ -15,8 +15,10 @@ import { noteMade, openNear } from "../ingest/near-index.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
-import { KnownBlobs, readLocator } from "../store/known.ts";
-import { openStore } from "../store/open.ts";
+import { KnownBlobs } from "../store/known.ts";
+import { objectPath } from "../store/layout.ts";
+import { Locator } from "../store/locator.ts";
+import { openStore, writingStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import {
   type Ingested,
@@ -34,15 +36,12 @@ const PROGRESS_MS = 100;
 assert(parentPort !== null, "this program is a worker's");
 const port = parentPort;
 const { origin } = workerData as { origin: string };
-let opened: Promise<{ store: DeltaStore; known: KnownBlobs }> | undefined;
+let known: Promise<KnownBlobs> | undefined;
 
-/** The store and what is in it, read when the first job needs it. */
-function openOnce() {
-  opened ??= (async () => {
-    const store = await openStore(origin);
-    return { store, known: await KnownBlobs.load(store) };
-  })();
-  return opened;
+/** What is in the store, read when the first job needs it: who started this worker holds a lease on it for longer than the worker lives. */
+function knownIn(store: DeltaStore): Promise<KnownBlobs> {
+  known ??= KnownBlobs.load(store);
+  return known;
 }
 
 function say(report: Report): void {
@@ -54,12 +53,18 @@ async function inspect({ path, item }: InspectJob): Promise<Inspected> {
   return { sha256, python: isPython(item) ? await pythonOfArchive(path, item) : undefined };
 }
 
-async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingested> {
-  const { store, known } = await openOnce();
+function ingest(job: IngestJob): Promise<Ingested> {
+  return writingStore(origin, "preload", (store) => ingestInto(store, job));
+}
+
+async function ingestInto(
+  store: DeltaStore,
+  { path, item, prefix, python }: IngestJob,
+): Promise<Ingested> {
   const sha256 = item.sha256 ?? (await checkArchive(path, item)).sha256;
   const nearKey = keyWithoutPrefix(packageKey(item, sha256, prefix, python));
   const near = await openNear(store, nearKey);
-  const writer = await openPackWriter(store, { known, near });
+  const writer = await openPackWriter(store, { known: await knownIn(store), near });
   const { counts } = writer;
   let saidMs = 0;
   const onEntry = () => {
@@ -78,13 +83,8 @@ async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingest
 async function obey(order: Order): Promise<void> {
   if (order.kind === "learn") {
     // Not opened yet: the store is read later, this layer with it. One that can't be read costs dedup alone.
-    const { store, known } = (await opened?.catch(() => undefined)) ?? {};
-    if (store && known) {
-      await readLocator(store, order.layer).then(
-        (locator) => known.add(locator),
-        () => undefined,
-      );
-    }
+    const read = async () => (await openStore(origin)).get(objectPath("locators", order.layer));
+    await known?.then(async (blobs) => blobs.add(new Locator(await read()))).catch(() => undefined);
     return;
   }
   const { job } = order;

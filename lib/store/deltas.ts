@@ -23,6 +23,9 @@ const Header = {
   bytes: 120,
 } as const;
 
+/** What a delta says of itself stands in its first bytes. */
+export const DELTA_HEADER_BYTES = Header.bytes;
+
 /** A delta that takes more than this part of what it makes is not worth a second object. */
 const WORTH = 0.5;
 
@@ -113,6 +116,7 @@ export function resolvingStore(inner: WritableBackend): DeltaStore {
     whole: inner,
     put: (path, bytes) => inner.put(path, bytes),
     sizes: (folder) => inner.sizes(folder),
+    remove: (path) => inner.remove(path),
     async *list(folder: string): AsyncIterable<string> {
       if (folderOf(`${folder}/`) === undefined) {
         yield* inner.list(folder);

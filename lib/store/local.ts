@@ -38,9 +38,12 @@ export interface FsLike {
   rename(source: string, target: string): Promise<void>;
   unlink(path: string): Promise<void>;
   readdir(path: string): Promise<unknown[]>;
-  stat(
-    path: string,
-  ): Promise<{ readonly size: number | bigint; isFile(): boolean; isDirectory(): boolean }>;
+  stat(path: string): Promise<{
+    readonly size: number | bigint;
+    readonly mtimeMs: number | bigint;
+    isFile(): boolean;
+    isDirectory(): boolean;
+  }>;
 }
 
 /** A FIFO that stands for an object would be waited for, by one of few threads, for good: it is opened, seen and refused. */
@@ -131,9 +134,25 @@ class LocalBackend implements WritableBackend {
     checkPath(folder);
     for (const name of await this.#names(folder)) {
       const path = `${folder}/${name}`;
-      const stat = await this.#fs.stat(this.#full(path));
-      if (stat.isDirectory()) yield* this.sizes(path);
-      else if (stat.isFile()) yield { path, bytes: Number(stat.size) };
+      const stat = await this.#statOf(path);
+      if (stat?.isDirectory()) yield* this.sizes(path);
+      else if (stat?.isFile())
+        yield { path, bytes: Number(stat.size), modifiedMs: Number(stat.mtimeMs) };
+    }
+  }
+
+  async remove(path: string): Promise<void> {
+    checkPath(path);
+    try {
+      await this.#fs.unlink(this.#full(path));
+      // Durable: what is removed next may be what this object led to.
+      await this.#syncFolder(path.slice(0, Math.max(0, path.lastIndexOf("/"))));
+    } catch (error) {
+      const { errno, code } = errnoOf(error);
+      if (code === "ENOENT" || code === "ENOTDIR") return;
+      const context = { path, origin: this.origin };
+      const options = { errno, cause: error, context };
+      throw new BurrowError("BURROW_IO", "can't remove an object of the store", options);
     }
   }
 
@@ -187,6 +206,16 @@ class LocalBackend implements WritableBackend {
       await file.sync();
     } finally {
       await file.close();
+    }
+  }
+
+  /** undefined for what another one has removed since its folder was read. */
+  async #statOf(path: string) {
+    try {
+      return await this.#fs.stat(this.#full(path));
+    } catch (error) {
+      if (errnoOf(error).code === "ENOENT") return undefined;
+      throw this.#error("permanent", "can't list", path, error);
     }
   }
 

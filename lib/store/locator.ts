@@ -119,6 +119,25 @@ export class Locator {
     return this.#place(this.#chunkNumber(row, k));
   }
 
+  get packCount(): number {
+    return this.#packCount;
+  }
+
+  /** Digest of a pack, by its number: 0 <= number < packCount. */
+  packAt(number: number): Digest {
+    return digestAt(this.bytes, this.#packs + number * DIGEST_BYTES);
+  }
+
+  /** Calls back with each chunk: number of its pack, offset there, bytes there. Throws BURROW_CORRUPT for one of no pack. */
+  eachChunk(visit: (pack: number, offset: number, stored: number) => void): void {
+    for (let chunk = 0; chunk < this.#chunkCount; chunk++) {
+      const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
+      if (pack >= this.#packCount) throw corrupt("a pack lies outside the table");
+      const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
+      visit(pack, offset, this.#chunkField(chunk, CHUNK_ROW.stored));
+    }
+  }
+
   /** Whether any chunk of a blob is a delta. Kind "packs" only. */
   hasDelta(row: number): boolean {
     for (let k = 0; k < this.chunkCount(row); k++) {

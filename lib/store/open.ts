@@ -1,14 +1,18 @@
 // From what a person writes ("/dir", "http://…", "s3://…", "memory:") to a backend with its wrappers, and the marker that
 // says a place is a store. Control plane.
 
+import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { sweepAside } from "./aside.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
 import type { ExchangeOptions } from "./exchange.ts";
+import { withLease } from "./garbage.ts";
 import { httpBackend } from "./http.ts";
 import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
+import { Lease } from "./lease.ts";
 import { localBackend } from "./local.ts";
 import { type Meter, metered, newMeter } from "./meter.ts";
+import { pin } from "./pins.ts";
 import { type RetryOptions, retrying, retryingStore } from "./retry.ts";
 import { s3Backend } from "./s3.ts";
 import { isS3 } from "./s3-place.ts";
@@ -44,6 +48,32 @@ export async function openStore(origin: string): Promise<DeltaStore> {
   return resolvingStore(checking(store));
 }
 
+/**
+ * Has `work` done with a store that can be written, made when it is not there yet. Meanwhile nothing is removed that the work may find in it;
+ * `what` says to people who is at work. All that is written into a store is written so.
+ */
+export async function writingStore<T>(
+  origin: string,
+  what: string,
+  work: (store: DeltaStore) => Promise<T>,
+): Promise<T> {
+  const { whole } = await openStore(origin);
+  return await withLease(whole, what, work);
+}
+
+/** Pins a layer or snapshot of a store, whole as it is now. BURROW_NOT_FOUND when it isn't there, or has been collected meanwhile. */
+export async function pinIn(origin: string, digest: Digest): Promise<void> {
+  const store = await openStore(origin);
+  // It avoids no list: what lies on one stays from here on, but for a sweep that is under way.
+  const lease = await Lease.open(store.whole, "store pin");
+  try {
+    await lease.whenSwept();
+    await pin(store, digest);
+  } finally {
+    await lease.close();
+  }
+}
+
 /** A store whose packs and indexes are compared with their names when they are read whole: what a disk changed goes into nothing new. */
 function checking(store: WritableBackend): WritableBackend {
   return {
@@ -51,6 +81,7 @@ function checking(store: WritableBackend): WritableBackend {
     put: (path, bytes) => store.put(path, bytes),
     list: (folder) => store.list(folder),
     sizes: (folder) => store.sizes(folder),
+    remove: (path) => store.remove(path),
   };
 }
 

@@ -125,6 +125,24 @@ export class PackBuilder {
   }
 }
 
+/** Where the table of a pack begins, by the last PACK_FOOTER_BYTES of it. Throws BURROW_CORRUPT. */
+export function tableOffsetOf(footer: Buffer): number {
+  if (footer.length !== PACK_FOOTER_BYTES || footer.compare(END_MAGIC, 0, 8, 16) !== 0)
+    throw corrupt("the pack has no footer");
+  return footer.readUInt32LE(4);
+}
+
+/** The blobs that the rows of a pack's table name, and the codecs of their chunks. */
+export function* blobsIn(table: Buffer): Iterable<Pick<PackRow, "blob" | "codec">> {
+  for (let at = 0; at + PACK_ROW_BYTES <= table.length; at += PACK_ROW_BYTES)
+    yield { blob: digestAt(table, at + Row.blob), codec: table.readUInt32LE(at + Row.codec) };
+}
+
+/** Bytes of chunks in a pack, of the last PACK_FOOTER_BYTES of it. Throws BURROW_CORRUPT. */
+export function chunkBytesOf(footer: Buffer): number {
+  return Math.max(0, tableOffsetOf(footer) - PACK_HEADER_BYTES);
+}
+
 /** The table of a whole pack. Its bytes were verified against its name. Throws BURROW_CORRUPT. */
 export function readPackRows(bytes: Uint8Array): PackRow[] {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -57,6 +57,7 @@ export function retryingStore(inner: WritableBackend, options: RetryOptions = {}
     put: (path, bytes) => tries(() => inner.put(path, bytes), options),
     list: (folder) => inner.list(folder),
     sizes: (folder) => inner.sizes(folder),
+    remove: (path) => tries(() => inner.remove(path), options),
     close,
   };
 }

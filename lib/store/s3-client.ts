@@ -35,7 +35,12 @@ export interface S3Read extends S3Object {
 }
 
 export interface S3Page {
-  readonly objects: readonly { readonly key: string; readonly bytes: number }[];
+  readonly objects: readonly {
+    readonly key: string;
+    readonly bytes: number;
+    /** Ms since 1970, in whole seconds. */
+    readonly modifiedMs: number;
+  }[];
   /** Where the next page begins; undefined on the last. */
   readonly next: string | undefined;
 }
@@ -137,6 +142,15 @@ export class S3Client {
     });
   }
 
+  /** Removes an object; one that isn't there too. */
+  async remove({ bucket, key }: S3Object, call: S3Call): Promise<S3Answer> {
+    const asked = { Bucket: bucket, Key: key, ...this.#payer() };
+    const made = new Request(call, this.#agents, false);
+    return await this.#send(made, async ({ sdk, commands }, options) => {
+      await sdk.send(new commands.DeleteObjectCommand(asked), options);
+    });
+  }
+
   /** Objects whose keys begin with `prefix`, a page at a time; `from` is the `next` of the page before. Throws what went wrong. */
   async list(
     bucket: string,
@@ -155,8 +169,12 @@ export class S3Client {
     const { error } = await this.#send(made, async ({ sdk, commands }, options) => {
       const found = await sdk.send(new commands.ListObjectsV2Command(asked), options);
       page = {
-        objects: (found.Contents ?? []).flatMap(({ Key: key, Size: bytes = 0 }) =>
-          key === undefined ? [] : [{ key, bytes }],
+        objects: (found.Contents ?? []).flatMap(
+          ({ Key: key, Size: bytes = 0, LastModified: at }) => {
+            // Of what has no time nothing may be thought but that it is new.
+            const modifiedMs = at?.getTime() ?? Number.POSITIVE_INFINITY;
+            return key === undefined ? [] : [{ key, bytes, modifiedMs }];
+          },
         ),
         next: found.IsTruncated === true ? found.NextContinuationToken : undefined,
       };

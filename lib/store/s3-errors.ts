@@ -10,7 +10,7 @@ import { backendError } from "./store.ts";
 const ADVICE: Readonly<Record<string, string>> = {
   NoSuchBucket: "there is no such bucket: check its name, the region and the endpoint",
   AccessDenied:
-    "these credentials may not do that: reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject",
+    "these credentials may not do that: reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject and s3:DeleteObject",
   InvalidAccessKeyId: "the service doesn't know this access key: check the credentials",
   SignatureDoesNotMatch: "the secret key is not that of the access key: check the credentials",
   ExpiredToken: "the credentials have expired: renew them",

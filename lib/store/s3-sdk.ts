@@ -2,6 +2,7 @@
 // makes one file of it and of all it needs (native/bundle.mjs). Control plane.
 
 export {
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,

@@ -106,16 +106,24 @@ class S3Backend implements WritableBackend {
     for (let count = 0; count < PAGES_MAX; count++) {
       const ask = () => this.#client.list(this.#place.bucket, prefix, from, call);
       const { objects, next } = await tries(ask, this.#options);
-      for (const { key, bytes } of objects) {
+      for (const { key, ...facts } of objects) {
         if (!key.startsWith(prefix)) throw lie(`the key of another folder in a list`, call.facts);
         const path = key.slice(root);
-        if (isPath(path)) yield { path, bytes };
+        if (isPath(path)) yield { path, ...facts };
       }
       if (next === undefined) return;
       if (next === from) break;
       from = next;
     }
     throw backendError("permanent", "the list has no end", call.facts);
+  }
+
+  async remove(path: string): Promise<void> {
+    const key = this.#key(path, undefined);
+    this.#tags.delete(path);
+    const { bucket } = this.#place;
+    const { error } = await this.#client.remove({ bucket, key }, this.#call(key, undefined));
+    if (error !== undefined && error.class !== "notFound") throw error;
   }
 
   close(): void {

@@ -34,6 +34,8 @@ export interface Backend {
 export interface SizedObject {
   readonly path: string;
   readonly bytes: number;
+  /** When it was last put, by the store's clock: ms since 1970; a store may know whole seconds alone. */
+  readonly modifiedMs: number;
 }
 
 /** A Backend that can be written and listed. */
@@ -42,8 +44,10 @@ export interface WritableBackend extends Backend {
   put(path: string, bytes: Uint8Array): Promise<void>;
   /** Paths of the objects below a folder ("packs"), in no order; empty when the folder is missing. */
   list(folder: string): AsyncIterable<string>;
-  /** The same with their bytes: of what has an object of its own. */
+  /** The same with their bytes and times: of what has an object of its own. What goes meanwhile may be missing. */
   sizes(folder: string): AsyncIterable<SizedObject>;
+  /** Removes an object for good when it resolves; what isn't there is removed already. */
+  remove(path: string): Promise<void>;
 }
 
 /** Largest object read whole: packs are 32 MiB, an index of 16 million inodes is larger than any seen. */

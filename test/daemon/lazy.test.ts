@@ -184,6 +184,15 @@ test("a mount whose holder is gone, too, is made anew", { skip }, async (t) => {
   );
 });
 
+test("where it can't be mounted the daemon serves without it", { skip }, async (t) => {
+  const node = (await scene(t, { large: LARGE })).node;
+  fs.mkdirSync(node.cache);
+  fs.writeFileSync(`${node.cache}/lazy`, "in its place");
+  await node.start(CONFIG);
+  t.match(node.output, /no lazy mount.*lazy/);
+  t.notOk((await node.status()).lazy);
+});
+
 test("without it large files are read by PRead", async (t) => {
   const { node, client } = await lazyScene(t, { lazyMount: false });
   t.notOk(fs.existsSync(`${node.cache}/lazy`));

@@ -75,6 +75,7 @@ test("a failing store leaves neither index nor locator", async (t) => {
       has: (path) => store.has(path),
       list: (folder) => store.list(folder),
       sizes: (folder) => store.sizes(folder),
+      remove: (path) => store.remove(path),
       close: () => store.close(),
       put: (path, bytes) =>
         path.startsWith(broken) ? Promise.reject(new Error("disk gone")) : store.put(path, bytes),

@@ -57,7 +57,26 @@ export async function writableSuite(t: Test, store: WritableBackend): Promise<vo
   t.same(paths.sort(), ["packs/ab/some", "packs/cd/other"], "list");
   t.same(await store.get("packs/cd/other"), Buffer.from("22"), "put replaces");
   const bytes: Record<string, number> = {};
-  for await (const object of store.sizes("packs")) bytes[object.path] = object.bytes;
+  const times: number[] = [];
+  for await (const object of store.sizes("packs")) {
+    bytes[object.path] = object.bytes;
+    times.push(object.modifiedMs);
+  }
   t.same(bytes, { "packs/ab/some": 1000, "packs/cd/other": 2 }, "sizes");
+  for (const time of times) t.ok(Math.abs(Date.now() - time) < 600_000, "when it was put");
   for await (const path of store.list("nothing")) t.fail(path);
+  await store.remove("packs/cd/other");
+  await store.remove("packs/cd/other");
+  await store.remove("nothing/of/this");
+  t.equal(await store.has("packs/cd/other"), false, "removed");
+  t.equal(
+    await classOfFailure(store.get("packs/cd/other")),
+    "notFound",
+    "removed for who reads it",
+  );
+  for await (const path of store.list("packs")) t.equal(path, "packs/ab/some", "the others stay");
+  await store.put("packs/cd/other", Buffer.from("3"));
+  t.same(await store.get("packs/cd/other"), Buffer.from("3"), "and may be put again");
+  for (const path of ["../x", "a/..", ""])
+    t.equal(await classOfFailure(store.remove(path)), "permanent", `remove ${path}`);
 }

@@ -87,6 +87,10 @@ export class S3Server {
       write(join(folder, key), body);
       return void response.writeHead(200, { etag: tagOf(body) }).end();
     }
+    if (request.method === "DELETE") {
+      fs.rmSync(join(folder, key), { force: true });
+      return void response.writeHead(204).end();
+    }
     if (url.searchParams.get("list-type") === "2")
       return void this.#list(response, folder, url.searchParams);
     const path = join(folder, key);
@@ -134,16 +138,19 @@ export class S3Server {
     const xml = [
       `<?xml version="1.0" encoding="UTF-8"?>`,
       `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>${isCut}</IsTruncated>`,
-      ...page.map(
-        (key) =>
-          `<Contents><Key>${escapeXml(key)}</Key><Size>${fs.statSync(join(folder, key)).size}</Size></Contents>`,
-      ),
+      ...page.map((key) => contentsOf(folder, key)),
       isCut ? `<NextContinuationToken>${next}</NextContinuationToken>` : "",
       "</ListBucketResult>",
     ];
     const text = this.listed ?? xml.join("");
     response.writeHead(200, { "content-type": "application/xml" }).end(text);
   }
+}
+
+function contentsOf(folder: string, key: string): string {
+  const { size, mtime } = fs.statSync(join(folder, key));
+  const modified = mtime.toISOString().replace(/\.\d+Z/, ".000Z");
+  return `<Contents><Key>${escapeXml(key)}</Key><Size>${size}</Size><LastModified>${modified}</LastModified></Contents>`;
 }
 
 /** A service with the empty bucket "box", and what a process needs to get in in the environment. */

@@ -1,0 +1,203 @@
+// The daemon's figures in the text format of Prometheus, made of its STATUS. A metric is a row of the table below; docs/metrics.md says
+// what each means. Pure. Control plane.
+
+/** How many origins have series of their own; stages may lie anywhere. */
+const ORIGINS_MAX = 64;
+const OTHER = "(other)";
+
+export const EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
+interface Sample {
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+interface Metric {
+  /** With its unit; "_total" behind those that only grow. */
+  readonly name: string;
+  readonly type: "counter" | "gauge";
+  readonly help: string;
+  /** None where a STATUS has no such figure. */
+  read(status: unknown): readonly Sample[];
+}
+
+/** Something in a STATUS by its names; undefined when it isn't there. */
+function at(status: unknown, ...names: readonly string[]): unknown {
+  let value = status;
+  for (const name of names) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Record<string, unknown>)[name];
+  }
+  return value;
+}
+
+function sample(
+  value: unknown,
+  scale: number,
+  labels?: Readonly<Record<string, string>>,
+): Sample[] {
+  if (typeof value === "boolean") return [{ value: Number(value), ...(labels && { labels }) }];
+  if (typeof value !== "number") return [];
+  return [{ value: value * scale, ...(labels && { labels }) }];
+}
+
+/** One figure. */
+const one =
+  (names: readonly string[], scale = 1): Metric["read"] =>
+  (status) =>
+    sample(at(status, ...names), scale);
+
+/** Several figures with a label that tells them apart. */
+const each =
+  (
+    label: string,
+    figures: Readonly<Record<string, readonly string[]>>,
+    scale = 1,
+  ): Metric["read"] =>
+  (status) =>
+    Object.entries(figures).flatMap(([name, names]) =>
+      sample(at(status, ...names), scale, { [label]: name }),
+    );
+
+/** The same figure of each member of a table of the STATUS, for `label` its name; with fixed labels beside it. */
+function members(
+  table: string,
+  label: string,
+  figures: Readonly<Record<string, Readonly<Record<string, string>>>>,
+  scale = 1,
+): Metric["read"] {
+  return (status) => {
+    const sums = new Map<string, Sample>();
+    for (const [i, [name, fields]] of Object.entries(at(status, table) ?? {}).entries()) {
+      const shown = i < ORIGINS_MAX ? plain(name) : OTHER;
+      for (const [field, fixed] of Object.entries(figures)) {
+        for (const { value } of sample(at(fields, field), scale)) {
+          const labels = { [label]: shown, ...fixed };
+          const key = JSON.stringify(labels);
+          sums.set(key, { labels, value: value + (sums.get(key)?.value ?? 0) });
+        }
+      }
+    }
+    return [...sums.values()];
+  };
+}
+
+/** An origin without what may be secret: users, passwords, queries. What are the same then are summed up. */
+function plain(name: string): string {
+  return name.replace(/^(\w+:\/\/)[^/@]*@/, "$1").replace(/[?#].*$/s, "");
+}
+
+const counter = (name: string, help: string, read: Metric["read"]): Metric => {
+  return { name: `burrow_${name}_total`, type: "counter", help, read };
+};
+const gauge = (name: string, help: string, read: Metric["read"]): Metric => {
+  return { name: `burrow_${name}`, type: "gauge", help, read };
+};
+const ofOrigin = (field: string, scale = 1) => members("origins", "origin", { [field]: {} }, scale);
+const ofView = (field: string, scale = 1) => members("views", "view", { [field]: {} }, scale);
+
+const METRICS: readonly Metric[] = [
+  gauge("daemon_uptime_seconds", "Since the daemon's start", one(["upMs"], 1e-3)),
+  gauge("daemon_connections", "Gofers and tools that are connected", one(["now", "connections"])),
+  gauge("daemon_standbys", "Servers that wait for a sandbox", one(["now", "standbys"])),
+  gauge("daemon_idle", "Whether nothing is being fetched", one(["now", "isIdle"])),
+  gauge("partial_files", "Large files that are here in part", one(["now", "partials"])),
+  counter("asks", "Asks for files that gofers did not find whole", one(["fetch", "asks"])),
+  counter("failed_asks", "Asks answered with an error", one(["fetch", "failedAsks"])),
+  counter(
+    "hits",
+    "Asks answered by a tier of this node",
+    each("tier", { disk: ["fetch", "hits"] }),
+  ),
+  counter("deadlines", "Asks that were not answered in time", one(["fetch", "timeouts"])),
+  counter("no_space", "Asks that failed for want of space", one(["fetch", "noSpace"])),
+  counter("fetched_blobs", "Files completed in the cache", one(["fetch", "blobs"])),
+  counter(
+    "fetched_neighbours",
+    "Files of these that came along with another",
+    one(["fetch", "neighbours"]),
+  ),
+  counter("fetched_content_bytes", "Content of these files", one(["fetch", "blobBytes"])),
+  counter("fetched_blocks", "Blocks of large files put into the cache", one(["fetch", "blocks"])),
+  counter(
+    "content_mismatches",
+    "Pieces that came and were not what their digest says",
+    one(["fetch", "mismatches"]),
+  ),
+  counter(
+    "heals",
+    "Cached files whose seal was broken or suspect, by what they were found to be",
+    each("found", { right: ["fetch", "resealed"], wrong: ["fetch", "dropped"] }),
+  ),
+  counter(
+    "locators_refreshed",
+    "Locators read anew because packs were elsewhere",
+    one(["fetch", "refreshed"]),
+  ),
+  gauge("cache_used_bytes", "What the cache takes of its disk", one(["room", "usedBytes"])),
+  gauge("cache_limit_bytes", "What it may take; 0: no limit", one(["room", "limitBytes"])),
+  counter("evicted_files", "Files evicted from the cache", one(["room", "evicted"])),
+  counter("origin_requests", "Requests to an origin, retries too", ofOrigin("requests")),
+  counter("origin_bytes", "Bytes that came of objects", ofOrigin("bytes")),
+  counter(
+    "origin_failures",
+    "Requests that failed, by what may be done about it",
+    members("origins", "origin", {
+      notFound: { class: "not_found" },
+      permanent: { class: "permanent" },
+      transient: { class: "transient" },
+    }),
+  ),
+  counter("origin_retries", "Requests made again after a failure", ofOrigin("retries")),
+  counter("origin_hedges", "Requests made beside one that took long", ofOrigin("hedges")),
+  gauge(
+    "origin_in_flight",
+    "Requests under way",
+    members("queues", "origin", { demand: { kind: "demand" }, background: { kind: "background" } }),
+  ),
+  gauge(
+    "origin_queued",
+    "Requests that wait for their turn",
+    members("queues", "origin", {
+      demandQueued: { kind: "demand" },
+      backgroundQueued: { kind: "background" },
+    }),
+  ),
+  counter("view_asks", "Asks by view", ofView("asks")),
+  counter("view_failed_asks", "Asks by view, answered with an error", ofView("failedAsks")),
+  counter("view_fetched_bytes", "Content asked for that was not here", ofView("fetchedBytes")),
+  counter("view_blocked_seconds", "Time from asks to answers", ofView("blockedMs", 1e-3)),
+  gauge(
+    "event_loop_delay_seconds",
+    "How late the daemon comes to its timers, over the last minute",
+    each(
+      "quantile",
+      { "0.5": ["loop", "p50Ms"], "0.99": ["loop", "p99Ms"], "1": ["loop", "maxMs"] },
+      1e-3,
+    ),
+  ),
+  gauge("daemon_resident_bytes", "Memory of the daemon", one(["process", "residentBytes"])),
+  counter("daemon_cpu_seconds", "CPU time of the daemon", one(["process", "cpuMs"], 1e-3)),
+];
+
+/** All metrics, in their order. */
+export const METRIC_NAMES: readonly string[] = METRICS.map(({ name }) => name);
+
+/** The exposition of a STATUS: version 0.0.4 of the text format. */
+export function exposition(status: unknown): string {
+  const lines: string[] = [];
+  for (const { name, type, help, read } of METRICS) {
+    const samples = read(status);
+    if (samples.length === 0) continue;
+    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+    for (const { labels = {}, value } of samples) {
+      const pairs = Object.entries(labels).map(([key, text]) => `${key}="${escaped(text)}"`);
+      lines.push(`${name}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}`);
+    }
+  }
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function escaped(text: string): string {
+  return text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"');
+}

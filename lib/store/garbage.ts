@@ -1,0 +1,146 @@
+// Garbage lists: what a collector has found that nothing refers to, told to writers before it is removed; and the store as a writer with
+// a lease sees it: without what is in the lists that it has read. docs/format/store.md, "Collection". Control plane.
+
+import { randomBytes } from "node:crypto";
+import { BurrowError } from "../base/error.ts";
+import { type DeltaStore, resolvingStore } from "./deltas.ts";
+import { CLOCK, type Clock, Lease } from "./lease.ts";
+import {
+  backendError,
+  checkPath,
+  classOf,
+  type GetOptions,
+  type SizedObject,
+  type WritableBackend,
+} from "./store.ts";
+
+export const GARBAGE = "garbage";
+const FORMAT = 1;
+/** Paths of one list: some 20 MB of JSON. */
+export const LIST_PATHS_MAX = 250_000;
+const LIST_MAX_BYTES = 256 * 1024 * 1024;
+
+export interface GarbageList {
+  readonly path: string;
+  /** When it was made, by the store's clock. */
+  readonly sinceMs: number;
+  /** Whether content was moved elsewhere: nodes may still look here, until the grace is over. */
+  readonly isReplaced: boolean;
+  readonly paths: readonly string[];
+}
+
+/** All lists of a store. BURROW_CORRUPT for one that can't be understood. */
+export async function readGarbage(store: WritableBackend): Promise<GarbageList[]> {
+  const lists: GarbageList[] = [];
+  for await (const path of store.list(GARBAGE)) {
+    try {
+      lists.push(parseList(path, await store.get(path, { maxBytes: LIST_MAX_BYTES })));
+    } catch (error) {
+      if (classOf(error) !== "notFound") throw error;
+    }
+  }
+  return lists;
+}
+
+function parseList(path: string, bytes: Buffer): GarbageList {
+  const fail = (cause?: unknown) =>
+    new BurrowError("BURROW_CORRUPT", "a garbage list can't be understood; remove it", {
+      cause,
+      context: { path },
+    });
+  let value: Partial<GarbageList> & { readonly format?: unknown };
+  try {
+    value = JSON.parse(bytes.toString("utf8")) as typeof value;
+  } catch (cause) {
+    throw fail(cause);
+  }
+  const { format, sinceMs, isReplaced, paths } = value ?? {};
+  const isRight =
+    format === FORMAT &&
+    typeof sinceMs === "number" &&
+    typeof isReplaced === "boolean" &&
+    Array.isArray(paths) &&
+    paths.every((each) => typeof each === "string");
+  if (!isRight) throw fail();
+  for (const each of paths as readonly string[]) checkPath(each);
+  return { path, sinceMs, isReplaced, paths: paths as readonly string[] };
+}
+
+/** A list that nobody has read yet. */
+export async function putGarbage(
+  store: WritableBackend,
+  list: Omit<GarbageList, "path">,
+): Promise<GarbageList> {
+  const made = { ...list, path: `${GARBAGE}/${randomBytes(16).toString("hex")}` };
+  await writeList(store, made);
+  return made;
+}
+
+/** The same list with some of its paths alone: who has read it avoids more than it must. */
+export async function shrinkGarbage(
+  store: WritableBackend,
+  list: GarbageList,
+  paths: readonly string[],
+): Promise<void> {
+  if (paths.length === 0) await store.remove(list.path);
+  else if (paths.length < list.paths.length) await writeList(store, { ...list, paths });
+}
+
+async function writeList(store: WritableBackend, list: GarbageList): Promise<void> {
+  const { path, ...body } = list;
+  await store.put(path, Buffer.from(`${JSON.stringify({ format: FORMAT, ...body })}\n`));
+}
+
+/** Has `work` done with the store as a writer may use it, under a lease of its own. */
+export async function withLease<T>(
+  inner: WritableBackend,
+  what: string,
+  work: (store: DeltaStore) => Promise<T>,
+  clock: Clock = CLOCK,
+): Promise<T> {
+  const lease = await Lease.open(inner, what, clock);
+  try {
+    return await work(resolvingStore(await leasedStore(inner, lease)));
+  } finally {
+    await lease.close();
+  }
+}
+
+/** `inner` as a writer may use it while `lease`, just opened, lasts. */
+async function leasedStore(inner: WritableBackend, lease: Lease): Promise<WritableBackend> {
+  const lists = await readGarbage(inner);
+  await lease.avoid(lists.map(({ path }) => path));
+  const hidden = new Set(lists.flatMap(({ paths }) => paths));
+  const refuse = (path: string) => {
+    const what = "the object is being collected";
+    if (hidden.has(path)) throw backendError("notFound", what, { path, origin: inner.origin });
+  };
+  async function* seen(objects: AsyncIterable<SizedObject>): AsyncIterable<SizedObject> {
+    for await (const object of objects) if (!hidden.has(object.path)) yield object;
+  }
+  return {
+    origin: inner.origin,
+    async get(path: string, options?: GetOptions): Promise<Buffer> {
+      refuse(path);
+      return await inner.get(path, options);
+    },
+    has: async (path, signal) => !hidden.has(path) && (await inner.has(path, signal)),
+    async put(path: string, bytes: Uint8Array): Promise<void> {
+      await lease.check();
+      // A hint, which is hidden while locators are rewritten: to have none costs space alone.
+      if (hidden.has(path) && path.startsWith("near/")) return;
+      if (hidden.has(path)) await lease.keep(path);
+      await inner.put(path, bytes);
+      hidden.delete(path);
+    },
+    async *list(folder: string): AsyncIterable<string> {
+      for await (const path of inner.list(folder)) if (!hidden.has(path)) yield path;
+    },
+    sizes: (folder) => seen(inner.sizes(folder)),
+    async remove(path: string): Promise<void> {
+      await lease.check();
+      await inner.remove(path);
+    },
+    close: () => inner.close(),
+  };
+}

@@ -1,0 +1,279 @@
+// Repack: moves what is still needed out of packs that are mostly not: copied into new packs, locators rewritten. The old packs stay
+// until nobody can look for them. docs/format/store.md, "Collection". Memory: two packs, and 150 B for each chunk that is moved at
+// a time. Control plane.
+
+import { type Digest, showDigest } from "../base/digest.ts";
+import { BurrowError, explain } from "../base/error.ts";
+import { PACK_TARGET_BYTES } from "../base/limits.ts";
+import { Codec, expandChunk } from "./codec.ts";
+import { DELTA_HEADER_BYTES, type DeltaStore, deltaPath, readDelta } from "./deltas.ts";
+import { digestOf } from "./hash.ts";
+import { readLocator } from "./known.ts";
+import { digestOfPath, objectPath } from "./layout.ts";
+import type { ChunkPlace } from "./locator.ts";
+import { encodeLocator, placeAt } from "./locator-writer.ts";
+import {
+  chunkBytesOf,
+  PACK_FOOTER_BYTES,
+  PackBuilder,
+  type PackRow,
+  readPackRows,
+} from "./pack.ts";
+import type { Pack } from "./pack-use.ts";
+import { inParallel } from "./parallel.ts";
+import type { Fault } from "./survey.ts";
+
+/** Packs that are moved before locators are rewritten: what is known of their chunks is held meanwhile. */
+const BATCH_PACKS = 64;
+const PARALLEL = 8;
+
+export interface RepackOptions {
+  /** Bytes at which a new pack is closed. */
+  readonly packBytes?: number;
+  /** Called before anything is written. */
+  check(): Promise<void>;
+  /** Called with packs whose content has been copied, before any locator says so. */
+  onReplaced(packs: readonly Pack[]): Promise<void>;
+  readonly onProgress?: (done: number, count: number) => void;
+}
+
+export interface Repacked {
+  packs: number;
+  /** Of the old packs, and of the new ones that have what was needed of them. */
+  oldBytes: number;
+  newBytes: number;
+  readonly faults: Fault[];
+}
+
+/** Which locators lead into which of some packs. */
+export type PackUsers = ReadonlyMap<Digest, readonly Digest[]>;
+
+/** The locators among `live` that lead into `packs`. What can't be read is left out: what it needs is not moved, so see the survey's faults first. */
+export async function usersOf(
+  store: DeltaStore,
+  live: readonly Digest[],
+  packs: readonly Pack[],
+): Promise<PackUsers> {
+  const users = new Map<Digest, Digest[]>(packs.map(({ digest }) => [digest, []]));
+  await inParallel(live, PARALLEL, async (digest) => {
+    const locator = await readLocator(store, digest);
+    for (let number = 0; number < locator.packCount; number++)
+      users.get(locator.packAt(number))?.push(digest);
+  });
+  return users;
+}
+
+/** Those of `packs` of whose chunks less than `share` is needed, by their bytes; and how many bytes are. Tables of packs count for nothing. */
+export async function sparseAmong(
+  store: DeltaStore,
+  packs: readonly Pack[],
+  users: PackUsers,
+  share: number,
+  faults: Fault[],
+): Promise<{ pack: Pack; liveBytes: number }[]> {
+  const sparse: { pack: Pack; liveBytes: number }[] = [];
+  for (let at = 0; at < packs.length; at += BATCH_PACKS) {
+    const batch = packs.slice(at, at + BATCH_PACKS);
+    const needed = await neededOf(store, locatorsOf(batch, users), batch);
+    await inParallel(batch, PARALLEL, async (pack) => {
+      let liveBytes = 0;
+      for (const stored of needed.get(pack.digest)!.values()) liveBytes += stored;
+      const range = { offset: pack.bytes - PACK_FOOTER_BYTES, length: PACK_FOOTER_BYTES };
+      try {
+        const chunkBytes = chunkBytesOf(await store.get(pack.path, { range }));
+        if (liveBytes < chunkBytes * share) sparse.push({ pack, liveBytes });
+      } catch (error) {
+        faults.push({ what: pack.path, why: explain(error) });
+      }
+    });
+  }
+  return sparse;
+}
+
+function locatorsOf(packs: readonly Pack[], users: PackUsers): Set<Digest> {
+  return new Set(packs.flatMap(({ digest }) => users.get(digest) ?? []));
+}
+
+/**
+ * Moves what is needed of `packs`, whose locators are `users`. No writer may make deltas of these meanwhile. A pack that is not what
+ * its name says, or not as a locator says, is left as it is, and a fault.
+ */
+export async function repack(
+  store: DeltaStore,
+  packs: readonly Pack[],
+  users: PackUsers,
+  options: RepackOptions,
+): Promise<Repacked> {
+  const repacked: Repacked = { packs: 0, oldBytes: 0, newBytes: 0, faults: [] };
+  const dependents = await dependentsIn(store, repacked.faults);
+  for (let at = 0; at < packs.length; at += BATCH_PACKS) {
+    const batch = packs.slice(at, at + BATCH_PACKS);
+    const locators = locatorsOf(batch, users);
+    const needed = await neededOf(store, locators, batch);
+    const mover = new Mover(store, options);
+    const moved: Pack[] = [];
+    for (const [i, pack] of batch.entries()) {
+      options.onProgress?.(at + i, packs.length);
+      try {
+        await mover.take(pack.digest, needed.get(pack.digest)!);
+        moved.push(pack);
+      } catch (error) {
+        repacked.faults.push({ what: pack.path, why: explain(error) });
+      }
+    }
+    await mover.close();
+    if (moved.length === 0) continue;
+    await options.check();
+    await options.onReplaced(moved);
+    for (const locator of locators) {
+      await options.check();
+      await rewrite(store, locator, mover.places, dependents.get(locator) ?? []);
+    }
+    repacked.packs += moved.length;
+    for (const { bytes } of moved) repacked.oldBytes += bytes;
+    repacked.newBytes += mover.bytes;
+  }
+  return repacked;
+}
+
+/** Chunks that locators lead to, by pack and offset: their bytes in the pack. */
+async function neededOf(
+  store: DeltaStore,
+  locators: Iterable<Digest>,
+  packs: readonly Pack[],
+): Promise<Map<Digest, Map<number, number>>> {
+  const needed = new Map<Digest, Map<number, number>>(
+    packs.map(({ digest }) => [digest, new Map()]),
+  );
+  await inParallel(locators, PARALLEL, async (digest) => {
+    const locator = await readLocator(store, digest);
+    const maps = Array.from({ length: locator.packCount }, (_, number) =>
+      needed.get(locator.packAt(number)),
+    );
+    locator.eachChunk((number, offset, stored) => maps[number]?.set(offset, stored));
+  });
+  return needed;
+}
+
+/** Locators that are deltas, by what they are deltas of. */
+async function dependentsIn(store: DeltaStore, faults: Fault[]): Promise<Map<Digest, Digest[]>> {
+  const dependents = new Map<Digest, Digest[]>();
+  for await (const path of store.whole.list(deltaPath("locators"))) {
+    const digest = digestOfPath(path);
+    if (digest === undefined) continue;
+    try {
+      const range = { offset: 0, length: DELTA_HEADER_BYTES };
+      const head = await store.whole.get(path, { range });
+      const { base } = readDelta(objectPath("locators", digest), head);
+      dependents.set(base, [...(dependents.get(base) ?? []), digest]);
+    } catch (error) {
+      faults.push({ what: path, why: explain(error) });
+    }
+  }
+  return dependents;
+}
+
+/** Where a chunk lies, as a key. */
+function keyOf(pack: Digest, offset: number): string {
+  return `${pack} ${offset}`;
+}
+
+type Place = Pick<ChunkPlace, "pack" | "offset">;
+
+/** Copies chunks into new packs. */
+class Mover {
+  readonly places = new Map<string, Place>();
+  bytes = 0;
+  readonly #store: DeltaStore;
+  readonly #options: RepackOptions;
+  #builder = new PackBuilder();
+  #open: { readonly from: string; readonly offset: number }[] = [];
+
+  constructor(store: DeltaStore, options: RepackOptions) {
+    this.#store = store;
+    this.#options = options;
+  }
+
+  /** Takes the chunks at `offsets` of a pack; none when one of them isn't right. */
+  async take(pack: Digest, offsets: ReadonlyMap<number, number>): Promise<void> {
+    // Read whole, it is compared with its name.
+    const bytes = await this.#store.get(objectPath("packs", pack));
+    const rows = readPackRows(bytes).filter(({ offset }) => offsets.has(offset));
+    if (rows.length !== offsets.size)
+      throw new BurrowError("BURROW_CORRUPT", "a locator leads to no chunk of the pack");
+    for (const row of rows) verify(bytes, row);
+    for (const group of byBlob(rows)) {
+      const { blob, blobSize } = group[0]!;
+      const chunks = group.map(({ chunk, block, length, codec, offset, stored }) => {
+        const packed = { codec: codec as Codec, bytes: bytes.subarray(offset, offset + stored) };
+        return { chunk, block, length, packed };
+      });
+      const made = this.#builder.append(blob, blobSize, chunks);
+      for (const [i, { offset }] of made.entries())
+        this.#open.push({ from: keyOf(pack, group[i]!.offset), offset });
+      if (this.#builder.bytes >= (this.#options.packBytes ?? PACK_TARGET_BYTES)) await this.close();
+    }
+  }
+
+  /** Puts what is open into the store. */
+  async close(): Promise<void> {
+    if (this.#builder.isEmpty) return;
+    const { digest, bytes } = this.#builder.seal();
+    await this.#options.check();
+    // Also where it is there: an old one may be about to be removed.
+    await this.#store.put(objectPath("packs", digest), bytes);
+    for (const { from, offset } of this.#open) this.places.set(from, { pack: digest, offset });
+    this.bytes += bytes.length;
+    this.#builder = new PackBuilder();
+    this.#open = [];
+  }
+}
+
+/** A delta's chunk is vouched for by the pack's name alone: its base may lie anywhere. */
+function verify(pack: Buffer, { chunk, codec, offset, stored, length }: PackRow): void {
+  if (codec === Codec.delta) return;
+  const content = expandChunk(codec, pack.subarray(offset, offset + stored), length);
+  if (digestOf(content) === chunk) return;
+  throw new BurrowError("BURROW_DIGEST_MISMATCH", "a chunk of the pack is not what it should be", {
+    context: { chunk: showDigest(chunk) },
+  });
+}
+
+/** Neighbours of one blob together, in their order. */
+function byBlob(rows: readonly PackRow[]): PackRow[][] {
+  const groups: PackRow[][] = [];
+  for (const row of rows) {
+    const last = groups.at(-1);
+    if (last?.[0]?.blob === row.blob) last.push(row);
+    else groups.push([row]);
+  }
+  return groups;
+}
+
+/** Writes a locator anew with the places that chunks have now; what is a delta of it becomes whole first. */
+async function rewrite(
+  store: DeltaStore,
+  digest: Digest,
+  places: ReadonlyMap<string, Place>,
+  dependents: readonly Digest[],
+): Promise<void> {
+  const locator = await readLocator(store, digest);
+  const blobs = Array.from({ length: locator.blobCount }, (_, row) => {
+    const place = placeAt(locator, row);
+    const chunks = place.chunks.map((chunk) => {
+      const moved = places.get(keyOf(chunk.pack, chunk.offset));
+      return moved === undefined ? chunk : { ...chunk, ...moved };
+    });
+    return { ...place, chunks };
+  });
+  const bytes = encodeLocator(blobs);
+  if (bytes.equals(locator.bytes)) return;
+  for (const each of dependents) {
+    const path = objectPath("locators", each);
+    if (!(await store.whole.has(path))) await store.whole.put(path, await store.get(path));
+    await store.whole.remove(deltaPath(path));
+  }
+  const path = objectPath("locators", digest);
+  await store.whole.put(path, bytes);
+  await store.whole.remove(deltaPath(path));
+}
