@@ -11,6 +11,8 @@ import type { Answer, Mailbox } from "./mailbox.ts";
 /** Neither follow a link nor wait for a FIFO: the loop has one thread. man open(2). */
 const O_NOFOLLOW = 0o400000;
 const O_NONBLOCK = 0o4000;
+/** Tries to open a file that the daemon is about to evict: it holds its lease for some microseconds. */
+const OPEN_TRIES = 4;
 const O_DIRECTORY = 0o200000;
 const O_PATH = 0o10000000;
 
@@ -36,6 +38,8 @@ interface Large {
 }
 
 const NONE = new Uint8Array(0);
+/** Whole blobs that came along with answers and weren't taken yet: of requests that are run again in a moment. */
+const HANDED_MAX = 64;
 
 export class BlobReader {
   readonly #snapshot: number;
@@ -47,6 +51,7 @@ export class BlobReader {
   /** By row: the lazy file that the daemon has just named, "" for none. */
   readonly #lazyNames = new Map<number, string>();
   readonly #large = new Map<number, Large>();
+  readonly #handed = new Map<number, number>();
 
   /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). */
   constructor(snapshot: number, objects: LocalObjects, cache: string, mailbox: Mailbox) {
@@ -63,11 +68,11 @@ export class BlobReader {
    * -EAGAIN when it is not here and too large to wait for: then acquire it and read by block.
    */
   open(place: BlobPlace): number {
-    const fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+    const fd = this.#openWhole(place);
     if (fd >= 0) return fd;
     if (fd !== -Errno.ENOENT && fd !== -Errno.ESTALE) return fd;
     if (place.size > DONATE_MAX_BYTES) return this.#openLazy(place.row);
-    return this.#mailbox.askBlob(this.#snapshot, place.row);
+    return this.#mailbox.askBlob(this.#snapshot, place.row, this);
   }
 
   /**
@@ -123,7 +128,7 @@ export class BlobReader {
     const last = Math.floor((offset + out.length - 1) / BLOCK_BYTES);
     for (let block = first; block <= last; block++) {
       if (large.present[block]) continue;
-      const whole = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+      const whole = this.#openWhole(place);
       if (whole >= 0) {
         this.#settle(large, whole);
         return readAll(whole, offset, out);
@@ -131,6 +136,19 @@ export class BlobReader {
       return this.#mailbox.askBlocks(this.#snapshot, place.row, block, last - block + 1, this);
     }
     return readAll(large.fd, offset, out);
+  }
+
+  /** A host FD of the whole blob, or -errno: -ENOENT also when it is being evicted or its disk fails, which the daemon may help. */
+  #openWhole(place: BlobPlace): number {
+    let fd = this.#handed.get(place.row) ?? -1;
+    if (fd >= 0) {
+      this.#handed.delete(place.row);
+      return fd;
+    }
+    let tries = 0;
+    do fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+    while (fd === -Errno.EAGAIN && ++tries < OPEN_TRIES);
+    return fd === -Errno.EAGAIN || fd === -Errno.EIO ? -Errno.ENOENT : fd;
   }
 
   /** From now on the blob is read from its whole, sealed file. */
@@ -142,16 +160,22 @@ export class BlobReader {
 
   /** The mailbox brings the answer to askBlocks before the request is run again: 0 or -errno. */
   learn(row: number, first: number, count: number, answer: Answer): number {
+    const { name, hostFd } = answer;
+    if (name === "") {
+      if (hostFd >= 0) this.#hand(row, hostFd);
+      return 0;
+    }
     const large = this.#large.get(row);
-    if (large === undefined || large.isWhole || answer.name === "") return 0;
-    if (large.partialName !== answer.name) {
-      const path = `${this.#partialDirectory}/${answer.name}`;
-      const fd = native.openAt(-1, path, O_NOFOLLOW | O_NONBLOCK, 0);
+    if (large === undefined || large.isWhole || large.partialName === name) {
+      if (hostFd >= 0) native.closeFd(hostFd);
+      if (large === undefined || large.isWhole) return 0;
+    } else {
+      const fd = hostFd >= 0 ? hostFd : this.#openPartial(name);
       // It became whole, or its daemon died, since the answer was sent: the next run finds out.
       if (fd < 0) return fd === -Errno.ENOENT ? 0 : fd;
       if (large.fd >= 0) native.closeFd(large.fd);
       large.fd = fd;
-      large.partialName = answer.name;
+      large.partialName = name;
       if (large.present === NONE) large.present = new Uint8Array(large.blocks);
       else large.present.fill(0);
     }
@@ -159,7 +183,26 @@ export class BlobReader {
     return 0;
   }
 
+  #openPartial(name: string): number {
+    return native.openAt(-1, `${this.#partialDirectory}/${name}`, O_NOFOLLOW | O_NONBLOCK, 0);
+  }
+
+  /** Keeps a whole blob that isn't in the cache directory until the request that waits for it is run again. */
+  #hand(row: number, fd: number): void {
+    const older = this.#handed.get(row);
+    if (older !== undefined) native.closeFd(older);
+    this.#handed.delete(row);
+    this.#handed.set(row, fd);
+    for (const [oldest, held] of this.#handed) {
+      if (this.#handed.size <= HANDED_MAX) break;
+      native.closeFd(held);
+      this.#handed.delete(oldest);
+    }
+  }
+
   dispose(): void {
+    for (const fd of this.#handed.values()) native.closeFd(fd);
+    this.#handed.clear();
     for (const large of this.#large.values()) if (large.fd >= 0) native.closeFd(large.fd);
     this.#large.clear();
     if (this.#lazyFd >= 0) native.closeFd(this.#lazyFd);

@@ -9,8 +9,10 @@ import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
 import type { PlaceFigures } from "../store/mirrors.ts";
 import { errnoOf } from "../store/node-error.ts";
+import type { KeeperFacts } from "./keeper.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
 import type { OriginFigures } from "./origins.ts";
+import type { ShelfFacts } from "./shelf.ts";
 import { openSocketName, type SocketName } from "./socket-name.ts";
 
 export interface EnsureOptions {
@@ -42,11 +44,15 @@ export interface DaemonStatus {
   };
   /** The counters of counters.ts. */
   readonly fetch: Readonly<Record<string, number>>;
+  /** What the cache takes, and what had to go. */
+  readonly room: RoomStatus;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, OriginFigures>>;
   /** The last ask that was answered with an errno: when, by the clock of this node, and why; the code of docs/errors.md, if it has one. */
   readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
 }
+
+export interface RoomStatus extends KeeperFacts, ShelfFacts {}
 
 const START_MS = 10_000;
 const POLL_MS = 20;

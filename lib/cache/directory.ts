@@ -18,8 +18,11 @@ import {
   cachePath,
   shardOf,
 } from "./layout.ts";
+import { Lingering } from "./lingering.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
+import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
 import { isSealed, setSeal } from "./seal.ts";
+import { suspectShard } from "./suspects.ts";
 
 const fsyncAsync = promisify(fs.fsync);
 const readAsync = promisify(fs.read);
@@ -39,6 +42,9 @@ export type FileState = "sealed" | "broken" | "missing";
 
 export class CacheDirectory {
   readonly root: string;
+  /** What its files take; without a limit unless the daemon sets one. */
+  readonly room = new Room();
+  readonly lingering = new Lingering(this.room);
   readonly #unsynced = new Set<string>();
   #isSyncing = false;
 
@@ -79,34 +85,52 @@ export class CacheDirectory {
     }
   }
 
-  /** Writes verified bytes as a sealed file. Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO). */
-  async writeSealed(folder: CacheFolder, digest: Digest, bytes: Uint8Array): Promise<void> {
+  /**
+   * Writes verified bytes as a sealed file, with space that was reserved for it or now is. Nothing is left behind when it fails
+   * (BURROW_NO_SPACE, BURROW_IO).
+   */
+  async writeSealed(
+    folder: CacheFolder,
+    digest: Digest,
+    bytes: Uint8Array,
+    reserved?: Reservation,
+  ): Promise<void> {
+    const space = reserved ?? (await this.room.reserve(expectedCost(bytes.length)));
     const aside = this.temporary(digest);
     let fd = -1;
     try {
       fd = fs.openSync(aside, "wx", 0o600);
       writeFully(fd, bytes);
       await this.publish(fd, aside, folder, digest);
+      space.keep(groupOf(folder, digest), costOf(fs.fstatSync(fd)));
     } catch (error) {
-      dropFile(aside);
+      dropAside(aside);
       throw error instanceof BurrowError
         ? error
         : ioError("can't write to the cache", aside, error);
     } finally {
+      if (reserved === undefined) space.release();
       if (fd >= 0) fs.closeSync(fd);
     }
   }
 
-  /** Writes an unsealed hint (a locator): whole or not at all, verified by its user. */
+  /** Writes an unsealed hint (a locator): whole or not at all, verified by its user. Without space for it: BURROW_NO_SPACE. */
   writeHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): void {
     const aside = this.temporary(digest);
+    const space = this.room.tryReserve(expectedCost(bytes.length));
+    if (space === undefined) {
+      throw new BurrowError("BURROW_NO_SPACE", "no space for a hint", { context: { path: aside } });
+    }
     try {
       fs.writeFileSync(aside, bytes, { mode: 0o644, flag: "wx" });
       fs.chmodSync(aside, 0o644);
       this.#rename(aside, folder, digest);
+      space.keep(groupOf(folder, digest), expectedCost(bytes.length));
     } catch (error) {
-      dropFile(aside);
+      dropAside(aside);
       throw ioError("can't write to the cache", aside, error);
+    } finally {
+      space.release();
     }
   }
 
@@ -119,7 +143,7 @@ export class CacheDirectory {
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
     } catch (error) {
-      throw error instanceof BurrowError ? error : ioError("can't keep a file", aside, error);
+      throw ioError("can't keep a file", aside, error);
     }
   }
 
@@ -132,7 +156,13 @@ export class CacheDirectory {
       const isRight =
         (size < 0 || fs.fstatSync(fd).size === size) && (await hashFile(fd)) === digest;
       if (isRight) {
-        await this.publish(fd, path, folder === "suspect" ? "blobs" : folder, digest);
+        const target = folder === "suspect" ? "blobs" : folder;
+        await this.publish(fd, path, target, digest);
+        if (folder !== target) {
+          const cost = costOf(fs.fstatSync(fd));
+          this.room.subtract(groupOf(folder, digest), cost);
+          this.room.add(groupOf(target, digest), cost);
+        }
         return true;
       }
     } catch {
@@ -140,12 +170,19 @@ export class CacheDirectory {
     } finally {
       if (fd >= 0) fs.closeSync(fd);
     }
-    dropFile(path);
+    try {
+      this.drop(folder, digest);
+    } catch {
+      // On a disk that takes no writes a wrong file stays, and is never vouched for.
+    }
     return false;
   }
 
   drop(folder: CacheFolder, digest: Digest): void {
-    dropFile(this.path(folder, digest));
+    const path = this.path(folder, digest);
+    const cost = costAt(path);
+    dropFile(path);
+    this.room.subtract(groupOf(folder, digest), cost);
   }
 
   /** A path in tmp/ that nothing had before. */
@@ -171,7 +208,7 @@ export class CacheDirectory {
     const isSameBoot =
       isRegularFile(bootPath) && readRegular(bootPath, NOTE_MAX_BYTES).toString().trim() === boot;
     if (isSameBoot && !isSuspect) return false;
-    for (const shard of shardNames(`${this.root}/blobs`)) this.#suspectShard(shard);
+    for (const shard of shardNames(`${this.root}/blobs`)) suspectShard(this.root, shard);
     // Last: killed before this, the next daemon starts over.
     const aside = `${this.root}/tmp/boot`;
     fs.writeFileSync(aside, `${boot}\n`, { mode: 0o644 });
@@ -203,22 +240,6 @@ export class CacheDirectory {
     throw new BurrowError("BURROW_UNSUPPORTED", "the cache has a format this program can't use", {
       context: { cache: this.root, marker: text.slice(0, 80) },
     });
-  }
-
-  /** One rename where it can be; file by file into a shard that still holds older suspects. */
-  #suspectShard(shard: string): void {
-    const source = `${this.root}/blobs/${shard}`;
-    const target = `${this.root}/suspect/${shard}`;
-    try {
-      fs.renameSync(source, target);
-      return;
-    } catch (error) {
-      const { code } = errnoOf(error);
-      if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
-    }
-    for (const name of fs.readdirSync(source))
-      fs.renameSync(`${source}/${name}`, `${target}/${name}`);
-    fs.rmdirSync(source);
   }
 
   #rename(aside: string, folder: CacheFolder, digest: Digest): void {
@@ -285,6 +306,24 @@ export function dropFile(path: string): void {
     if (code === "ENOENT" || code === "ENOTDIR") return;
     if (code !== "EISDIR") throw error;
     fs.rmSync(path, { force: true, recursive: true });
+  }
+}
+
+/** Drops what was being written; where that fails, too, the next daemon does it. The first failure is the one to tell. */
+function dropAside(path: string): void {
+  try {
+    dropFile(path);
+  } catch {
+    // As above.
+  }
+}
+
+/** What a file takes; 0 when nothing can be said of it. */
+function costAt(path: string): number {
+  try {
+    return costOf(fs.lstatSync(path));
+  } catch {
+    return 0;
   }
 }
 

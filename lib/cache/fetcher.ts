@@ -1,6 +1,8 @@
 // Fetcher: answers "have this blob, or these blocks of it, on this node" for the daemon. One flight per blob, which lives on
 // when whoever asked is gone; demand before background; every ask ends by its deadline. Control plane.
 
+import fs from "node:fs";
+import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
@@ -10,9 +12,11 @@ import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { LargeBlob } from "./large.ts";
-import { type AnswerFields, AnswerState } from "./mailbox-wire.ts";
+import { type AnswerFields, AnswerState, bringsFile } from "./mailbox-wire.ts";
+import type { MemoryTier } from "./memory-tier.ts";
 import { Origins, type OriginsOptions } from "./origins.ts";
 import { type BlobTable, isLarge, pieceCount, type Source } from "./pieces.ts";
+import { Shelf } from "./shelf.ts";
 import { fetchSmall, type Neighbour } from "./small.ts";
 
 export interface FetcherOptions extends OriginsOptions {
@@ -20,12 +24,24 @@ export interface FetcherOptions extends OriginsOptions {
   readonly deadlineMs?: number;
   /** Whether large blobs that were asked for are completed in the background. */
   readonly background?: boolean;
+  /** What may be kept in memory when the disk can't take it; 0: nothing. */
+  readonly memoryBytes?: number;
   readonly log?: Log;
+}
+
+/** An answer, and with some states the file that goes with it: an FD, whoever gets the answer owns it. */
+export interface FetchAnswer extends AnswerFields {
+  readonly hostFd: number;
 }
 
 const DEADLINE_MS = 25_000;
 /** Partial files kept open with nobody at work on them. */
 const IDLE_PARTIALS_MAX = 256;
+/** A gofer that was told "whole" opens the file within this time, or asks again. */
+const PROMISE_MS = 2_000;
+const PROMISES_MAX = 8_192;
+/** Tries to answer before what is in memory is evicted for others. */
+const ANSWER_TRIES = 3;
 
 /** A blob on its way. isLed: someone asked for it, so a failure is final; else it only came along. */
 interface Flight {
@@ -40,6 +56,7 @@ export class Fetcher {
   lastFailure:
     | { readonly atMs: number; readonly error: string; readonly code?: string }
     | undefined;
+  readonly shelf: Shelf;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
   readonly #deadlineMs: number;
@@ -50,6 +67,7 @@ export class Fetcher {
   readonly #larges = new Map<Digest, LargeBlob>();
   readonly #settling = new Map<Digest, Promise<boolean>>();
   readonly #trailing = new Set<Promise<void>>();
+  readonly #promised = new LRUCache<Digest, true>({ max: PROMISES_MAX, ttl: PROMISE_MS });
 
   constructor(cache: CacheDirectory, options: FetcherOptions = {}) {
     this.#cache = cache;
@@ -57,6 +75,7 @@ export class Fetcher {
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
     this.#hasBackground = options.background ?? true;
     const log = options.log ?? (() => undefined);
+    this.shelf = new Shelf(cache, options.memoryBytes ?? 0, log);
     this.#context = new FetchContext(this.origins, this.counters, log, this.#deadlineMs);
   }
 
@@ -72,7 +91,7 @@ export class Fetcher {
   }
 
   /** Answers an ask: the whole blob when count is 0, else `count` blocks from `first`. Never rejects. */
-  async ask(source: Source, row: number, first: number, count: number): Promise<AnswerFields> {
+  async ask(source: Source, row: number, first: number, count: number): Promise<FetchAnswer> {
     this.counters.asks++;
     this.origins.enter();
     let digest: Digest | undefined;
@@ -82,8 +101,8 @@ export class Fetcher {
       digest = source.table.digestAt(row);
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
-      const work = this.#have(source, row, digest, size, first, count);
-      return await withDeadline(work, this.#deadlineMs);
+      const work = () => this.#have(source, row, digest as Digest, size, first, count);
+      return await this.#answered(digest, work);
     } catch (error) {
       const errno = answerErrno(error);
       this.counters.failedAsks++;
@@ -92,10 +111,53 @@ export class Fetcher {
       const code = error instanceof BurrowError ? { code: error.code } : {};
       this.lastFailure = { atMs: Date.now(), error: explain(error), ...code };
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
-      return { errno, state: 0, name: "" };
+      return { errno, state: 0, name: "", hostFd: -1 };
     } finally {
       this.origins.leave();
     }
+  }
+
+  /** What the work says, and the file that goes with it; again when that was evicted in between. */
+  async #answered(digest: Digest, work: () => Promise<AnswerFields>): Promise<FetchAnswer> {
+    for (let tries = 1; ; tries++) {
+      const answer = await withDeadline(work(), this.#deadlineMs);
+      if (answer.state === AnswerState.complete) this.#promised.set(digest, true);
+      if (!bringsFile(answer)) return { ...answer, hostFd: -1 };
+      const isWhole = answer.state === AnswerState.completeHere;
+      const large = this.#larges.get(digest);
+      const hostFd = isWhole ? this.shelf.memory.open(digest) : (large?.openForReading() ?? -1);
+      const isSame = isWhole || large?.name === answer.name;
+      if (hostFd >= 0 && isSame) return { ...answer, hostFd };
+      if (hostFd >= 0) fs.closeSync(hostFd);
+      if (tries >= ANSWER_TRIES) throw new BurrowError("BURROW_NO_SPACE", "memory is too short");
+    }
+  }
+
+  /** Whether a gofer is about to open a blob, or it is being worked on: evicting it would have it fetched again. */
+  isPromised(digest: Digest): boolean {
+    return this.#promised.has(digest) || this.#flights.has(digest) || this.#settling.has(digest);
+  }
+
+  /**
+   * Gives up partial files that nobody waits for or has open, first those that nobody works on, then those that only stream behind demand:
+   * the bytes that are free by that.
+   */
+  dropIdle(bytes: number): number {
+    let freed = 0;
+    const byWork = [...this.#larges].sort(([, a], [, b]) => Number(a.isBusy) - Number(b.isBusy));
+    for (const [digest, large] of byWork) {
+      if (freed >= bytes) break;
+      if (large.isDropped || large.isWanted || large.isInMemory || large.isInUse) continue;
+      freed += large.costBytes;
+      large.drop();
+      this.#larges.delete(digest);
+    }
+    return freed;
+  }
+
+  /** Called about once a second. Never rejects. */
+  tick(): Promise<void> {
+    return this.shelf.tick();
   }
 
   /** Ends all work; partial files are removed. Asks under way are answered with errors. */
@@ -103,6 +165,7 @@ export class Fetcher {
     this.#context.stop();
     for (const large of this.#larges.values()) large.drop();
     this.#larges.clear();
+    this.shelf.memory.close();
     this.origins.close();
   }
 
@@ -117,12 +180,18 @@ export class Fetcher {
     const isUnderWay = this.#flights.has(digest) || this.#larges.get(digest)?.isDropped === false;
     if (!isUnderWay && (await this.#settle(digest, size))) {
       this.counters.hits++;
-      return complete();
+      return this.#complete(digest);
+    }
+    if (this.shelf.memory.has(digest)) {
+      this.counters.hits++;
+      // A disk that takes writes again gets what is small.
+      if (!isLarge(size)) await this.shelf.settle(digest, size, this.#context.deadline());
+      return this.#complete(digest);
     }
     source.onMiss?.(count > 0 ? Math.min(size, count * BLOCK_BYTES) : size);
     if (!isLarge(size)) {
       await this.#haveSmall(source, digest, size);
-      return complete();
+      return this.#complete(digest);
     }
     if (count > 0 && first + count > pieceCount(size)) {
       throw new BurrowError("BURROW_USAGE", "blocks past the end of the blob", {
@@ -196,7 +265,7 @@ export class Fetcher {
     };
     const enlist = (blob: Digest) => this.#enlist(blob);
     try {
-      const { finished } = await fetchSmall(this.#cache, this.#context, {
+      const { finished } = await fetchSmall(this.shelf, this.#context, {
         source,
         digest,
         size,
@@ -218,9 +287,8 @@ export class Fetcher {
       starting.adopted = done;
       return { digest, settle };
     }
-    if (this.#flights.has(digest) || this.#cache.check("blobs", digest, -1) !== "missing") {
-      return undefined;
-    }
+    if (this.#flights.has(digest) || this.shelf.memory.has(digest)) return undefined;
+    if (this.#cache.check("blobs", digest, -1) !== "missing") return undefined;
     const { done, settle } = deferred();
     const flight = { isLed: false, done };
     this.#flights.set(digest, flight);
@@ -239,31 +307,70 @@ export class Fetcher {
     first: number,
     count: number,
   ): Promise<AnswerFields> {
-    const large = this.#large(digest, size);
     const signal = this.#context.deadline();
+    const ask = (large: LargeBlob) => this.#askLarge(large, source, row, first, count, signal);
+    const large = this.#large(digest, size, false);
     try {
-      if (count === 0) {
-        await large.complete(source, row, signal);
-        return complete();
-      }
-      if (await large.ensure(source, row, first, count, signal)) return complete();
-      if (this.#hasBackground) void large.stream(source, row).finally(() => this.#sweep());
-      return { errno: 0, state: AnswerState.partial, name: large.name };
+      return await ask(large);
     } catch (error) {
       // The background stream may have completed it meanwhile.
-      if (this.#cache.check("blobs", digest, size) === "sealed") return complete();
-      throw error;
+      if (this.#cache.check("blobs", digest, size) === "sealed") return this.#complete(digest);
+      if (large.isInMemory || !this.shelf.fallsBack(error)) throw error;
+      return await ask(this.#large(digest, size, true));
     } finally {
       this.#sweep();
     }
   }
 
-  #large(digest: Digest, size: number): LargeBlob {
+  async #askLarge(
+    large: LargeBlob,
+    source: Source,
+    row: number,
+    first: number,
+    count: number,
+    signal: AbortSignal,
+  ): Promise<AnswerFields> {
+    if (count === 0) {
+      await large.complete(source, row, signal);
+      return this.#complete(large.digest);
+    }
+    if (await large.ensure(source, row, first, count, signal)) return this.#complete(large.digest);
+    // Memory is for what is asked for.
+    const isStreamed = this.#hasBackground && !large.isInMemory;
+    if (isStreamed) void large.stream(source, row).finally(() => this.#sweep());
+    const state = large.isInMemory ? AnswerState.partialHere : AnswerState.partial;
+    return { errno: 0, state, name: large.name };
+  }
+
+  /** The blob on its way; on disk, or in memory where that can't take it or `inMemory` says so. */
+  #large(digest: Digest, size: number, inMemory: boolean): LargeBlob {
     const known = this.#larges.get(digest);
-    if (known !== undefined && !known.isDropped) return known;
-    const large = LargeBlob.create(this.#cache, this.#context, digest, size);
+    if (known !== undefined && !known.isDropped) {
+      if (!inMemory || known.isInMemory) return known;
+      known.drop();
+    }
+    const large = this.#create(digest, size, inMemory);
     this.#larges.set(digest, large);
     return large;
+  }
+
+  #create(digest: Digest, size: number, inMemory: boolean): LargeBlob {
+    const create = (memory?: MemoryTier) =>
+      LargeBlob.create(this.#cache, this.#context, { digest, size }, memory);
+    if (inMemory || this.shelf.isInMemoryOnly) return create(this.shelf.memory);
+    try {
+      return create();
+    } catch (error) {
+      if (!this.shelf.fallsBack(error)) throw error;
+      return create(this.shelf.memory);
+    }
+  }
+
+  /** Of a blob that is whole: where. */
+  #complete(digest: Digest): AnswerFields {
+    const isInMemory = this.shelf.memory.has(digest);
+    const state = isInMemory ? AnswerState.completeHere : AnswerState.complete;
+    return { errno: 0, state, name: "" };
   }
 
   /** Forgets blobs that are whole or dropped, and the oldest partial files that nobody is at work on. */
@@ -293,10 +400,6 @@ function deferred(): { done: Promise<boolean>; settle: (isHere: boolean) => void
     settle = resolve;
   });
   return { done, settle };
-}
-
-function complete(): AnswerFields {
-  return { errno: 0, state: AnswerState.complete, name: "" };
 }
 
 function answerErrno(error: unknown): number {

@@ -10,6 +10,8 @@ import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
+import { isInUse, type Lingering } from "./lingering.ts";
+import { type MemoryTier, openForReading } from "./memory-tier.ts";
 import type { Origin } from "./origins.ts";
 import {
   getPieces,
@@ -20,6 +22,14 @@ import {
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
+import {
+  costOf,
+  expectedCost,
+  FILE_COST_BYTES,
+  groupOf,
+  type Reservation,
+  type Room,
+} from "./room.ts";
 
 /** One background request: long enough for bandwidth, short enough to let demand in between. */
 const BACKGROUND_RUN_BYTES = 1024 * 1024;
@@ -29,6 +39,13 @@ const RUN_MAX_BYTES = 4 * 1024 * 1024;
 const RUN_MAX_BLOCKS = 64;
 /** Tries for a block whose content is wrong. */
 const TRIES = 3;
+
+/** Where the partial file is: in partial/, or in memory. */
+interface Medium {
+  readonly room: Room;
+  readonly lingering: Lingering;
+  readonly group: string;
+}
 
 /** Who fetches, from where, how much at a time. Background work holds its turn at the origin already. */
 interface Want {
@@ -47,41 +64,70 @@ export class LargeBlob {
   readonly name: string;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
+  /** In whose memory the file is; undefined: on disk. */
+  readonly #memory: MemoryTier | undefined;
+  readonly #medium: Medium;
   readonly #present: Uint8Array;
   readonly #pending = new Map<number, Promise<void>>();
   #presentCount = 0;
+  /** What the partial file takes. */
+  #costBytes = 0;
   #fd: number;
   #finished: Promise<void> | undefined;
   #isStreaming = false;
+  /** Asks that wait for it. */
+  #demands = 0;
   #isDropped = false;
 
-  private constructor(cache: CacheDirectory, context: FetchContext, digest: Digest, size: number) {
+  private constructor(
+    cache: CacheDirectory,
+    context: FetchContext,
+    blob: { readonly digest: Digest; readonly size: number },
+    memory: MemoryTier | undefined,
+  ) {
     this.#cache = cache;
     this.#context = context;
-    this.digest = digest;
-    this.size = size;
-    this.count = pieceCount(size);
+    this.digest = blob.digest;
+    this.size = blob.size;
+    this.count = pieceCount(blob.size);
+    this.#memory = memory;
+    const { room, lingering } = memory ?? cache;
+    this.#medium = { room, lingering, group: memory === undefined ? "partial" : "memory" };
     this.#present = new Uint8Array(this.count);
-    this.name = `${digest}.${randomBytes(8).toString("hex")}`;
-    this.#fd = fs.openSync(this.#path, "wx+", 0o644);
+    this.name = `${blob.digest}.${randomBytes(8).toString("hex")}`;
+    this.#fd = memory?.create(blob.size) ?? fs.openSync(this.#path, "wx+", 0o644);
   }
 
+  /** Starts a blob, with a file in partial/ or in `memory`. BURROW_NO_SPACE, BURROW_IO. */
   static create(
     cache: CacheDirectory,
     context: FetchContext,
-    digest: Digest,
-    size: number,
+    wanted: { readonly digest: Digest; readonly size: number },
+    memory?: MemoryTier,
   ): LargeBlob {
     let blob: LargeBlob | undefined;
     try {
-      blob = new LargeBlob(cache, context, digest, size);
-      fs.fchmodSync(blob.#fd, 0o644);
-      fs.ftruncateSync(blob.#fd, size);
+      blob = new LargeBlob(cache, context, wanted, memory);
+      if (memory === undefined) {
+        fs.fchmodSync(blob.#fd, 0o644);
+        fs.ftruncateSync(blob.#fd, wanted.size);
+      }
+      blob.#count(FILE_COST_BYTES);
       return blob;
     } catch (error) {
       blob?.drop();
+      if (error instanceof BurrowError) throw error;
       throw ioError("can't make a partial file", `${cache.root}/partial`, error);
     }
+  }
+
+  get isInMemory(): boolean {
+    return this.#memory !== undefined;
+  }
+
+  /** An FD for reading a file in memory, the caller's; -1 when it is closed. */
+  openForReading(): number {
+    return this.#fd < 0 ? -1 : openForReading(this.#fd);
   }
 
   get #path(): string {
@@ -106,7 +152,8 @@ export class LargeBlob {
     signal: AbortSignal,
   ): Promise<boolean> {
     const runBytes = Math.min(RUN_MAX_BYTES, Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES));
-    await this.#fetch({ source, row, signal, runBytes, isDemand: true }, first, first + count);
+    const want = { source, row, signal, runBytes, isDemand: true };
+    await this.#demand(want, first, first + count);
     if (this.#presentCount < this.count) return false;
     await this.#finish();
     return true;
@@ -115,8 +162,17 @@ export class LargeBlob {
   /** Fetches all of it at once, as demand. */
   async complete(source: Source, row: number, signal: AbortSignal): Promise<void> {
     const want = { source, row, signal, runBytes: RUN_MAX_BYTES, isDemand: true };
-    await this.#fetch(want, 0, this.count);
+    await this.#demand(want, 0, this.count);
     await this.#finish();
+  }
+
+  async #demand(want: Want, from: number, to: number): Promise<void> {
+    this.#demands++;
+    try {
+      await this.#fetch(want, from, to);
+    } finally {
+      this.#demands--;
+    }
   }
 
   /** Streams what is missing behind demand, until the blob is whole. An error ends it and is forgotten. */
@@ -132,11 +188,25 @@ export class LargeBlob {
     }
   }
 
+  /** Whether somebody waits for it, or it is about to be whole; what only streams behind demand may be given up for demand. */
+  get isWanted(): boolean {
+    return this.#demands > 0 || this.#finished !== undefined;
+  }
+
+  /** Whether a gofer has the partial file open: then its end would free nothing. */
+  get isInUse(): boolean {
+    return this.#fd >= 0 && isInUse(this.#fd);
+  }
+
+  get costBytes(): number {
+    return this.#costBytes;
+  }
+
   /** Unlinks the partial file and closes it. Gofers that have it open keep what they know to be present. */
   drop(): void {
     if (this.#isDropped) return;
     this.#isDropped = true;
-    dropFile(this.#path);
+    this.#unname();
     if (this.#finished === undefined) this.#closeFd();
   }
 
@@ -219,12 +289,28 @@ export class LargeBlob {
 
   /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
   async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
-    const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
+    const cost = pieces.reduce((sum, { length }) => sum + expectedCost(length), 0);
+    const space = await this.#medium.room.reserve(cost, want.signal);
+    try {
+      const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
+      await this.#keep(want, first, pieces, stored, space);
+    } finally {
+      space.release();
+    }
+  }
+
+  async #keep(
+    want: Want,
+    first: number,
+    pieces: readonly Piece[],
+    stored: readonly StoredPiece[],
+    space: Reservation,
+  ): Promise<void> {
     let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
       try {
         const digest = want.source.table.blockDigest(want.row, first + i);
-        this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest));
+        this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
       } catch (error) {
         if (this.#isDropped) throw error;
         failure ??= error;
@@ -252,7 +338,7 @@ export class LargeBlob {
     }
   }
 
-  #write(block: number, content: Uint8Array): void {
+  #write(block: number, content: Uint8Array, space: Reservation): void {
     if (this.#isDropped) throw new BurrowError("BURROW_IO", "the partial file was dropped");
     if (this.#present[block] === 1) return;
     try {
@@ -264,6 +350,7 @@ export class LargeBlob {
     }
     this.#present[block] = 1;
     this.#presentCount++;
+    this.#count(expectedCost(content.length) - FILE_COST_BYTES, space);
     this.#context.counters.blocks++;
   }
 
@@ -279,11 +366,11 @@ export class LargeBlob {
           context: { blob: showDigest(this.digest) },
         });
       }
-      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
+      await this.#keepWhole();
       this.#context.counters.blobs++;
       this.#context.counters.blobBytes += this.size;
     } catch (error) {
-      dropFile(this.#path);
+      this.#unname();
       throw error;
     } finally {
       this.#isDropped = true;
@@ -291,8 +378,47 @@ export class LargeBlob {
     }
   }
 
+  async #keepWhole(): Promise<void> {
+    if (this.#memory !== undefined) {
+      this.#memory.adopt(this.digest, this.#fd, this.#costBytes);
+      this.#fd = -1;
+    } else {
+      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
+      const { room } = this.#cache;
+      room.add(groupOf("blobs", this.digest), costOf(fs.fstatSync(this.#fd)));
+      room.subtract("partial", this.#costBytes);
+    }
+    this.#costBytes = 0;
+  }
+
+  /** Removes the partial file's name; on a disk that takes no writes the next daemon does. */
+  #unname(): void {
+    if (this.#memory !== undefined) return;
+    try {
+      dropFile(this.#path);
+    } catch {
+      // What matters is that it becomes no file of blobs/.
+    }
+  }
+
+  #count(bytes: number, space?: Reservation): void {
+    this.#costBytes += bytes;
+    const { room, group } = this.#medium;
+    if (space === undefined) room.add(group, bytes);
+    else space.keep(group, bytes);
+  }
+
+  /** Ends with the file, whatever became of it; one without a name takes its space until nobody has it open. */
   #closeFd(): void {
-    if (this.#fd >= 0) fs.closeSync(this.#fd);
+    if (this.#fd < 0) return;
+    const { room, lingering, group } = this.#medium;
+    room.subtract(group, this.#costBytes);
+    if (this.#costBytes > 0 && isInUse(this.#fd)) {
+      lingering.take(this.#fd, this.#costBytes);
+    } else {
+      fs.closeSync(this.#fd);
+    }
+    this.#costBytes = 0;
     this.#fd = -1;
   }
 }

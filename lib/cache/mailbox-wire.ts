@@ -5,7 +5,7 @@ import { latin1At, viewOf } from "../base/bytes.ts";
 import { Errno } from "../base/errno.ts";
 
 export const MAILBOX_VERSION = 1;
-/** u32 length of what follows it, u16 type, u16 flags (zero), u32 id. */
+/** u32 length of what follows it, u16 type, u16 flags (zero but in a HELLO), u32 id. */
 export const FRAME_BYTES = 12;
 /** A whole frame, its length field included. */
 export const FRAME_MAX_BYTES = 65_536;
@@ -25,8 +25,17 @@ export const Frame = {
   askLazy: 10,
 } as const;
 
-/** State in an ANSWER with errno 0. */
-export const AnswerState = { complete: 1, partial: 2, lazy: 4 } as const;
+/** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */
+export const AnswerState = {
+  complete: 1,
+  partial: 2,
+  completeHere: 3,
+  lazy: 4,
+  partialHere: 5,
+} as const;
+
+/** Flag of a HELLO: its sender takes descriptors with answers. */
+const TAKES_FILES = 1;
 
 const LENGTH_BYTES = 4;
 const MOUNT_ID_MAX_BYTES = 128;
@@ -44,7 +53,7 @@ export interface AskFields {
 export interface AnswerFields {
   errno: number;
   state: number;
-  /** File below partial/ or lazy/, or "". */
+  /** File below partial/ or lazy/, or what a partial file that is brought along is called; or "". */
   name: string;
 }
 
@@ -94,6 +103,7 @@ export function encodeHello(out: Uint8Array, id: number, mountId: string): numbe
   const bytes = head(out, Frame.hello, id, 6 + mountId.length);
   if (bytes < 0) return bytes;
   const view = viewOf(out);
+  view.setUint16(6, TAKES_FILES, true);
   view.setUint32(FRAME_BYTES, MAILBOX_VERSION, true);
   view.setUint16(FRAME_BYTES + 4, mountId.length, true);
   writeLatin1(out, FRAME_BYTES + 6, mountId);
@@ -107,6 +117,17 @@ export function helloMountId(bytes: Uint8Array, start: number, length: number): 
   if (count > MOUNT_ID_MAX_BYTES || count !== length - FRAME_BYTES - 6) return "";
   const at = start + FRAME_BYTES + 6;
   return latin1At(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), at, at + count);
+}
+
+/** Whether the sender of a whole HELLO takes descriptors with answers. */
+export function helloTakesFiles(bytes: Uint8Array, start: number): boolean {
+  return (viewOf(bytes).getUint16(start + 6, true) & TAKES_FILES) !== 0;
+}
+
+/** Whether an answer brings its file along. */
+export function bringsFile(answer: AnswerFields): boolean {
+  const { errno, state } = answer;
+  return errno === 0 && (state === AnswerState.completeHere || state === AnswerState.partialHere);
 }
 
 /** The version of a whole HELLO, or -EIO. */

@@ -9,6 +9,7 @@ import { native } from "../sys/native.ts";
 import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
 import {
   type AnswerFields,
+  bringsFile,
   decodeAnswer,
   encodeAskBlob,
   encodeAskBlocks,
@@ -29,10 +30,12 @@ export interface Answer {
   readonly errno: number;
   /** "" when the blob is whole, else the partial file in which the blocks asked for are present. Of askLazy: the lazy file, or "". */
   readonly name: string;
+  /** The file itself when it came along, else -1: it is in the cache directory. */
+  readonly hostFd: number;
 }
 
-/** Who learns of blocks that have come: cache/blocks.ts. */
-interface BlockListener {
+/** Who learns of blobs and blocks that have come: cache/blocks.ts. Takes the answer's FD. */
+export interface BlockListener {
   learn(row: number, first: number, count: number, answer: Answer): number;
   /** Of a lazy file: count is 0. */
   learnLazy(row: number, name: string): void;
@@ -46,7 +49,7 @@ interface Ask {
   readonly first: number;
   readonly count: number;
   readonly isLazy: boolean;
-  readonly listener: BlockListener | undefined;
+  readonly listener: BlockListener;
 }
 
 /** How long to wait before the next try to reach a daemon that isn't there. */
@@ -58,6 +61,8 @@ export class Mailbox {
   readonly #mountId: string;
   readonly #asks = new Map<number, Ask>();
   readonly #in = Buffer.alloc(FRAME_MAX_BYTES + 4);
+  /** Files that came along and whose answers weren't taken yet, in order. */
+  #files: number[] = [];
   #received = 0;
   /** Counts connections: what was received on one means nothing on the next. */
   #connection = 0;
@@ -82,13 +87,13 @@ export class Mailbox {
   }
 
   /** Asks for a whole blob: MISS, or -EIO when too many asks are open. */
-  askBlob(snapshot: number, row: number): number {
+  askBlob(snapshot: number, row: number, listener: BlockListener): number {
     for (const ask of this.#asks.values()) {
       if (ask.row !== row || ask.snapshot !== snapshot || ask.count !== 0 || ask.isLazy) continue;
       this.lastTicket = ask.ticket;
       return MISS;
     }
-    return this.#ask(snapshot, row, -1, 0, undefined);
+    return this.#ask(snapshot, row, -1, 0, listener);
   }
 
   /** Asks for `count` blocks of a large blob; the listener learns of them before the request is run again. */
@@ -112,7 +117,7 @@ export class Mailbox {
     row: number,
     first: number,
     count: number,
-    listener?: BlockListener,
+    listener: BlockListener,
     isLazy: boolean = false,
   ): number {
     if (this.#asks.size >= PARKED_MAX) return -Errno.EIO;
@@ -169,6 +174,8 @@ export class Mailbox {
     if (this.#fd < 0) return;
     dropSocket(this.#slot);
     native.closeFd(this.#fd);
+    for (const file of this.#files) native.closeFd(file);
+    this.#files = [];
     this.#fd = -1;
     this.#slot = -1;
     this.#retryAtMs = 0;
@@ -207,7 +214,8 @@ export class Mailbox {
   advance(): void {
     this.#flush();
     while (this.#fd >= 0) {
-      const got = native.readFd(this.#fd, this.#in.subarray(this.#received));
+      const got = native.receiveMessage(this.#fd, this.#in.subarray(this.#received), inFds, 0);
+      for (let i = 1; got >= 0 && i <= inFds[0]!; i++) this.#files.push(inFds[i]!);
       if (got === -Errno.EAGAIN) {
         armSocket(this.#slot, this.#out.length > 0);
         return;
@@ -252,18 +260,22 @@ export class Mailbox {
       return true;
     }
     if (type !== Frame.answer || decodeAnswer(this.#in, start, length, answer) < 0) return false;
+    // Files come in the order of their answers, none later than its answer. man unix(7), SCM_RIGHTS.
+    const hostFd = bringsFile(answer) ? (this.#files.shift() ?? -1) : -1;
+    if (bringsFile(answer) && hostFd < 0) return false;
     const ask = this.#asks.get(frameId(this.#in, start));
-    if (ask !== undefined) this.#finish(ask, answer.errno, answer.name);
+    if (ask !== undefined) this.#finish(ask, answer.errno, answer.name, hostFd);
+    else if (hostFd >= 0) native.closeFd(hostFd);
     return true;
   }
 
-  #finish(ask: Ask, errno: number, name: string): void {
+  #finish(ask: Ask, errno: number, name: string, hostFd = -1): void {
     this.#asks.delete(ask.ticket);
     let outcome = errno;
-    if (errno === 0 && ask.listener !== undefined) {
+    if (errno === 0) {
       const { row, first, count, listener } = ask;
       if (ask.isLazy) listener.learnLazy(row, name);
-      else if (listener.learn(row, first, count, { errno, name }) < 0) outcome = Errno.EIO;
+      else if (listener.learn(row, first, count, { errno, name, hostFd }) < 0) outcome = Errno.EIO;
     }
     this.onAnswer(ask.ticket, outcome);
   }
@@ -277,6 +289,8 @@ export class Mailbox {
 /** Of all mailboxes of the process: what waits for them is parked together, by ticket. */
 let nextTicket = 1;
 const noFds = new Int32Array(1);
+/** What one receive may bring: a daemon sends one file with an answer, and the kernel ends a receive behind it. */
+const inFds = new Int32Array(5);
 /** The frame that is sent next. */
 const scratch = Buffer.alloc(FRAME_MAX_BYTES);
 /** The answer that is taken. */

@@ -3,6 +3,7 @@
 
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
+import { errnoOf } from "../store/node-error.ts";
 import { WHOLE_MAX_BYTES } from "../store/store.ts";
 
 /** Non-blocking means nothing to a regular file. man open(2). */
@@ -13,13 +14,26 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
  * Throws the system's error, or BURROW_IO for anything that is no regular file.
  */
 export function openRegular(path: string): number {
-  const fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const fd = openNow(path);
   try {
     if (fs.fstatSync(fd).isFile()) return fd;
     throw new BurrowError("BURROW_IO", "no regular file", { context: { path } });
   } catch (error) {
     fs.closeSync(fd);
     throw error;
+  }
+}
+
+/** A file that a daemon is evicting has a lease on it for some microseconds. */
+const OPEN_TRIES = 16;
+
+function openNow(path: string): number {
+  for (let tries = 1; ; tries++) {
+    try {
+      return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    } catch (error) {
+      if (errnoOf(error).code !== "EAGAIN" || tries >= OPEN_TRIES) throw error;
+    }
   }
 }
 

@@ -2,11 +2,11 @@
 // its own, so a bad neighbour hurts nobody. Control plane.
 
 import type { Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
 import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf } from "../store/store.ts";
-import type { CacheDirectory } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import {
   getPieces,
@@ -16,9 +16,14 @@ import {
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
+import { expectedCost, type Reservation } from "./room.ts";
+import type { Shelf } from "./shelf.ts";
 
 /** Requests for a blob whose content is wrong, the run included. */
 const TRIES = 3;
+
+/** A run may take this part of a cache's limit. */
+const RUN_SHARE = 1 / 4;
 
 /** A neighbour that comes along: whoever asks for it meanwhile waits for `settle`. */
 export interface Neighbour {
@@ -52,13 +57,15 @@ interface RunItem {
  * resolves, never rejects, when they are settled too.
  */
 export async function fetchSmall(
-  cache: CacheDirectory,
+  shelf: Shelf,
   context: FetchContext,
   wanted: SmallFetch,
 ): Promise<{ finished: Promise<void> }> {
   const { source, digest, size, enlist, claim } = wanted;
   if (size === 0) {
-    await keep(cache, context, digest, Buffer.alloc(0));
+    const space = await shelf.reserve(expectedCost(0), context.deadline());
+    await keep(shelf, context, digest, Buffer.alloc(0), space);
+    space?.release();
     return { finished: Promise.resolve() };
   }
   const signal = context.deadline();
@@ -69,11 +76,13 @@ export async function fetchSmall(
   let piece = pieces[0]!;
   let run: RunItem[] = [];
   for (let attempt = 1; ; attempt++) {
+    let space: Reservation | undefined;
     try {
       run =
         attempt === 1
           ? runOf(locator, digest, piece, enlist)
           : [{ digest, piece, neighbour: undefined }];
+      ({ run, space } = await reserveRun(shelf, run, digest, signal));
       const stored = await getPieces(
         origin,
         run.map((item) => item.piece),
@@ -82,9 +91,11 @@ export async function fetchSmall(
       );
       const at = run.findIndex((item) => item.digest === digest);
       const content = openPiece(piece, stored[at]!, digest);
-      await keep(cache, context, digest, content);
-      return { finished: keepNeighbours(cache, context, source, run, stored) };
+      await keep(shelf, context, digest, content, space);
+      const kept = keepNeighbours(shelf, context, source, run, stored, space);
+      return { finished: kept.finally(() => space?.release()) };
     } catch (error) {
+      space?.release();
       for (const item of run) item.neighbour?.settle(false);
       if (attempt >= TRIES) throw error;
       if (classOf(error) === "notFound" && attempt === 1) {
@@ -133,18 +144,42 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
   return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);
 }
 
+/** Space for a run before it is asked for; where there is too little for all of it, none, so that it goes to memory; or, without memory, for the blob asked for alone. */
+async function reserveRun(
+  shelf: Shelf,
+  run: RunItem[],
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<{ run: RunItem[]; space: Reservation | undefined }> {
+  if (shelf.isInMemoryOnly) return { run, space: undefined };
+  const isKept = (item: RunItem) => item.digest === digest || item.neighbour !== undefined;
+  const costOf = (items: readonly RunItem[]) =>
+    items.filter(isKept).reduce((sum, { piece }) => sum + expectedCost(piece.length), 0);
+  try {
+    return { run, space: await shelf.cache.room.reserve(costOf(run), signal) };
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    const isModest = costOf(run) <= shelf.cache.room.limitBytes * RUN_SHARE;
+    if (shelf.hasMemory && isModest) return { run, space: undefined };
+  }
+  for (const { neighbour } of run) neighbour?.settle(false);
+  const alone = run.filter((item) => item.digest === digest);
+  return { run: alone, space: await shelf.reserve(costOf(alone), signal) };
+}
+
 async function keepNeighbours(
-  cache: CacheDirectory,
+  shelf: Shelf,
   context: FetchContext,
   source: Source,
   run: readonly RunItem[],
   stored: readonly StoredPiece[],
+  space: Reservation | undefined,
 ): Promise<void> {
   await Promise.all(
     run.map(async ({ digest, piece, neighbour }, i) => {
       if (neighbour === undefined) return;
       try {
-        await keep(cache, context, digest, openPiece(piece, stored[i]!, digest));
+        await keep(shelf, context, digest, openPiece(piece, stored[i]!, digest), space);
         context.counters.neighbours++;
         neighbour.settle(true);
       } catch (error) {
@@ -156,16 +191,21 @@ async function keepNeighbours(
 }
 
 async function keep(
-  cache: CacheDirectory,
+  shelf: Shelf,
   context: FetchContext,
   digest: Digest,
   content: Uint8Array,
+  space: Reservation | undefined,
 ): Promise<void> {
-  await cache.writeSealed("blobs", digest, content);
+  await shelf.keep(digest, content, space);
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }
 
 function isMismatch(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "BURROW_DIGEST_MISMATCH";
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof BurrowError && error.code === "BURROW_NO_SPACE";
 }

@@ -1,11 +1,14 @@
-// burrow cache show | verify | clear: what was fetched to this node, whether it is right, and getting rid of it. Control plane.
+// burrow cache show | verify | clear | pin | unpin | pins: what was fetched to this node, whether it is right, what stays, and getting
+// rid of it. Control plane.
 
 import { existsSync } from "node:fs";
 import type { Command } from "commander";
-import { showDigest } from "../base/digest.ts";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { evict, openCache, statCache, verifyCache } from "../cache/cache.ts";
+import { daemonStatus, type RoomStatus } from "../cache/client.ts";
 import { CACHE_MARKER } from "../cache/layout.ts";
+import { listPins, pin, unpin } from "../cache/pins.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { counted, ExitCode, Progress, print, showBytes, table } from "./output.ts";
 import { Packages } from "./packages.ts";
@@ -22,19 +25,25 @@ Examples:
 export function addCache(program: Command): void {
   const cache = program.command("cache").description("what was fetched to this node");
   addCommonOptions(cache.command("show"))
-    .description("count what is in the cache")
+    .alias("stats")
+    .description("count what is in the cache, and say how near its limit it is")
     .addHelpText("after", "\nExample:\n  burrow cache show --json")
-    .action((options) => {
+    .action(async (options) => {
       const context = contextOf(options);
-      const facts = statCache(existing(context));
+      const cache = existing(context);
+      const facts = { ...statCache(cache), pins: listPins(cache).map(showDigest) };
+      const room = (await daemonStatus(context.cache))?.room;
       const rows = [
         ["cache", context.cache],
         ["files", `${facts.blobs}, ${showBytes(facts.blobBytes)}`],
         ["in part", String(facts.partials)],
         ["indexes", String(facts.indexes)],
+        ["pinned", counted(facts.pins.length, "snapshot")],
+        ...(room === undefined ? [["limit", "no daemon runs"]] : roomRows(room)),
       ];
-      print(context.isJson, facts, table(rows));
+      print(context.isJson, { ...facts, room: room ?? null }, table(rows));
     });
+  addPins(cache);
   addCommonOptions(cache.command("verify"))
     .description("hash every file of the cache and drop those that are wrong; exits 1 when any was")
     .addHelpText("after", "\nExample:\n  burrow cache verify --json")
@@ -69,6 +78,69 @@ export function addCache(program: Command): void {
       const text = `${say(removed)}; downloads: ${packages.files}, ${showBytes(packages.bytes)}`;
       print(context.isJson, { ...removed, packages }, text);
     });
+}
+
+const PIN_HELP = `
+What a pinned snapshot consists of is never evicted once it is here; bring it with "burrow preload". "burrow cache clear" removes it all the same.
+
+Example:
+  burrow cache pin sha256:…`;
+
+function addPins(cache: Command): void {
+  addCommonOptions(cache.command("pin"))
+    .description("keep the files of snapshots, whatever the limit")
+    .argument("<SNAPSHOT...>", "digests of snapshots whose index is in the cache")
+    .addHelpText("after", PIN_HELP)
+    .action(async (snapshots: string[], options) => {
+      const context = contextOf(options);
+      const digests = snapshots.map(snapshotOf);
+      for (const digest of digests) await pin(existing(context), digest);
+      const names = digests.map(showDigest);
+      print(context.isJson, { pinned: names }, `pinned ${counted(names.length, "snapshot")}`);
+    });
+  addCommonOptions(cache.command("unpin"))
+    .description(
+      "let the files of snapshots go when there is no more space; exits 1 when one wasn't pinned",
+    )
+    .argument("<SNAPSHOT...>", "digests of snapshots")
+    .addHelpText("after", "\nExample:\n  burrow cache unpin sha256:…")
+    .action((snapshots: string[], options) => {
+      const context = contextOf(options);
+      const cache = existing(context);
+      const digests = snapshots.map(snapshotOf);
+      const names = digests.filter((digest) => unpin(cache, digest)).map(showDigest);
+      print(context.isJson, { unpinned: names }, `unpinned ${counted(names.length, "snapshot")}`);
+      if (names.length < digests.length) process.exitCode = ExitCode.failed;
+    });
+  addCommonOptions(cache.command("pins"))
+    .description("list pinned snapshots")
+    .addHelpText("after", "\nExample:\n  burrow cache pins --json")
+    .action((options) => {
+      const context = contextOf(options);
+      const names = listPins(existing(context)).map(showDigest);
+      print(context.isJson, { pins: names }, names.join("\n") || "none");
+    });
+}
+
+/** BURROW_USAGE for what is no whole digest: a pin must name one snapshot, also of stores that aren't at hand. */
+function snapshotOf(text: string): Digest {
+  const digest = parseDigest(text);
+  if (digest !== undefined) return digest;
+  throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; say sha256: and 64 digits`);
+}
+
+function roomRows(room: RoomStatus): string[][] {
+  const { limitBytes, usedBytes, byFolder, evicted, evictedBytes, inUse } = room;
+  const limit = limitBytes === 0 ? "none" : showBytes(limitBytes);
+  const folders = Object.entries(byFolder).map(([name, bytes]) => `${name} ${showBytes(bytes)}`);
+  const counting = room.isSurveyed ? "" : ", still counting";
+  const taken = `${showBytes(usedBytes)} (${folders.join(", ")})${counting}`;
+  return [
+    ["limit", limit],
+    ...(limitBytes === 0 ? [] : [["taken", taken]]),
+    ["evicted", `${counted(evicted, "file")}, ${showBytes(evictedBytes)}`],
+    ["kept", `${counted(inUse, "time")}, since somebody had it open`],
+  ];
 }
 
 /** The cache, which looking makes none of. BURROW_NOT_FOUND. */

@@ -15,7 +15,8 @@ import { parseSeconds, parseSize } from "./query.ts";
 
 interface StartOptions {
   idle: string;
-  limit?: string;
+  cacheBytes?: string;
+  memoryBytes?: string;
   background: boolean;
   suspect?: boolean;
   standbys?: string;
@@ -39,6 +40,17 @@ function parseStandbys(text: string | undefined): number {
   throw new BurrowError("BURROW_USAGE", `--standbys: "${text}" is no number from 0 to 99`);
 }
 
+/** The limit of the cache: as given, else the environment's, so that a daemon that a launch starts has it too. 0: none. BURROW_USAGE. */
+function cacheLimit(given: string | undefined): number {
+  const variable = process.env["BURROW_CACHE_BYTES"] || undefined;
+  if (given !== undefined) return parseSize(given, "--cache-bytes");
+  return variable === undefined ? 0 : parseSize(variable, "BURROW_CACHE_BYTES");
+}
+
+function memoryLimit(given: string | undefined): number {
+  return given === undefined ? DAEMON_DEFAULTS.memoryBytes : parseSize(given, "--memory-bytes");
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -48,7 +60,14 @@ export function addDaemon(program: Command): void {
       "end after this long without work; 0: never",
       String(DAEMON_DEFAULTS.idleMs / 1000),
     )
-    .option("--limit <SIZE>", "evict the oldest files past this size (default: no limit)")
+    .option(
+      "--cache-bytes <SIZE>",
+      "what the cache may take of its disk ($BURROW_CACHE_BYTES; default: all but a twentieth)",
+    )
+    .option(
+      "--memory-bytes <SIZE>",
+      "what may be kept in memory while the disk is full or fails (default: 256M)",
+    )
     .option("--no-background", "fetch only the blocks of large files that are asked for")
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option(
@@ -70,7 +89,8 @@ export function addDaemon(program: Command): void {
         cache: context.cache,
         state: context.state,
         idleMs: parseSeconds(options.idle, "--idle"),
-        limitBytes: options.limit === undefined ? 0 : parseSize(options.limit, "--limit"),
+        limitBytes: cacheLimit(options.cacheBytes),
+        memoryBytes: memoryLimit(options.memoryBytes),
         background: options.background,
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
@@ -80,6 +100,10 @@ export function addDaemon(program: Command): void {
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });
+  addOthers(daemon);
+}
+
+function addOthers(daemon: Command): void {
   addCommonOptions(daemon.command("stop"))
     .description("end the daemon of the cache, if one runs")
     .addHelpText("after", "\nExample:\n  burrow daemon stop --cache /var/cache/burrow")

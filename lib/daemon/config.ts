@@ -15,8 +15,10 @@ export interface DaemonConfig {
   readonly origins: string;
   /** Requests to one origin at once. */
   readonly requests: number;
-  /** Blobs on this node, bytes; 0: unbounded. The oldest are evicted past it. */
+  /** What the cache may take of its disk, bytes; 0: no limit. docs/cache.md. */
   readonly limitBytes: number;
+  /** What may be kept in memory while the disk can't take it, bytes; 0: nothing. */
+  readonly memoryBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
   /** Mount large blobs that are on their way, for gofers to donate. */
@@ -42,6 +44,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   origins: "",
   requests: 8,
   limitBytes: 0,
+  memoryBytes: 256 * 1024 * 1024,
   background: true,
   lazyMount: false,
   metrics: "",
@@ -57,6 +60,7 @@ const COUNTS = [
   "deadlineMs",
   "requests",
   "limitBytes",
+  "memoryBytes",
   "standbys",
   "headerMs",
   "stallMs",

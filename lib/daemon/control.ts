@@ -1,6 +1,7 @@
 // The body of STATUS_REPLY. Control plane.
 
 import type { Fetcher } from "../cache/fetcher.ts";
+import type { Keeper } from "../cache/keeper.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { LoopDelay } from "./loop-delay.ts";
 import { figuresOf, processFigures } from "./metrics.ts";
@@ -12,6 +13,7 @@ export function statusOf(
   config: DaemonConfig,
   startedMs: number,
   fetcher: Fetcher,
+  keeper: Keeper,
   now: { readonly connections: number; readonly standbys: number },
   more: { readonly views: Views; readonly loop: LoopDelay },
 ): Record<string, unknown> {
@@ -21,7 +23,7 @@ export function statusOf(
     cache: config.cache,
     state: config.state,
     upMs: Date.now() - startedMs,
-    ...figuresOf(fetcher, now),
+    ...figuresOf(fetcher, keeper, now),
     ...processFigures(fetcher, more),
   };
 }

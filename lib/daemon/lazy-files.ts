@@ -7,8 +7,8 @@ import type { Digest } from "../base/digest.ts";
 import { Errno, fromNode, MISS } from "../base/errno.ts";
 import { BLOCK_BYTES } from "../base/limits.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
-import type { Fetcher } from "../cache/fetcher.ts";
-import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
+import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
+import { AnswerState } from "../cache/mailbox-wire.ts";
 import type { Source } from "../cache/pieces.ts";
 import { openRegular } from "../cache/regular-file.ts";
 import { type NodeFacts, ROOT_NODE } from "../wire/fuse/message.ts";
@@ -195,19 +195,22 @@ export class LazyFiles implements FuseFiles {
   }
 
   /** Opens what an answer names and notes the blocks: false if it can't be read. A file that is gone by now brings no block. */
-  #learn(file: LazyFile, first: number, count: number, answer: AnswerFields): boolean {
-    if (this.#byNode.get(file.node) !== file) return false; // taken back meanwhile
-    const isWhole = answer.state === AnswerState.complete;
+  #learn(file: LazyFile, first: number, count: number, answer: FetchAnswer): boolean {
+    const { state, name, hostFd } = answer;
+    const isTaken = this.#byNode.get(file.node) === file; // else taken back meanwhile
+    const isWhole = state === AnswerState.complete || state === AnswerState.completeHere;
+    if (hostFd >= 0 && (!isTaken || (!isWhole && name === file.partialName))) fs.closeSync(hostFd);
+    if (!isTaken) return false;
     try {
-      if (isWhole || answer.name !== file.partialName) {
+      if (isWhole || name !== file.partialName) {
         const path = isWhole
           ? this.#cache.path("blobs", file.digest)
-          : `${this.#cache.root}/partial/${answer.name}`;
-        const fd = openRegular(path);
+          : `${this.#cache.root}/partial/${name}`;
+        const fd = hostFd >= 0 ? hostFd : openRegular(path);
         closeFile(file);
         file.fd = fd;
         file.isWhole = isWhole;
-        file.partialName = answer.name;
+        file.partialName = name;
         file.present = isWhole ? NONE : new Uint8Array(Math.ceil(file.size / BLOCK_BYTES));
       }
     } catch (error) {

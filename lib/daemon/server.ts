@@ -9,9 +9,8 @@ import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { PARKED_MAX } from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
-import type { Fetcher } from "../cache/fetcher.ts";
+import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import {
-  type AnswerFields,
   AnswerState,
   type AskFields,
   decodeAsk,
@@ -25,12 +24,13 @@ import {
   frameId,
   frameType,
   helloMountId,
+  helloTakesFiles,
   helloVersion,
   MAILBOX_VERSION,
   REQUEST_MAX_BYTES,
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
-import { peerUser } from "../sys/peer.ts";
+import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { Crowd } from "./crowd.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Sources } from "./sources.ts";
@@ -139,6 +139,7 @@ class Connection {
   #atWork = 0;
   #snapshots: readonly SnapshotSource[] | undefined;
   #isRefused = false;
+  #takesFiles = false;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -220,6 +221,7 @@ class Connection {
     if (this.#snapshots !== undefined) return false;
     let errno = 0;
     let count = 0;
+    this.#takesFiles = helloTakesFiles(this.#in, start);
     if (helloVersion(this.#in, start, length) !== MAILBOX_VERSION) {
       errno = Errno.EOPNOTSUPP;
     } else {
@@ -259,7 +261,7 @@ class Connection {
     snapshots: readonly SnapshotSource[],
   ): Promise<void> {
     if (this.#atWork >= PARKED_MAX) {
-      this.#answer(id, { errno: Errno.ENOBUFS, state: 0, name: "" });
+      this.#answer(id, failure(Errno.ENOBUFS));
       return;
     }
     this.#open.set(id, ask);
@@ -272,7 +274,10 @@ class Connection {
     view.blockedMs += performance.now() - begunMs;
     if (answer.errno !== 0) view.failedAsks++;
     // Cancelled meanwhile: nobody waits.
-    if (this.#open.get(id) !== ask) return;
+    if (this.#open.get(id) !== ask) {
+      closeSent(answer.hostFd);
+      return;
+    }
     this.#open.delete(id);
     this.#answer(id, answer);
   }
@@ -281,14 +286,14 @@ class Connection {
     ask: AskFields,
     isLazy: boolean,
     snapshots: readonly SnapshotSource[],
-  ): Promise<AnswerFields> {
+  ): Promise<FetchAnswer> {
     const snapshot = snapshots[ask.snapshot];
-    if (snapshot === undefined) return { errno: Errno.EINVAL, state: 0, name: "" };
+    if (snapshot === undefined) return failure(Errno.EINVAL);
     const { fetcher, lazy, sources, deadlineMs, log } = this.#context;
-    if (isLazy && lazy === undefined) return { errno: 0, state: AnswerState.lazy, name: "" };
+    if (isLazy && lazy === undefined) return NO_LAZY_FILE;
     try {
       const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
-      if (isLazy && lazy !== undefined) return await lazy.ask(source, ask.row);
+      if (isLazy && lazy !== undefined) return { ...(await lazy.ask(source, ask.row)), hostFd: -1 };
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;
       };
@@ -300,12 +305,28 @@ class Connection {
         error: explain(error),
       });
       const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
-      return { errno: isLate ? Errno.ETIMEDOUT : Errno.EIO, state: 0, name: "" };
+      return failure(isLate ? Errno.ETIMEDOUT : Errno.EIO);
     }
   }
 
-  #answer(id: number, answer: AnswerFields): void {
+  #answer(id: number, answer: FetchAnswer): void {
+    if (answer.hostFd >= 0) {
+      this.#answerWithFile(id, answer);
+      return;
+    }
     this.#send(FRAME_BYTES + 10 + answer.name.length, (out) => encodeAnswer(out, id, answer));
+  }
+
+  /** What a peer that takes no files can't have it can't have. */
+  #answerWithFile(id: number, answer: FetchAnswer): void {
+    if (!this.#takesFiles) {
+      closeSent(answer.hostFd);
+      this.#answer(id, failure(Errno.ENOSPC));
+      return;
+    }
+    const out = Buffer.alloc(FRAME_BYTES + 10 + answer.name.length);
+    encodeAnswer(out, id, answer);
+    sendWithFile(this.#socket, out, answer.hostFd);
   }
 
   #sendStatus(id: number): void {
@@ -324,4 +345,10 @@ class Connection {
     }
     this.#socket.write(out.subarray(0, length));
   }
+}
+
+const NO_LAZY_FILE: FetchAnswer = { errno: 0, state: AnswerState.lazy, name: "", hostFd: -1 };
+
+function failure(errno: number): FetchAnswer {
+  return { errno, state: 0, name: "", hostFd: -1 };
 }

@@ -2,10 +2,11 @@
 
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
-import { evict, openCache } from "../cache/cache.ts";
+import { openCache } from "../cache/cache.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { Fetcher } from "../cache/fetcher.ts";
+import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
@@ -19,12 +20,13 @@ import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
 import { MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
+import { PinnedBlobs } from "./pinned.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { Standbys } from "./standbys.ts";
 import { Views } from "./views.ts";
 
-/** How often it looks whether it is idle or over its limit. */
+/** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
 const POOL_THREADS = 8;
 
@@ -119,9 +121,10 @@ function closeInherited(): void {
 }
 
 function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
-  const { headerMs, stallMs, deadlineMs, requests, background } = config;
+  const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
   const origins = config.origins === "" ? environmentOrigins() : readOrigins(config.origins);
-  return new Fetcher(cache, { origins, headerMs, stallMs, deadlineMs, requests, background, log });
+  const limits = { headerMs, stallMs, deadlineMs, requests };
+  return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log });
 }
 
 interface Parts {
@@ -137,10 +140,10 @@ interface Parts {
 class RunningDaemon implements Daemon {
   readonly ended: Promise<string>;
   readonly #config: DaemonConfig;
-  readonly #cache: CacheDirectory;
   readonly #lock: number;
   readonly #log: Log;
   readonly #fetcher: Fetcher;
+  readonly #keeper: Keeper;
   readonly #lazy: LazyMount | undefined;
   readonly #server: Server;
   readonly #standbys: Standbys;
@@ -151,17 +154,16 @@ class RunningDaemon implements Daemon {
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
   #idleSinceMs = Date.now();
-  #evictedAtBytes = 0;
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
   constructor({ config, cache, lock, log, fetcher, sources, lazy }: Parts) {
     this.#config = config;
-    this.#cache = cache;
     this.#lock = lock;
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
+    this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = () => this.status();
     const { deadlineMs, silentMs } = config;
     this.#server = new Server({
@@ -197,6 +199,7 @@ class RunningDaemon implements Daemon {
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();
+    void this.#keeper.start();
   }
 
   status(): unknown {
@@ -204,7 +207,7 @@ class RunningDaemon implements Daemon {
     const { waiting } = this.#standbys;
     const now = { connections, standbys: waiting };
     const more = { views: this.#views, loop: this.#loop };
-    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, now, more);
+    const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
   }
 
@@ -215,6 +218,7 @@ class RunningDaemon implements Daemon {
     // Before reads under way fail: who is there to wait waits for the next daemon.
     if (this.#server.gofers > 0) this.#lazy?.leave();
     this.#fetcher.close();
+    this.#keeper.stop();
     this.#metrics?.close();
     this.#loop.stop();
     this.#standbys.stop();
@@ -230,16 +234,13 @@ class RunningDaemon implements Daemon {
     if (this.#server.connections > 0 || !this.#fetcher.isIdle) this.#idleSinceMs = Date.now();
     const idleMs = Date.now() - this.#idleSinceMs;
     if (this.#config.idleMs > 0 && idleMs >= this.#config.idleMs) this.stop("idle");
-    else this.#enforceLimit();
+    else void this.#keepRoom();
   }
 
-  /** Evicts down to nine tenths once a tenth of the limit came in since the last look. */
-  #enforceLimit(): void {
-    const { limitBytes } = this.#config;
-    const { blobBytes } = this.#fetcher.counters;
-    if (limitBytes === 0 || blobBytes - this.#evictedAtBytes < limitBytes / 10) return;
-    this.#evictedAtBytes = blobBytes;
-    const removed = evict(this.#cache, limitBytes * 0.9);
-    if (removed.blobs > 0) this.#log("evicted", removed);
+  async #keepRoom(): Promise<void> {
+    const before = this.#keeper.facts.evicted;
+    await this.#keeper.tick();
+    const { evicted, usedBytes } = this.#keeper.facts;
+    if (evicted > before) this.#log("evicted", { files: evicted - before, usedBytes });
   }
 }

@@ -21,7 +21,14 @@ interface FdFunctions {
   openAt(dirFd: number, path: string, flags: number, mode: number): number;
   /** Opens `ab/<hex>` of the digest at bytes[offset] below dirFd when size (or -1) and seal agree; -ESTALE. */
   openBlob(dirFd: number, bytes: Uint8Array, offset: number, size: number): number;
+  /** Sets the mtime; sec < 0 sets the atime to 0 instead. */
   futimens(fd: number, sec: number, nsec: number): number;
+  /**
+   * A write lease on a file that nobody else has open or mapped: -EAGAIN otherwise. Until it is given back or fd is closed who opens the
+   * file waits, or gets EAGAIN with O_NONBLOCK, and this process gets SIGIO.
+   */
+  leaseFd(fd: number): number;
+  unleaseFd(fd: number): number;
   /** Type 0 is a pipe: its reading end first. */
   socketPair(type: number, out: Int32Array): number;
   connectUnix(path: string): number;

@@ -120,10 +120,23 @@ static napi_value open_blob(napi_env env, napi_callback_info info) {
   return integer(env, -ESTALE);
 }
 
+// futimens(fd, sec, nsec): the mtime alone; sec < 0: the atime alone, to 0, which the next read or mapping ends.
 static napi_value set_times(napi_env env, napi_callback_info info) {
   ARGS;
   struct timespec times[2] = {{0, UTIME_OMIT}, {arg_i64(env, argv[1]), (long)arg_i64(env, argv[2])}};
+  if (times[1].tv_sec < 0) times[0].tv_nsec = 0, times[1].tv_nsec = UTIME_OMIT;
   return outcome(env, futimens(arg_int(env, argv[0]), times));
+}
+
+// leaseFd(fd): a write lease until fd is closed; -EAGAIN while anybody else has the file open or mapped. fcntl(2).
+static napi_value lease_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  return outcome(env, fcntl(arg_int(env, argv[0]), F_SETLEASE, F_WRLCK));
+}
+
+static napi_value unlease_fd(napi_env env, napi_callback_info info) {
+  ARGS;
+  return outcome(env, fcntl(arg_int(env, argv[0]), F_SETLEASE, F_UNLCK));
 }
 
 // socketPair(type, out: Int32Array(2)); of type 0 a pipe, as large as anybody may have it: /proc/sys/fs/pipe-max-size.
@@ -298,6 +311,8 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "openAt", open_at);
   export_function(env, exports, "openBlob", open_blob);
   export_function(env, exports, "futimens", set_times);
+  export_function(env, exports, "leaseFd", lease_fd);
+  export_function(env, exports, "unleaseFd", unlease_fd);
   export_function(env, exports, "socketPair", socket_pair);
   export_function(env, exports, "connectUnix", connect_unix);
   export_function(env, exports, "listenPackets", listen_packets);

@@ -22,6 +22,7 @@ import {
 import { createWait } from "../../lib/sys/wait.ts";
 
 createWait();
+const LISTENER = { learn: () => 0, learnLazy: () => undefined };
 const out = Buffer.alloc(FRAME_MAX_BYTES);
 
 function frameOf(length: number): Buffer {
@@ -95,10 +96,10 @@ test("a daemon that ends within a burst of answers, and is back at once, is aske
   mailbox.onAnswer = (ticket) => {
     answered.push(ticket);
     // As a request that is run again does when it needs more: the first send finds the connection gone.
-    if (asksAgain) for (const row of [11, 12]) mailbox.askBlob(0, row);
+    if (asksAgain) for (const row of [11, 12]) mailbox.askBlob(0, row, LISTENER);
     asksAgain = false;
   };
-  for (const row of [1, 2, 3]) t.equal(mailbox.askBlob(0, row), MISS);
+  for (const row of [1, 2, 3]) t.equal(mailbox.askBlob(0, row, LISTENER), MISS);
   const first = mailbox.lastTicket - 2;
   await until(t, () => daemon.frames[0]?.length === 4, "the asks came");
   const burst = [frameOf(encodeWelcome(out, 0, 0, 1)), answerTo(first), answerTo(first + 1)];
@@ -123,8 +124,8 @@ test("a daemon that ends within a burst of answers, and is back at once, is aske
 
 test("asks of two mailboxes have different tickets", (t) => {
   const [one, two] = ["one", "two"].map((name) => newMailbox(t, join(tmpdir(), "none", name)));
-  one!.askBlob(0, 1);
-  two!.askBlob(0, 1);
+  one!.askBlob(0, 1, LISTENER);
+  two!.askBlob(0, 1, LISTENER);
   t.not(one!.lastTicket, two!.lastTicket, "a gofer parks the requests of all by it");
   t.end();
 });

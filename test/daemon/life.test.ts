@@ -212,7 +212,7 @@ test("a full disk: ENOSPC for that ask, nothing half kept, the daemon goes on", 
     large: noise(14 * BLOCK_BYTES, 4),
   };
   const published = await publish(node.store, files);
-  await node.start({ background: true });
+  await node.start({ background: true, memoryBytes: 0 });
   const client = await node.connect(node.mount(node.store, published.digest));
   t.equal((await client.askBlob(0, published.row("large"))).errno, Errno.ENOSPC);
   t.same(node.names("partial"), [], "a blob that can't fit leaves no partial file");

@@ -1,0 +1,130 @@
+// Keeper: keeps a cache within its limit while a daemon runs: has the room know what is there, makes place when somebody needs it and a
+// little ahead of that, and leaves some of the disk to others. Control plane.
+
+import fs from "node:fs";
+import type { Digest } from "../base/digest.ts";
+import type { CacheDirectory } from "./directory.ts";
+import { Evictor, type EvictorCounters } from "./evictor.ts";
+import type { Pinned } from "./pins.ts";
+import type { RoomFacts } from "./room.ts";
+import { Survey } from "./survey.ts";
+import { joinSuspects } from "./suspects.ts";
+
+/** Place is made ahead when less than the first part of the limit is free, until the second is. */
+const LOW = 1 / 20;
+const HIGH = 1 / 10;
+/** Without a limit, and with one: this part of the disk is left free as long as anything can go for it. */
+const DISK_FREE = 1 / 20;
+
+/** Folders and small files that every cache has: the marker, the lock, the socket, the boot file, hints at their first look. */
+const FIXED_BYTES = 64 * 1024;
+
+/** What else can give up space, and what must not be taken from it. */
+export interface Tenant {
+  /** Was promised to a gofer a moment ago, or is being worked on. */
+  isPromised(digest: Digest): boolean;
+  /** Gives up partial files that nobody works with: the bytes that are free by that. */
+  dropIdle(bytes: number): number;
+  tick(): Promise<void>;
+}
+
+export interface KeeperFacts extends RoomFacts, EvictorCounters {
+  readonly byFolder: Readonly<Record<string, number>>;
+  readonly pinnedSnapshots: number;
+}
+
+export class Keeper {
+  readonly #cache: CacheDirectory;
+  readonly #tenant: Tenant;
+  readonly #evictor: Evictor;
+  readonly #pinned: Pinned;
+  readonly #survey: Survey;
+  #isAtWork = false;
+  #isStopped = false;
+
+  /** limitBytes 0: no limit. */
+  constructor(cache: CacheDirectory, tenant: Tenant, pinned: Pinned, limitBytes: number) {
+    this.#cache = cache;
+    this.#tenant = tenant;
+    this.#pinned = pinned;
+    this.#evictor = new Evictor(cache, {
+      isPinned: (digest) => this.#pinned.has(digest),
+      isPromised: (digest) => tenant.isPromised(digest),
+    });
+    this.#survey = new Survey(cache.root, cache.room);
+    const { room } = cache;
+    room.limitBytes = limitBytes;
+    room.add("fixed", FIXED_BYTES);
+    room.makeRoom = (bytes) => this.#makeRoom(bytes);
+    // Whatever is in the cache is no more than what is on its disk.
+    if (limitBytes > 0) room.unknown(Math.max(0, limitBytes - disk(cache.root).usedBytes));
+  }
+
+  get facts(): KeeperFacts {
+    return {
+      ...this.#cache.room.facts,
+      ...this.#evictor.counters,
+      byFolder: this.#cache.room.byFolder(),
+      pinnedSnapshots: this.#pinned.snapshots,
+    };
+  }
+
+  /** Looks at what is there, for the limit's sake. Never rejects. */
+  async start(): Promise<void> {
+    await joinSuspects(this.#cache.root, () => this.#isStopped);
+    if (this.#cache.room.limitBytes > 0) await this.#survey.run();
+  }
+
+  /** Called about once a second. Never rejects. */
+  async tick(): Promise<void> {
+    if (this.#isAtWork || this.#isStopped) return;
+    this.#isAtWork = true;
+    try {
+      this.#cache.lingering.look();
+      await this.#tenant.tick();
+      await this.#pinned.refresh();
+      await this.#makeAhead();
+      if (this.#cache.room.limitBytes > 0) await this.#survey.again();
+    } finally {
+      this.#isAtWork = false;
+    }
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#survey.stop();
+    this.#evictor.stop();
+    this.#cache.lingering.close();
+  }
+
+  async #makeAhead(): Promise<void> {
+    const { room } = this.#cache;
+    const { limitBytes, freeBytes, isSurveyed } = room;
+    if (limitBytes > 0 && isSurveyed && freeBytes < limitBytes * LOW) {
+      await this.#makeRoom(limitBytes * HIGH - freeBytes);
+    }
+    const { sizeBytes, freeBytes: left } = disk(this.#cache.root);
+    if (left < sizeBytes * DISK_FREE) await this.#makeRoom(sizeBytes * DISK_FREE - left);
+  }
+
+  async #makeRoom(bytes: number): Promise<number> {
+    if (this.#isStopped) return 0;
+    await this.#pinned.refresh();
+    const freed = await this.#evictor.makeRoom(bytes);
+    return freed >= bytes ? freed : freed + this.#tenant.dropIdle(bytes - freed);
+  }
+}
+
+/** Bytes of a file system: all, in use, and free to us. */
+function disk(path: string): { sizeBytes: number; usedBytes: number; freeBytes: number } {
+  try {
+    const { blocks, bfree, bavail, bsize } = fs.statfsSync(path);
+    return {
+      sizeBytes: blocks * bsize,
+      usedBytes: (blocks - bfree) * bsize,
+      freeBytes: bavail * bsize,
+    };
+  } catch {
+    return { sizeBytes: 0, usedBytes: Number.POSITIVE_INFINITY, freeBytes: 0 };
+  }
+}

@@ -1,0 +1,136 @@
+// MemoryTier: blobs that the cache's disk can't take now: it is full, read-only or failing. Each is a file of memory without a name,
+// which gofers get with the answer, so nothing is left of them when the daemon ends, however it ends. Control plane.
+
+import fs from "node:fs";
+import { LRUCache } from "lru-cache";
+import type { Digest } from "../base/digest.ts";
+import { errnoName } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { native } from "../sys/native.ts";
+import { ioError, writeFully } from "./directory.ts";
+import { isInUse, Lingering } from "./lingering.ts";
+import { expectedCost, Room } from "./room.ts";
+
+const GROUP = "memory";
+
+interface Held {
+  /** Ours, for writing; gofers get others, for reading. */
+  readonly fd: number;
+  readonly costBytes: number;
+}
+
+export interface MemoryFacts {
+  readonly limitBytes: number;
+  readonly usedBytes: number;
+  readonly blobs: number;
+}
+
+export class MemoryTier {
+  readonly room = new Room();
+  readonly lingering = new Lingering(this.room);
+  readonly #blobs: LRUCache<Digest, Held>;
+
+  /** limitBytes 0: takes nothing. */
+  constructor(limitBytes: number) {
+    this.room.limitBytes = Math.max(1, limitBytes);
+    this.room.makeRoom = (bytes) => Promise.resolve(this.#evict(bytes));
+    this.#blobs = new LRUCache({
+      maxSize: Math.max(1, limitBytes),
+      sizeCalculation: ({ costBytes }) => costBytes,
+      dispose: ({ fd, costBytes }) => this.#end(fd, costBytes),
+    });
+  }
+
+  get facts(): MemoryFacts {
+    const { limitBytes, usedBytes } = this.room;
+    return { limitBytes, usedBytes, blobs: this.#blobs.size };
+  }
+
+  /** A file for a blob of this size, all holes: an FD, the caller's, whose cost the caller counts in `room`. BURROW_NO_SPACE. */
+  create(sizeBytes: number): number {
+    const fd = native.memfd("burrow-blob", sizeBytes);
+    if (fd < 0) {
+      throw new BurrowError("BURROW_NO_SPACE", `no memory for a blob: ${errnoName(fd)}`, {
+        errno: -fd,
+      });
+    }
+    fs.fchmodSync(fd, 0o444);
+    return fd;
+  }
+
+  /** Takes a whole, verified file that `create` made and whose cost was counted. */
+  adopt(digest: Digest, fd: number, costBytes: number): void {
+    this.#blobs.set(digest, { fd, costBytes });
+  }
+
+  /** Keeps verified bytes. BURROW_NO_SPACE, BURROW_TIMEOUT. */
+  async put(digest: Digest, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+    if (this.#blobs.has(digest)) return;
+    const cost = expectedCost(bytes.length);
+    const space = await this.room.reserve(cost, signal);
+    let fd = -1;
+    try {
+      fd = this.create(bytes.length);
+      writeFully(fd, bytes, 0);
+      space.keep(GROUP, cost);
+      this.adopt(digest, fd, cost);
+    } catch (error) {
+      if (fd >= 0) fs.closeSync(fd);
+      throw error instanceof BurrowError ? error : ioError("can't keep a blob", GROUP, error);
+    } finally {
+      space.release();
+    }
+  }
+
+  has(digest: Digest): boolean {
+    return this.#blobs.has(digest);
+  }
+
+  /** An FD for reading, the caller's own; -1 when the blob isn't here. */
+  open(digest: Digest): number {
+    const held = this.#blobs.get(digest);
+    return held === undefined ? -1 : openForReading(held.fd);
+  }
+
+  /** The bytes of a blob; undefined when it isn't here. */
+  read(digest: Digest): Buffer | undefined {
+    const fd = this.open(digest);
+    if (fd < 0) return undefined;
+    try {
+      return fs.readFileSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  drop(digest: Digest): void {
+    this.#blobs.delete(digest);
+  }
+
+  close(): void {
+    this.#blobs.clear();
+    this.lingering.close();
+  }
+
+  #evict(bytes: number): number {
+    let freed = 0;
+    while (freed < bytes) {
+      const held = this.#blobs.pop();
+      if (held === undefined) break;
+      if (!isInUse(held.fd)) freed += held.costBytes;
+    }
+    return freed;
+  }
+
+  /** Memory of a file that a sandbox has open is not free yet. */
+  #end(fd: number, costBytes: number): void {
+    this.room.subtract(GROUP, costBytes);
+    if (isInUse(fd)) this.lingering.take(fd, costBytes);
+    else fs.closeSync(fd);
+  }
+}
+
+/** Another FD of a file of memory, which can't write it. */
+export function openForReading(fd: number): number {
+  return fs.openSync(`/proc/self/fd/${fd}`, "r");
+}

@@ -1,0 +1,268 @@
+// Room: how many bytes a cache takes, and who may take more. Space is reserved before anything is asked of an origin, so writers side
+// by side never pass the limit together; what is reserved becomes used when a file stands. Sums are kept per folder, none per
+// file. docs/design/0007-cache-room.md. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { Errno } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { timeoutError } from "../store/store.ts";
+import { type CacheFolder, shardOf } from "./layout.ts";
+
+/** Blocks of stat(2). */
+const STAT_BLOCK_BYTES = 512;
+/** What a file takes besides its blocks: an inode (256 bytes on ext4) and a name of 64 letters in a folder that is half full. */
+export const FILE_COST_BYTES = 512;
+/** What a new folder takes, and the unit in which disks give space. */
+const DISK_BLOCK_BYTES = 4096;
+/** When all files were looked at and too few could go, the next look waits this long, and so many times as long as the last one took. */
+const EXHAUSTED_MS = 250;
+const EXHAUSTED_FACTOR = 8;
+
+/** A folder of the cache that has a sum of its own: "blobs/ab", "partial". */
+export type Group = string;
+
+/** Makes place: frees at least `bytes` if it can; resolves to what it freed. */
+export type MakeRoom = (bytes: number) => Promise<number>;
+
+/** What a file of this content may take at most, before it is there. */
+export function expectedCost(sizeBytes: number): number {
+  const blocks = Math.ceil(sizeBytes / DISK_BLOCK_BYTES);
+  // The last summand: blocks of an extent tree, at one of them for 4 MiB in pieces.
+  return blocks * DISK_BLOCK_BYTES + FILE_COST_BYTES + Math.floor(blocks / 1024) * DISK_BLOCK_BYTES;
+}
+
+/** What a file takes by what the disk says of it. */
+export function costOf(stat: { readonly blocks: number }): number {
+  return stat.blocks * STAT_BLOCK_BYTES + FILE_COST_BYTES;
+}
+
+export function groupOf(folder: CacheFolder, digest: Digest): Group {
+  return `${folder}/${shardOf(digest)}`;
+}
+
+/** Space that was promised. Whoever has it gives back what is left of it. */
+export interface Reservation {
+  /** `bytes` of it (or more) stand in a file of this group now. */
+  keep(group: Group, bytes: number): void;
+  /** Gives back the rest; further calls do nothing. */
+  release(): void;
+}
+
+export interface RoomFacts {
+  /** 0: none. */
+  readonly limitBytes: number;
+  readonly usedBytes: number;
+  readonly reservedBytes: number;
+  /** Of files that were removed while a sandbox had them open. */
+  readonly lingeringBytes: number;
+  /** False while the first look at what there is goes on: usedBytes is too low then. */
+  readonly isSurveyed: boolean;
+}
+
+export class Room {
+  limitBytes = 0;
+  /** Whether who finds no space waits for what others may give back, and looks again for each file that comes; else it fails at once. */
+  isPatient = true;
+  makeRoom: MakeRoom = () => Promise.resolve(0);
+  readonly #groups = new Map<Group, number>();
+  /** Groups that are looked at now, and what came into them meanwhile. */
+  readonly #looks = new Map<Group, number>();
+  readonly #waiters = new Set<() => void>();
+  #usedBytes = 0;
+  #reservedBytes = 0;
+  #lingeringBytes = 0;
+  /** Until all was looked at: what may surely be added. */
+  #creditBytes = 0;
+  #isSurveyed = true;
+  #making: Promise<void> | undefined;
+  #exhaustedUntilMs = 0;
+
+  /** Bytes that may be reserved now. */
+  get freeBytes(): number {
+    if (this.limitBytes === 0) return Number.POSITIVE_INFINITY;
+    const left = this.limitBytes - this.#usedBytes - this.#lingeringBytes;
+    return (this.#isSurveyed ? left : this.#creditBytes) - this.#reservedBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  get isSurveyed(): boolean {
+    return this.#isSurveyed;
+  }
+
+  get facts(): RoomFacts {
+    return {
+      limitBytes: this.limitBytes,
+      usedBytes: this.#usedBytes,
+      reservedBytes: this.#reservedBytes,
+      lingeringBytes: this.#lingeringBytes,
+      isSurveyed: this.#isSurveyed,
+    };
+  }
+
+  /** What a group takes, as far as it is known; -1: it isn't. */
+  bytesOf(group: Group): number {
+    return this.#isSurveyed ? (this.#groups.get(group) ?? 0) : (this.#groups.get(group) ?? -1);
+  }
+
+  /** Bytes by folder: "blobs" with all its shards. */
+  byFolder(): Record<string, number> {
+    const sums: Record<string, number> = {};
+    for (const [group, bytes] of this.#groups) {
+      const folder = group.split("/")[0]!;
+      sums[folder] = (sums[folder] ?? 0) + bytes;
+    }
+    return sums;
+  }
+
+  /**
+   * What is there is not known yet. Until surveyed() what comes in must be paid for by what goes, but for `creditBytes` that are free
+   * whatever is there.
+   */
+  unknown(creditBytes: number): void {
+    this.#isSurveyed = false;
+    this.#creditBytes = creditBytes;
+  }
+
+  surveyed(): void {
+    this.#isSurveyed = true;
+    this.#wake();
+  }
+
+  add(group: Group, bytes: number): void {
+    const isNew = group.includes("/") && !this.#groups.has(group);
+    const cost = bytes + (isNew ? DISK_BLOCK_BYTES : 0);
+    this.#set(group, (this.#groups.get(group) ?? 0) + cost);
+    this.#creditBytes -= cost;
+    const during = this.#looks.get(group);
+    if (during !== undefined) this.#looks.set(group, during + cost);
+    if (this.isPatient) this.#exhaustedUntilMs = 0;
+  }
+
+  subtract(group: Group, bytes: number): void {
+    this.#creditBytes += bytes;
+    // While the folder is looked at nobody knows whether this file was seen: the sum stays on the safe side until the next look.
+    if (!this.#looks.has(group)) {
+      this.#set(group, Math.max(0, (this.#groups.get(group) ?? 0) - bytes));
+    }
+    this.#wake();
+  }
+
+  /** A file that was removed while somebody has it open takes space until it is closed; negative: it was. */
+  linger(bytes: number): void {
+    this.#lingeringBytes += bytes;
+    if (bytes < 0) this.#wake();
+  }
+
+  /** A look at a group begins; only one at a time: false when one is under way. */
+  beginLook(group: Group): boolean {
+    if (this.#looks.has(group)) return false;
+    this.#looks.set(group, 0);
+    return true;
+  }
+
+  /** It found so many bytes, or -1: it failed and nothing is learnt. */
+  endLook(group: Group, foundBytes: number): void {
+    const during = this.#looks.get(group) ?? 0;
+    this.#looks.delete(group);
+    if (foundBytes < 0) return;
+    this.#set(group, foundBytes + during);
+    this.#wake();
+  }
+
+  /**
+   * Reserves space, for which others may be evicted. Throws BURROW_NO_SPACE (ENOSPC) when nothing can go, BURROW_TIMEOUT when the signal
+   * fires before.
+   */
+  async reserve(bytes: number, signal?: AbortSignal): Promise<Reservation> {
+    while (this.freeBytes < bytes) {
+      if (signal?.aborted) throw timeoutError("gave up waiting for space in the cache", {});
+      if (bytes > this.limitBytes) throw this.#full(bytes);
+      const restMs = this.#exhaustedUntilMs - performance.now();
+      if (restMs <= 0) {
+        await this.#make(bytes - this.freeBytes);
+        continue;
+      }
+      // What others have reserved becomes files, which can go, or is given back.
+      const isInVain = !this.isPatient || (this.#isSurveyed && this.#reservedBytes === 0);
+      if (isInVain) throw this.#full(bytes);
+      await this.#change(restMs, signal);
+    }
+    return this.#reserveNow(bytes);
+  }
+
+  /** What there is now and nobody must go for; undefined when that isn't enough. */
+  tryReserve(bytes: number): Reservation | undefined {
+    return this.freeBytes < bytes ? undefined : this.#reserveNow(bytes);
+  }
+
+  #reserveNow(bytes: number): Reservation {
+    let left = bytes;
+    this.#reservedBytes += bytes;
+    const give = (part: number) => {
+      left -= part;
+      this.#reservedBytes -= part;
+      if (part > 0) this.#wake();
+    };
+    return {
+      keep: (group, kept) => {
+        this.add(group, kept);
+        give(Math.min(left, kept));
+      },
+      release: () => give(left),
+    };
+  }
+
+  #set(group: Group, bytes: number): void {
+    this.#usedBytes += bytes - (this.#groups.get(group) ?? 0);
+    // A folder that isn't there: the first file will cost it, too.
+    if (bytes === 0) this.#groups.delete(group);
+    else this.#groups.set(group, bytes);
+  }
+
+  /** One at a time makes place for all that wait. */
+  #make(bytes: number): Promise<void> {
+    const startedMs = performance.now();
+    this.#making ??= this.makeRoom(bytes)
+      .then((freed) => {
+        if (freed >= bytes || (freed > 0 && this.isPatient)) return;
+        const nowMs = performance.now();
+        const restMs = Math.max(EXHAUSTED_MS, EXHAUSTED_FACTOR * (nowMs - startedMs));
+        this.#exhaustedUntilMs = nowMs + restMs;
+      })
+      .finally(() => {
+        this.#making = undefined;
+      });
+    return this.#making;
+  }
+
+  #full(bytes: number): BurrowError {
+    const { limitBytes, usedBytes, reservedBytes } = this.facts;
+    return new BurrowError("BURROW_NO_SPACE", "the cache's limit is reached and nothing can go", {
+      errno: Errno.ENOSPC,
+      context: { wantedBytes: bytes, limitBytes, usedBytes, reservedBytes },
+    });
+  }
+
+  /** Resolves when something came or went, after `maxMs`, or when the signal fires. */
+  #change(maxMs: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiters.delete(done);
+        signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, maxMs);
+      this.#waiters.add(done);
+      signal?.addEventListener("abort", done);
+      if (signal?.aborted) done();
+    });
+  }
+
+  #wake(): void {
+    for (const done of [...this.#waiters]) done();
+  }
+}

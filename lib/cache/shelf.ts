@@ -1,0 +1,97 @@
+// Shelf: where a fetched blob is put: on the cache's disk, or in memory when the disk can't take it. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import type { Log } from "./counters.ts";
+import type { CacheDirectory } from "./directory.ts";
+import { DiskHealth } from "./disk-health.ts";
+import { type MemoryFacts, MemoryTier } from "./memory-tier.ts";
+import { expectedCost, type Reservation } from "./room.ts";
+
+export interface ShelfFacts {
+  readonly memory: MemoryFacts;
+  /** The disk takes no writes now; how often that came. */
+  readonly isDiskDemoted: boolean;
+  readonly demotions: number;
+}
+
+export class Shelf {
+  readonly cache: CacheDirectory;
+  readonly memory: MemoryTier;
+  readonly health: DiskHealth;
+  readonly #hasMemory: boolean;
+
+  /** memoryBytes 0: what the disk can't take fails. */
+  constructor(cache: CacheDirectory, memoryBytes: number, log: Log) {
+    this.cache = cache;
+    this.memory = new MemoryTier(memoryBytes);
+    this.#hasMemory = memoryBytes > 0;
+    cache.room.isPatient = !this.#hasMemory;
+    this.health = new DiskHealth(`${cache.root}/tmp`, log);
+  }
+
+  get facts(): ShelfFacts {
+    const { isDemoted, demotions } = this.health;
+    return { memory: this.memory.facts, isDiskDemoted: isDemoted, demotions };
+  }
+
+  /** Whether memory should be tried after this error. */
+  fallsBack(error: unknown): boolean {
+    return this.health.blame(error) && this.#hasMemory;
+  }
+
+  get isInMemoryOnly(): boolean {
+    return this.health.isDemoted && this.#hasMemory;
+  }
+
+  get hasMemory(): boolean {
+    return this.#hasMemory;
+  }
+
+  /** Space on disk; undefined: none, what is kept goes to memory. Throws as Room.reserve where there is no memory to go to. */
+  async reserve(bytes: number, signal: AbortSignal): Promise<Reservation | undefined> {
+    if (this.isInMemoryOnly) return undefined;
+    try {
+      return await this.cache.room.reserve(bytes, signal);
+    } catch (error) {
+      if (this.fallsBack(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Keeps a verified blob, on disk when there is space for it. BURROW_NO_SPACE, BURROW_IO. */
+  async keep(digest: Digest, content: Uint8Array, space: Reservation | undefined): Promise<void> {
+    if (space !== undefined && !this.isInMemoryOnly) {
+      try {
+        await this.cache.writeSealed("blobs", digest, content, space);
+        return;
+      } catch (error) {
+        if (!this.fallsBack(error)) throw error;
+      }
+    }
+    await this.memory.put(digest, content);
+  }
+
+  /** Brings a blob from memory to a disk that takes it again: whether it is there. */
+  async settle(digest: Digest, sizeBytes: number, signal: AbortSignal): Promise<boolean> {
+    const space = await this.reserve(expectedCost(sizeBytes), signal);
+    if (space === undefined) return false;
+    try {
+      const content = this.memory.read(digest);
+      if (content === undefined) return false;
+      await this.cache.writeSealed("blobs", digest, content, space);
+      this.memory.drop(digest);
+      return true;
+    } catch (error) {
+      if (this.fallsBack(error)) return false;
+      throw error;
+    } finally {
+      space.release();
+    }
+  }
+
+  /** Called about once a second. */
+  async tick(): Promise<void> {
+    this.memory.lingering.look();
+    await this.health.probe();
+  }
+}

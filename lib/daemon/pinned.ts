@@ -1,0 +1,63 @@
+// PinnedBlobs: which blobs belong to pinned snapshots, at 8 bytes each. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { heldIndex } from "../cache/cache.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import { listPins, type Pinned } from "../cache/pins.ts";
+import { faultOf, Index } from "../layer/index.ts";
+
+/** A blob is known by so many digits of its digest: that another one has them, and stays as well, hurts nobody. */
+const KEY_DIGITS = 13;
+
+export class PinnedBlobs implements Pinned {
+  readonly #cache: CacheDirectory;
+  readonly #keys = new Map<Digest, Float64Array>();
+
+  constructor(cache: CacheDirectory) {
+    this.#cache = cache;
+  }
+
+  get snapshots(): number {
+    return this.#keys.size;
+  }
+
+  has(digest: Digest): boolean {
+    if (this.#keys.size === 0) return false;
+    const key = keyOf(digest);
+    for (const keys of this.#keys.values()) if (holds(keys, key)) return true;
+    return false;
+  }
+
+  /** Reads what was pinned and forgets what was unpinned since. A snapshot whose index is gone or wrong has no blobs here. */
+  async refresh(): Promise<void> {
+    const pins = new Set(listPins(this.#cache));
+    for (const known of [...this.#keys.keys()]) if (!pins.has(known)) this.#keys.delete(known);
+    for (const snapshot of pins) {
+      if (this.#keys.has(snapshot)) continue;
+      const bytes = await heldIndex(this.#cache, snapshot).catch(() => undefined);
+      if (bytes !== undefined && faultOf(bytes) === undefined)
+        this.#keys.set(snapshot, keysOf(new Index(bytes)));
+    }
+  }
+}
+
+function keyOf(digest: Digest): number {
+  return Number.parseInt(digest.slice(0, KEY_DIGITS), 16);
+}
+
+function keysOf(index: Index): Float64Array {
+  const keys = new Float64Array(index.blobCount);
+  for (let row = 0; row < keys.length; row++) keys[row] = keyOf(index.blobDigest(row));
+  return keys.sort();
+}
+
+function holds(sorted: Float64Array, key: number): boolean {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! < key) low = middle + 1;
+    else high = middle;
+  }
+  return sorted[low] === key;
+}

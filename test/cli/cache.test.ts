@@ -1,0 +1,56 @@
+// Owns: proof that `burrow cache` says how near its limit a cache is, and that what is pinned stays. Plane: control.
+import fs from "node:fs";
+import { test } from "tap";
+import { noise, publish, TestNode } from "../suite/daemon-node.ts";
+import { until } from "../suite/wait.ts";
+import { newNode, ZEROS } from "./cli.ts";
+
+const FILES = Object.fromEntries(
+  Array.from({ length: 60 }, (_, i) => [`f${i}`, noise(40_000 + i, i + 1)]),
+);
+const OTHERS = Object.fromEntries(
+  Array.from({ length: 60 }, (_, i) => [`g${i}`, noise(40_000 + i, i + 1001)]),
+);
+const LIMIT = 4_500_000;
+
+test("what is pinned stays whatever else is fetched; unpinned, it goes", async (t) => {
+  const cli = newNode(t);
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const pinned = await publish(node.store, FILES);
+  const others = await publish(node.store, OTHERS);
+  await node.start({ limitBytes: LIMIT });
+  const first = await node.connect(node.mount(node.store, pinned.digest));
+  const second = await node.connect(node.mount(node.store, others.digest));
+  const run = (...words: string[]) => cli.run(["cache", ...words, "--cache", node.cache]);
+  const name = `sha256:${pinned.digest}`;
+  t.match(await run("pin", name), { code: 1, stderr: /no such snapshot in the cache/ });
+  for (const file of Object.keys(FILES)) await first.askBlob(0, pinned.row(file));
+  await node.settled();
+  t.match(await run("pin", name), { code: 0, stdout: "pinned 1 snapshot\n" });
+  t.match(await run("pin", name, ZEROS), { code: 1 }, "one of them can't be");
+  t.match(await run("pin", "nonsense"), { code: 2, stderr: /is no digest/ });
+  t.equal((await run("pins")).stdout, `${name}\n`);
+  const isHere = (file: string) => fs.existsSync(node.blobPath(pinned.refs.get(file)!.digest));
+  const press = async () => {
+    for (const file of Object.keys(OTHERS)) await second.askBlob(0, others.row(file));
+  };
+  for (let i = 0; i < 4; i++) await press();
+  t.same(
+    Object.keys(FILES).filter((file) => !isHere(file)),
+    [],
+    "none was evicted",
+  );
+  const shown = JSON.parse((await run("stats", "--json")).stdout);
+  t.match(shown, { pins: [name], room: { limitBytes: LIMIT, isSurveyed: true } });
+  t.ok(shown.room.evicted > 0);
+  t.match((await run("show")).stdout, /\nlimit +4\.50 MB\ntaken +\S+ MB \(.*blobs /);
+  t.match(await run("unpin", name), { code: 0, stdout: "unpinned 1 snapshot\n" });
+  t.equal((await run("unpin", name)).code, 1, "it wasn't pinned");
+  t.equal((await run("pins")).stdout, "none\n");
+  const goes = async () => {
+    await press();
+    return !Object.keys(FILES).every(isHere);
+  };
+  t.ok(await until(goes));
+});

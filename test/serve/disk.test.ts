@@ -1,0 +1,148 @@
+// The cache's disk is full, read-only or failing while sandboxes run (pitfalls C4, C5): they read on, from memory, and the disk is used
+// again as soon as it takes writes, without a restart. A real daemon and a real gofer, which was started before.
+
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { DONATE_MAX_BYTES } from "../../lib/base/limits.ts";
+import { stopDaemon } from "../../lib/cache/client.ts";
+import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
+import { contentOf, open, walkTo } from "../suite/lisafs-calls.ts";
+import { readFile } from "../suite/opened-files.ts";
+import { type Served, serveMount } from "../suite/served.ts";
+import { until } from "../suite/wait.ts";
+
+const MIB = 1024 * 1024;
+const needsRoot = process.getuid?.() === 0 ? false : "mounting needs root";
+const needsStrace =
+  spawnSync("strace", ["-V"]).status === 0 ? false : "strace makes the disk fail, and isn't here";
+
+const FILES: Files = Object.fromEntries([
+  ...Array.from({ length: 30 }, (_, i) => [`s${i}`, noise(60_000 + i, i + 1)]),
+  ["middle", noise(3 * MIB, 77)],
+  ["large", noise(DONATE_MAX_BYTES + MIB, 78)],
+  ["later", noise(DONATE_MAX_BYTES + MIB, 79)],
+]);
+
+const isLong = process.env["BURROW_LONG"] === "1";
+/** Calls of a write to the cache, and how they fail. In the long run all of them. */
+const FAULTS = [
+  ["fsync", "EIO"],
+  ["utimensat", "EROFS"],
+  ["rename", "EIO"],
+  ["fsync", "EDQUOT"],
+] as const;
+
+interface Scene extends Pick<Served, "client"> {
+  readonly node: TestNode;
+  path(name: string): string;
+  /** Whether a file is read right. */
+  isRight(name: string): boolean;
+}
+
+async function scene(
+  t: Test,
+  cache: string,
+  prefix: readonly string[] = [],
+  limitBytes = 0,
+): Promise<Scene> {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  node.cache = cache === "" ? node.cache : `${cache}/cache`;
+  const published = await publish(node.store, FILES);
+  const id = node.mount(node.store, published.digest);
+  await node.start({ memoryBytes: 32 * MIB, limitBytes }, prefix);
+  // A strace that is killed leaves its daemon behind.
+  t.teardown(() => stopDaemon(node.cache));
+  const { client } = await serveMount(t, node, id);
+  return {
+    node,
+    client,
+    path: (name) => node.blobPath(published.refs.get(name)!.digest),
+    isRight: (name) => readFile(client, name, FILES[name]!.length).bytes.equals(FILES[name]!),
+  };
+}
+
+function mountTmpfs(t: Test, path: string, options: string): void {
+  fs.mkdirSync(path, { recursive: true });
+  const { status, stderr } = spawnSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", path]);
+  if (status !== 0) throw new Error(String(stderr));
+  t.teardown(() => spawnSync("umount", ["-l", path]));
+}
+
+test("a full disk: everything is read from memory, and kept again once there is space", {
+  skip: needsRoot,
+}, async (t) => {
+  const disk = fs.mkdtempSync("/tmp/burrow-disk-");
+  t.teardown(() => fs.rmSync(disk, { recursive: true, force: true }));
+  mountTmpfs(t, disk, "size=24m");
+  const at = await scene(t, disk);
+  t.ok(at.isRight("s0"));
+  await at.node.settled();
+  t.throws(() => fs.writeFileSync(`${disk}/ballast`, Buffer.alloc(32 * MIB)), { code: "ENOSPC" });
+  // Of those that did not come along with the first.
+  const names = Object.keys(FILES).filter((name) => !fs.existsSync(at.path(name)));
+  t.ok(names.length > 5);
+  for (const name of names) t.ok(at.isRight(name), name);
+  for (const name of names) t.ok(at.isRight(name), `${name} again`);
+  const { room } = await at.node.status();
+  t.ok(room.memory.blobs > 5 && room.memory.usedBytes < 32 * MIB);
+  t.equal(room.isDiskDemoted, false, "a full disk is tried again each time");
+  fs.rmSync(`${disk}/ballast`);
+  const smalls = names.filter((name) => name.startsWith("s"));
+  for (const name of smalls) t.ok(at.isRight(name));
+  t.ok(
+    smalls.every((name) => fs.existsSync(at.path(name))),
+    "they went to disk",
+  );
+});
+
+test("all within the limit is in use: the rest is read from memory", async (t) => {
+  const at = await scene(t, "", [], 2 * MIB);
+  const smalls = Object.keys(FILES).filter((name) => name.startsWith("s"));
+  const held = smalls.map((name) => open(at.client, walkTo(at.client, name)).hostFd);
+  t.ok(
+    held.every((fd) => fd >= 0),
+    "all are donated",
+  );
+  for (const [i, fd] of held.entries()) t.ok(contentOf(fd).equals(FILES[smalls[i]!]!));
+  t.ok(at.isRight("middle") && at.isRight("large"));
+  const { room } = await at.node.status();
+  t.ok(room.usedBytes <= 2 * MIB && room.memory.blobs > 0, `${room.memory.blobs} in memory`);
+  at.client.takeBack(held);
+});
+
+test("a disk that takes no writes is demoted, and promoted when it does", {
+  skip: needsRoot,
+}, async (t) => {
+  const at = await scene(t, "");
+  t.ok(at.isRight("s0"));
+  await at.node.settled();
+  const over = ["tmp", "partial"].map((name) => `${at.node.cache}/${name}`);
+  for (const path of over) mountTmpfs(t, path, "ro");
+  const names = Object.keys(FILES);
+  for (const name of names) t.ok(at.isRight(name), name);
+  const demoted = (await at.node.status()).room;
+  t.match(demoted, { isDiskDemoted: true, demotions: 1 });
+  t.ok(demoted.memory.blobs > 0);
+  for (const path of over) t.equal(spawnSync("umount", [path]).status, 0);
+  t.ok(await until(async () => !(await at.node.status()).room.isDiskDemoted), "promoted");
+  for (const name of names) t.ok(at.isRight(name), `${name} after it`);
+  t.ok(names.filter((name) => name.startsWith("s")).every((name) => fs.existsSync(at.path(name))));
+});
+
+test("each write, fsync and rename of a failing disk may fail: no wrong bytes, no restart", {
+  skip: needsRoot || needsStrace,
+}, async (t) => {
+  for (const [call, errno] of isLong ? FAULTS : FAULTS.slice(0, 2)) {
+    const inject = `inject=${call}:error=${errno}:when=3..8`;
+    const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `trace=${call}`, "-e", inject];
+    const at = await scene(t, "", strace);
+    for (const name of Object.keys(FILES)) t.ok(at.isRight(name), `${call} ${errno}: ${name}`);
+    t.ok(await until(async () => !(await at.node.status()).room.isDiskDemoted), "promoted");
+    for (const name of Object.keys(FILES)) t.ok(at.isRight(name), `${name} again`);
+    const { room } = await at.node.status();
+    t.ok(room.demotions + room.memory.blobs > 0, `${call}: ${room.demotions} demotions`);
+    await stopDaemon(at.node.cache);
+  }
+});
