@@ -4,8 +4,7 @@
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { entriesOf, rootEntry } from "../layer/entries.ts";
-import type { LayerEntry } from "../layer/entry.ts";
+import { entriesOf } from "../layer/entries.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
@@ -17,6 +16,7 @@ import type { WritableBackend } from "../store/store.ts";
 import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
+import { rootOfCompiled } from "./env-root.ts";
 import {
   type Environment,
   type EnvironmentPackage,
@@ -45,8 +45,6 @@ interface CompileOptions {
 /** Part of the key of what was captured: change it when the same job gives something else. */
 const CAPTURE_VERSION = "1";
 const TICK_MS = 1000;
-/** On the root of a compiled environment: equal trees that set other variables are two snapshots. */
-const CAPTURED_XATTR = "user.burrow.captured";
 
 const HELP = `
 Runs in a sandbox over the environment, as root without capabilities and without a network, with the base's tools: each package's
@@ -111,14 +109,15 @@ async function compile(context: Context, text: string, options: CompileOptions):
       run(context, store, known, work, { ...options, timeoutMs }, key),
     ));
   const { layer, facts } = done;
-  const stack = [index, await readIndex(store, layer), layerOf([rootOf(index, layer)])];
+  const root = rootOfCompiled(index, layer, facts.variables);
+  const stack = [index, await readIndex(store, layer), layerOf([root])];
   const writer = await openPackWriter(store, { known });
   const parts = [...environment.packages, ...(environment.wheels ?? [])];
   const layers = [...parts.map((each) => parseDigest(each.layer)!), layer];
   const { digest } = await writer.writeSnapshot(mergeIndexes(stack), layers);
   await writeEnvironment(store, digest, {
     ...environment,
-    variables: { ...environment.variables, ...facts.variables },
+    variables: facts.variables,
     compiled: {
       from: showDigest(snapshot),
       base: showDigest(base.snapshot),
@@ -218,10 +217,4 @@ function newestOf(index: Index): number {
   let newest = 0;
   for (const { mtimeSec } of entriesOf(index)) newest = Math.max(newest, mtimeSec);
   return newest;
-}
-
-/** The root as it was, but for the mark. */
-function rootOf(index: Index, layer: Digest): LayerEntry {
-  const entry = rootEntry(index);
-  return { ...entry, xattrs: new Map([...(entry.xattrs ?? []), [CAPTURED_XATTR, layer]]) };
 }

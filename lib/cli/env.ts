@@ -23,7 +23,6 @@ import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.t
 import { plainUrl } from "../ingest/conda/record.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
 import { entriesOf } from "../layer/entries.ts";
-import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
@@ -37,13 +36,13 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
 import { checkPython, type InputOptions, packagesOf } from "./env-input.ts";
+import { isPrefix, rootOfPrefix } from "./env-root.ts";
 import { checkWheel, importWheels, isWheel } from "./env-wheel.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
   findImport,
   noteImport,
-  PREFIX_XATTR,
   readEnvironment,
   writeEnvironment,
 } from "./environment.ts";
@@ -130,10 +129,7 @@ export function addEnv(program: Command): Command {
 /** A prefix without a slash at its end. BURROW_USAGE. */
 export function checkPrefix(text: string): string {
   const prefix = text.replace(/\/+$/, "");
-  const isClean =
-    /^(\/[^/\0]+)+$/.test(prefix) &&
-    !prefix.split("/").some((name) => name === "." || name === "..");
-  if (isClean) return prefix;
+  if (isPrefix(prefix)) return prefix;
   throw new BurrowError("BURROW_USAGE", `--prefix: "${text}" is no absolute path below /`);
 }
 
@@ -251,7 +247,7 @@ async function mergeParts(
   const indexes = stack.map(({ index, entries }, i) =>
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
-  const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
+  const bytes = mergeIndexes([...indexes, layerOf([rootOfPrefix(prefix)])]);
   const layers = parts.map(({ layer }) => layer);
   const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
   await noteMade(store, nearKey, near, snapshot);
@@ -270,13 +266,6 @@ function lockOf({ packages }: ImportedEnvironment<Digest>): string {
     sha256: facts.sha256,
   }));
   return formatExplicit(lines, ["platform: linux-64"]);
-}
-
-/** The root of an environment says its prefix, or two prefixes of packages without one in their files would be one snapshot. */
-function rootOf(prefix: string): LayerEntry {
-  const xattrs = new Map([[PREFIX_XATTR, Buffer.from(prefix).toString("latin1")]]);
-  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
-  return { type: "directory", path: "", ...plain, xattrs };
 }
 
 function distName({ name, version, build }: PackageFacts): string {

@@ -8,8 +8,6 @@ import { objectPath } from "../store/layout.ts";
 import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 
 export const ENVIRONMENT_FORMAT = 1;
-/** Of a snapshot's root: where the environment is seen in the sandbox. */
-export const PREFIX_XATTR = "user.burrow.prefix";
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
 
 export interface EnvironmentPackage {
@@ -47,7 +45,7 @@ export interface Environment {
     readonly losers: readonly string[];
     readonly isSame: boolean;
   }[];
-  /** Variables of a command that runs in it: what activation sets, as far as it was captured. */
+  /** Variables of a command that runs in it, for people: a launch takes those of the snapshot's root. */
   readonly variables?: Readonly<Record<string, string>>;
   /** What burrow env compile made it of. */
   readonly compiled?: {

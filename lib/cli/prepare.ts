@@ -4,7 +4,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { Digest } from "../base/digest.ts";
+import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
@@ -19,8 +19,9 @@ import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
-import { PREFIX_XATTR, readEnvironment } from "./environment.ts";
-import { readFacts } from "./image-facts.ts";
+import { PREFIX_XATTR, readRoot } from "./env-root.ts";
+import { readEnvironment } from "./environment.ts";
+import { ensureFacts } from "./image-facts.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
@@ -115,13 +116,21 @@ export async function resolveBase(
   return { snapshot: await makeSnapshot(store, known, [imported]), origin: context.store };
 }
 
-/** The environment's snapshot and prefix: a lock is made into one first. */
-async function resolveEnv(context: Context, env: string, progress: Progress) {
+/** The environment's snapshot, its prefix and its variables: a lock is made into one first. Its index is in the cache then. */
+async function resolveEnv(
+  context: Context,
+  cache: CacheDirectory,
+  env: string,
+  progress: Progress,
+): Promise<Source & { at: string; variables: Readonly<Record<string, string>> }> {
   const snapshot = isDigestLike(env)
     ? await findDigest(context, env)
     : (await createEnvironment(context, env, {}, progress)).snapshot;
-  const { prefix, variables } = await readEnvironment(openOrigin(context.store), snapshot);
-  return { snapshot, origin: context.store, at: prefix, variables };
+  const source = { snapshot, origin: context.store };
+  const { prefix, variables } = readRoot(new Index(await ensureSnapshot(cache, source)), snapshot);
+  if (variables !== undefined) return { ...source, at: prefix, variables };
+  const document = await readEnvironment(openOrigin(context.store), snapshot);
+  return { ...source, at: prefix, variables: document.variables ?? {} };
 }
 
 /** What the options say of the query, checked before anything is read or written. */
@@ -175,7 +184,7 @@ async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<Bu
   try {
     return await ensureIndex(cache, source.origin, source.snapshot);
   } catch (cause) {
-    throw noSuchDigest(cause, source.snapshot, source.origin);
+    throw outOfReach(noSuchDigest(cause, source.snapshot, source.origin), source);
   }
 }
 
@@ -191,13 +200,29 @@ function refuseEnvironment(index: Index, base: string): void {
 }
 
 /** What the image that a base was made of says; undefined when it was made of none. */
-async function factsOf({ snapshot, origin }: Source, index: Index) {
-  const store = openOrigin(origin);
+async function factsOf(cache: CacheDirectory, source: Source, index: Index) {
   try {
-    return await readFacts(store, snapshot, index);
-  } finally {
-    store.close();
+    return await ensureFacts(cache, source.origin, source.snapshot, index);
+  } catch (cause) {
+    throw outOfReach(cause, source);
   }
+}
+
+/** What can't be had of a store that doesn't answer: said with what would have helped. Any other error as it is. */
+function outOfReach(cause: unknown, { snapshot, origin }: Source): unknown {
+  const isAway = cause instanceof BurrowError && /^BURROW_(ORIGIN|TIMEOUT)$/.test(cause.code);
+  if (!isAway) return cause;
+  const shown = showDigest(snapshot);
+  const advice = `once it answers, burrow preload ${shown} brings all of it to this node`;
+  return new BurrowError(
+    cause.code,
+    `${shown} is not on this node, and its store gives none: ${advice}`,
+    {
+      class: cause.class,
+      cause,
+      context: { store: origin },
+    },
+  );
 }
 
 export async function prepare(
@@ -212,12 +237,11 @@ export async function prepare(
   const base = await resolveBase(context, options.base, progress);
   const index = new Index(await ensureSnapshot(cache, base));
   refuseEnvironment(index, options.base);
-  const facts = await factsOf(base, index);
+  const facts = await factsOf(cache, base, index);
   const env =
-    options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
-  if (env !== undefined) await ensureSnapshot(cache, env);
+    options.env === undefined ? undefined : await resolveEnv(context, cache, options.env, progress);
   const defaults = commandDefaults(facts, env?.at, options.user !== undefined);
-  const activated = env === undefined ? {} : (env.variables ?? {});
+  const activated = env?.variables ?? {};
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
     const snapshot = await importStageIndex(cache, origin, progress);

@@ -110,6 +110,15 @@ test("byte code, scripts and activation become a layer, the same each time", {
   );
   for (const pyc of pycs) t.match(query.stderr, `code object from '/opt/env/${pyc}'`);
 
+  // The variables are the snapshot's own: no document is asked for them, and others make another snapshot of the same files.
+  const documents = path.join(node.store, "environments");
+  fs.renameSync(documents, node.path("aside"));
+  t.match(await node.run([...run, "--", "python3", "-c", program]), { stdout: /shell \/opt\/env/ });
+  fs.renameSync(node.path("aside"), documents);
+  const bare = await node.run([...compile, "--no-activate"]);
+  t.match(JSON.parse(bare.stdout), { layer: done.layer, variables: {} });
+  t.not(JSON.parse(bare.stdout).snapshot, done.snapshot);
+
   // The same again, here from the note and elsewhere anew.
   t.equal((await node.run(compile)).stdout, first.stdout);
   fs.rmSync(path.join(node.store, "imports"), { recursive: true });
