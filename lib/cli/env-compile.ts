@@ -30,6 +30,7 @@ import { collect, resolveBase } from "./prepare.ts";
 import { parseSeconds, parseSize } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 import { cgroupFlags } from "./sandbox.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 
 interface CompileOptions {
   base: string;
@@ -38,6 +39,7 @@ interface CompileOptions {
   activate: boolean;
   memory?: string;
   timeout: string;
+  repair?: boolean;
   runscFlag?: string[];
   quiet?: boolean;
 }
@@ -68,6 +70,7 @@ export function addEnvCompile(env: Command): void {
     .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
     .option("--timeout <SECONDS>", "how long the job may take", "3600")
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
+    .option("--repair", REPAIR)
     .option("--quiet", "no progress")
     .addHelpText("after", HELP)
     .action(async (text: string, options: CompileOptions & { json?: boolean }) => {
@@ -96,7 +99,8 @@ async function compile(context: Context, text: string, options: CompileOptions):
   refuseReadOnly(context.store);
   const snapshot = await findDigest(context, text);
   const environment = await readEnvironment(openOrigin(context.store), snapshot);
-  const store = await openStore(context.store);
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  const store = await openStore(context.store, damaged);
   const known = await KnownBlobs.load(store);
   const base = await resolveBase(context, options.base, progress);
   const index = await readIndex(store, snapshot);

@@ -58,6 +58,7 @@ import {
   writeText,
 } from "./output.ts";
 import { readIndex } from "./read-index.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 
 export const DEFAULT_PREFIX = "/opt/env";
 
@@ -66,6 +67,7 @@ interface CreateOptions extends InputOptions {
   python?: string;
   lock?: string;
   quiet?: boolean;
+  repair?: boolean;
 }
 
 const EXAMPLES = `
@@ -98,6 +100,7 @@ export function addEnv(program: Command): Command {
     .option("--environment <NAME>", "which environment of a pixi.lock (default: default)")
     .option("--prefix <DIR>", "where the environment is seen in the sandbox", DEFAULT_PREFIX)
     .option("--python <X.Y>", "Python of noarch packages when the list has no python package")
+    .option("--repair", REPAIR)
     .option("--quiet", "no progress")
     .addHelpText("after", EXAMPLES)
     .action(async (locks: string[], options: CreateOptions & { json?: boolean }) => {
@@ -152,7 +155,8 @@ export async function createEnvironment(
   }
   const items = await packagesOf(others, options, context.cache, progress);
   checkPython(items, options.python);
-  return await makeEnvironment(context, items, { ...options, wheels }, progress);
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  return await makeEnvironment(context, items, { ...options, wheels, damaged }, progress);
 }
 
 /** What needs no package to be known as wrong. BURROW_USAGE, BURROW_UNSUPPORTED. */
@@ -166,6 +170,8 @@ function checkCreate(context: Context, { prefix, python, lock }: CreateOptions):
 interface MakeOptions extends CreateOptions {
   /** Files, put above the packages in their order. */
   readonly wheels?: readonly string[];
+  /** What of the store is to be written again (openStore). */
+  readonly damaged?: Set<string>;
 }
 
 /** An environment of packages in their order. */
@@ -177,7 +183,7 @@ export async function makeEnvironment(
 ): Promise<{ snapshot: Digest; environment: Environment }> {
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
   const prefix = checkPrefix(options.prefix ?? DEFAULT_PREFIX);
-  const store = await openStore(context.store);
+  const store = await openStore(context.store, options.damaged);
   const known = await KnownBlobs.load(store);
   const imported = await importPackages(store, known, items, prefix, options.python, progress);
   const { python } = imported;

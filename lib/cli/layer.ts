@@ -28,6 +28,7 @@ import { type ImageChoice, type ImportedSource, importImage, publishImage } from
 import { counted, Progress, print, showBytes, table } from "./output.ts";
 import { pathBelow } from "./profile.ts";
 import { readIndex, readStack } from "./read-index.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
 interface ImportOptions {
@@ -38,6 +39,7 @@ interface ImportOptions {
   quiet?: boolean;
   python?: string;
   prefix?: string;
+  repair?: boolean;
 }
 
 /** How a tar says what it hides of the layers below: as images do, or not at all. */
@@ -86,6 +88,7 @@ export function addLayer(program: Command): Command {
     .option("--image <NAME>", "which image, by its name or digest, where a source has several")
     .option("--python <VERSION|PATH>", "the Python of wheels: 3.11, or its path in the sandbox")
     .option("--prefix <DIR>", "where wheels are installed", "/usr/local")
+    .option("--repair", REPAIR)
     .option("--quiet", "no progress")
     .addHelpText("after", IMPORT_HELP)
     .action(async (sources: string[], options: ImportOptions & { json?: boolean }) => {
@@ -287,9 +290,10 @@ async function importLayers(
   options: ImportOptions,
 ): Promise<void> {
   for (const source of sources) checkSource(source, options);
-  const store = await openStore(context.store);
-  const known = await KnownBlobs.load(store);
   const progress = new Progress(options.quiet === true, context.isJson);
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  const store = await openStore(context.store, damaged);
+  const known = await KnownBlobs.load(store);
   const imported: ImportedSource[] = [];
   for (const source of sources)
     imported.push(await importSource(store, known, source, progress, options));

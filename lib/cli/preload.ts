@@ -9,6 +9,7 @@ import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { defaultJobs, WorkerPool } from "../preload/pool.ts";
 import { Preloader } from "../preload/preloader.ts";
+import { objectPath } from "../store/layout.ts";
 import { openStore, refuseReadOnly } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
@@ -24,6 +25,7 @@ import { collect } from "./prepare.ts";
 import { readProfile } from "./profile.ts";
 import { parseSize } from "./query.ts";
 import { isDirectory } from "./stage.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 import { warm } from "./warm.ts";
 
 interface PreloadOptions {
@@ -36,6 +38,7 @@ interface PreloadOptions {
   channel?: string[];
   warm: boolean;
   profile?: string;
+  repair?: boolean;
   quiet?: boolean;
   store?: string;
   json?: boolean;
@@ -82,6 +85,7 @@ export function addPreload(program: Command): void {
       "bring to this node's cache what its paths name, not all: one a line, as the sandbox sees them or as layer show does",
     )
     .option("--no-warm", "fill the store alone, not this node's cache")
+    .option("--repair", REPAIR)
     .option("--quiet", "errors alone")
     .addHelpText("after", EXAMPLES)
     .action(async (sources: string[], options: PreloadOptions) => {
@@ -117,6 +121,8 @@ async function preload(
   const prefix = checkPrefix(options.prefix);
   if (options.python !== undefined) pythonTarget(options.python);
   if (sources.some((text) => !isDigestLike(text))) refuseReadOnly(context.store);
+  if (options.repair === true && sources.every(isDigestLike))
+    throw new BurrowError("BURROW_USAGE", "--repair needs packages or a lock to write again from");
   if (!options.warm && options.profile !== undefined)
     throw new BurrowError(
       "BURROW_USAGE",
@@ -207,6 +213,7 @@ interface LoadOptions {
   readonly memoryBytes: number;
   readonly python?: string;
   readonly packages?: readonly string[];
+  readonly repair?: boolean;
 }
 
 /** The snapshots of those environments that are whole. */
@@ -216,15 +223,22 @@ async function loadAll(
   options: LoadOptions,
   output: PreloadOutput,
 ): Promise<Digest[]> {
-  const { prefix, jobs, memoryBytes, python } = options;
-  const store = await openStore(context.store);
+  const { prefix, jobs, memoryBytes, python, repair } = options;
+  const progress = { ...SILENCE, line: (text: string) => output.note(text) };
+  const damaged = repair ? await findDamage(context, progress) : new Set<string>();
+  const store = await openStore(context.store, damaged);
   const packages = new Packages(context.cache, options.packages ?? []);
-  const pool = new WorkerPool({ origin: context.store, jobs, memoryBytes });
+  const pool = new WorkerPool({ origin: context.store, damaged, jobs, memoryBytes });
   const preloader = new Preloader(
     {
       pool,
       find: (key) => findImport<PackageFacts>(store, key),
-      note: (key, layer, facts) => noteImport(store, key, layer, facts),
+      note: async (key, layer, facts) => {
+        // A worker has written it.
+        for (const folder of ["indexes", "locators"] as const)
+          damaged.delete(objectPath(folder, layer));
+        await noteImport(store, key, layer, facts);
+      },
       fetch: (item, onBytes) => packages.fetch(item, onBytes),
       release: (archive, isWrong) => packages.release(archive, isWrong),
       onEvent: (event) => output.take(event),
@@ -246,8 +260,7 @@ async function loadAll(
     const { source } = wanted[i]!;
     if (items === undefined) continue;
     try {
-      const progress = { ...SILENCE, line: (text: string) => output.note(text) };
-      const making = { prefix, ...(python === undefined ? {} : { python }) };
+      const making = { prefix, damaged, ...(python === undefined ? {} : { python }) };
       const { snapshot } = await makeEnvironment(context, items, making, progress);
       output.environment(source, snapshot);
       digests.push(snapshot);

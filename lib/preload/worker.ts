@@ -33,13 +33,13 @@ const PROGRESS_MS = 100;
 
 assert(parentPort !== null, "this program is a worker's");
 const port = parentPort;
-const { origin } = workerData as { origin: string };
+const { origin, damaged } = workerData as { origin: string; damaged: readonly string[] };
 let opened: Promise<{ store: DeltaStore; known: KnownBlobs }> | undefined;
 
 /** The store and what is in it, read when the first job needs it. */
 function openOnce() {
   opened ??= (async () => {
-    const store = await openStore(origin);
+    const store = await openStore(origin, new Set(damaged));
     return { store, known: await KnownBlobs.load(store) };
   })();
   return opened;

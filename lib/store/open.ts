@@ -4,6 +4,7 @@
 import { BurrowError } from "../base/error.ts";
 import { sweepAside } from "./aside.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
+import { distrusting } from "./distrust.ts";
 import type { ExchangeOptions } from "./exchange.ts";
 import { httpBackend } from "./http.ts";
 import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
@@ -34,14 +35,18 @@ export function refuseReadOnly(origin: string): void {
   });
 }
 
-/** A store that can be written, made when it is not there yet. Throws for one of another format. */
-export async function openStore(origin: string): Promise<DeltaStore> {
+/**
+ * A store that can be written, made when it is not there yet. Throws for one of another format. What is in `damaged` is written again, and taken
+ * out of it.
+ */
+export async function openStore(origin: string, damaged?: Set<string>): Promise<DeltaStore> {
   refuseReadOnly(origin);
   const store = await bareStore(origin);
   if (!(await isStore(store))) {
     await store.put(STORE_MARKER, Buffer.from(`${JSON.stringify({ format: STORE_FORMAT })}\n`));
   }
-  return resolvingStore(checking(store));
+  const opened = resolvingStore(checking(store));
+  return damaged === undefined || damaged.size === 0 ? opened : distrusting(opened, damaged);
 }
 
 /** A store whose packs and indexes are compared with their names when they are read whole: what a disk changed goes into nothing new. */

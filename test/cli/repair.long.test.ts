@@ -1,0 +1,12 @@
+// Owns: the long run of repair.test.ts: every object of a store. Plane: control.
+
+import { test } from "tap";
+import { damageEach } from "./repair-node.ts";
+
+test(
+  "every object of a store, damaged in every way, is written again",
+  {
+    timeout: 600_000,
+  },
+  (t) => damageEach(t, Number.POSITIVE_INFINITY),
+);
