@@ -6,6 +6,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { BurrowError } from "../base/error.ts";
+import { ioError } from "../cache/directory.ts";
 import { COUNTER_BYTES, COUNTER_COUNT } from "../serve/counters.ts";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import type { Context } from "./context.ts";
@@ -216,8 +217,8 @@ export async function runSandbox(
       );
     });
     if (output.failure !== undefined) {
-      const what = "can't write what the command printed";
-      throw new BurrowError("BURROW_IO", what, { cause: output.failure });
+      const place = options.stdout === undefined ? "stdout or stderr" : options.bundle;
+      throw ioError("can't write what the command printed", place, output.failure);
     }
     const bytes = readFileSync(countersPath);
     const counters = new Float64Array(COUNTER_COUNT);
