@@ -6,7 +6,7 @@ import { type DaemonStatus, daemonStatus, stopDaemon } from "../cache/client.ts"
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { logToStderr } from "../daemon/log.ts";
 import { runDaemon } from "../daemon/supervisor.ts";
-import { addCommonOptions, contextOf, makeFolders } from "./context.ts";
+import { addCommonOptions, type Context, contextOf, makeFolders } from "./context.ts";
 import { counted, print, showBytes, table } from "./output.ts";
 import { parseSeconds, parseSize } from "./query.ts";
 
@@ -34,6 +34,19 @@ function parseStandbys(text: string | undefined): number {
   throw new BurrowError("BURROW_USAGE", `--standbys: "${text}" is no number from 0 to 99`);
 }
 
+/** Options of a daemon that is asked for beside one that runs would not hold. BURROW_DAEMON. */
+async function refuseSecond({ cache }: Context, command: Command): Promise<void> {
+  const own = ["idle", "limit", "background", "standbys", "suspect"];
+  const given = own.filter((name) => command.getOptionValueSource(name) === "cli");
+  const status = given.length === 0 ? undefined : await daemonStatus(cache).catch(() => undefined);
+  if (status === undefined) return;
+  const flags = command.options.filter((option) => given.includes(option.attributeName()));
+  const what = `a daemon serves it already (pid ${status.pid}), for which ${flags.map(({ long }) => long).join(", ")} would not hold`;
+  throw new BurrowError("BURROW_DAEMON", `${what}; burrow daemon stop ends it`, {
+    context: { cache },
+  });
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -52,8 +65,9 @@ export function addDaemon(program: Command): void {
     )
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
-    .action(async (options: StartOptions) => {
+    .action(async (options: StartOptions, command: Command) => {
       const context = contextOf(options);
+      await refuseSecond(context, command);
       makeFolders(context.state);
       const config = daemonConfig({
         cache: context.cache,

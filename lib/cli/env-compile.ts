@@ -97,8 +97,11 @@ async function compile(context: Context, text: string, options: CompileOptions):
   if (options.memory !== undefined) parseSize(options.memory, "--memory");
   const timeoutMs = timeoutOf(options.timeout);
   refuseReadOnly(context.store);
-  const snapshot = await findDigest(context, text);
-  const environment = await readEnvironment(openOrigin(context.store), snapshot);
+  const { snapshot, environment } = await findPlain(
+    context,
+    await findDigest(context, text),
+    progress,
+  );
   const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
   const store = await openStore(context.store, damaged);
   const known = await KnownBlobs.load(store);
@@ -136,6 +139,17 @@ async function compile(context: Context, text: string, options: CompileOptions):
   );
   const shown = showDigest(digest);
   print(context.isJson, { snapshot: shown, layer: showDigest(layer), ...facts }, shown);
+}
+
+/** The environment, or the one that it was compiled from: to compile it once more would add nothing but a layer. */
+async function findPlain(context: Context, named: Digest, progress: ProgressLine) {
+  const origin = openOrigin(context.store);
+  const environment = await readEnvironment(origin, named);
+  const from = parseDigest(environment.compiled?.from ?? "");
+  if (from === undefined) return { snapshot: named, environment };
+  const what = `${showDigest(named).slice(0, 19)} is compiled already`;
+  progress.line(`${what}: ${showDigest(from).slice(0, 19)}, which it was made of, is taken`);
+  return { snapshot: from, environment: await readEnvironment(origin, from) };
 }
 
 /** Does work that says nothing of itself: shown with its time. */

@@ -15,7 +15,7 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
 import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
-import { isWheel } from "./env-wheel.ts";
+import { checkWheel, isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { ExitCode, Progress, SILENCE } from "./output.ts";
@@ -48,6 +48,7 @@ const JOBS_MAX = 256;
 
 const EXAMPLES = `
 Each LOCK is an environment, all PACKAGEs together are one more, all SPECs another; a DIGEST is a snapshot that the store has, to be brought to this node.
+Wheels (.whl files) are installed in each environment that is made, as by env create.
 What is done stays done: after Ctrl-C, a kill or a failure the same command goes on. Exits 1 when anything failed, after all else was done.
 
 Examples:
@@ -67,7 +68,10 @@ interface Wanted {
 
 export function addPreload(program: Command): void {
   addCommonOptions(program.command("preload"))
-    .argument("<source...>", "locks, packages (.conda, .tar.bz2), specs, digests of snapshots")
+    .argument(
+      "<source...>",
+      "locks, packages (.conda, .tar.bz2), specs, digests of snapshots; wheels beside them",
+    )
     .description("bring environments into the store and this node's cache ahead of their use")
     .option("--to <STORE>", "the store to fill, in place of --store: a directory or an s3 URL")
     .option("--jobs <N>", "packages worked at together", String(defaultJobs()))
@@ -113,11 +117,10 @@ async function preload(
   const jobs = jobsOf(options.jobs);
   const memoryBytes =
     options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
-  const wheel = sources.find(isWheel);
-  if (wheel !== undefined) {
-    const advice = "burrow env create takes wheels; give the digest that it prints";
-    throw new BurrowError("BURROW_USAGE", `${wheel}: ${advice}`);
-  }
+  const wheels = sources.filter(isWheel);
+  for (const wheel of wheels) checkWheel(wheel);
+  if (wheels.length > 0 && sources.every((text) => isWheel(text) || isDigestLike(text)))
+    throw new BurrowError("BURROW_USAGE", `${wheels[0]} needs a lock or packages to lie beside`);
   const prefix = checkPrefix(options.prefix);
   if (options.python !== undefined) pythonTarget(options.python);
   if (sources.some((text) => !isDigestLike(text))) refuseReadOnly(context.store);
@@ -145,7 +148,7 @@ async function preload(
       jobs,
     );
     if (wanted.length > 0) {
-      const target = { prefix, jobs, memoryBytes };
+      const target = { prefix, jobs, memoryBytes, wheels };
       digests.push(...(await loadAll(context, wanted, { ...options, ...target }, output)));
     }
     if (options.warm)
@@ -182,7 +185,7 @@ async function listsOf(
   output: PreloadOutput,
 ): Promise<Wanted[]> {
   const progress = new Progress(quiet === true, context.isJson);
-  const others = sources.filter((text) => !isDigestLike(text));
+  const others = sources.filter((text) => !isDigestLike(text) && !isWheel(text));
   const packages = others.filter(isPackage);
   const specs = others.filter((text) => !isPackage(text) && !isFile(text));
   const locks = others.filter((text) => !isPackage(text) && isFile(text));
@@ -214,6 +217,8 @@ interface LoadOptions {
   readonly python?: string;
   readonly packages?: readonly string[];
   readonly repair?: boolean;
+  /** Put above the packages of each. */
+  readonly wheels: readonly string[];
 }
 
 /** The snapshots of those environments that are whole. */
@@ -260,7 +265,12 @@ async function loadAll(
     const { source } = wanted[i]!;
     if (items === undefined) continue;
     try {
-      const making = { prefix, damaged, ...(python === undefined ? {} : { python }) };
+      const making = {
+        prefix,
+        damaged,
+        wheels: options.wheels,
+        ...(python === undefined ? {} : { python }),
+      };
       const { snapshot } = await makeEnvironment(context, items, making, progress);
       output.environment(source, snapshot);
       digests.push(snapshot);

@@ -4,20 +4,22 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type Digest, showDigest } from "../base/digest.ts";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import { cachePath } from "../cache/layout.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
+import { STORE_MARKER } from "../store/layout.ts";
 import { openOrigin, openStore, refuseReadOnly } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
-import { findDigest, isDigestLike } from "./digests.ts";
+import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { PREFIX_XATTR, readRoot } from "./env-root.ts";
 import { readEnvironment } from "./environment.ts";
@@ -102,7 +104,7 @@ export async function resolveBase(
   base: string,
   progress: Progress,
 ): Promise<Source> {
-  if (isDigestLike(base)) {
+  if (isDigestOrFile(base)) {
     return { snapshot: await findDigest(context, base), origin: context.store };
   }
   if (!existsSync(base)) {
@@ -123,7 +125,7 @@ async function resolveEnv(
   env: string,
   progress: Progress,
 ): Promise<Source & { at: string; variables: Readonly<Record<string, string>> }> {
-  const snapshot = isDigestLike(env)
+  const snapshot = isDigestOrFile(env)
     ? await findDigest(context, env)
     : (await createEnvironment(context, env, {}, progress)).snapshot;
   const source = { snapshot, origin: context.store };
@@ -139,9 +141,9 @@ function settingsOf(options: QueryOptions, { store }: Context) {
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { base, env } = options;
-  if (env !== undefined && !isDigestLike(env) && !existsSync(env))
+  if (env !== undefined && !isDigestOrFile(env) && !existsSync(env))
     throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest (sha256:…) and no lock file`);
-  if ([base, env ?? base].some((text) => !isDigestLike(text))) refuseReadOnly(store);
+  if ([base, env ?? base].some((text) => !isDigestOrFile(text))) refuseReadOnly(store);
   const { cwd } = options;
   if (cwd !== undefined && !cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${cwd} is no absolute path`);
@@ -223,6 +225,21 @@ function outOfReach(cause: unknown, { snapshot, origin }: Source): unknown {
       context: { store: origin },
     },
   );
+}
+
+/** What can be told of a query before anything is made for it. BURROW_USAGE; BURROW_NOT_FOUND where there is no store to find a digest in. */
+export async function checkQuery(context: Context, options: QueryOptions): Promise<void> {
+  settingsOf(options, context);
+  const { store, cache } = context;
+  const isFolder = store.startsWith("/");
+  if (!isFolder || existsSync(join(store, STORE_MARKER))) return;
+  for (const text of [options.base, options.env ?? options.base]) {
+    if (!isDigestOrFile(text)) continue;
+    digitsOf(text);
+    const digest = parseDigest(text);
+    if (digest === undefined || !existsSync(cachePath(cache, "indexes", digest)))
+      throw noStore(context);
+  }
 }
 
 export async function prepare(

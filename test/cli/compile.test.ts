@@ -7,7 +7,7 @@ import path from "node:path";
 import { test } from "tap";
 import { wheelOf } from "../ingest/wheel/wheels.ts";
 import type { Node } from "./cli.ts";
-import { addPackage, created, shared, skip } from "./python-node.ts";
+import { addPackage, created, hasCgroups, shared, skip } from "./python-node.ts";
 
 /** Lines of "type-mode path" of a layer, by path. */
 async function listing(node: Node, digest: string): Promise<Map<string, Record<string, unknown>>> {
@@ -118,6 +118,12 @@ test("byte code, scripts and activation become a layer, the same each time", {
   const bare = await node.run([...compile, "--no-activate"]);
   t.match(JSON.parse(bare.stdout), { layer: done.layer, variables: {} });
   t.not(JSON.parse(bare.stdout).snapshot, done.snapshot);
+  const twice = await node.run(["env", "compile", "--base", base, "--json", done.snapshot]);
+  t.match(twice, {
+    code: 0,
+    stdout: first.stdout,
+    stderr: /is compiled already: sha256:\w+, which/,
+  });
 
   // The same again, here from the note and elsewhere anew.
   t.equal((await node.run(compile)).stdout, first.stdout);
@@ -189,18 +195,6 @@ test("a script that fails, prints over the tar or has no Python keeps nothing", 
   t.match(bare, { code: 1, stdout: "", stderr: /is there a python3.*BURROW_CAPTURE/ });
   t.same(node.leftovers(), []);
 });
-
-/** Whether sandboxes may have cgroups of their own here. */
-function hasCgroups(): boolean {
-  const folder = `/sys/fs/cgroup/memory/burrow-test-${process.pid}`;
-  try {
-    fs.mkdirSync(folder);
-    fs.rmdirSync(folder);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 test("--memory bounds the job", {
   skip: skip || (hasCgroups() ? false : "needs a memory cgroup (v1) that can be written"),

@@ -81,6 +81,7 @@ export async function killAndRepeat(
   const first = await node.run(words);
   const wholeMs = performance.now() - startedMs;
   t.equal(first.code, 0, first.stderr);
+  await node.run(["daemon", "stop"]);
   const { state, cache, store } = node;
   for (let count = 0; count < kills; count++) {
     reset();
@@ -126,10 +127,12 @@ export async function compileScene(t: Test) {
   return { node, words: ["env", "compile", "--quiet", "--base", base, env], reset };
 }
 
+/** A daemon that was told to end may still remove what it had. */
+const LATE = { recursive: true, force: true, maxRetries: 20, retryDelay: 50 };
+
 /** Has a node without store, cache and state. */
 export function emptied(node: Node): () => void {
   return () => {
-    for (const folder of [node.store, node.cache, node.state])
-      fs.rmSync(folder, { recursive: true, force: true });
+    for (const folder of [node.store, node.cache, node.state]) fs.rmSync(folder, LATE);
   };
 }
