@@ -11,6 +11,8 @@ import { isStore, openOrigin } from "../store/open.ts";
 import type { Backend, WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
+import { readEnvironment } from "./environment.ts";
+import { readFacts } from "./image-facts.ts";
 import { counted, ExitCode, Progress, type ProgressLine, print, SILENCE } from "./output.ts";
 import { inParallel, PackCheck, packsOf } from "./pack-check.ts";
 import { readIndex } from "./read-index.ts";
@@ -90,6 +92,9 @@ export async function verifyStore(
       try {
         const index = await readIndex(reader, digest);
         const locator = await readLocator(reader, digest);
+        await readFacts(reader, digest, index).catch((error: unknown) =>
+          fault(objectPath("images", digest), error),
+        );
         if (locator.kind === "packs" && !(await check.add(index, locator))) lacking.add(path);
       } catch (error) {
         fault(path, error);
@@ -97,6 +102,11 @@ export async function verifyStore(
       const where = `index ${++done} of ${indexes.length}`;
       progress.update(`${where}: ${counted(check.files, "file")}, faults ${faults.size}`);
     });
+    for await (const path of listed.list("environments")) {
+      const digest = digestOfPath(path);
+      if (digest === undefined) continue;
+      await readEnvironment(reader, digest).catch((error: unknown) => fault(path, error));
+    }
     const named = new Set([...packs.map(({ path }) => path), ...check.packs()]);
     done = 0;
     await inParallel(named, PACKS, async (path) => {

@@ -34,7 +34,7 @@ echo said > "$PREFIX/.messages.txt"
 
 test("byte code, scripts and activation become a layer, the same each time", {
   skip,
-  timeout: 120_000,
+  timeout: 230_000,
 }, async (t) => {
   const { node, base, version } = await shared(t);
   const site = `lib/python${version}/site-packages`;
@@ -135,7 +135,7 @@ test("byte code, scripts and activation become a layer, the same each time", {
 
 test("an environment's wheels are compiled and served with it", {
   skip,
-  timeout: 120_000,
+  timeout: 230_000,
 }, async (t) => {
   const { node, base, version } = await shared(t);
   const site = `lib/python${version}/site-packages`;
@@ -157,7 +157,7 @@ test("an environment's wheels are compiled and served with it", {
 
 test("a script that fails, prints over the tar or has no Python keeps nothing", {
   skip,
-  timeout: 120_000,
+  timeout: 230_000,
 }, async (t) => {
   const { node, base } = await shared(t);
   const scripted = async (name: string, script: string) =>

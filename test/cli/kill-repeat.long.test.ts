@@ -1,9 +1,11 @@
 // Owns: the long run of kill-repeat.test.ts: many moments of each command. Plane: control.
 
-import { test } from "tap";
+import { t as file, test } from "tap";
 import { newNode } from "./cli.ts";
 import { compileScene, emptied, imageIn, killAndRepeat, packagesNode } from "./kill-node.ts";
 import { skip } from "./python-node.ts";
+
+file.setTimeout(3_600_000); // of the file; each test has its own
 
 const KILLS = 20;
 

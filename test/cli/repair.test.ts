@@ -6,6 +6,7 @@ import path from "node:path";
 import { test } from "tap";
 import { noise } from "../suite/daemon-node.ts";
 import { newNode } from "./cli.ts";
+import { imageIn } from "./kill-node.ts";
 import { damageEach, objectsOf, scene } from "./repair-node.ts";
 
 test("an object of each kind, damaged in every way, is written again", (t) => damageEach(t, 1));
@@ -46,5 +47,32 @@ test("layers of trees are repaired, too", async (t) => {
   t.match(await node.run(words), { code: 0, stdout: first.stdout });
   t.match(await node.run(["store", "verify"]), { code: 1 }, "what is known is believed");
   t.match(await node.run([...words, "--repair"]), { code: 0, stdout: first.stdout });
+  t.match(await node.run(["store", "verify"]), { code: 0 });
+});
+
+test("what is kept of an image is checked and repaired, too", async (t) => {
+  const node = newNode(t);
+  const words = ["layer", "import", "--snapshot", "--quiet", imageIn(node)];
+  const first = await node.run(words);
+  t.equal(first.code, 0, first.stderr);
+  for (const change of ["", "{}\n"]) {
+    fs.writeFileSync(path.join(node.store, objectsOf(node, "images")[0]!), change);
+    const verified = await node.run(["store", "verify"]);
+    t.match(verified, { code: 1, stdout: /\nimages\/\S+: .*not what its snapshot says/ });
+    t.match(await node.run([...words, "--repair"]), { code: 0, stdout: first.stdout });
+    t.match(await node.run(["store", "verify"]), { code: 0 });
+  }
+});
+
+test("a document of an environment that can't be read is a fault", async (t) => {
+  const { node, words } = await scene(t);
+  const create = ["env", "create", "--quiet", words[0]!];
+  const first = await node.run(create);
+  const file = path.join(node.store, objectsOf(node, "environments")[0]!);
+  fs.truncateSync(file, 20);
+  const verified = await node.run(["store", "verify"]);
+  t.match(verified, { code: 1, stdout: /\nenvironments\/\S+: it is no JSON/ });
+  t.match(await node.run(["env", "ls"]), { code: 1, stderr: /it is no JSON.*BURROW_CORRUPT/ });
+  t.match(await node.run(create), { code: 0, stdout: first.stdout });
   t.match(await node.run(["store", "verify"]), { code: 0 });
 });
