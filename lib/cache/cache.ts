@@ -28,7 +28,7 @@ export async function ensureIndex(
   digest: Digest,
   options: OpenOptions & { reader?: Backend; signal?: AbortSignal } = {},
 ): Promise<Buffer> {
-  const held = await heldIndex(cache, digest);
+  const held = await heldWhole(cache, "indexes", digest);
   const hasLocator = isRegularFile(cache.path("locators", digest));
   if (held !== undefined && hasLocator) return held;
   const backend = options.reader ?? openOrigin(origin, options);
@@ -56,23 +56,24 @@ export async function keepIndex(
   const digest = digestOf(index);
   new Locator(locator);
   cache.writeHint("locators", digest, locator);
-  if ((await heldIndex(cache, digest)) === undefined) {
+  if ((await heldWhole(cache, "indexes", digest)) === undefined) {
     await cache.writeSealed("indexes", digest, index);
   }
   return digest;
 }
 
-/** The bytes of an index in the cache when they are right; a wrong file is dropped. */
-export async function heldIndex(
+/** The bytes of an index, or of what is kept of an image, in the cache when they are right; a wrong file is dropped. */
+export async function heldWhole(
   cache: CacheDirectory,
+  folder: "indexes" | "images",
   digest: Digest,
 ): Promise<Buffer | undefined> {
-  const state = cache.check("indexes", digest, -1);
+  const state = cache.check(folder, digest, -1);
   if (state === "missing") return undefined;
-  if (state === "broken" && !(await cache.revive("indexes", digest, -1))) return undefined;
-  const bytes = readRegular(cache.path("indexes", digest));
+  if (state === "broken" && !(await cache.revive(folder, digest, -1))) return undefined;
+  const bytes = readRegular(cache.path(folder, digest));
   if (digestOf(bytes) === digest) return bytes;
-  cache.drop("indexes", digest);
+  cache.drop(folder, digest);
   return undefined;
 }
 
@@ -118,14 +119,14 @@ export function* listBlobs(cache: CacheDirectory): Iterable<CachedBlob> {
   }
 }
 
-/** Hashes every blob and index: those found wrong, which are dropped. `onFile` hears of how many were checked. */
+/** Hashes every blob, index and what is kept of images: those found wrong, which are dropped. `onFile` hears of how many were checked. */
 export async function verifyCache(
   cache: CacheDirectory,
   onFile?: (checked: number) => void,
 ): Promise<{ checked: number; wrong: Digest[] }> {
   const wrong: Digest[] = [];
   let checked = 0;
-  for (const folder of ["blobs", "indexes"] as const) {
+  for (const folder of ["blobs", "indexes", "images"] as const) {
     for (const digest of cache.digests(folder)) {
       const path = cache.path(folder, digest);
       checked++;

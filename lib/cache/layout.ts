@@ -9,8 +9,16 @@ export const DAEMON_SOCKET = "daemon.sock";
 export const DAEMON_LOCK = "daemon.lock";
 export const BOOT_FILE = "boot";
 
-/** Folders of a cache. blobs, suspect, indexes and locators hold `ab/<64 hex>`; partial and tmp are flat. */
-export const CACHE_FOLDERS = ["blobs", "suspect", "indexes", "locators", "partial", "tmp"] as const;
+/** Folders of a cache. blobs, suspect, indexes, locators and images hold `ab/<64 hex>`; partial and tmp are flat. */
+export const CACHE_FOLDERS = [
+  "blobs",
+  "suspect",
+  "indexes",
+  "locators",
+  "images",
+  "partial",
+  "tmp",
+] as const;
 export type CacheFolder = (typeof CACHE_FOLDERS)[number];
 
 /** "ab" of a digest: the folder between. */

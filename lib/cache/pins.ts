@@ -5,7 +5,7 @@ import fs from "node:fs";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { makeFolder } from "../store/folder.ts";
-import { heldIndex } from "./cache.ts";
+import { heldWhole } from "./cache.ts";
 import { type CacheDirectory, ioError } from "./directory.ts";
 
 /** Snapshots pinned at once: each costs 8 bytes a blob in the daemon's memory. */
@@ -36,7 +36,7 @@ export function listPins(cache: CacheDirectory): Digest[] {
 
 /** Pins a snapshot whose index is in the cache; it lasts when this returns. BURROW_NOT_FOUND, BURROW_USAGE past PINS_MAX. */
 export async function pin(cache: CacheDirectory, snapshot: Digest): Promise<void> {
-  if ((await heldIndex(cache, snapshot)) === undefined) {
+  if ((await heldWhole(cache, "indexes", snapshot)) === undefined) {
     throw new BurrowError("BURROW_NOT_FOUND", "no such snapshot in the cache", {
       context: { snapshot, cache: cache.root },
     });

@@ -11,7 +11,7 @@ import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { print, writeText } from "./output.ts";
-import { addQueryOptions, prepare, type QueryOptions } from "./prepare.ts";
+import { addQueryOptions, checkQuery, prepare, type QueryOptions } from "./prepare.ts";
 import { newRunId, removeMounts } from "./query.ts";
 
 interface BundleOptions extends QueryOptions {
@@ -70,6 +70,7 @@ async function bundle(
   // Behind the folder, a "--" is passed on as a word.
   const words = command[0] === "--" ? command.slice(1) : command;
   await checkCommand(words, options.base);
+  await checkQuery(context, options);
   const path = join(resolve(dir), "config.json");
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);

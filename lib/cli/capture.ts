@@ -21,8 +21,9 @@ import { keepDaemon } from "./keep-daemon.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { writeText } from "./output.ts";
 import { type Prepared, prepare, type QueryOptions } from "./prepare.ts";
+import { lateEnding } from "./run-failure.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
-import { runSandbox } from "./sandbox.ts";
+import { runSandbox, START_MS } from "./sandbox.ts";
 
 /** What the driver is told. */
 export interface CaptureJob {
@@ -132,9 +133,10 @@ async function runDriver(
     onStart: (pid) => guard(pid, bounds, (what) => end("BURROW_CAPTURE", TOO_MUCH[what])),
   }).finally(keepDaemon(context));
   watch.stop(); // runSandbox listens by now
-  const { exitCode, goferLog, counters } = await running.finally(() => clearTimeout(timer));
+  const { exitCode, goferLog, counters, isLate } = await running.finally(() => clearTimeout(timer));
   watch.start();
   if (ended !== undefined && exitCode !== 0) throw ended;
+  if (isLate) throw lateEnding(START_MS).failure;
   await written;
   if (exitCode === 0) return;
   const isUnexplained = counters[Count.connections] === 0 && goferLog !== "";

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { BurrowError } from "../base/error.ts";
 import { isImage } from "../ingest/oci/open.ts";
-import { isDigestLike } from "./digests.ts";
+import { isDigestOrFile } from "./digests.ts";
 import type { ImageFacts } from "./image-facts.ts";
 
 export interface CommandDefaults {
@@ -66,7 +66,7 @@ const NO_COMMAND = "missing required argument 'command', and the base says none"
 
 /** BURROW_USAGE when there is no command, and no image that could have one. A digest's is seen later: see commandOf. */
 export async function checkCommand(command: readonly string[], base: string): Promise<void> {
-  if (command.length > 0 || isDigestLike(base)) return;
+  if (command.length > 0 || isDigestOrFile(base)) return;
   if (existsSync(base) && (await isImage(base, basename(resolve(base))))) return;
   throw new BurrowError("BURROW_USAGE", NO_COMMAND);
 }

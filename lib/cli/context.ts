@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
+import { ioError } from "../cache/directory.ts";
 import { DEFAULT_CACHE, DEFAULT_STATE } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
 
@@ -62,5 +63,11 @@ export function asOrigin(text: string): string {
 }
 
 export function makeFolders(...folders: readonly string[]): void {
-  for (const folder of folders) makeFolder(folder, 0o755);
+  for (const folder of folders) {
+    try {
+      makeFolder(folder, 0o755);
+    } catch (error) {
+      throw ioError("can't make a folder", folder, error);
+    }
+  }
 }

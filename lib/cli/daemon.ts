@@ -51,6 +51,29 @@ function memoryLimit(given: string | undefined): number {
   return given === undefined ? DAEMON_DEFAULTS.memoryBytes : parseSize(given, "--memory-bytes");
 }
 
+/** Options of a daemon that is asked for beside one that runs would not hold. BURROW_DAEMON. */
+async function refuseSecond({ cache }: Context, command: Command): Promise<void> {
+  const own = [
+    "idle",
+    "cacheBytes",
+    "memoryBytes",
+    "lazyMount",
+    "metrics",
+    "origins",
+    "background",
+    "standbys",
+    "suspect",
+  ];
+  const given = own.filter((name) => command.getOptionValueSource(name) === "cli");
+  const status = given.length === 0 ? undefined : await daemonStatus(cache).catch(() => undefined);
+  if (status === undefined) return;
+  const flags = command.options.filter((option) => given.includes(option.attributeName()));
+  const what = `a daemon serves it already (pid ${status.pid}), for which ${flags.map(({ long }) => long).join(", ")} would not hold`;
+  throw new BurrowError("BURROW_DAEMON", `${what}; burrow daemon stop ends it`, {
+    context: { cache },
+  });
+}
+
 export function addDaemon(program: Command): void {
   const daemon = program.command("daemon").description("the fetcher of this node");
   addCommonOptions(daemon.command("start"))
@@ -81,9 +104,10 @@ export function addDaemon(program: Command): void {
     .option("--origins <FILE>", "where else origins lie, as JSON (default: $BURROW_ORIGINS)")
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
-    .action(async (options: StartOptions) => {
+    .action(async (options: StartOptions, command: Command) => {
       const context = contextOf(options);
       if (options.metrics !== undefined) parseMetricsAddress(options.metrics);
+      await refuseSecond(context, command);
       makeFolders(context.state);
       const config = daemonConfig({
         cache: context.cache,

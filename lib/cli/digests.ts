@@ -1,5 +1,6 @@
 // Digests as people give them: whole, or their first digits where the store can be listed. Control plane.
 
+import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -8,7 +9,7 @@ import { isStore, openOrigin, openStore } from "../store/open.ts";
 import type { Context } from "./context.ts";
 
 /** The first digits of a digest: enough of them to be no accident, as `burrow env show` prints them or fewer. */
-const BEGINNING = /^sha256:([0-9a-f]{6,63})$/i;
+const BEGINNING = /^(?:sha256:)?([0-9a-f]{6,63})$/i;
 
 /** A store that can be listed. BURROW_UNSUPPORTED over HTTP, BURROW_NOT_FOUND when there is none: looking makes none. */
 export async function listedStore(context: Context): Promise<DeltaStore> {
@@ -20,11 +21,14 @@ export async function listedStore(context: Context): Promise<DeltaStore> {
       where,
     );
   }
-  if (!(await isStore(openOrigin(context.store)))) {
-    const advice = "burrow layer import and burrow env create make one";
-    throw new BurrowError("BURROW_NOT_FOUND", `there is no store; ${advice}`, where);
-  }
+  if (!(await isStore(openOrigin(context.store)))) throw noStore(context);
   return await openStore(context.store);
+}
+
+export function noStore({ store }: Context): BurrowError {
+  const advice = "burrow layer import and burrow env create make one";
+  const what = `there is no store; ${advice}`;
+  return new BurrowError("BURROW_NOT_FOUND", what, { context: { store } });
 }
 
 /** Whether the text is meant as a digest or the beginning of one: no path and no spec begins so. */
@@ -32,15 +36,24 @@ export function isDigestLike(text: string): boolean {
   return parseDigest(text) !== undefined || /^sha256:/i.test(text);
 }
 
+/** The same where digests and files alone are taken: the digits will do, unless there is a file of that name. */
+export function isDigestOrFile(text: string): boolean {
+  return isDigestLike(text) || (BEGINNING.test(text) && !existsSync(text));
+}
+
+/** The first digits that a text gives of a digest. BURROW_USAGE for what is none. */
+export function digitsOf(text: string): string {
+  const digits = parseDigest(text) ?? BEGINNING.exec(text)?.[1]?.toLowerCase();
+  if (digits !== undefined) return digits;
+  const advice = "say sha256: and its 64 hex digits, or sha256: and the first 6 or more";
+  throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; ${advice}`);
+}
+
 /** The digest that an argument means. BURROW_USAGE for what is none or means several, BURROW_NOT_FOUND for what means nothing. */
 export async function findDigest(context: Context, text: string): Promise<Digest> {
   const whole = parseDigest(text);
   if (whole !== undefined) return whole;
-  const digits = BEGINNING.exec(text)?.[1]?.toLowerCase();
-  if (digits === undefined) {
-    const advice = "say sha256: and its 64 hex digits, or sha256: and the first 6 or more";
-    throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; ${advice}`);
-  }
+  const digits = digitsOf(text);
   const store = await listedStore(context);
   const found: Digest[] = [];
   for await (const path of store.list(`indexes/${digits.slice(0, 2)}`)) {

@@ -8,6 +8,7 @@ import type { Command } from "commander";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { ExitCode, print, table } from "./output.ts";
+import { tryPlatforms } from "./platforms.ts";
 
 interface Finding {
   readonly name: string;
@@ -30,9 +31,9 @@ export function addDoctor(program: Command): void {
       "after",
       "\nExits 0 when sandboxes can run, 1 otherwise.\n\nExample:\n  burrow doctor --json",
     )
-    .action((options: Record<string, never>) => {
+    .action(async (options: Record<string, never>) => {
       const context = contextOf(options);
-      const findings = diagnose(context);
+      const findings = [...diagnose(context), ...(await sandboxes())];
       print(context.isJson, findings, show(findings));
       const isFit = findings.every((finding) => finding.state !== "missing");
       process.exitCode = isFit ? ExitCode.ok : ExitCode.failed;
@@ -193,6 +194,28 @@ function futexWaitv(): Finding {
   const isFit = major > 5 || (major === 5 && minor >= 16);
   const advice = "use Linux 5.16 or later";
   return { name: "kernel", state: isFit ? "ok" : "missing", detail: `Linux ${release}`, advice };
+}
+
+/** Whether sandboxes start, and on which platforms; nothing where something above is missing that they need anyway. */
+async function sandboxes(): Promise<Finding[]> {
+  if (runsc().state !== "ok" || root().state !== "ok") return [];
+  const tried = await tryPlatforms(
+    program("runsc", process.env["BURROW_RUNSC"], "", "missing").detail,
+  );
+  const [own, ...named] = tried;
+  const fit = named.flatMap(({ platform, fault }) => (fault === undefined ? [platform!] : []));
+  const unfit = named.flatMap(({ platform, fault }) =>
+    fault === undefined ? [] : [`not on ${platform} (${fault})`],
+  );
+  const starts = fit.length === 0 ? "start on no platform" : `start on ${fit.join(", ")}`;
+  const detail = [starts, ...unfit].join("; ");
+  if (own?.fault === undefined) return [{ name: "sandboxes", state: "ok", detail }];
+  const advice =
+    fit.length === 0
+      ? `runsc says: ${own.fault}`
+      : `the platform that runsc takes by itself starts none (${own.fault}): burrow run --platform ${fit[0]}`;
+  const state = fit.length === 0 ? "missing" : "limited";
+  return [{ name: "sandboxes", state, detail, advice }];
 }
 
 /** A folder that is written to, or can be made: nothing is made to find out. */

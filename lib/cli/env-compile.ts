@@ -4,8 +4,7 @@
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { entriesOf, rootEntry } from "../layer/entries.ts";
-import type { LayerEntry } from "../layer/entry.ts";
+import { entriesOf } from "../layer/entries.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
@@ -18,6 +17,7 @@ import type { WritableBackend } from "../store/store.ts";
 import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
+import { rootOfCompiled } from "./env-root.ts";
 import {
   type Environment,
   type EnvironmentPackage,
@@ -31,6 +31,7 @@ import { collect, resolveBase } from "./prepare.ts";
 import { parseSeconds, parseSize } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 import { cgroupFlags } from "./sandbox.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 
 interface CompileOptions {
   base: string;
@@ -39,6 +40,7 @@ interface CompileOptions {
   activate: boolean;
   memory?: string;
   timeout: string;
+  repair?: boolean;
   runscFlag?: string[];
   quiet?: boolean;
 }
@@ -46,8 +48,6 @@ interface CompileOptions {
 /** Part of the key of what was captured: change it when the same job gives something else. */
 const CAPTURE_VERSION = "1";
 const TICK_MS = 1000;
-/** On the root of a compiled environment: equal trees that set other variables are two snapshots. */
-const CAPTURED_XATTR = "user.burrow.captured";
 
 const HELP = `
 Runs in a sandbox over the environment, as root without capabilities and without a network, with the base's tools: each package's
@@ -71,6 +71,7 @@ export function addEnvCompile(env: Command): void {
     .option("--memory <SIZE>", "memory limit of the sandbox (needs cgroups)")
     .option("--timeout <SECONDS>", "how long the job may take", "3600")
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
+    .option("--repair", REPAIR)
     .option("--quiet", "no progress")
     .addHelpText("after", HELP)
     .action(async (text: string, options: CompileOptions & { json?: boolean }) => {
@@ -103,10 +104,17 @@ async function compile(context: Context, text: string, options: CompileOptions):
   if (options.memory !== undefined) parseSize(options.memory, "--memory");
   const timeoutMs = timeoutOf(options.timeout);
   refuseReadOnly(context.store);
-  const snapshot = await findDigest(context, text);
-  const environment = await readEnvironment(openOrigin(context.store), snapshot);
-  await writingStore(context.store, "env compile", (store) =>
-    compileIn(store, context, { snapshot, environment, timeoutMs }, options, progress),
+  const { snapshot, environment } = await findPlain(
+    context,
+    await findDigest(context, text),
+    progress,
+  );
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  await writingStore(
+    context.store,
+    "env compile",
+    (store) => compileIn(store, context, { snapshot, environment, timeoutMs }, options, progress),
+    damaged,
   );
 }
 
@@ -129,14 +137,15 @@ async function compileIn(
       run(context, store, known, work, { ...options, timeoutMs }, key),
     ));
   const { layer, facts } = done;
-  const stack = [index, await readIndex(store, layer), layerOf([rootOf(index, layer)])];
+  const root = rootOfCompiled(index, layer, facts.variables);
+  const stack = [index, await readIndex(store, layer), layerOf([root])];
   const writer = await openPackWriter(store, { known });
   const parts = [...environment.packages, ...(environment.wheels ?? [])];
   const layers = [...parts.map((each) => parseDigest(each.layer)!), layer];
   const { digest } = await writer.writeSnapshot(mergeIndexes(stack), layers);
   await writeEnvironment(store, digest, {
     ...environment,
-    variables: { ...environment.variables, ...facts.variables },
+    variables: facts.variables,
     compiled: {
       from: showDigest(snapshot),
       base: showDigest(base.snapshot),
@@ -151,6 +160,17 @@ async function compileIn(
   );
   const shown = showDigest(digest);
   print(context.isJson, { snapshot: shown, layer: showDigest(layer), ...facts }, shown);
+}
+
+/** The environment, or the one that it was compiled from: to compile it once more would add nothing but a layer. */
+async function findPlain(context: Context, named: Digest, progress: ProgressLine) {
+  const origin = openOrigin(context.store);
+  const environment = await readEnvironment(origin, named);
+  const from = parseDigest(environment.compiled?.from ?? "");
+  if (from === undefined) return { snapshot: named, environment };
+  const what = `${showDigest(named).slice(0, 19)} is compiled already`;
+  progress.line(`${what}: ${showDigest(from).slice(0, 19)}, which it was made of, is taken`);
+  return { snapshot: from, environment: await readEnvironment(origin, from) };
 }
 
 /** Does work that says nothing of itself: shown with its time. */
@@ -236,10 +256,4 @@ function newestOf(index: Index): number {
   let newest = 0;
   for (const { mtimeSec } of entriesOf(index)) newest = Math.max(newest, mtimeSec);
   return newest;
-}
-
-/** The root as it was, but for the mark. */
-function rootOf(index: Index, layer: Digest): LayerEntry {
-  const entry = rootEntry(index);
-  return { ...entry, xattrs: new Map([...(entry.xattrs ?? []), [CAPTURED_XATTR, layer]]) };
 }

@@ -23,7 +23,6 @@ import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.t
 import { plainUrl } from "../ingest/conda/record.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
 import { entriesOf } from "../layer/entries.ts";
-import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
@@ -37,13 +36,13 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
 import { checkPython, type InputOptions, packagesOf } from "./env-input.ts";
+import { isPrefix, rootOfPrefix } from "./env-root.ts";
 import { checkWheel, importWheels, isWheel } from "./env-wheel.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
   findImport,
   noteImport,
-  PREFIX_XATTR,
   readEnvironment,
   writeEnvironment,
 } from "./environment.ts";
@@ -59,6 +58,7 @@ import {
   writeText,
 } from "./output.ts";
 import { readIndex } from "./read-index.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 
 export const DEFAULT_PREFIX = "/opt/env";
 
@@ -67,6 +67,7 @@ interface CreateOptions extends InputOptions {
   python?: string;
   lock?: string;
   quiet?: boolean;
+  repair?: boolean;
 }
 
 const EXAMPLES = `
@@ -99,6 +100,7 @@ export function addEnv(program: Command): Command {
     .option("--environment <NAME>", "which environment of a pixi.lock (default: default)")
     .option("--prefix <DIR>", "where the environment is seen in the sandbox", DEFAULT_PREFIX)
     .option("--python <X.Y>", "Python of noarch packages when the list has no python package")
+    .option("--repair", REPAIR)
     .option("--quiet", "no progress")
     .addHelpText("after", EXAMPLES)
     .action(async (locks: string[], options: CreateOptions & { json?: boolean }) => {
@@ -130,10 +132,7 @@ export function addEnv(program: Command): Command {
 /** A prefix without a slash at its end. BURROW_USAGE. */
 export function checkPrefix(text: string): string {
   const prefix = text.replace(/\/+$/, "");
-  const isClean =
-    /^(\/[^/\0]+)+$/.test(prefix) &&
-    !prefix.split("/").some((name) => name === "." || name === "..");
-  if (isClean) return prefix;
+  if (isPrefix(prefix)) return prefix;
   throw new BurrowError("BURROW_USAGE", `--prefix: "${text}" is no absolute path below /`);
 }
 
@@ -156,7 +155,8 @@ export async function createEnvironment(
   }
   const items = await packagesOf(others, options, context.cache, progress);
   checkPython(items, options.python);
-  return await makeEnvironment(context, items, { ...options, wheels }, progress);
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  return await makeEnvironment(context, items, { ...options, wheels, damaged }, progress);
 }
 
 /** What needs no package to be known as wrong. BURROW_USAGE, BURROW_UNSUPPORTED. */
@@ -170,6 +170,8 @@ function checkCreate(context: Context, { prefix, python, lock }: CreateOptions):
 interface MakeOptions extends CreateOptions {
   /** Files, put above the packages in their order. */
   readonly wheels?: readonly string[];
+  /** What of the store is to be written again (openStore). */
+  readonly damaged?: Set<string>;
 }
 
 interface Made {
@@ -186,8 +188,11 @@ export async function makeEnvironment(
 ): Promise<Made> {
   if (items.length === 0) throw new BurrowError("BURROW_BAD_LOCK", "the lock names no packages");
   checkPrefix(options.prefix ?? DEFAULT_PREFIX);
-  return await writingStore(context.store, "env create", (store) =>
-    makeEnvironmentIn(store, items, options, progress),
+  return await writingStore(
+    context.store,
+    "env create",
+    (store) => makeEnvironmentIn(store, items, options, progress),
+    options.damaged,
   );
 }
 
@@ -267,7 +272,7 @@ async function mergeParts(
   const indexes = stack.map(({ index, entries }, i) =>
     entries === packages[i]!.entries ? index : layerOf(entries),
   );
-  const bytes = mergeIndexes([...indexes, layerOf([rootOf(prefix)])]);
+  const bytes = mergeIndexes([...indexes, layerOf([rootOfPrefix(prefix)])]);
   const layers = parts.map(({ layer }) => layer);
   const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
   await noteMade(store, nearKey, near, snapshot);
@@ -286,13 +291,6 @@ function lockOf({ packages }: ImportedEnvironment<Digest>): string {
     sha256: facts.sha256,
   }));
   return formatExplicit(lines, ["platform: linux-64"]);
-}
-
-/** The root of an environment says its prefix, or two prefixes of packages without one in their files would be one snapshot. */
-function rootOf(prefix: string): LayerEntry {
-  const xattrs = new Map([[PREFIX_XATTR, Buffer.from(prefix).toString("latin1")]]);
-  const plain = { mode: 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 };
-  return { type: "directory", path: "", ...plain, xattrs };
 }
 
 function distName({ name, version, build }: PackageFacts): string {

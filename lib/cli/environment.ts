@@ -8,8 +8,6 @@ import { objectPath } from "../store/layout.ts";
 import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 
 export const ENVIRONMENT_FORMAT = 1;
-/** Of a snapshot's root: where the environment is seen in the sandbox. */
-export const PREFIX_XATTR = "user.burrow.prefix";
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
 
 export interface EnvironmentPackage {
@@ -47,7 +45,7 @@ export interface Environment {
     readonly losers: readonly string[];
     readonly isSame: boolean;
   }[];
-  /** Variables of a command that runs in it: what activation sets, as far as it was captured. */
+  /** Variables of a command that runs in it, for people: a launch takes those of the snapshot's root. */
   readonly variables?: Readonly<Record<string, string>>;
   /** What burrow env compile made it of. */
   readonly compiled?: {
@@ -60,14 +58,20 @@ export interface Environment {
   };
 }
 
+/** A small object; undefined when it isn't there. BURROW_CORRUPT for what is no JSON. */
 async function getJson(store: Backend, path: string): Promise<unknown> {
+  let bytes: Buffer;
   try {
-    return JSON.parse(
-      (await store.get(path, { maxBytes: JSON_MAX_BYTES })).toString("utf8"),
-    ) as unknown;
+    bytes = await store.get(path, { maxBytes: JSON_MAX_BYTES });
   } catch (error) {
     if (classOf(error) === "notFound") return undefined;
     throw error;
+  }
+  try {
+    return JSON.parse(bytes.toString("utf8")) as unknown;
+  } catch (cause) {
+    const context = { path, store: store.origin };
+    throw new BurrowError("BURROW_CORRUPT", "it is no JSON", { cause, context });
   }
 }
 
@@ -108,12 +112,22 @@ export async function findImport<T>(
   store: Backend,
   parts: readonly string[],
 ): Promise<{ layer: Digest; facts: T } | undefined> {
-  const value = (await getJson(store, notePath(parts))) as { layer: string; facts: T } | undefined;
-  const layer = value === undefined ? undefined : parseDigest(value.layer);
+  const value = (await noteOf(store, notePath(parts))) as { layer: string; facts: T } | undefined;
+  const layer = typeof value?.layer === "string" ? parseDigest(value.layer) : undefined;
   if (value === undefined || layer === undefined) return undefined;
   return (await store.has(objectPath("locators", layer)))
     ? { layer, facts: value.facts }
     : undefined;
+}
+
+/** A note that a disk changed is none: what it was about is imported again. */
+async function noteOf(store: Backend, path: string): Promise<unknown> {
+  try {
+    return (await getJson(store, path)) ?? undefined;
+  } catch (error) {
+    if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") return undefined;
+    throw error;
+  }
 }
 
 export async function noteImport(

@@ -3,6 +3,8 @@
 
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { heldWhole } from "../cache/cache.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
 import type { ImageDefaults } from "../ingest/oci/config.ts";
 import { isObject, isText } from "../ingest/oci/document.ts";
 import { rootEntry } from "../layer/entries.ts";
@@ -10,6 +12,7 @@ import type { LayerEntry } from "../layer/entry.ts";
 import type { Index } from "../layer/index.ts";
 import { digestOf } from "../store/hash.ts";
 import { objectPath } from "../store/layout.ts";
+import { openOrigin } from "../store/open.ts";
 import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 
 export const FACTS_FORMAT = 1;
@@ -55,11 +58,35 @@ export async function readFacts(
 ): Promise<ImageFacts | undefined> {
   const expected = factsDigest(index);
   if (expected === undefined) return undefined;
+  return parseFacts(await fetchFacts(store, snapshot, expected), snapshot, store.origin);
+}
+
+/** The same from the cache, which gets them from the origin the first time. */
+export async function ensureFacts(
+  cache: CacheDirectory,
+  origin: string,
+  snapshot: Digest,
+  index: Index,
+): Promise<ImageFacts | undefined> {
+  const expected = factsDigest(index);
+  if (expected === undefined) return undefined;
+  const held = await heldWhole(cache, "images", expected);
+  if (held !== undefined) return parseFacts(held, snapshot, origin);
+  const store = openOrigin(origin);
+  try {
+    const bytes = await fetchFacts(store, snapshot, expected);
+    await cache.writeSealed("images", expected, bytes);
+    return parseFacts(bytes, snapshot, origin);
+  } finally {
+    store.close();
+  }
+}
+
+/** Their bytes, as the snapshot names them. */
+async function fetchFacts(store: Backend, snapshot: Digest, expected: Digest): Promise<Buffer> {
   const context = { snapshot: showDigest(snapshot), store: store.origin };
-  const fail = (
-    code: "BURROW_CORRUPT" | "BURROW_DIGEST_MISMATCH" | "BURROW_UNSUPPORTED",
-    what: string,
-  ) => new BurrowError(code, what, { context });
+  const fail = (code: "BURROW_CORRUPT" | "BURROW_DIGEST_MISMATCH", what: string) =>
+    new BurrowError(code, what, { context });
   let bytes: Buffer;
   try {
     bytes = await store.get(objectPath("images", snapshot), { maxBytes: FACTS_MAX_BYTES });
@@ -69,11 +96,16 @@ export async function readFacts(
   }
   if (digestOf(bytes) !== expected)
     throw fail("BURROW_DIGEST_MISMATCH", "what is kept of the image is not what its snapshot says");
+  return bytes;
+}
+
+function parseFacts(bytes: Buffer, snapshot: Digest, store: string): ImageFacts {
   const facts = JSON.parse(bytes.toString("utf8")) as ImageFacts;
   const isKnown = isObject(facts) && facts.format === FACTS_FORMAT;
-  if (!isKnown || !Array.isArray(facts.env) || !facts.env.every(isText))
-    throw fail("BURROW_UNSUPPORTED", "what is kept of the image is of another Burrow");
-  return facts;
+  if (isKnown && Array.isArray(facts.env) && facts.env.every(isText)) return facts;
+  const context = { snapshot: showDigest(snapshot), store };
+  const what = "what is kept of the image is of another Burrow";
+  throw new BurrowError("BURROW_UNSUPPORTED", what, { context });
 }
 
 /** What the root's attribute says. */

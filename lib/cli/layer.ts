@@ -16,17 +16,20 @@ import { IndexKind } from "../layer/format.ts";
 import { Index } from "../layer/index.ts";
 import { mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, writingStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
-import { findImport, noteImport, PREFIX_XATTR } from "./environment.ts";
+import { PREFIX_XATTR } from "./env-root.ts";
+import { findImport, noteImport } from "./environment.ts";
 import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
 import { counted, Progress, print, showBytes, table } from "./output.ts";
 import { pathBelow } from "./profile.ts";
 import { readIndex, readStack } from "./read-index.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";
 
 interface ImportOptions {
@@ -37,6 +40,7 @@ interface ImportOptions {
   quiet?: boolean;
   python?: string;
   prefix?: string;
+  repair?: boolean;
 }
 
 /** How a tar says what it hides of the layers below: as images do, or not at all. */
@@ -85,6 +89,7 @@ export function addLayer(program: Command): Command {
     .option("--image <NAME>", "which image, by its name or digest, where a source has several")
     .option("--python <VERSION|PATH>", "the Python of wheels: 3.11, or its path in the sandbox")
     .option("--prefix <DIR>", "where wheels are installed", "/usr/local")
+    .option("--repair", REPAIR)
     .option("--quiet", "no progress")
     .addHelpText("after", IMPORT_HELP)
     .action(async (sources: string[], options: ImportOptions & { json?: boolean }) => {
@@ -287,14 +292,16 @@ async function importLayers(
 ): Promise<void> {
   for (const source of sources) checkSource(source, options);
   const progress = new Progress(options.quiet === true, context.isJson);
-  const named = await writingStore(context.store, "layer import", async (store) => {
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  const importAll = async (store: DeltaStore) => {
     const known = await KnownBlobs.load(store);
     const imported: ImportedSource[] = [];
     for (const source of sources)
       imported.push(await importSource(store, known, source, progress, options));
     if (options.snapshot) return [await makeSnapshot(store, known, imported)];
     return imported.flatMap((source) => source.layers);
-  });
+  };
+  const named = await writingStore(context.store, "layer import", importAll, damaged);
   progress.end();
   const text = named.map(showDigest);
   print(

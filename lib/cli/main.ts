@@ -10,9 +10,10 @@ import { addDaemon } from "./daemon.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
 import { addEnvCompile } from "./env-compile.ts";
+import { addEnvRemove } from "./env-rm.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
-import { checkValues } from "./option-values.ts";
+import { checkRequired, checkValues } from "./option-values.ts";
 import { ExitCode, report } from "./output.ts";
 import { addPreload } from "./preload.ts";
 import { addRun } from "./run.ts";
@@ -41,7 +42,9 @@ function makeProgram(): Command {
     .addHelpText("after", EXAMPLES);
   addRun(program);
   addBundle(program);
-  addEnvCompile(addEnv(program));
+  const env = addEnv(program);
+  addEnvCompile(env);
+  addEnvRemove(env);
   addPreload(program);
   addLayerDiff(addLayer(program));
   addStage(program);
@@ -51,6 +54,7 @@ function makeProgram(): Command {
   addDoctor(program);
   addCompletion(program);
   checkValues(program);
+  checkRequired(program);
   return program;
 }
 

@@ -36,3 +36,20 @@ function faultOf(command: Command, option: Option, value: string): string | unde
   if (value !== "--" && !isOption) return undefined;
   return `has no value, ${value} comes next: is a variable empty?`;
 }
+
+/**
+ * Has `command` and every one below it ask for options that it needs after it has looked for those that it doesn't know: a slip in a
+ * name would otherwise be told as something else that is missing.
+ */
+export function checkRequired(command: Command): void {
+  const required = command.options.filter((option) => option.mandatory);
+  for (const option of required) option.mandatory = false;
+  command.hook("preAction", (_, acting) => {
+    if (acting !== command) return;
+    for (const option of required) {
+      if (command.getOptionValue(option.attributeName()) !== undefined) continue;
+      command.error(`error: required option '${option.flags}' not specified`);
+    }
+  });
+  for (const child of command.commands) checkRequired(child);
+}

@@ -10,21 +10,23 @@ import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { defaultJobs, WorkerPool } from "../preload/pool.ts";
 import { Preloader } from "../preload/preloader.ts";
 import type { DeltaStore } from "../store/deltas.ts";
+import { objectPath } from "../store/layout.ts";
 import { refuseReadOnly, writingStore } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
 import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
-import { isWheel } from "./env-wheel.ts";
+import { checkWheel, isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ExitCode, Progress, SILENCE } from "./output.ts";
+import { ExitCode, Progress, type ProgressLine, SILENCE } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
 import { readProfile } from "./profile.ts";
 import { parseSize } from "./query.ts";
 import { isDirectory } from "./stage.ts";
+import { findDamage, REPAIR } from "./store-verify.ts";
 import { warm } from "./warm.ts";
 
 interface PreloadOptions {
@@ -37,6 +39,7 @@ interface PreloadOptions {
   channel?: string[];
   warm: boolean;
   profile?: string;
+  repair?: boolean;
   quiet?: boolean;
   store?: string;
   json?: boolean;
@@ -46,6 +49,7 @@ const JOBS_MAX = 256;
 
 const EXAMPLES = `
 Each LOCK is an environment, all PACKAGEs together are one more, all SPECs another; a DIGEST is a snapshot that the store has, to be brought to this node.
+Wheels (.whl files) are installed in each environment that is made, as by env create.
 What is done stays done: after Ctrl-C, a kill or a failure the same command goes on. Exits 1 when anything failed, after all else was done.
 
 Examples:
@@ -65,7 +69,10 @@ interface Wanted {
 
 export function addPreload(program: Command): void {
   addCommonOptions(program.command("preload"))
-    .argument("<source...>", "locks, packages (.conda, .tar.bz2), specs, digests of snapshots")
+    .argument(
+      "<source...>",
+      "locks, packages (.conda, .tar.bz2), specs, digests of snapshots; wheels beside them",
+    )
     .description("bring environments into the store and this node's cache ahead of their use")
     .option("--to <STORE>", "the store to fill, in place of --store: a directory or an s3 URL")
     .option("--jobs <N>", "packages worked at together", String(defaultJobs()))
@@ -83,6 +90,7 @@ export function addPreload(program: Command): void {
       "bring to this node's cache what its paths name, not all: one a line, as the sandbox sees them or as layer show does",
     )
     .option("--no-warm", "fill the store alone, not this node's cache")
+    .option("--repair", REPAIR)
     .option("--quiet", "errors alone")
     .addHelpText("after", EXAMPLES)
     .action(async (sources: string[], options: PreloadOptions) => {
@@ -110,14 +118,15 @@ async function preload(
   const jobs = jobsOf(options.jobs);
   const memoryBytes =
     options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
-  const wheel = sources.find(isWheel);
-  if (wheel !== undefined) {
-    const advice = "burrow env create takes wheels; give the digest that it prints";
-    throw new BurrowError("BURROW_USAGE", `${wheel}: ${advice}`);
-  }
+  const wheels = sources.filter(isWheel);
+  for (const wheel of wheels) checkWheel(wheel);
+  if (wheels.length > 0 && sources.every((text) => isWheel(text) || isDigestLike(text)))
+    throw new BurrowError("BURROW_USAGE", `${wheels[0]} needs a lock or packages to lie beside`);
   const prefix = checkPrefix(options.prefix);
   if (options.python !== undefined) pythonTarget(options.python);
   if (sources.some((text) => !isDigestLike(text))) refuseReadOnly(context.store);
+  if (options.repair === true && sources.every(isDigestLike))
+    throw new BurrowError("BURROW_USAGE", "--repair needs packages or a lock to write again from");
   if (!options.warm && options.profile !== undefined)
     throw new BurrowError(
       "BURROW_USAGE",
@@ -140,7 +149,7 @@ async function preload(
       jobs,
     );
     if (wanted.length > 0) {
-      const target = { prefix, jobs, memoryBytes };
+      const target = { prefix, jobs, memoryBytes, wheels };
       digests.push(...(await loadAll(context, wanted, { ...options, ...target }, output)));
     }
     if (options.warm)
@@ -177,7 +186,7 @@ async function listsOf(
   output: PreloadOutput,
 ): Promise<Wanted[]> {
   const progress = new Progress(quiet === true, context.isJson);
-  const others = sources.filter((text) => !isDigestLike(text));
+  const others = sources.filter((text) => !isDigestLike(text) && !isWheel(text));
   const packages = others.filter(isPackage);
   const specs = others.filter((text) => !isPackage(text) && !isFile(text));
   const locks = others.filter((text) => !isPackage(text) && isFile(text));
@@ -208,35 +217,51 @@ interface LoadOptions {
   readonly memoryBytes: number;
   readonly python?: string;
   readonly packages?: readonly string[];
+  readonly repair?: boolean;
+  /** Put above the packages of each. */
+  readonly wheels: readonly string[];
 }
 
 /** The snapshots of those environments that are whole. */
-function loadAll(
+async function loadAll(
   context: Context,
   wanted: readonly Wanted[],
   options: LoadOptions,
   output: PreloadOutput,
 ): Promise<Digest[]> {
-  return writingStore(context.store, "preload", (store) =>
-    loadInto(store, context, wanted, options, output),
-  );
+  const progress = { ...SILENCE, line: (text: string) => output.note(text) };
+  const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
+  const work = (store: DeltaStore) =>
+    loadInto(store, context, wanted, { ...options, damaged, progress }, output);
+  return await writingStore(context.store, "preload", work, damaged);
+}
+
+interface LoadWork extends LoadOptions {
+  /** What is to be written again (openStore). */
+  readonly damaged: Set<string>;
+  readonly progress: ProgressLine;
 }
 
 async function loadInto(
   store: DeltaStore,
   context: Context,
   wanted: readonly Wanted[],
-  options: LoadOptions,
+  options: LoadWork,
   output: PreloadOutput,
 ): Promise<Digest[]> {
-  const { prefix, jobs, memoryBytes, python } = options;
+  const { prefix, jobs, memoryBytes, python, damaged, progress } = options;
   const packages = new Packages(context.cache, options.packages ?? []);
-  const pool = new WorkerPool({ origin: context.store, jobs, memoryBytes });
+  const pool = new WorkerPool({ origin: context.store, damaged, jobs, memoryBytes });
   const preloader = new Preloader(
     {
       pool,
       find: (key) => findImport<PackageFacts>(store, key),
-      note: (key, layer, facts) => noteImport(store, key, layer, facts),
+      note: async (key, layer, facts) => {
+        // A worker has written it.
+        for (const folder of ["indexes", "locators"] as const)
+          damaged.delete(objectPath(folder, layer));
+        await noteImport(store, key, layer, facts);
+      },
       fetch: (item, onBytes) => packages.fetch(item, onBytes),
       release: (archive, isWrong) => packages.release(archive, isWrong),
       onEvent: (event) => output.take(event),
@@ -258,8 +283,12 @@ async function loadInto(
     const { source } = wanted[i]!;
     if (items === undefined) continue;
     try {
-      const progress = { ...SILENCE, line: (text: string) => output.note(text) };
-      const making = { prefix, ...(python === undefined ? {} : { python }) };
+      const making = {
+        prefix,
+        damaged,
+        wheels: options.wheels,
+        ...(python === undefined ? {} : { python }),
+      };
       const { snapshot } = await makeEnvironment(context, items, making, progress);
       output.environment(source, snapshot);
       digests.push(snapshot);

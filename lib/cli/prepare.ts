@@ -4,23 +4,26 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { Digest } from "../base/digest.ts";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import { cachePath } from "../cache/layout.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
+import { STORE_MARKER } from "../store/layout.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
-import { findDigest, isDigestLike } from "./digests.ts";
+import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
-import { PREFIX_XATTR, readEnvironment } from "./environment.ts";
-import { readFacts } from "./image-facts.ts";
+import { PREFIX_XATTR, readRoot } from "./env-root.ts";
+import { readEnvironment } from "./environment.ts";
+import { ensureFacts } from "./image-facts.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
@@ -101,7 +104,7 @@ export async function resolveBase(
   base: string,
   progress: Progress,
 ): Promise<Source> {
-  if (isDigestLike(base)) {
+  if (isDigestOrFile(base)) {
     return { snapshot: await findDigest(context, base), origin: context.store };
   }
   if (!existsSync(base)) {
@@ -116,13 +119,21 @@ export async function resolveBase(
   return { snapshot, origin: context.store };
 }
 
-/** The environment's snapshot and prefix: a lock is made into one first. */
-async function resolveEnv(context: Context, env: string, progress: Progress) {
-  const snapshot = isDigestLike(env)
+/** The environment's snapshot, its prefix and its variables: a lock is made into one first. Its index is in the cache then. */
+async function resolveEnv(
+  context: Context,
+  cache: CacheDirectory,
+  env: string,
+  progress: Progress,
+): Promise<Source & { at: string; variables: Readonly<Record<string, string>> }> {
+  const snapshot = isDigestOrFile(env)
     ? await findDigest(context, env)
     : (await createEnvironment(context, env, {}, progress)).snapshot;
-  const { prefix, variables } = await readEnvironment(openOrigin(context.store), snapshot);
-  return { snapshot, origin: context.store, at: prefix, variables };
+  const source = { snapshot, origin: context.store };
+  const { prefix, variables } = readRoot(new Index(await ensureSnapshot(cache, source)), snapshot);
+  if (variables !== undefined) return { ...source, at: prefix, variables };
+  const document = await readEnvironment(openOrigin(context.store), snapshot);
+  return { ...source, at: prefix, variables: document.variables ?? {} };
 }
 
 /** What the options say of the query, checked before anything is read or written. */
@@ -131,9 +142,9 @@ function settingsOf(options: QueryOptions, { store }: Context) {
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { base, env } = options;
-  if (env !== undefined && !isDigestLike(env) && !existsSync(env))
+  if (env !== undefined && !isDigestOrFile(env) && !existsSync(env))
     throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest (sha256:…) and no lock file`);
-  if ([base, env ?? base].some((text) => !isDigestLike(text))) refuseReadOnly(store);
+  if ([base, env ?? base].some((text) => !isDigestOrFile(text))) refuseReadOnly(store);
   const { cwd } = options;
   if (cwd !== undefined && !cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${cwd} is no absolute path`);
@@ -176,7 +187,7 @@ async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<Bu
   try {
     return await ensureIndex(cache, source.origin, source.snapshot);
   } catch (cause) {
-    throw noSuchDigest(cause, source.snapshot, source.origin);
+    throw outOfReach(noSuchDigest(cause, source.snapshot, source.origin), source);
   }
 }
 
@@ -192,12 +203,43 @@ function refuseEnvironment(index: Index, base: string): void {
 }
 
 /** What the image that a base was made of says; undefined when it was made of none. */
-async function factsOf({ snapshot, origin }: Source, index: Index) {
-  const store = openOrigin(origin);
+async function factsOf(cache: CacheDirectory, source: Source, index: Index) {
   try {
-    return await readFacts(store, snapshot, index);
-  } finally {
-    store.close();
+    return await ensureFacts(cache, source.origin, source.snapshot, index);
+  } catch (cause) {
+    throw outOfReach(cause, source);
+  }
+}
+
+/** What can't be had of a store that doesn't answer: said with what would have helped. Any other error as it is. */
+function outOfReach(cause: unknown, { snapshot, origin }: Source): unknown {
+  const isAway = cause instanceof BurrowError && /^BURROW_(ORIGIN|TIMEOUT)$/.test(cause.code);
+  if (!isAway) return cause;
+  const shown = showDigest(snapshot);
+  const advice = `once it answers, burrow preload ${shown} brings all of it to this node`;
+  return new BurrowError(
+    cause.code,
+    `${shown} is not on this node, and its store gives none: ${advice}`,
+    {
+      class: cause.class,
+      cause,
+      context: { store: origin },
+    },
+  );
+}
+
+/** What can be told of a query before anything is made for it. BURROW_USAGE; BURROW_NOT_FOUND where there is no store to find a digest in. */
+export async function checkQuery(context: Context, options: QueryOptions): Promise<void> {
+  settingsOf(options, context);
+  const { store, cache } = context;
+  const isFolder = store.startsWith("/");
+  if (!isFolder || existsSync(join(store, STORE_MARKER))) return;
+  for (const text of [options.base, options.env ?? options.base]) {
+    if (!isDigestOrFile(text)) continue;
+    digitsOf(text);
+    const digest = parseDigest(text);
+    if (digest === undefined || !existsSync(cachePath(cache, "indexes", digest)))
+      throw noStore(context);
   }
 }
 
@@ -213,12 +255,11 @@ export async function prepare(
   const base = await resolveBase(context, options.base, progress);
   const index = new Index(await ensureSnapshot(cache, base));
   refuseEnvironment(index, options.base);
-  const facts = await factsOf(base, index);
+  const facts = await factsOf(cache, base, index);
   const env =
-    options.env === undefined ? undefined : await resolveEnv(context, options.env, progress);
-  if (env !== undefined) await ensureSnapshot(cache, env);
+    options.env === undefined ? undefined : await resolveEnv(context, cache, options.env, progress);
   const defaults = commandDefaults(facts, env?.at, options.user !== undefined);
-  const activated = env === undefined ? {} : (env.variables ?? {});
+  const activated = env?.variables ?? {};
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
     const snapshot = await importStageIndex(cache, origin, progress);

@@ -7,7 +7,7 @@ import { showName } from "../base/name.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Inode, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
-import { PREFIX_XATTR } from "./environment.ts";
+import { PREFIX_XATTR } from "./env-root.ts";
 import { readBounded } from "./text-file.ts";
 
 /** As many symlinks on one way as Linux follows: path_resolution(7). */

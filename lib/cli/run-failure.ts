@@ -26,6 +26,13 @@ function ending(exitCode: number, what: string, cause?: unknown): Ending {
   return { exitCode, failure };
 }
 
+/** Of a sandbox that was ended since it did not start. */
+export function lateEnding(startMs: number): Ending {
+  const what = `the sandbox asked for no file within ${startMs / 1000} s and was ended`;
+  const advice = "burrow doctor tries runsc's platforms; --start-timeout gives it longer";
+  return ending(RUNTIME_FAILED, `${what}; ${advice}`);
+}
+
 /** Of a sandbox that never asked for a file. One that a signal ended, or that has no failure, needs no words. */
 export function unconnectedEnding(exitCode: number, goferLog: string): Ending {
   if (exitCode === 0 || exitCode > RUNTIME_FAILED) return { exitCode };

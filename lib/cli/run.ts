@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
 import { cachePath } from "../cache/layout.ts";
 import { readRegular } from "../cache/regular-file.ts";
 import { Index } from "../layer/index.ts";
@@ -11,17 +12,33 @@ import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { type Fetched, failedReads, fetchedBetween, fetchedSoFar, readFailure } from "./fetched.ts";
 import { keepDaemon } from "./keep-daemon.ts";
+import { memoryKills, memoryNote } from "./memory-kill.ts";
 import { ociSpec, type QuerySpec } from "./oci-spec.ts";
-import { checkWritable, counted, report, showBytes, table, writeText } from "./output.ts";
-import { addQueryOptions, collect, type Prepared, prepare, type QueryOptions } from "./prepare.ts";
-import { type Ending, RUNTIME_FAILED, refusedEnding, unconnectedEnding } from "./run-failure.ts";
+import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
+import {
+  addQueryOptions,
+  checkQuery,
+  collect,
+  type Prepared,
+  prepare,
+  type QueryOptions,
+} from "./prepare.ts";
+import { parseSeconds } from "./query.ts";
+import {
+  type Ending,
+  lateEnding,
+  RUNTIME_FAILED,
+  refusedEnding,
+  unconnectedEnding,
+} from "./run-failure.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
-import { cgroupFlags, runSandbox, type SandboxResult } from "./sandbox.ts";
+import { cgroupFlags, runSandbox, type SandboxResult, START_MS } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
   platform?: string;
   network: string;
   runscFlag?: string[];
+  startTimeout: string;
   stats?: boolean;
   statsFile?: string;
 }
@@ -56,6 +73,11 @@ export function addRun(program: Command): void {
         .default("none"),
     )
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
+    .option(
+      "--start-timeout <SECONDS>",
+      "how long the sandbox may take to start",
+      String(START_MS / 1000),
+    )
     .option("--stats", "print what the run took to stderr; as JSON with --json")
     .option("--stats-file <FILE>", "write the same as JSON")
     .passThroughOptions()
@@ -63,6 +85,7 @@ export function addRun(program: Command): void {
     .action(async (command: string[], options: RunOptions) => {
       const context = contextOf(options);
       await checkCommand(command, options.base);
+      await checkQuery(context, options);
       process.exitCode = await withRun(context, (run, watch) =>
         runQuery(context, run, command, options, watch),
       );
@@ -79,6 +102,7 @@ async function runQuery(
   const startedMs = performance.now();
   const { id, folder: bundle } = run;
   const { statsFile } = options;
+  const startMs = parseStart(options.startTimeout);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
   const prepared = await prepare(context, id, options);
@@ -90,13 +114,18 @@ async function runQuery(
   const before = await fetchedSoFar(context.cache);
   const flags = runscFlags(options);
   const stopKeeping = keepDaemon(context);
-  const sandbox = { id, bundle, runscFlags: flags, isTerminal };
+  const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs };
+  const killsBefore = memoryKills();
   const running = runSandbox(context, sandbox).finally(stopKeeping);
   watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
   const ended = await running;
   watch.start(); // it listens no more, and asking for figures may take a while
-  const { exitCode, failure } = endingOf(context, prepared, query, ended);
+  const { exitCode, failure } = ended.isLate
+    ? lateEnding(startMs)
+    : endingOf(context, prepared, query, ended);
   if (failure !== undefined) report(failure, context.isJson);
+  const note = memoryNote(exitCode, memoryKills() - killsBefore, options.memory);
+  if (note !== undefined) new Progress(false, context.isJson).line(note);
   const result = { ...ended, exitCode };
   const failed = failedReads(result.counters);
   if (!isMeasured && failed === 0) return result.exitCode;
@@ -112,6 +141,15 @@ async function runQuery(
     process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
   }
   return result.exitCode;
+}
+
+/** Node.js counts no further than 24 days. */
+const START_MAX_MS = 24 * 86_400_000;
+
+function parseStart(text: string): number {
+  const ms = parseSeconds(text, "--start-timeout");
+  if (ms > 0 && ms <= START_MAX_MS) return ms;
+  throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
 }
 
 function runscFlags(options: RunOptions): string[] {

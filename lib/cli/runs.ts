@@ -3,10 +3,10 @@
 
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { ioError } from "../cache/directory.ts";
 import { isMountId } from "../gofer/mount.ts";
-import { makeFolder } from "../store/folder.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
-import type { Context } from "./context.ts";
+import { type Context, makeFolders } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { newRunId, removeMounts } from "./query.ts";
 import { deleteSandbox } from "./sandbox.ts";
@@ -25,8 +25,12 @@ function runsFolder(context: Context): string {
 export function openRun(context: Context): Run {
   const id = newRunId();
   const folder = join(runsFolder(context), `${id}@${ownOwner()}`);
-  makeFolder(runsFolder(context), 0o755);
-  mkdirSync(folder, { mode: 0o700 });
+  makeFolders(runsFolder(context));
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    throw ioError("can't make a folder for the run", folder, error);
+  }
   return { id, folder };
 }
 

@@ -6,7 +6,8 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { BurrowError } from "../base/error.ts";
-import { COUNTER_BYTES, COUNTER_COUNT } from "../serve/counters.ts";
+import { ioError } from "../cache/directory.ts";
+import { COUNTER_BYTES, COUNTER_COUNT, Count } from "../serve/counters.ts";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import type { Context } from "./context.ts";
 import { writeText } from "./output.ts";
@@ -22,6 +23,8 @@ export interface SandboxOptions {
   readonly stdout?: Writable;
   /** The same for what the command and runsc complain of. */
   readonly stderr?: Writable;
+  /** How long the sandbox may take until it asks for its first file; START_MS when missing. */
+  readonly startMs?: number;
   /** Fired, it ends the sandbox at once. */
   readonly abort?: AbortSignal;
   /** Called with runsc's pid; what it returns is called at the end. */
@@ -36,6 +39,8 @@ export interface SandboxResult {
   readonly counters: Float64Array;
   /** What the gofer logged: reasons for a failed start. */
   readonly goferLog: string;
+  /** It was ended, having asked for nothing in all the time that it had to start. */
+  readonly isLate: boolean;
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
@@ -44,6 +49,9 @@ const ENDING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 const GRACE_MS = 10_000;
 /** How long runsc may take to send a signal or remove what it keeps of a sandbox. */
 const RUNSC_MS = 10_000;
+
+/** A start takes a second or two. One that never comes: KVM within some virtual machines. */
+export const START_MS = 60_000;
 
 /** Flags for a sandbox with a limit of memory, or none: what needs no cgroup runs where there are none. */
 export function cgroupFlags(memory: string | undefined): string[] {
@@ -207,6 +215,11 @@ export async function runSandbox(
   const stopPassing = passSignals(runsc, child, options);
   const end = () => child.kill("SIGKILL"); // the sandbox dies with it
   options.abort?.addEventListener("abort", end);
+  let isLate = false;
+  const starting = setTimeout(() => {
+    isLate = requestsIn(countersPath) === 0;
+    if (isLate) end();
+  }, options.startMs ?? START_MS);
   const stopWatching = child.pid === undefined ? undefined : options.onStart?.(child.pid);
   try {
     const exitCode = await new Promise<number>((resolve, reject) => {
@@ -216,18 +229,32 @@ export async function runSandbox(
       );
     });
     if (output.failure !== undefined) {
-      const what = "can't write what the command printed";
-      throw new BurrowError("BURROW_IO", what, { cause: output.failure });
+      const place = options.stdout === undefined ? "stdout or stderr" : options.bundle;
+      throw ioError("can't write what the command printed", place, output.failure);
     }
-    const bytes = readFileSync(countersPath);
-    const counters = new Float64Array(COUNTER_COUNT);
-    for (let i = 0; i < COUNTER_COUNT; i++) counters[i] = bytes.readDoubleLE(8 * i);
+    const counters = readCounters(countersPath);
     const seconds = (performance.now() - startedMs) / 1000;
-    return { exitCode, seconds, counters, goferLog: readFileSync(logPath, "utf8") };
+    return { exitCode, seconds, counters, goferLog: readFileSync(logPath, "utf8"), isLate };
   } finally {
+    clearTimeout(starting);
     options.abort?.removeEventListener("abort", end);
     stopWatching?.();
     await runsc.delete(options.id);
     stopPassing();
   }
+}
+
+/** What the gofer has counted, at any time. */
+function readCounters(path: string): Float64Array {
+  const bytes = readFileSync(path);
+  const counters = new Float64Array(COUNTER_COUNT);
+  for (let i = 0; i < COUNTER_COUNT; i++) counters[i] = bytes.readDoubleLE(8 * i);
+  return counters;
+}
+
+/** Requests that the sandbox has made of its gofer. */
+function requestsIn(path: string): number {
+  return readCounters(path)
+    .subarray(0, Count.errors)
+    .reduce((sum, count) => sum + count, 0);
 }

@@ -11,7 +11,8 @@ import { IndexKind } from "../layer/format.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import type { IndexFacts, SurveyPorts } from "../store/survey.ts";
 import type { Context } from "./context.ts";
-import { ENVIRONMENT_FORMAT, type Environment, PREFIX_XATTR } from "./environment.ts";
+import { PREFIX_XATTR } from "./env-root.ts";
+import { ENVIRONMENT_FORMAT, type Environment } from "./environment.ts";
 
 export function surveyPorts(context: Context): SurveyPorts {
   return { describe, namedBy, blobsOf, inUse: inUse(context) };

@@ -1,33 +1,39 @@
 // burrow store verify: whether all that a store holds can be had and is what its names say: indexes and locators, also those that
-// deltas make, packs, and each chunk of each file. Reads only. Control plane.
+// deltas make, packs, and each chunk of each file. Reads only; --repair of the commands that write begins with it. Control plane.
 
 import type { Command } from "commander";
-import { type Digest, showDigest } from "../base/digest.ts";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
 import { Origin } from "../cache/origins.ts";
-import { getPieces, openPiece, pieceAt, pieceCount } from "../cache/pieces.ts";
-import type { Index } from "../layer/index.ts";
 import { readLocator } from "../store/known.ts";
-import { digestOfPath } from "../store/layout.ts";
-import type { Locator } from "../store/locator.ts";
-import { openOrigin } from "../store/open.ts";
+import { digestOfPath, objectPath } from "../store/layout.ts";
+import { isStore, openOrigin } from "../store/open.ts";
 import { NO_MIRRORS } from "../store/origins-file.ts";
+import { inParallel } from "../store/parallel.ts";
 import type { Backend, WritableBackend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
+import { readEnvironment } from "./environment.ts";
+import { readFacts } from "./image-facts.ts";
 import { counted, ExitCode, Progress, type ProgressLine, print, SILENCE } from "./output.ts";
+import { PackCheck, packsOf } from "./pack-check.ts";
 import { readIndex } from "./read-index.ts";
 
 const HELP = `
 Nothing is changed. What is wrong is named with its reason; indexes without a locator are of imports that were cut short, and no fault.
+What is wrong is written again by the command that made it, with --repair.
 
 Examples:
   burrow store verify --store /srv/store
-  burrow store verify --json`;
+  burrow store verify --json
+  burrow env create --repair explicit.txt`;
 
-/** Chunks that are read at once; a chunk of a directory's store is read without waiting for others. */
-const PARALLEL = 4;
-const DEADLINE_MS = 60_000;
+/** What the option of commands that write says. */
+export const REPAIR = "check the store first, and write again what of this is damaged in it";
+/** Indexes that are read at once: round trips to a store behind a network. */
+const INDEXES = 8;
+/** Packs that are held at once: 32 MiB each. */
+const PACKS = 4;
 
 export function addStoreVerify(store: Command): void {
   addCommonOptions(store.command("verify"))
@@ -36,11 +42,15 @@ export function addStoreVerify(store: Command): void {
     .action(async (options) => {
       const context = contextOf(options);
       const progress = new Progress(false, context.isJson);
-      const { faults, ...counts } = await verifyStore(context, progress);
+      const { faults, damaged, ...counts } = await verifyStore(context, progress);
       progress.end();
+      const touched = [...damaged].filter((path) => path.startsWith("locators/"));
+      const digests = touched.map((path) => showDigest(digestOfPath(path)!)).sort();
       const said = `indexes ${counts.indexes}, files ${counts.blobs}, packs ${counts.packs}: faults ${faults.length}`;
       const lines = faults.map(({ what, why }) => `${what}: ${why}`);
-      print(context.isJson, { ...counts, faults }, [said, ...lines].join("\n"));
+      if (digests.length > 0)
+        lines.push(`layers and snapshots that need what is wrong: ${digests.join(", ")}`);
+      print(context.isJson, { ...counts, faults, damaged: digests }, [said, ...lines].join("\n"));
       if (faults.length > 0) process.exitCode = ExitCode.failed;
     });
 }
@@ -52,11 +62,13 @@ interface Fault {
 }
 
 export interface Verified {
-  indexes: number;
+  readonly indexes: number;
   /** Distinct. */
-  blobs: number;
-  packs: number;
-  readonly faults: Fault[];
+  readonly blobs: number;
+  readonly packs: number;
+  readonly faults: readonly Fault[];
+  /** Paths of packs, indexes and locators that are wrong, and of locators that lead to what is. */
+  readonly damaged: Set<string>;
 }
 
 /** Reads all of a store that can be listed. Throws for a place that is none; what is wrong with it is among the faults. */
@@ -72,81 +84,95 @@ export async function verifyStore(
   // Of this place alone, wherever else the store lies.
   const options = { tries: 1, origins: NO_MIRRORS };
   const reader = openOrigin(context.store, options);
-  const origin = new Origin(context.store, options, PARALLEL);
-  const found: Verified = { indexes: 0, blobs: 0, packs: 0, faults: [] };
-  const check = async (what: string, work: () => Promise<void>) => {
-    try {
-      await work();
-    } catch (error) {
-      found.faults.push({ what, why: explain(error) });
-    }
-  };
+  const origin = new Origin(context.store, options, INDEXES);
+  const faults = new Map<string, Fault>();
+  const fault = (what: string, error: unknown) =>
+    void (faults.has(what) || faults.set(what, { what, why: explain(error) }));
   try {
-    const seen = new Set<Digest>();
-    for (const { path, digest } of indexes) {
-      found.indexes++;
-      const where = `index ${found.indexes} of ${indexes.length}`;
-      await check(path, async () => {
-        const { index, locator } = await readPublished(reader, digest);
-        for (let row = 0; row < index.blobCount; row++) {
-          const blob = index.blobDigest(row);
-          if (seen.has(blob) || locator.kind !== "packs") continue;
-          seen.add(blob);
-          progress.update(`${where}: ${counted(seen.size, "file")}, faults ${found.faults.length}`);
-          await check(showDigest(blob), () => checkBlob(origin, index, row, locator));
-        }
-      });
+    const check = new PackCheck(origin, fault);
+    const lacking = new Set<string>();
+    let done = 0;
+    await inParallel(indexes, INDEXES, async ({ path, digest }) => {
+      try {
+        const index = await readIndex(reader, digest);
+        const locator = await readLocator(reader, digest);
+        await readFacts(reader, digest, index).catch((error: unknown) =>
+          fault(objectPath("images", digest), error),
+        );
+        if (locator.kind === "packs" && !(await check.add(index, locator))) lacking.add(path);
+      } catch (error) {
+        fault(path, error);
+      }
+      const where = `index ${++done} of ${indexes.length}`;
+      progress.update(`${where}: ${counted(check.files, "file")}, faults ${faults.size}`);
+    });
+    for await (const path of listed.list("environments")) {
+      const digest = digestOfPath(path);
+      if (digest === undefined) continue;
+      await readEnvironment(reader, digest).catch((error: unknown) => fault(path, error));
     }
-    found.blobs = seen.size;
-    for (const { path } of packs) {
-      found.packs++;
-      const where = `pack ${found.packs} of ${packs.length}`;
-      progress.update(`${where}: faults ${found.faults.length}`);
-      // Read whole, it is compared with its name.
-      await check(path, async () => void (await reader.get(path)));
-    }
+    const named = new Set([...packs.map(({ path }) => path), ...check.packs()]);
+    done = 0;
+    await inParallel(named, PACKS, async (path) => {
+      await check.check(path, reader);
+      progress.update(`pack ${++done} of ${named.size}: faults ${faults.size}`);
+    });
+    const damaged = await damageOf(reader, indexes, faults, lacking);
+    const counts = { indexes: indexes.length, blobs: check.files, packs: packs.length };
+    const sorted = [...faults.values()].sort((a, b) => (a.what < b.what ? -1 : 1));
+    return { ...counts, faults: sorted, damaged };
   } finally {
     reader.close();
     origin.close();
   }
-  return found;
+}
+
+type Named = { readonly path: string; readonly digest: Digest };
+
+/** What a writer must not believe in, by the faults that were found; `lacking`: locators that contradict their indexes. */
+async function damageOf(
+  reader: Backend,
+  indexes: readonly Named[],
+  faults: ReadonlyMap<string, Fault>,
+  lacking: ReadonlySet<string>,
+): Promise<Set<string>> {
+  const damaged = new Set<string>();
+  if (faults.size === 0) return damaged;
+  for (const what of faults.keys()) if (what.startsWith("packs/")) damaged.add(what);
+  const wrong = [...faults.keys()].flatMap((what) => parseDigest(what) ?? []);
+  await inParallel(indexes, INDEXES, async ({ path, digest }) => {
+    if (faults.has(path)) {
+      // Which of the two is wrong is not asked: both are soon written again.
+      damaged.add(path).add(objectPath("indexes", digest));
+      return;
+    }
+    const locator = await readLocator(reader, digest);
+    const isTouched =
+      lacking.has(path) ||
+      [...packsOf(locator)].some((pack) => faults.has(pack)) ||
+      wrong.some((blob) => locator.find(blob) >= 0);
+    if (isTouched) damaged.add(path);
+  });
+  return damaged;
+}
+
+/** What of a store a command that was told to repair must write again; nothing of one that isn't there yet. */
+export async function findDamage(context: Context, progress: ProgressLine): Promise<Set<string>> {
+  const reader = openOrigin(context.store);
+  const isThere = await isStore(reader);
+  reader.close();
+  if (!isThere) return new Set();
+  const { damaged, faults } = await verifyStore(context, progress);
+  progress.line(faults.length === 0 ? "nothing is damaged" : `faults: ${faults.length}`);
+  return damaged;
 }
 
 /** What is named by a digest in a folder of the store. */
-async function digestsIn(
-  store: WritableBackend,
-  folder: "locators" | "packs",
-): Promise<{ path: string; digest: Digest }[]> {
-  const found: { path: string; digest: Digest }[] = [];
+async function digestsIn(store: WritableBackend, folder: "locators" | "packs"): Promise<Named[]> {
+  const found: Named[] = [];
   for await (const path of store.list(folder)) {
     const digest = digestOfPath(path);
     if (digest !== undefined) found.push({ path, digest });
   }
   return found;
-}
-
-async function readPublished(
-  reader: Backend,
-  digest: Digest,
-): Promise<{ index: Index; locator: Locator }> {
-  const index = await readIndex(reader, digest);
-  return { index, locator: await readLocator(reader, digest) };
-}
-
-/** Reads a file's chunks as the daemon does, each compared with its digest. */
-async function checkBlob(
-  origin: Origin,
-  index: Index,
-  row: number,
-  locator: Locator,
-): Promise<void> {
-  const digest = index.blobDigest(row);
-  const size = index.blobSize(row);
-  const blocks = index.blockCount(row);
-  const signal = AbortSignal.timeout(DEADLINE_MS);
-  for (let k = 0; size > 0 && k < pieceCount(size); k++) {
-    const piece = pieceAt(locator, digest, size, k);
-    const [got] = await getPieces(origin, [piece], true, signal);
-    openPiece(piece, got!, blocks === 0 ? digest : index.blockDigest(row, k));
-  }
 }

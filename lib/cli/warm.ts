@@ -15,6 +15,7 @@ import type { Index } from "../layer/index.ts";
 import { Locator } from "../store/locator.ts";
 import { type Context, makeFolders } from "./context.ts";
 import { codeOfFailure } from "./fetched.ts";
+import { ensureFacts } from "./image-facts.ts";
 import { named } from "./profile.ts";
 import { inodesFor, writeMounts } from "./query.ts";
 import { noSuchDigest, soundIndex } from "./read-index.ts";
@@ -61,6 +62,7 @@ export async function warm(
   makeFolders(context.state, `${context.state}/mounts`);
   const cache = openCache(context.cache);
   const index = await indexOf(context, cache, snapshot);
+  await ensureFacts(cache, context.store, snapshot, index);
   const { rows, missing: unknown } = paths === undefined ? EVERYTHING : named(index, paths);
   const all = listBlobs(index, new Locator(readFileSync(cache.path("locators", snapshot))));
   const wanted = rows === undefined ? all : all.filter(({ row }) => rows.has(row));

@@ -1,7 +1,7 @@
 // PinnedBlobs: which blobs belong to pinned snapshots, at 8 bytes each. Control plane.
 
 import type { Digest } from "../base/digest.ts";
-import { heldIndex } from "../cache/cache.ts";
+import { heldWhole } from "../cache/cache.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { listPins, type Pinned } from "../cache/pins.ts";
 import { faultOf, Index } from "../layer/index.ts";
@@ -34,7 +34,7 @@ export class PinnedBlobs implements Pinned {
     for (const known of [...this.#keys.keys()]) if (!pins.has(known)) this.#keys.delete(known);
     for (const snapshot of pins) {
       if (this.#keys.has(snapshot)) continue;
-      const bytes = await heldIndex(this.#cache, snapshot).catch(() => undefined);
+      const bytes = await heldWhole(this.#cache, "indexes", snapshot).catch(() => undefined);
       if (bytes !== undefined && faultOf(bytes) === undefined)
         this.#keys.set(snapshot, keysOf(new Index(bytes)));
     }

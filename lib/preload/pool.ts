@@ -22,6 +22,7 @@ import {
 export interface PoolOptions {
   /** The store, as openStore takes it. */
   readonly origin: string;
+  readonly damaged: ReadonlySet<string>;
   /** Workers at once. */
   readonly jobs: number;
   /** Memory of all jobs together. */
@@ -124,7 +125,7 @@ export class WorkerPool {
     for (const member of this.#members) if (member.busy === undefined) return member;
     if (this.#isClosed || this.#members.size >= this.#options.jobs) return undefined;
     const worker = new Worker(new URL("../../preload-worker.cjs", import.meta.url), {
-      workerData: { origin: this.#options.origin },
+      workerData: { origin: this.#options.origin, damaged: [...this.#options.damaged] },
       // Past it the worker dies, and its package alone fails.
       resourceLimits: { maxOldGenerationSizeMb: Math.floor(this.#options.memoryBytes / 2 ** 20) },
     });

@@ -35,7 +35,10 @@ const PROGRESS_MS = 100;
 
 assert(parentPort !== null, "this program is a worker's");
 const port = parentPort;
-const { origin } = workerData as { origin: string };
+const given = workerData as { origin: string; damaged: readonly string[] };
+const { origin } = given;
+/** What is to be written again (openStore). */
+const damaged = new Set(given.damaged);
 let known: Promise<KnownBlobs> | undefined;
 
 /** What is in the store, read when the first job needs it: who started this worker holds a lease on it for longer than the worker lives. */
@@ -54,7 +57,7 @@ async function inspect({ path, item }: InspectJob): Promise<Inspected> {
 }
 
 function ingest(job: IngestJob): Promise<Ingested> {
-  return writingStore(origin, "preload", (store) => ingestInto(store, job));
+  return writingStore(origin, "preload", (store) => ingestInto(store, job), damaged);
 }
 
 async function ingestInto(

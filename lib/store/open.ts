@@ -5,6 +5,7 @@ import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { sweepAside } from "./aside.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
+import { distrusting } from "./distrust.ts";
 import type { ExchangeOptions } from "./exchange.ts";
 import { withLease } from "./garbage.ts";
 import { httpBackend } from "./http.ts";
@@ -83,15 +84,17 @@ export async function openStore(origin: string): Promise<DeltaStore> {
 
 /**
  * Has `work` done with a store that can be written, made when it is not there yet. Meanwhile nothing is removed that the work may find in it;
- * `what` says to people who is at work. All that is written into a store is written so.
+ * `what` says to people who is at work. All that is written into a store is written so. What is in `damaged` is written again, and taken out
+ * of it.
  */
 export async function writingStore<T>(
   origin: string,
   what: string,
   work: (store: DeltaStore) => Promise<T>,
+  damaged: Set<string> = new Set(),
 ): Promise<T> {
   const { whole } = await openStore(origin);
-  return await withLease(whole, what, work);
+  return await withLease(whole, what, (store) => work(distrusting(store, damaged)));
 }
 
 /** Pins a layer or snapshot of a store, whole as it is now. BURROW_NOT_FOUND when it isn't there, or has been collected meanwhile. */

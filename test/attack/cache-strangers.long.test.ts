@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import { type Test, test } from "tap";
 import {
   ensureIndex,
-  heldIndex,
+  heldWhole,
   listBlobs,
   openCache,
   statCache,
@@ -90,7 +90,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     const { node, published, mountId, cache } = await nodeWith(t);
     const path = cache.path("indexes", published.digest);
     displace(path, stranger);
-    t.equal(await heldIndex(cache, published.digest), undefined);
+    t.equal(await heldWhole(cache, "indexes", published.digest), undefined);
     await ensureIndex(cache, node.store, published.digest);
     t.ok(isRegular(path));
     t.same(fs.readFileSync(path), published.index.bytes);

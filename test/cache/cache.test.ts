@@ -8,7 +8,7 @@ import type { Digest } from "../../lib/base/digest.ts";
 import {
   ensureIndex,
   evict,
-  heldIndex,
+  heldWhole,
   keepIndex,
   listBlobs,
   openCache,
@@ -46,14 +46,14 @@ test("an index is fetched, verified, sealed; a broken one comes again", async (t
   const path = cache.path("indexes", digest);
   fs.chmodSync(path, 0o644);
   fs.writeFileSync(path, "broken");
-  t.equal(await heldIndex(cache, digest), undefined, "dropped");
+  t.equal(await heldWhole(cache, "indexes", digest), undefined, "dropped");
   t.ok(await ensureIndex(cache, `${root}/store`, digest));
   // Right seal, wrong bytes: indexes are hashed at every use.
   const { atime, mtime } = fs.statSync(path);
   fs.chmodSync(path, 0o644);
   fs.writeFileSync(path, Buffer.alloc(index.bytes.length));
   fs.utimesSync(path, atime, mtime);
-  t.equal(await heldIndex(cache, digest), undefined);
+  t.equal(await heldWhole(cache, "indexes", digest), undefined);
   fs.rmSync(`${root}/store/indexes`, { recursive: true });
   await t.rejects(ensureIndex(cache, `${root}/store`, digest), { code: "BURROW_NOT_FOUND" });
   t.equal(await keepIndex(cache, index.bytes, encodeLocator([])), digest);

@@ -84,6 +84,17 @@ test("a wheel that fits no Python there, or is there already, is refused", async
     t.equal(stdout, "");
     t.match(stderr, pattern);
   }
-  const preload = await node.run(["preload", PYTHON, WHEEL]);
-  t.match(preload, { code: 2, stderr: /burrow env create takes wheels.*BURROW_USAGE/ });
+  const preload = await node.run(["preload", WHEEL]);
+  t.match(preload, { code: 2, stderr: /needs a lock or packages to lie beside.*BURROW_USAGE/ });
+  const failed = await node.run(["preload", "plain-1.0-0.conda", WHEEL]);
+  t.match(failed, { code: 1, stderr: /needs an environment with a Python in it.*BURROW_USAGE/ });
+});
+
+test("preload makes the same environment with wheels, on this node, too", async (t) => {
+  const node = newNode(t);
+  await packagesIn(node);
+  const made = await node.run(["preload", "--quiet", PYTHON, WHEEL]);
+  t.equal(made.code, 0, made.stderr);
+  const other = ["env", "create", "--quiet", "--store", node.path("other")];
+  t.equal((await node.run([...other, PYTHON, WHEEL])).stdout, made.stdout);
 });

@@ -79,3 +79,15 @@ export async function created(node: Node, t: Test, ...packages: string[]): Promi
   t.equal(code, 0, stderr);
   return stdout.trim();
 }
+
+/** Whether sandboxes may have cgroups of their own here. */
+export function hasCgroups(): boolean {
+  const folder = `/sys/fs/cgroup/memory/burrow-test-${process.pid}`;
+  try {
+    fs.mkdirSync(folder);
+    fs.rmdirSync(folder);
+    return true;
+  } catch {
+    return false;
+  }
+}

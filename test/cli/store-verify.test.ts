@@ -7,6 +7,7 @@ import { verifyStore } from "../../lib/cli/store-verify.ts";
 import { deltaPath } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { nearOf, noise, type Published, publish } from "../suite/daemon-node.ts";
+import { service } from "../suite/s3-server.ts";
 import { type Node, newNode } from "./cli.ts";
 
 /** Many small files, so that the index is worth a delta, and a large one. */
@@ -96,4 +97,36 @@ test("a store that is right, and each way to be wrong", async (t) => {
   const lost = await node.run(["store", "verify", "--json"]);
   t.match(lost, { code: 1, stderr: "" });
   t.match(JSON.parse(lost.stdout).faults, [{ what: /^sha256:/, why: /packs/ }]);
+});
+
+test("a store behind a network is read by few requests, and repaired there", async (t) => {
+  const { node } = await scene(t);
+  const server = await service(t);
+  Object.assign(node.env, server.environment);
+  node.file("tree/one", noise(50_000, 500));
+  const words = ["layer", "import", "--snapshot", "--quiet", "tree"];
+  const made = await node.run(words);
+  t.equal(made.code, 0, made.stderr);
+  const box = `${server.root}/box/store`;
+  fs.cpSync(node.store, box, { recursive: true });
+  const verify = ["store", "verify", "--store", "s3://box/store"];
+  server.files.requests.length = 0;
+  t.match(await node.run(verify), { code: 0, stdout: "indexes 4, files 63, packs 3: faults 0\n" });
+  const asked = server.files.requests.filter((one) => one.path.includes("/packs/"));
+  t.equal(asked.filter(({ range }) => range === "").length, 3, "each pack whole");
+  t.equal(asked.length, 3 + 2, "and the one chunk that is a delta with its base");
+  const pack = (fs.readdirSync(`${box}/packs`, { recursive: true }) as string[]).find(
+    (name) =>
+      name.length > 3 &&
+      fs.statSync(`${box}/packs/${name}`).size < 60_000 &&
+      fs.statSync(`${box}/packs/${name}`).size > 40_000,
+  );
+  fs.truncateSync(`${box}/packs/${pack}`, 1_000);
+  t.match(await node.run(verify), {
+    code: 1,
+    stdout: /layers and snapshots that need what is wrong: /,
+  });
+  const again = await node.run([...words, "--repair", "--store", "s3://box/store"]);
+  t.match(again, { code: 0, stdout: made.stdout }, again.stderr);
+  t.match(await node.run(verify), { code: 0 });
 });

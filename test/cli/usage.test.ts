@@ -13,6 +13,7 @@ const COMMANDS = [
   ["env", "compile"],
   ["env", "show"],
   ["env", "ls"],
+  ["env", "rm"],
   ["preload"],
   ["cache", "show"],
   ["cache", "verify"],
@@ -73,6 +74,9 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [["layer", "import", "http://127.0.0.1:9/x.tar"], /x\.tar is no file .*: download it first/],
     [["layer", "import", "six-1-0.conda"], /a conda package: burrow env create takes it/],
     [[...query, "--nope", "ls"], /unknown option '--nope'/],
+    [["run", "--nope", "--", "ls"], /unknown option '--nope'/],
+    [["env", "compile", "--nope", "x"], /unknown option '--nope'/],
+    [["env", "compile", "x"], /required option '--base <BASE>' not specified/],
     [["run", "--", "ls"], /required option '--base <BASE>' not specified/],
     [["run", "--base"], /'--base <BASE>' argument missing/],
     [query, /missing required argument 'command'/],
@@ -183,7 +187,7 @@ test("what isn't there is named, exit 1", async (t) => {
     [["env", "create", "./nosuch"], /can't read the lock \.\/nosuch/, "BURROW_NOT_FOUND"],
     [["env", "create", "/dev/zero"], /zero is no lock: it has more than/, "BURROW_BAD_LOCK"],
     [["bundle-rm", "nosuch"], /no mounts of nosuch/, "BURROW_NOT_FOUND"],
-    [["run", "--base", ZEROS, "--", "ls"], /no layer or snapshot sha256:0+/, "BURROW_NOT_FOUND"],
+    [["run", "--base", ZEROS, "--", "ls"], /there is no store; burrow layer/, "BURROW_NOT_FOUND"],
   ];
   for (const [words, pattern, code] of cases) {
     const text = await node.run(words);
@@ -196,6 +200,7 @@ test("what isn't there is named, exit 1", async (t) => {
     t.equal(JSON.parse(json.stderr).error.code, code);
   }
   t.same(node.leftovers(), []);
+  t.notOk(fs.existsSync(node.state) || fs.existsSync(node.cache), "no folder was made to find out");
 });
 
 test("--json: errors of usage, too; but not for a --json of the command's own", async (t) => {
@@ -243,12 +248,13 @@ test("completion: bash is offered commands, options and their choices", async (t
     return String(stdout).trim().split(" ");
   };
   t.same(offered("da"), ["daemon"]);
-  t.same(offered("env", ""), ["create", "show", "ls", "compile"]);
+  t.same(offered("env", ""), ["create", "show", "ls", "compile", "rm"]);
   t.same(offered("env", "create", "--pre"), ["--prefix"]);
   t.same(offered("run", "--base", "env", "--st"), [
     "--state",
     "--store",
     "--stage",
+    "--start-timeout",
     "--stats",
     "--stats-file",
   ]);
@@ -280,6 +286,21 @@ test("doctor: a table or JSON, 0 when fit and 1 when not, and nothing is made", 
     const found = (JSON.parse(bad.stdout) as typeof findings).find(({ name }) => name === "runsc");
     t.match(found, { state: "missing", detail });
   }
+  const odd =
+    '[ "$1" = --version ] && exit 0; case "$*" in *=ptrace*) exit 0;; *=kvm*) sleep 60;; esac; echo no >&2; exit 1';
+  const some = node.file("some", `#!/bin/sh\n${odd}\n`, 0o755);
+  const tried = await node.run(["doctor"], { env: { BURROW_RUNSC: some } });
+  if (process.getuid?.() === 0) {
+    t.match(
+      tried.stdout,
+      /limited +sandboxes +start on ptrace; not on systrap \(no\); not on kvm \(nothing started within 5 s\)/,
+    );
+    t.match(
+      tried.stdout,
+      /sandboxes: the platform that runsc takes by itself starts none \(no\): burrow run --platform ptrace/,
+    );
+    t.same(fs.readdirSync(node.env["TMPDIR"]!), []);
+  }
   const other = await node.run(["doctor"], { env: { BURROW_NODE: mute } });
   t.match(other, { code: 1, stdout: /missing +server .* doesn't take .*: another one built it/ });
   const bad = await node.run(["doctor"], { env: { BURROW_STATE: `${mute}/state` } });
@@ -302,6 +323,10 @@ test("daemon start, status and stop; a variable that is empty is unset", async (
   const text = await node.run(["daemon", "status"]);
   t.match(text, { code: 0, stdout: new RegExp(`^daemon +pid ${daemon.pid}, up \\d+ s, idle\n`) });
   t.match(text.stdout, new RegExp(`\ncache +${node.cache}\n`));
+  const second = await node.run(["daemon", "start", "--limit", "1G", "--no-background"]);
+  const why = `serves it already \\(pid ${daemon.pid}\\), for which --limit, --no-background would not hold`;
+  t.match(second, { code: 1, stderr: new RegExp(`${why}.*BURROW_DAEMON`) });
+  t.match(await node.run(["daemon", "start"]), { code: 0 }, "who wants any has one");
   t.match(await node.run(["daemon", "stop"]), { code: 0, stdout: "stopped\n" });
   t.match(await node.run(["daemon", "status", "--json"]), { code: 1, stdout: "null\n" });
   const doctor = await node.run(["doctor", "--json"], { env: { BURROW_STATE: "" } });

@@ -4,12 +4,8 @@
 import type { BlobRef } from "../../lib/base/blob.ts";
 import { type Digest, parseDigest, showDigest } from "../../lib/base/digest.ts";
 import { openPiece, pieceAt, pieceCount, type StoredPiece } from "../../lib/cache/pieces.ts";
-import {
-  findImport,
-  noteImport,
-  PREFIX_XATTR,
-  writeEnvironment,
-} from "../../lib/cli/environment.ts";
+import { PREFIX_XATTR } from "../../lib/cli/env-root.ts";
+import { findImport, noteImport, writeEnvironment } from "../../lib/cli/environment.ts";
 import { surveyPorts } from "../../lib/cli/store-roots.ts";
 import { noteMade, openNear } from "../../lib/ingest/near-index.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
