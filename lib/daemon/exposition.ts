@@ -137,6 +137,18 @@ const METRICS: readonly Metric[] = [
   gauge("cache_used_bytes", "What the cache takes of its disk", one(["room", "usedBytes"])),
   gauge("cache_limit_bytes", "What it may take; 0: no limit", one(["room", "limitBytes"])),
   counter("evicted_files", "Files evicted from the cache", one(["room", "evicted"])),
+  counter("evicted_bytes", "What they took of the disk", one(["room", "evictedBytes"])),
+  gauge("disk_demoted", "Whether the disk takes no writes", one(["room", "isDiskDemoted"])),
+  counter("disk_demotions", "How often that came", one(["room", "demotions"])),
+  gauge(
+    "memory_tier_used_bytes",
+    "What is kept in memory for want of a disk",
+    one(["room", "memory", "usedBytes"]),
+  ),
+  gauge("lazy_files", "Files of the lazy mount that may be asked for", one(["lazy", "known"])),
+  counter("lazy_reads", "Reads of the lazy mount", one(["lazy", "reads"])),
+  counter("lazy_failed_reads", "Those answered with an error", one(["lazy", "failedReads"])),
+  counter("lazy_read_bytes", "What they read", one(["lazy", "readBytes"])),
   counter("origin_requests", "Requests to an origin, retries too", ofOrigin("requests")),
   counter("origin_bytes", "Bytes that came of objects", ofOrigin("bytes")),
   counter(
