@@ -214,7 +214,8 @@ export class LazyFiles implements FuseFiles {
         file.present = isWhole ? NONE : new Uint8Array(Math.ceil(file.size / BLOCK_BYTES));
       }
     } catch (error) {
-      return fromNode(error) === -Errno.ENOENT;
+      // Evicted since, or just being evicted: fcntl(2) has EAGAIN for who opens a file with a lease. It is asked for again.
+      return [-Errno.ENOENT, -Errno.EAGAIN].includes(fromNode(error));
     }
     if (!isWhole) file.present.fill(1, first, first + count);
     return true;
