@@ -82,7 +82,8 @@ export async function verifyStore(
   const all = `${counted(indexes.length, "index", "indexes")}, ${counted(packs.length, "pack")}`;
   progress.begin(`checking ${context.store}: ${all}`);
   // Of this place alone, wherever else the store lies.
-  const options = { tries: 1, origins: NO_MIRRORS };
+  // A connection that breaks is no fault of what is stored.
+  const options = { tries: 3, origins: NO_MIRRORS };
   const reader = openOrigin(context.store, options);
   const origin = new Origin(context.store, options, INDEXES);
   const faults = new Map<string, Fault>();

@@ -35,7 +35,7 @@ const ASKS = 32;
 /** Blocks of a large file in one ask: 16 MiB, which its deadline of 25 s must see. */
 const BLOCKS = 64;
 /** Where none of so many blobs can be had, the others are not asked for. */
-const FAILURES = 2 * ASKS;
+const FAILURES = ASKS;
 /** Asks for one blob, and looks at all of them: a daemon that ended is started again. */
 const TRIES = 3;
 /** The mount that a snapshot is asked by has a scratch space, as all have; nobody uses it. */

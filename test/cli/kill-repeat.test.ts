@@ -5,17 +5,11 @@ import { test } from "tap";
 import { newNode } from "./cli.ts";
 import { emptied, imageIn, killAndRepeat, packagesNode } from "./kill-node.ts";
 
-const KILLS = 2;
+const KILLS = 1;
 
 test("env create", { timeout: 120_000 }, async (t) => {
   const { node, lock } = await packagesNode(t);
   await killAndRepeat(t, node, ["env", "create", "--quiet", lock], KILLS, emptied(node));
-});
-
-test("preload", { timeout: 120_000 }, async (t) => {
-  const { node, lock } = await packagesNode(t);
-  const words = ["preload", "--quiet", "--jobs", "2", lock];
-  await killAndRepeat(t, node, words, KILLS, emptied(node));
 });
 
 test("layer import", { timeout: 120_000 }, async (t) => {

@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
-import { stopDaemon } from "../../lib/cache/client.ts";
+import { isDaemonUp, stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions, LAUNCHER } from "../conformance/runsc.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { sleep, until } from "../suite/wait.ts";
@@ -230,6 +230,9 @@ test("a full disk is named with the file, and nothing stays", { skip }, async (t
 test("a full cache is named when reads fail for it", { skip }, async (t) => {
   const { node, base } = await busybox(t);
   smallDisk(t, node.cache, "512k"); // busybox alone is larger
+  // Else it would be served from memory.
+  node.start(["daemon", "start", "--memory-bytes", "0"]);
+  await until(() => isDaemonUp(node.cache));
   const { code, stderr } = await node.run(["run", "--base", base, "--", "/bin/sh", "-c", ":"]);
   t.not(code, 0);
   t.match(

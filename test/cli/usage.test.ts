@@ -323,8 +323,8 @@ test("daemon start, status and stop; a variable that is empty is unset", async (
   const text = await node.run(["daemon", "status"]);
   t.match(text, { code: 0, stdout: new RegExp(`^daemon +pid ${daemon.pid}, up \\d+ s, idle\n`) });
   t.match(text.stdout, new RegExp(`\ncache +${node.cache}\n`));
-  const second = await node.run(["daemon", "start", "--limit", "1G", "--no-background"]);
-  const why = `serves it already \\(pid ${daemon.pid}\\), for which --limit, --no-background would not hold`;
+  const second = await node.run(["daemon", "start", "--cache-bytes", "1G", "--no-background"]);
+  const why = `serves it already \\(pid ${daemon.pid}\\), for which --cache-bytes, --no-background would not hold`;
   t.match(second, { code: 1, stderr: new RegExp(`${why}.*BURROW_DAEMON`) });
   t.match(await node.run(["daemon", "start"]), { code: 0 }, "who wants any has one");
   t.match(await node.run(["daemon", "stop"]), { code: 0, stdout: "stopped\n" });
