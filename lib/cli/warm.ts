@@ -13,6 +13,7 @@ import { daemonStatus, ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Index } from "../layer/index.ts";
 import { Locator } from "../store/locator.ts";
+import { inParallel } from "../store/parallel.ts";
 import { type Context, makeFolders } from "./context.ts";
 import { codeOfFailure } from "./fetched.ts";
 import { ensureFacts } from "./image-facts.ts";
@@ -34,8 +35,10 @@ export interface Warmth {
 const ASKS = 32;
 /** Blocks of a large file in one ask: 16 MiB, which its deadline of 25 s must see. */
 const BLOCKS = 64;
-/** Where none of so many blobs can be had, the others are not asked for. */
-const FAILURES = ASKS;
+/** Where none of so many blobs, from all over the packs, can be had, the others are not asked for. */
+const PROBES = 4;
+/** More would use up what the daemon allows for tries, and wait. */
+const PROBES_AT_ONCE = 2;
 /** Asks for one blob, and looks at all of them: a daemon that ended is started again. */
 const TRIES = 3;
 /** The mount that a snapshot is asked by has a scratch space, as all have; nobody uses it. */
@@ -130,29 +133,41 @@ async function askAll(
   onBytes: (bytes: number) => void,
 ): Promise<void> {
   const asker = await Asker.open(context.cache, mountId);
-  const queue = blobs.values();
   let done = 0;
   const take = (bytes: number) => {
     done += bytes;
     onBytes(done);
   };
-  const counts = { had: 0, failed: 0 };
+  let had = 0;
+  const ask = async (some: readonly Wanted[], width: number): Promise<number> => {
+    let last = 0;
+    await inParallel(some, width, async (blob) => {
+      const errno = await askOne(asker, blob, take);
+      if (errno === 0) had++;
+      else last = errno;
+      // The others are worth a try whatever this one lacks, but for space.
+      if (errno === Errno.ENOSPC) throw await failure(context, "BURROW_NO_SPACE", blob, errno);
+    });
+    return last;
+  };
   try {
-    const work = async () => {
-      for (const blob of queue) {
-        const errno = await askOne(asker, blob, take);
-        if (errno === 0) counts.had++;
-        else counts.failed++;
-        // The others are worth a try whatever this one lacks, but for space.
-        if (errno === Errno.ENOSPC) throw await failure(context, "BURROW_NO_SPACE", blob, errno);
-        if (counts.had === 0 && counts.failed >= FAILURES)
-          throw await failure(context, "BURROW_ORIGIN", blob, errno);
-      }
-    };
-    await Promise.all(Array.from({ length: ASKS }, work));
+    // Each that fails was tried for some seconds: where all of these do, the others would take as long for nothing.
+    const probes = spread(blobs, PROBES);
+    const errno = await ask([...probes], PROBES_AT_ONCE);
+    if (had === 0) throw await failure(context, "BURROW_ORIGIN", blobs[0]!, errno);
+    await ask(
+      blobs.filter((blob) => !probes.has(blob)),
+      ASKS,
+    );
   } finally {
     asker.close();
   }
+}
+
+/** Some of many that lie far from each other. */
+function spread<T>(all: readonly T[], count: number): Set<T> {
+  const step = (all.length - 1) / (count - 1);
+  return new Set(Array.from({ length: count }, (_, i) => all[Math.round(i * step)]!));
 }
 
 /** Has one blob here: 0 or an errno. A large one comes piece by piece, each within the daemon's deadline. */
