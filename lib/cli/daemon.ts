@@ -43,12 +43,16 @@ function parseStandbys(text: string | undefined): number {
 /** The limit of the cache: as given, else the environment's, so that a daemon that a launch starts has it too. 0: none. BURROW_USAGE. */
 function cacheLimit(given: string | undefined): number {
   const variable = process.env["BURROW_CACHE_BYTES"] || undefined;
-  if (given !== undefined) return parseSize(given, "--cache-bytes");
-  return variable === undefined ? 0 : parseSize(variable, "BURROW_CACHE_BYTES");
+  if (given !== undefined) return sizeOrNone(given, "--cache-bytes");
+  return variable === undefined ? 0 : sizeOrNone(variable, "BURROW_CACHE_BYTES");
+}
+
+function sizeOrNone(text: string, option: string): number {
+  return text === "0" ? 0 : parseSize(text, option);
 }
 
 function memoryLimit(given: string | undefined): number {
-  return given === undefined ? DAEMON_DEFAULTS.memoryBytes : parseSize(given, "--memory-bytes");
+  return given === undefined ? DAEMON_DEFAULTS.memoryBytes : sizeOrNone(given, "--memory-bytes");
 }
 
 /** Options of a daemon that is asked for beside one that runs would not hold. BURROW_DAEMON. */
