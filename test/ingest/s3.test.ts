@@ -112,10 +112,10 @@ test("a package on S3 is downloaded, and gone on with where the connection broke
   server.files.fault = (_path, count) => (count === 1 ? "short-body" : "none");
   await download(url, "", { path: file, resume: true, ...FAST });
   t.ok(fs.readFileSync(file).equals(BYTES));
-  t.same(
-    server.files.requests.map(({ range }) => range),
-    ["", "bytes=150000-"],
-  );
+  const [first, second, ...more] = server.files.requests.map(({ range }) => range);
+  t.same([first, more], ["", []]);
+  // A busy machine may have taken less of it when it broke.
+  t.match(second, /^bytes=[1-9]\d*-$/);
   await download(url, "", { path: file, resume: true, ...FAST });
   t.ok(fs.readFileSync(file).equals(BYTES), "what is whole stays so");
 });
