@@ -20,20 +20,23 @@ async function transmit(bytes: number): Promise<void> {
 
 const server = http.createServer(async (request, response) => {
   try {
-    const bytes = fs.readFileSync(`${folder}${decodeURIComponent(request.url ?? "/")}`);
+    const fd = fs.openSync(`${folder}${decodeURIComponent(request.url ?? "/")}`, "r");
+    const { size } = fs.fstatSync(fd);
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "") ?? [];
     const start = Number(from ?? 0);
-    const end = to === undefined ? bytes.length : Math.min(bytes.length, Number(to) + 1);
-    const range = { "content-range": `bytes ${start}-${end - 1}/${bytes.length}` };
+    const end = to === undefined ? size : Math.min(size, Number(to) + 1);
+    const range = { "content-range": `bytes ${start}-${end - 1}/${size}` };
     response.writeHead(from === undefined ? 200 : 206, {
       "content-length": end - start,
       ...(from === undefined ? {} : range),
     });
     for (let at = start; at < end; at += PIECE_BYTES) {
-      const piece = bytes.subarray(at, Math.min(end, at + PIECE_BYTES));
+      const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - at));
+      fs.readSync(fd, piece, 0, piece.length, at);
       await transmit(piece.length);
       response.write(piece);
     }
+    fs.closeSync(fd);
     response.end();
   } catch {
     response.writeHead(404).end();

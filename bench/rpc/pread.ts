@@ -110,7 +110,7 @@ export const bench: Bench = async (emit, { isQuick }) => {
   const node = new TestNode();
   ends.teardown(() => node.close());
   try {
-    const fileMib = isQuick ? 16 : 256;
+    const fileMib = isQuick ? 16 : 64;
     const files = { large: noise(fileMib * MIB, 3) };
     const published = await publish(node.store, files);
     const url = await startOrigin(ends, node.store);
