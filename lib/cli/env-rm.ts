@@ -14,8 +14,8 @@ import { print } from "./output.ts";
 
 const HELP = `
 env ls and env show no longer have it. Its layers and files stay in the store, where other environments share them, and so does its
-snapshot: a sandbox that runs on it goes on, and who knows its digest can still run it. env create makes the same again, without
-reading its packages anew.
+snapshot, until "burrow store gc" removes what nothing refers to: a sandbox that runs on it goes on. env create makes the same again,
+without reading its packages anew.
 
 Example:
   burrow env rm sha256:…`;
