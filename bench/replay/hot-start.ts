@@ -29,13 +29,10 @@ interface Sample {
 }
 
 /** Burrow's bundle over a store made of the fixtures, and the peer's over the same files unpacked. */
-function makeBundles({ fixtures, work, cli, importBase }: Setup): { ours: string; stock: string } {
-  const base = importBase();
-  const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
+function makeBundles({ fixtures, work, cli, importView }: Setup): { ours: string; stock: string } {
   const ours = join(work, "ours");
   const python = "/opt/env/bin/python3";
-  const snapshots = ["--base", base, "--env", environment];
-  cli("bundle", ...snapshots, "--user", "0", "--id", "bench", ours, "--", python, "-c", PROGRAM);
+  cli("bundle", ...importView(), "--user", "0", "--id", "bench", ours, "--", python, "-c", PROGRAM);
   const spec = JSON.parse(readFileSync(join(ours, "config.json"), "utf8")) as {
     root: { path: string };
     mounts: { destination: string; source: string }[];

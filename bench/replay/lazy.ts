@@ -128,10 +128,9 @@ function proportionalMib(roots: readonly number[]): number {
 export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
-  const { fixtures, version: runsc, work, cli } = setup;
+  const { version: runsc, work } = setup;
   try {
-    const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
-    const view = ["--base", setup.importBase(), "--env", environment];
+    const view = setup.importView();
     const rounds = isQuick ? 1 : 6;
     const seconds: Record<Way, number[][]> = { pread: [], lazy: [] };
     const fetched: Record<Way, number[]> = { pread: [], lazy: [] };

@@ -84,10 +84,9 @@ function writeNoise(path: string, mebibytes: number): string {
 export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
-  const { fixtures, version: runsc, work, cli } = setup;
+  const { version: runsc, work } = setup;
   try {
-    const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
-    const view = ["--base", setup.importBase(), "--env", environment];
+    const view = setup.importView();
     mkdirSync(join(work, "big"));
     const fileMib = isQuick ? 64 : 1024;
     const digest = writeNoise(join(work, "big/file"), fileMib);

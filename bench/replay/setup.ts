@@ -21,6 +21,8 @@ export interface Setup {
   cli(...args: string[]): string;
   /** The digest of a snapshot of the fixtures' base root. */
   importBase(): string;
+  /** The flags of a view of that base and of the fixtures' environment. */
+  importView(): string[];
   /** Starts the daemon of the cache, for as long as the bench runs. */
   startDaemon(): void;
   /** Waits until a server stands by: then nothing else of ours is at work. */
@@ -48,6 +50,8 @@ export function setUp(): Setup | string {
   };
   const cli = (...args: string[]) =>
     execFileSync(process.execPath, [CLI, ...args], { env, encoding: "utf8" }).trim();
+  const importBase = () =>
+    cli("layer", "import", "--quiet", "--snapshot", join(fixtures, "base.tar"));
   return {
     fixtures,
     runsc,
@@ -56,7 +60,11 @@ export function setUp(): Setup | string {
     work,
     env,
     cli,
-    importBase: () => cli("layer", "import", "--quiet", "--snapshot", join(fixtures, "base.tar")),
+    importBase,
+    importView: () => {
+      const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
+      return ["--base", importBase(), "--env", environment];
+    },
     startDaemon: () => {
       const words = [CLI, "daemon", "start", "--idle", "0"];
       spawn(process.execPath, words, { env, stdio: "ignore", detached: true }).unref();

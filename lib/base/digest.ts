@@ -10,7 +10,12 @@ const HEX = /^[0-9a-f]{64}$/;
 /** The Digest in "sha256:<64 hex>" or bare hex, in either case; undefined when it is none. */
 export function parseDigest(text: string): Digest | undefined {
   const hex = (text.startsWith("sha256:") ? text.slice(7) : text).toLowerCase();
-  return HEX.test(hex) ? (hex as Digest) : undefined;
+  return isDigest(hex) ? hex : undefined;
+}
+
+/** Whether a text is a Digest as it stands, such as a file's name. */
+export function isDigest(text: string): text is Digest {
+  return HEX.test(text);
 }
 
 interface HexBuffer {

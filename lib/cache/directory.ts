@@ -5,7 +5,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { promisify } from "node:util";
-import type { Digest } from "../base/digest.ts";
+import { type Digest, isDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { makeFolder } from "../store/folder.ts";
 import { errnoOf } from "../store/node-error.ts";
@@ -220,7 +220,7 @@ export class CacheDirectory {
   *digests(folder: CacheFolder): Iterable<Digest> {
     for (const shard of shardNames(`${this.root}/${folder}`)) {
       for (const name of fs.readdirSync(`${this.root}/${folder}/${shard}`).sort()) {
-        if (/^[0-9a-f]{64}$/.test(name)) yield name as Digest;
+        if (isDigest(name)) yield name;
       }
     }
   }

@@ -4,7 +4,7 @@
 
 import fs from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
-import type { Digest } from "../base/digest.ts";
+import { type Digest, isDigest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { native } from "../sys/native.ts";
 import { type CacheDirectory, dropFile } from "./directory.ts";
@@ -18,7 +18,6 @@ const SAMPLE_FILES = 1_024;
 const TURN_FILES = 200;
 /** What goes at once beyond what is wanted: this part of the limit. */
 const BATCH = 1 / 32;
-const DIGEST = /^[0-9a-f]{64}$/;
 
 export interface EvictorCounters {
   /** Files that went, and their bytes with all that they took. */
@@ -76,7 +75,7 @@ export class Evictor {
       if (found === undefined) continue;
       const isSecond = steps >= length;
       for (const file of found) {
-        if (!DIGEST.test(file.name) || this.#stays(file.name as Digest, isSecond)) continue;
+        if (!isDigest(file.name) || this.#stays(file.name, isSecond)) continue;
         sample.push({ ...file, group, readMs: this.#hasReferences ? file.readMs : 0 });
       }
       const isEnough = sample.length >= SAMPLE_FILES;

@@ -2,7 +2,7 @@
 // kill. Control plane.
 
 import fs from "node:fs";
-import type { Digest } from "../base/digest.ts";
+import { type Digest, isDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { makeFolder } from "../store/folder.ts";
 import { heldWhole } from "./cache.ts";
@@ -10,7 +10,6 @@ import { type CacheDirectory, ioError } from "./directory.ts";
 
 /** Snapshots pinned at once: each costs 8 bytes a blob in the daemon's memory. */
 export const PINS_MAX = 1_024;
-const DIGEST = /^[0-9a-f]{64}$/;
 
 /** What a daemon knows of pins. */
 export interface Pinned {
@@ -27,8 +26,7 @@ function pinsFolder(cache: CacheDirectory): string {
 /** Pinned snapshots, in order. */
 export function listPins(cache: CacheDirectory): Digest[] {
   try {
-    const names = fs.readdirSync(pinsFolder(cache));
-    return names.filter((name): name is Digest => DIGEST.test(name)).sort();
+    return fs.readdirSync(pinsFolder(cache)).filter(isDigest).sort();
   } catch {
     return [];
   }

@@ -2,7 +2,6 @@
 
 import fs from "node:fs";
 import http from "node:http";
-import net from "node:net";
 import { test } from "tap";
 import { daemonStatus } from "../../lib/cache/client.ts";
 import { EXPOSITION_TYPE, exposition, METRIC_NAMES } from "../../lib/daemon/exposition.ts";
@@ -11,6 +10,7 @@ import { MetricsServer, parseMetricsAddress } from "../../lib/daemon/metrics-ser
 import { OTHER_VIEWS, VIEWS_MAX, Views } from "../../lib/daemon/views.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { readExposition, type Series } from "../suite/exposition.ts";
+import { freePort } from "../suite/free-port.ts";
 import { until } from "../suite/wait.ts";
 
 test("the reader of these tests refuses what is wrong", async (t) => {
@@ -117,15 +117,6 @@ function ask(
     request.on("error", reject);
     request.end();
   });
-}
-
-/** A port that is free now. */
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 test("over HTTP to this machine alone, and nothing but reading", async (t) => {

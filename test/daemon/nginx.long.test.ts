@@ -3,12 +3,12 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
-import net from "node:net";
 import { type Test, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { httpBackend } from "../../lib/store/http.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { SMALL } from "../suite/daemon-scene.ts";
+import { freePort } from "../suite/free-port.ts";
 import { until } from "../suite/wait.ts";
 
 const NGINX = process.env["BURROW_NGINX"] ?? "nginx";
@@ -17,14 +17,6 @@ const SKIP = /http_slice_module/.test(stderr)
   ? false
   : "no nginx with the slice module: apt-get install nginx";
 const FILES: Files = { ...SMALL, large: noise(40 * BLOCK_BYTES + 5, 77) };
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** One nginx, in a folder of its own. */
 class Nginx {

@@ -4,7 +4,6 @@
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import net, { type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
@@ -13,6 +12,7 @@ import { explain } from "../../lib/base/error.ts";
 import { s3Backend } from "../../lib/store/s3.ts";
 import { create, packagesIn, scene } from "../cli/channel-node.ts";
 import { writableSuite } from "../suite/backend-suite.ts";
+import { freePort } from "../suite/free-port.ts";
 import { setEnvironment } from "../suite/s3-server.ts";
 import { until } from "../suite/wait.ts";
 
@@ -22,14 +22,6 @@ const missing = PROGRAMS.filter((name) => spawnSync("which", [name]).status !== 
 const skip =
   missing.length > 0 &&
   `no ${missing.join(", ")}: apt-get install radosgw ceph-mon ceph-osd ceph-common`;
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Whether a process is at work: one that ended may wait for its parent. */
 function isAlive(pid: number): boolean {
