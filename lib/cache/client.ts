@@ -56,7 +56,8 @@ export interface RoomStatus extends KeeperFacts, ShelfFacts {}
 
 const START_MS = 10_000;
 const POLL_MS = 20;
-const REPLY_MS = 5_000;
+/** Where a service manager holds the socket, the daemon starts within this time, too. */
+const REPLY_MS = START_MS;
 /** What connecting to a daemon that isn't there gives. */
 const NOT_THERE: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED", "ENOTDIR", "ECONNRESET"]);
 const OUTPUT_MAX_CHARS = 2_000;

@@ -28,6 +28,7 @@ import {
   type RawHeader,
   tar,
 } from "../ingest/archives.ts";
+import { LATE_MS } from "../suite/wait.ts";
 
 const canary = mkdtempSync(join(tmpdir(), "burrow-canary-"));
 mkdirSync(join(canary, "target"));
@@ -232,7 +233,7 @@ async function refusalOf(attempt: Promise<unknown>): Promise<BurrowError> {
     (reason: unknown) => reason,
   );
   if (!(error instanceof BurrowError)) throw error;
-  if (performance.now() - started > 5_000) throw new Error("refused, but late");
+  if (performance.now() - started > LATE_MS) throw new Error("refused, but late");
   return error;
 }
 

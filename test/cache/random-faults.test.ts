@@ -14,14 +14,12 @@ import { parseOrigins } from "../../lib/store/origins-file.ts";
 import { noise, type Published, publish } from "../suite/daemon-node.ts";
 import { FaultProxy, generator, KINDS } from "../suite/fault-proxy.ts";
 import { OriginServer } from "../suite/origin-server.ts";
-import { until } from "../suite/wait.ts";
+import { LATE_MS, until } from "../suite/wait.ts";
 
 const READS = process.env["BURROW_LONG"] === "1" ? 10_000 : 400;
 const SEED = Number(process.env["BURROW_SEED"] ?? Date.now() % 2 ** 31);
 const PARALLEL = 12;
 const DEADLINE_MS = 3_000;
-/** What a machine that does other things may add before it notices. */
-const LATE_MS = 5_000;
 const QUICK = { deadlineMs: DEADLINE_MS, headerMs: 250, stallMs: 250, graceMs: 100 };
 
 const FILES = Object.fromEntries([

@@ -69,13 +69,15 @@ const DAMAGES: Record<string, (bytes: Buffer) => Buffer | undefined> = {
 
 const FOLDERS = ["packs", "indexes", "locators", "deltas", "imports", "environments"];
 
-/** Damages `count` objects of each folder in every way, and expects that --repair makes the same store of it. */
-export async function damageEach(t: Test, count: number): Promise<void> {
+/** Damages objects of each folder and expects that --repair makes the same store of it: one of each folder in one way, or all in all. */
+export async function damageEach(t: Test, isThorough: boolean): Promise<void> {
   const { node, words } = await scene(t);
   const made = await make(node, words, false);
   const verify = () => verifyStore(contextOf(node));
   t.match(await verify(), { faults: [] });
-  const objects = FOLDERS.flatMap((folder) => objectsOf(node, folder).slice(0, count));
+  const objects = FOLDERS.flatMap((folder) =>
+    objectsOf(node, folder).slice(0, isThorough ? undefined : 1),
+  );
   for (const folder of FOLDERS)
     t.ok(
       objects.some((name) => name.startsWith(folder)),
@@ -83,8 +85,9 @@ export async function damageEach(t: Test, count: number): Promise<void> {
     );
   const aside = node.path("aside");
   fs.cpSync(node.store, aside, { recursive: true });
-  for (const object of objects) {
-    for (const [how, change] of Object.entries(DAMAGES)) {
+  const ways = Object.entries(DAMAGES);
+  for (const [i, object] of objects.entries()) {
+    for (const [how, change] of isThorough ? ways : [ways[i % ways.length]!]) {
       // Nothing tells that a bit of a note or document is another, or that one which is gone was there.
       const isSeen = !/^(imports|environments)/.test(object);
       const file = path.join(node.store, object);

@@ -114,7 +114,7 @@ test("it serves on a socket that it is handed, and leaves its name", async (t) =
   const prefix = ["python3", "-c", ACTIVATE, `${node.cache}/daemon.sock`];
   const daemon = node.spawn({}, prefix);
   // Connecting works before the daemon is there: who connects waits.
-  await until(() => isDaemonUp(node.cache));
+  t.ok(await until(() => isDaemonUp(node.cache)));
   t.equal((await node.status()).pid, daemon.pid);
   const { ino } = fs.statSync(`${node.cache}/daemon.sock`);
   const inherited = fs.readdirSync(`/proc/${daemon.pid}/fdinfo`).filter((fd) => {

@@ -9,7 +9,7 @@ import { DAEMON_DEFAULTS } from "../../lib/daemon/config.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { SMALL, scene } from "../suite/daemon-scene.ts";
 import type { Fault } from "../suite/origin-server.ts";
-import { sleep } from "../suite/wait.ts";
+import { LATE_MS, sleep } from "../suite/wait.ts";
 
 const LARGE = noise(20 * BLOCK_BYTES + 5, 77);
 const CUTS_S = process.env["BURROW_LONG"] === "1" ? [5, 180, 1800] : [5];
@@ -36,7 +36,7 @@ for (const seconds of CUTS_S) {
           const askedMs = performance.now();
           const { errno } = await client.askBlob(0, published.row(`file${i}`));
           const tookMs = performance.now() - askedMs;
-          if (tookMs > DAEMON_DEFAULTS.deadlineMs + 5_000)
+          if (tookMs > DAEMON_DEFAULTS.deadlineMs + LATE_MS)
             t.fail(`${kind}: answered after ${tookMs} ms`);
           if (errno === 0) {
             const path = node.blobPath(published.refs.get(`file${i}`)!.digest);

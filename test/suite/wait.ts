@@ -6,6 +6,8 @@ export { sleep };
 
 /** Far above what anything waited for takes, so that only what never comes fails. */
 const WAIT_MS = 20_000;
+/** What a loaded machine may add to a deadline that is tested: what hangs takes longer yet. */
+export const LATE_MS = 20_000;
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
