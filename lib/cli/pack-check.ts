@@ -13,7 +13,6 @@ import {
   runLength,
 } from "../cache/pieces.ts";
 import type { Index } from "../layer/index.ts";
-import { objectPath } from "../store/layout.ts";
 import type { Locator } from "../store/locator.ts";
 import { type Backend, classOf, type Sender } from "../store/store.ts";
 
@@ -178,8 +177,7 @@ export function packsOf(locator: Locator): Set<string> {
   const packs = new Set<string>();
   if (locator.kind !== "packs") return packs;
   for (let row = 0; row < locator.blobCount; row++) {
-    for (let k = 0; k < locator.chunkCount(row); k++)
-      packs.add(objectPath("packs", locator.chunkAt(row, k).pack));
+    for (let k = 0; k < locator.chunkCount(row); k++) packs.add(locator.chunkAt(row, k).path);
   }
   return packs;
 }

@@ -6,6 +6,7 @@ import { getU64, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { Codec } from "./codec.ts";
+import { objectPath } from "./layout.ts";
 import {
   BLOB_ROW,
   CHUNK_ROW,
@@ -31,8 +32,14 @@ export interface ChunkPlace {
   readonly codec: number;
 }
 
+/** A chunk as a locator gives it. */
+export interface FoundChunk extends ChunkPlace {
+  /** Of the pack, below the origin. */
+  readonly path: string;
+}
+
 /** A chunk as found through its neighbours: what it is part of, too. */
-export interface RunChunk extends ChunkPlace {
+export interface RunChunk extends FoundChunk {
   readonly blob: Digest;
   readonly blobSize: number;
   readonly block: number;
@@ -54,6 +61,10 @@ export class Locator {
   readonly #packs: number;
   readonly #strings: number;
   readonly #view: DataView;
+  /** Rows that were found: a large blob is asked for block by block. A text's bytes take longer to compare than to look up. */
+  readonly #found = new Map<Digest, number>();
+  /** Packs that were named: many chunks lie in each. */
+  readonly #named: { readonly pack: Digest; readonly path: string }[] = [];
 
   constructor(bytes: Uint8Array) {
     this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -83,6 +94,14 @@ export class Locator {
 
   /** Row of a blob, or -1. */
   find(digest: Digest): number {
+    const known = this.#found.get(digest);
+    if (known !== undefined) return known;
+    const row = this.#search(digest);
+    if (row >= 0) this.#found.set(digest, row);
+    return row;
+  }
+
+  #search(digest: Digest): number {
     // By the first four bytes, which tell nearly all apart, as numbers; then by the digest.
     const prefix = Number.parseInt(digest.slice(0, 8), 16);
     let low = 0;
@@ -116,7 +135,7 @@ export class Locator {
   }
 
   /** A chunk of a blob, 0 <= k < chunkCount(row). Kind "packs" only. */
-  chunkAt(row: number, k: number): ChunkPlace {
+  chunkAt(row: number, k: number): FoundChunk {
     return this.#place(this.#chunkNumber(row, k));
   }
 
@@ -221,16 +240,24 @@ export class Locator {
     return this.#view.getUint32(this.#chunks + chunk * CHUNK_ROW.bytes + field, true);
   }
 
-  #place(chunk: number): ChunkPlace {
+  #place(chunk: number): FoundChunk {
     const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
     if (pack >= this.#packCount) throw corrupt("a pack lies outside the table");
+    this.#named[pack] ??= this.#nameOf(pack);
+    const { pack: digest, path } = this.#named[pack];
     return {
-      pack: digestAt(this.bytes, this.#packs + pack * DIGEST_BYTES),
+      pack: digest,
+      path,
       offset: this.#chunkField(chunk, CHUNK_ROW.offset),
       stored: this.#chunkField(chunk, CHUNK_ROW.stored),
       length: this.#chunkField(chunk, CHUNK_ROW.length),
       codec: this.#chunkField(chunk, CHUNK_ROW.codec),
     };
+  }
+
+  #nameOf(number: number): { pack: Digest; path: string } {
+    const pack = this.packAt(number);
+    return { pack, path: objectPath("packs", pack) };
   }
 
   /** The i-th chunk in the order of packs and offsets. */
