@@ -13,9 +13,9 @@ import { makeView } from "../suite/view-cache.ts";
 import { crashers, fdidAt, isSkipped, Mutator, Recent } from "./lisafs.ts";
 
 const isLong = process.env["BURROW_LONG"] === "1";
-const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 1_000_000));
+const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 250_000));
 /** The gate's share of time; it sends what it can in it (a million take 22 s on an idle machine of 2 CPUs). */
-const BUDGET_MS = isLong ? 7_000_000 : 60_000;
+const BUDGET_MS = isLong ? 7_000_000 : 30_000;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 /** FDIDs given since the last Mount are closed after so many messages, so that tables and trees stay small. */
 const EPOCH = 2000;
@@ -146,7 +146,7 @@ test(`up to ${MESSAGES} mutated messages, seed ${seed}`, { timeout: 7_200_000 },
   const sent = Number(first) + Number(rest);
   const perSecond = sent / ((performance.now() - start) / 1000);
   t.ok(gofer.isAlive, `${sent} messages, ${perSecond.toFixed(0)} a second`);
-  t.ok(sent >= Math.min(MESSAGES, 100_000), "enough of them");
+  t.ok(sent >= Math.min(MESSAGES, 25_000), "enough of them");
   const growth = (gofer.rssBytes - rss) / 1024 / 1024;
   t.ok(gofer.rssBytes - rss < RSS_MAX || isSanitized, `RSS grew by ${growth.toFixed(1)} MiB`);
   t.ok(gofer.fdCount < fds + 200, `${gofer.fdCount - fds} FDs more`);

@@ -15,7 +15,7 @@ import { noUpper, type Served, serveMount } from "../suite/served.ts";
 import { blockUntil } from "../suite/wait.ts";
 
 const isLong = process.env["BURROW_LONG"] === "1";
-const OPENS = isLong ? 1_000_000 : 4_000;
+const OPENS = isLong ? 1_000_000 : 1_500;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 
 interface Scene extends Pick<Served, "client" | "gofer"> {
