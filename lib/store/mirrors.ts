@@ -61,7 +61,9 @@ export class Mirrors implements Backend {
   }
 
   get(path: string, options: GetOptions = {}): Promise<Buffer> {
-    return this.#get(path, options, this.#membersFor(path));
+    // What is pinned is of the origin itself: a copy elsewhere has other ETags and versions.
+    const members = options.pin === undefined ? this.#membersFor(path) : this.#own;
+    return this.#get(path, options, members);
   }
 
   /** Past the tier. */
@@ -118,6 +120,12 @@ export class Mirrors implements Backend {
 
   #membersFor(path: string): readonly Member[] {
     return isNamedByContent(path) ? this.#members : this.#members.filter(isNoTier);
+  }
+
+  get #own(): readonly Member[] {
+    const places = this.#members.filter(isNoTier);
+    const own = places.filter(({ backend }) => backend.origin === this.origin);
+    return own.length > 0 ? own : places;
   }
 
   #senderOf(member: Member, path: string): Sender {
@@ -318,6 +326,11 @@ class Asked<T> implements Runner<T> {
       return;
     }
     const { code, context = {} } = error instanceof BurrowError ? error : {};
+    if (code === "BURROW_STALE" || context["code"] === "InvalidObjectState") {
+      // Of one object, not of the place.
+      health.released(this.leave);
+      return;
+    }
     const stopMs = Number(context["retryAfterMs"] ?? 0);
     if (stopMs > 0) {
       health.released(this.leave);
