@@ -32,9 +32,15 @@ export class ObjectPins {
     if (row < 0) throw wrong("does not name the object", digest, origin);
     const found = locator.pinnedAt(row);
     const { path, pin } = found;
-    this.#key ??= readStageKey(this.#root);
-    const named = pinnedDigest(this.#key, locator.tenant, this.#place(origin), path, pin);
-    if (named === digest && pin.size === size) return found;
+    const place = this.#place(origin);
+    const isNamedBy = (key: Buffer | undefined) =>
+      key !== undefined && pinnedDigest(key, locator.tenant, place, path, pin) === digest;
+    if (pin.size === size) {
+      if (isNamedBy(this.#key)) return found;
+      // The first time, or there is another key by now.
+      this.#key = readStageKey(this.#root);
+      if (isNamedBy(this.#key)) return found;
+    }
     throw wrong(
       "leads to another object, or to another service than it was listed at",
       digest,

@@ -37,6 +37,8 @@ export class S3Server {
   isHeeding = true;
   /** In place of the MD5 of an object's bytes, by bucket and key. */
   tagOf: (path: string, bytes: Uint8Array) => string = (_, bytes) => tagOf(bytes);
+  /** Requests that these credentials may not make. */
+  denied: (url: URL) => boolean = () => false;
   /** Why an object can't be read. */
   refusalOf: (path: string) => { status: number; code: string } | undefined = () => undefined;
   /** Headers of the requests, as they came. */
@@ -96,6 +98,7 @@ export class S3Server {
     const fail = (status: number, code: string) => void sendError(request, response, status, code);
     if (refusal !== undefined) return fail(refusal === "ExpiredToken" ? 400 : 403, refusal);
     if (!fs.existsSync(folder)) return fail(404, "NoSuchBucket");
+    if (this.denied(url)) return fail(403, "AccessDenied");
     if (request.method === "PUT") {
       this.put(`${bucket}/${key}`, body);
       return void response.writeHead(200, { etag: tagOf(body) }).end();
