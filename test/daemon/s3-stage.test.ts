@@ -2,11 +2,16 @@
 // two states of it, whatever happens to the object between the list and the read, or between two reads.
 
 import fs from "node:fs";
+import { promisify } from "node:util";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
+import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { noise, type TestNode } from "../suite/daemon-node.ts";
+import { noFuse } from "../suite/fuse.ts";
+import { walkTo } from "../suite/lisafs-calls.ts";
+import { serveMount } from "../suite/served.ts";
 import { listStage, type Stage, stageScene } from "../suite/stage-scene.ts";
 
 const CONFIG: Partial<DaemonConfig> = { background: false };
@@ -183,4 +188,26 @@ test("after a boot what is here is compared with what it was when it came", asyn
   t.equal(content(node, stage, "a.csv").toString(), "1,2\n");
   const { fetch } = await node.settled();
   t.match(fetch, { resealed: 1, dropped: 1 });
+});
+
+test("a file of the lazy mount is read on from what is here, and ESTALE beyond", {
+  skip: noFuse,
+}, async (t) => {
+  const { server, node, source } = await stageScene(t, { large: noise(48 * BLOCK_BYTES, 6) });
+  const stage = await listStage(node, source);
+  await node.start({ ...CONFIG, lazyMount: true });
+  const { client } = await serveMount(t, node, stage.mountId);
+  const { errno, fds } = await client.callBeside(Mid.OpenAt, { fd: walkTo(client, "large") });
+  t.equal(errno, 0);
+  const read = (offset: number) =>
+    promisify(fs.read)(fds[0]!, Buffer.alloc(4096), 0, 4096, offset).then(
+      ({ buffer }) => buffer,
+      ({ errno }) => errno as number,
+    );
+  const first = noise(48 * BLOCK_BYTES, 6).subarray(0, 4096);
+  t.same(await read(0), first);
+  server.put("box/data/large", noise(48 * BLOCK_BYTES, 7));
+  t.equal(await read(40 * BLOCK_BYTES), -Errno.ESTALE);
+  t.same(await read(0), first);
+  await promisify(fs.close)(fds[0]!);
 });
