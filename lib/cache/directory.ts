@@ -87,8 +87,8 @@ export class CacheDirectory {
   }
 
   /**
-   * Writes verified bytes, which come to `sum` where their name isn't that, as a sealed file, with space that was reserved for it or now is. Nothing is left behind when it fails
-   * (BURROW_NO_SPACE, BURROW_IO).
+   * Writes verified bytes, which come to `sum` where their name isn't that, as a sealed file, with space that was reserved for it or now
+   * is. Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO).
    */
   async writeSealed(
     folder: CacheFolder,

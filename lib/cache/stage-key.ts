@@ -5,8 +5,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { errnoOf } from "../store/node-error.ts";
-import type { CacheDirectory } from "./directory.ts";
-import { ioError } from "./directory.ts";
+import { type CacheDirectory, ioError } from "./directory.ts";
 import { readRegular } from "./regular-file.ts";
 
 export const STAGE_KEY = "stage.key";

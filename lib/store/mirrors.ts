@@ -60,9 +60,8 @@ export class Mirrors implements Backend {
     this.#members = places.map((place) => ({ ...place, health: new Health(options) }));
   }
 
-  get(path: string, options: GetOptions = {}): Promise<Buffer> {
-    // What is pinned is of the origin itself: a copy elsewhere has other ETags and versions.
-    const members = options.pin === undefined ? this.#membersFor(path) : this.#own;
+  async get(path: string, options: GetOptions = {}): Promise<Buffer> {
+    const members = options.pin === undefined ? this.#membersFor(path) : this.#own(path);
     return this.#get(path, options, members);
   }
 
@@ -122,10 +121,16 @@ export class Mirrors implements Backend {
     return isNamedByContent(path) ? this.#members : this.#members.filter(isNoTier);
   }
 
-  get #own(): readonly Member[] {
-    const places = this.#members.filter(isNoTier);
-    const own = places.filter(({ backend }) => backend.origin === this.origin);
-    return own.length > 0 ? own : places;
+  /** The place that is the origin itself: a copy elsewhere has other ETags and versions, or knows of none. */
+  #own(path: string): readonly Member[] {
+    const { origin } = this;
+    const name = placeName(origin);
+    const own = this.#members.filter(
+      ({ isTier, backend }) => !isTier && placeName(backend.origin) === name,
+    );
+    if (own.length > 0) return own;
+    const what = "a listed stage is read from its own bucket, which isn't among its places";
+    throw new BurrowError("BURROW_UNSUPPORTED", what, { context: { path, origin } });
   }
 
   #senderOf(member: Member, path: string): Sender {
@@ -171,6 +176,7 @@ export class Mirrors implements Backend {
     const { retryAfterMs: _, ...context } = first.context;
     return new BurrowError(isUnsure ? "BURROW_ORIGIN" : first.code, first.message, {
       class: isUnsure ? "transient" : first.class,
+      ...(first.errno === undefined ? {} : { errno: first.errno }),
       cause: first.cause,
       context: { ...context, origin, places: round.report },
     });

@@ -5,6 +5,7 @@ import type {
   ListObjectsV2CommandOutput,
   ListObjectVersionsCommandOutput,
 } from "@aws-sdk/client-s3";
+import { BurrowError } from "../base/error.ts";
 import { type ExchangeOptions, HEADER_MS, lie, STALL_MS } from "./exchange.ts";
 import { type RetryOptions, tries } from "./retry.ts";
 import { type S3Call, type S3Client, s3Client } from "./s3-client.ts";
@@ -91,7 +92,9 @@ class List {
       await this.versions({ "max-keys": "1" });
       return true;
     } catch (error) {
-      if (classOf(error) === "transient") throw error;
+      // Services without versions say so by 501.
+      const isUnknown = error instanceof BurrowError && error.context["status"] === 501;
+      if (classOf(error) === "transient" && !isUnknown) throw error;
       return false;
     }
   }

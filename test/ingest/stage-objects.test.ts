@@ -143,9 +143,21 @@ test("objects are pinned by version where versions can be listed, by ETag else",
   server.put("box/data/later", Buffer.from("y"));
   t.same(await versionsOf(server), [undefined, "v1"], "one of before has none");
   for (const query of ["versioning", "versions"]) {
-    server.denied = (url) => url.searchParams.has(query);
-    t.same(await versionsOf(server), [undefined, undefined], `without the right to ?${query}`);
+    for (const [status, code] of [
+      [403, "AccessDenied"],
+      [501, "NotImplemented"],
+    ] as const) {
+      server.refusalOf = (_, url) => (url.searchParams.has(query) ? { status, code } : undefined);
+      t.same(await versionsOf(server), [undefined, undefined], `${status} to ?${query}`);
+    }
   }
+  server.refusalOf = (_, url) =>
+    url.searchParams.has("versioning") ? { status: 503, code: "SlowDown" } : undefined;
+  await t.rejects(
+    versionsOf(server),
+    { code: "BURROW_ORIGIN" },
+    "what may be known later is asked",
+  );
 });
 
 test("a list that can't be had or believed says why", async (t) => {
@@ -163,9 +175,10 @@ test("a list that can't be had or believed says why", async (t) => {
   server.listed = `<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>data/%ff</Key><Size>1</Size><ETag>a</ETag></Contents></ListBucketResult>`;
   t.match(await failure(imported(server, [])), /no UTF-8/);
   server.listed = undefined;
-  server.denied = (url) => url.searchParams.has("list-type");
+  server.refusalOf = (_, url) =>
+    url.searchParams.has("list-type") ? { status: 403, code: "AccessDenied" } : undefined;
   t.match(await failure(imported(server, ["data/a"])), /403 AccessDenied: .*s3:ListBucket/);
-  server.denied = () => false;
+  server.refusalOf = () => undefined;
   const deep = Array.from({ length: 2100 }, (_, i) => `data/${i}/${"a/".repeat(240)}x`);
   t.match(await failure(imported(server, deep)), /more than 500000 directories/);
 });

@@ -37,10 +37,9 @@ export class S3Server {
   isHeeding = true;
   /** In place of the MD5 of an object's bytes, by bucket and key. */
   tagOf: (path: string, bytes: Uint8Array) => string = (_, bytes) => tagOf(bytes);
-  /** Requests that these credentials may not make. */
-  denied: (url: URL) => boolean = () => false;
-  /** Why an object can't be read. */
-  refusalOf: (path: string) => { status: number; code: string } | undefined = () => undefined;
+  /** Why a request is refused that is signed well, by bucket and key. */
+  refusalOf: (path: string, url: URL) => { status: number; code: string } | undefined = () =>
+    undefined;
   /** Headers of the requests, as they came. */
   readonly seen: IncomingMessage["headers"][] = [];
   readonly root: string;
@@ -98,7 +97,8 @@ export class S3Server {
     const fail = (status: number, code: string) => void sendError(request, response, status, code);
     if (refusal !== undefined) return fail(refusal === "ExpiredToken" ? 400 : 403, refusal);
     if (!fs.existsSync(folder)) return fail(404, "NoSuchBucket");
-    if (this.denied(url)) return fail(403, "AccessDenied");
+    const refused = this.refusalOf(`${bucket}/${key}`, url);
+    if (refused !== undefined) return fail(refused.status, refused.code);
     if (request.method === "PUT") {
       this.put(`${bucket}/${key}`, body);
       return void response.writeHead(200, { etag: tagOf(body) }).end();
@@ -121,8 +121,6 @@ export class S3Server {
     versionId: string | null,
   ) {
     const fail = (status: number, code: string) => void sendError(request, response, status, code);
-    const refused = this.refusalOf(path);
-    if (refused !== undefined) return fail(refused.status, refused.code);
     const file = versionId === null ? path : `.versions/${path}/${versionId}`;
     const isThere = fs.statSync(join(this.root, file), { throwIfNoEntry: false })?.isFile();
     if (!isThere) return fail(404, versionId === null ? "NoSuchKey" : "NoSuchVersion");
