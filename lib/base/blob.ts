@@ -7,4 +7,6 @@ export interface BlobRef {
   readonly digest: Digest;
   readonly size: number;
   readonly blocks: readonly Digest[];
+  /** `digest` names an object of a stage by what pins it, not by its bytes: there are no block digests (store/object-pin.ts). */
+  readonly isPinned?: true;
 }

@@ -76,6 +76,11 @@ export const PACKAGE_MAX_BYTES = 8 * 1024 * MIB;
 /** Bytes of a stage's manifest held in memory. */
 export const METADATA_MAX_BYTES = 128 * MIB;
 
+/** Objects of a stage on S3 that is listed: their keys are held in memory, some 1.3 KB each until the index is written. */
+export const STAGE_OBJECTS_MAX = 1_000_000;
+/** Bytes of their keys, ETags and version ids. */
+export const STAGE_TEXT_MAX_BYTES = 256 * MIB;
+
 /** A pack is closed when it reaches this size: large enough for few objects, small to re-upload. */
 export const PACK_TARGET_BYTES = 32 * MIB;
 /**

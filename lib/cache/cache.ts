@@ -11,6 +11,7 @@ import { type OpenOptions, openOrigin } from "../store/open.ts";
 import type { Backend } from "../store/store.ts";
 import { CacheDirectory, dropFile, hashFile } from "./directory.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
+import { expectedSum } from "./sums.ts";
 
 /** Opens a cache directory, making it when it is missing. */
 export function openCache(root: string): CacheDirectory {
@@ -173,7 +174,7 @@ async function isRight(path: string, digest: Digest): Promise<boolean> {
     });
   }
   try {
-    return (await hashFile(fd)) === digest;
+    return (await hashFile(fd)) === expectedSum(fd, digest);
   } finally {
     fs.closeSync(fd);
   }

@@ -20,6 +20,8 @@ export interface FetchCounters {
   /** Locators read anew because one led nowhere. */
   refreshed: number;
   noSpace: number;
+  /** Asks for an object of a bucket that was replaced or removed since its stage was listed. */
+  stale: number;
   timeouts: number;
 }
 
@@ -37,6 +39,7 @@ export function newFetchCounters(): FetchCounters {
     dropped: 0,
     refreshed: 0,
     noSpace: 0,
+    stale: 0,
     timeouts: 0,
   };
 }

@@ -22,6 +22,7 @@ import { Lingering } from "./lingering.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
 import { isSealed, setSeal } from "./seal.ts";
+import { expectedSum, setSum } from "./sums.ts";
 import { suspectShard } from "./suspects.ts";
 
 const fsyncAsync = promisify(fs.fsync);
@@ -86,14 +87,15 @@ export class CacheDirectory {
   }
 
   /**
-   * Writes verified bytes as a sealed file, with space that was reserved for it or now is. Nothing is left behind when it fails
-   * (BURROW_NO_SPACE, BURROW_IO).
+   * Writes verified bytes, which come to `sum` where their name isn't that, as a sealed file, with space that was reserved for it or now
+   * is. Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO).
    */
   async writeSealed(
     folder: CacheFolder,
     digest: Digest,
     bytes: Uint8Array,
     reserved?: Reservation,
+    sum: Digest = digest,
   ): Promise<void> {
     const space = reserved ?? (await this.room.reserve(expectedCost(bytes.length)));
     const aside = this.temporary(digest);
@@ -101,7 +103,7 @@ export class CacheDirectory {
     try {
       fd = fs.openSync(aside, "wx", 0o600);
       writeFully(fd, bytes);
-      await this.publish(fd, aside, folder, digest);
+      await this.publish(fd, aside, folder, digest, sum);
       space.keep(groupOf(folder, digest), costOf(fs.fstatSync(fd)));
     } catch (error) {
       dropAside(aside);
@@ -134,16 +136,23 @@ export class CacheDirectory {
     }
   }
 
-  /** Fsyncs, seals and names an open, verified file. The FD stays the caller's. */
-  async publish(fd: number, aside: string, folder: CacheFolder, digest: Digest): Promise<void> {
+  /** Fsyncs, seals and names an open, verified file, which comes to `sum` where its name isn't that. The FD stays the caller's. */
+  async publish(
+    fd: number,
+    aside: string,
+    folder: CacheFolder,
+    digest: Digest,
+    sum: Digest = digest,
+  ): Promise<void> {
     try {
+      if (sum !== digest) setSum(fd, sum);
       // Before the seal: after a power cut a sealed name must not stand before its data.
       await fsyncAsync(fd);
       fs.fchmodSync(fd, SEALED_MODE);
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
     } catch (error) {
-      throw ioError("can't keep a file", aside, error);
+      throw error instanceof BurrowError ? error : ioError("can't keep a file", aside, error);
     }
   }
 
@@ -154,7 +163,8 @@ export class CacheDirectory {
     try {
       fd = openRegular(path);
       const isRight =
-        (size < 0 || fs.fstatSync(fd).size === size) && (await hashFile(fd)) === digest;
+        (size < 0 || fs.fstatSync(fd).size === size) &&
+        (await hashFile(fd)) === expectedSum(fd, digest);
       if (isRight) {
         const target = folder === "suspect" ? "blobs" : folder;
         await this.publish(fd, path, target, digest);

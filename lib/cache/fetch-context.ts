@@ -5,6 +5,7 @@ import { BurrowError, explain } from "../base/error.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf } from "../store/store.ts";
 import type { FetchCounters, Log } from "./counters.ts";
+import { ObjectPins } from "./object-pins.ts";
 import type { Origin, Origins } from "./origins.ts";
 import { type Piece, pieceAt, type Source } from "./pieces.ts";
 
@@ -16,9 +17,18 @@ export class FetchContext {
   readonly #origins: Origins;
   readonly #log: Log;
   readonly #deadlineMs: number;
+  readonly #pins: ObjectPins;
   readonly #stop = new AbortController();
 
-  constructor(origins: Origins, counters: FetchCounters, log: Log, deadlineMs: number) {
+  /** `root` is the cache directory. */
+  constructor(
+    root: string,
+    origins: Origins,
+    counters: FetchCounters,
+    log: Log,
+    deadlineMs: number,
+  ) {
+    this.#pins = new ObjectPins(root);
     this.#origins = origins;
     this.counters = counters;
     this.#log = log;
@@ -54,17 +64,31 @@ export class FetchContext {
     pieces: readonly number[],
     signal: AbortSignal,
   ): Promise<{ origin: Origin; pieces: Piece[]; locator: Locator }> {
-    const find = (locator: Locator) => ({
-      origin: this.origin(source),
-      pieces: pieces.map((k) => pieceAt(locator, digest, size, k)),
-      locator,
-    });
+    const find = (locator: Locator) => {
+      const pinned = this.#pins.of(source.origin, locator, digest, size);
+      const found = pieces.map((k) => pieceAt(locator, digest, size, k, pinned));
+      return { origin: this.origin(source), pieces: found, locator };
+    };
     const locator = await this.locator(source, signal);
     try {
       return find(locator);
-    } catch {
+    } catch (error) {
+      // A list of objects is made on this node, and there is no other.
+      if (locator.kind === "pinned") throw error;
       return find(await this.refresh(source, locator, signal));
     }
+  }
+
+  /**
+   * Throws BURROW_BAD_INDEX for a large blob without digests of its blocks, unless it is an object of a stage, whose size is vouched for by
+   * its name.
+   */
+  async checkUncut(source: Source, digest: Digest, size: number, signal: AbortSignal) {
+    const locator = await this.locator(source, signal);
+    if (this.#pins.of(source.origin, locator, digest, size) !== undefined) return;
+    throw new BurrowError("BURROW_BAD_INDEX", "the index has too few digests for a blob's size", {
+      context: { sizeBytes: size },
+    });
   }
 
   /** The locator as the origin has it now, in the place of `stale`. */

@@ -76,7 +76,13 @@ export class Fetcher {
     this.#hasBackground = options.background ?? true;
     const log = options.log ?? (() => undefined);
     this.shelf = new Shelf(cache, options.memoryBytes ?? 0, log);
-    this.#context = new FetchContext(this.origins, this.counters, log, this.#deadlineMs);
+    this.#context = new FetchContext(
+      cache.root,
+      this.origins,
+      this.counters,
+      log,
+      this.#deadlineMs,
+    );
   }
 
   /** Whether nothing is under way. */
@@ -108,6 +114,7 @@ export class Fetcher {
       this.counters.failedAsks++;
       if (errno === Errno.ETIMEDOUT) this.counters.timeouts++;
       if (errno === Errno.ENOSPC) this.counters.noSpace++;
+      if (errno === Errno.ESTALE) this.counters.stale++;
       const code = error instanceof BurrowError ? { code: error.code } : {};
       this.lastFailure = { atMs: Date.now(), error: explain(error), ...code };
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
@@ -308,6 +315,8 @@ export class Fetcher {
     count: number,
   ): Promise<AnswerFields> {
     const signal = this.#context.deadline();
+    if (source.table.blockCount(row) === 0)
+      await this.#context.checkUncut(source, digest, size, signal);
     const ask = (large: LargeBlob) => this.#askLarge(large, source, row, first, count, signal);
     const large = this.#large(digest, size, false);
     try {
@@ -389,6 +398,7 @@ export class Fetcher {
 /** A large blob costs a file and a table of its size: it is believed only as far as the index has digests for it. */
 function checkBlocks(table: BlobTable, row: number, size: number): void {
   if (!isLarge(size) || table.blockCount(row) === pieceCount(size)) return;
+  if (table.blockCount(row) === 0) return; // a pinned object's, perhaps: that is looked at where one is begun
   throw new BurrowError("BURROW_BAD_INDEX", "the index has too few digests for a blob's size", {
     context: { sizeBytes: size },
   });
@@ -406,6 +416,7 @@ function answerErrno(error: unknown): number {
   if (!(error instanceof BurrowError)) return Errno.EIO;
   if (error.code === "BURROW_TIMEOUT") return Errno.ETIMEDOUT;
   if (error.code === "BURROW_NO_SPACE") return Errno.ENOSPC;
+  if (error.code === "BURROW_STALE") return Errno.ESTALE;
   return error.code === "BURROW_USAGE" ? Errno.EINVAL : Errno.EIO;
 }
 

@@ -7,6 +7,7 @@ import fs from "node:fs";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
+import { digestOf } from "../store/hash.ts";
 import { classOf } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
@@ -30,6 +31,7 @@ import {
   type Reservation,
   type Room,
 } from "./room.ts";
+import { sumOfBlocks } from "./sums.ts";
 
 /** One background request: long enough for bandwidth, short enough to let demand in between. */
 const BACKGROUND_RUN_BYTES = 1024 * 1024;
@@ -68,6 +70,8 @@ export class LargeBlob {
   readonly #memory: MemoryTier | undefined;
   readonly #medium: Medium;
   readonly #present: Uint8Array;
+  /** Of a pinned object: what its blocks came to when they were fetched. */
+  readonly #sums: Digest[] = [];
   readonly #pending = new Map<number, Promise<void>>();
   #presentCount = 0;
   /** What the partial file takes. */
@@ -309,6 +313,10 @@ export class LargeBlob {
     let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
       try {
+        if (piece.pin !== undefined) {
+          this.#keepPinned(first + i, stored[i]!.stored, space);
+          continue;
+        }
         const digest = want.source.table.blockDigest(want.row, first + i);
         this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
       } catch (error) {
@@ -317,6 +325,13 @@ export class LargeBlob {
       }
     }
     if (failure !== undefined) throw failure;
+  }
+
+  /** Keeps a block of a pinned object, and what it comes to: whatever is read of it later is compared with that. */
+  #keepPinned(block: number, content: Uint8Array, space: Reservation): void {
+    if (this.#present[block] === 1) return;
+    this.#sums[block] = digestOf(content);
+    this.#write(block, content, space);
   }
 
   /** The content of a block, fetched again on its own while it is wrong: a bounded number of times. */
@@ -361,12 +376,16 @@ export class LargeBlob {
 
   async #verifyWhole(): Promise<void> {
     try {
-      if ((await hashFile(this.#fd)) !== this.digest) {
+      const isPinned = this.#sums.length > 0;
+      const sum = await (isPinned
+        ? sumOfBlocks(this.#fd, this.size, this.#sums)
+        : hashFile(this.#fd));
+      if (sum === undefined || (!isPinned && sum !== this.digest)) {
         throw new BurrowError("BURROW_DIGEST_MISMATCH", "blocks are right but not their blob", {
           context: { blob: showDigest(this.digest) },
         });
       }
-      await this.#keepWhole();
+      await this.#keepWhole(sum);
       this.#context.counters.blobs++;
       this.#context.counters.blobBytes += this.size;
     } catch (error) {
@@ -378,12 +397,12 @@ export class LargeBlob {
     }
   }
 
-  async #keepWhole(): Promise<void> {
+  async #keepWhole(sum: Digest): Promise<void> {
     if (this.#memory !== undefined) {
       this.#memory.adopt(this.digest, this.#fd, this.#costBytes);
       this.#fd = -1;
     } else {
-      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest);
+      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest, sum);
       const { room } = this.#cache;
       room.add(groupOf("blobs", this.digest), costOf(fs.fstatSync(this.#fd)));
       room.subtract("partial", this.#costBytes);

@@ -9,7 +9,7 @@ import { Locator } from "../store/locator.ts";
 import { type Meter, newMeter, sumOf } from "../store/meter.ts";
 import type { PlaceFigures } from "../store/mirrors.ts";
 import { type OpenedOrigin, type OpenOptions, openOrigin } from "../store/open.ts";
-import type { Backend, ByteRange, Sender } from "../store/store.ts";
+import type { Backend, ByteRange, ObjectPin, Sender } from "../store/store.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate, type GateFigures } from "./gate.ts";
@@ -86,17 +86,17 @@ export class Origin {
 
   /**
    * Bytes of a range: a demand waits for its turn; what runs inBackground has it. With a segment that it lies in, all of that is fetched
-   * and kept for others.
+   * and kept for others; with a pin only that state of the object will do.
    */
   range(
     path: string,
     range: ByteRange,
     isDemand: boolean,
     signal: AbortSignal,
-    segment?: ByteRange,
+    { segment, pin }: { segment?: ByteRange | undefined; pin?: ObjectPin | undefined } = {},
   ): Promise<Sent> {
     const get = (asked: ByteRange) => {
-      const work = () => this.#get(path, asked, isDemand, signal);
+      const work = () => this.#get(path, asked, isDemand, signal, pin);
       return isDemand ? this.#gate.run(true, signal, work) : work();
     };
     return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
@@ -122,12 +122,19 @@ export class Origin {
     range: ByteRange,
     isUrgent: boolean,
     signal: AbortSignal,
+    pin: ObjectPin | undefined,
   ): Promise<Sent> {
     let sender: Sender | undefined;
     const onSender = (who: Sender) => {
       sender = who;
     };
-    const bytes = await this.#backend.get(path, { range, signal, isUrgent, onSender });
+    const bytes = await this.#backend.get(path, {
+      range,
+      signal,
+      isUrgent,
+      onSender,
+      ...(pin && { pin }),
+    });
     return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
   }
 }

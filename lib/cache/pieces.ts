@@ -7,7 +7,8 @@ import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import type { FoundChunk, Locator, RunChunk } from "../store/locator.ts";
-import type { ByteRange, Sender } from "../store/store.ts";
+import type { ByteRange, ObjectPin, Sender } from "../store/store.ts";
+import type { PinnedObject } from "./object-pins.ts";
 import type { Origin } from "./origins.ts";
 import { SEGMENT_BYTES } from "./segments.ts";
 
@@ -18,6 +19,8 @@ export interface Piece {
   readonly stored: number;
   readonly length: number;
   readonly codec: number;
+  /** Of an object of a bucket: the state of it that is meant. There is no digest to compare it with. */
+  readonly pin?: ObjectPin;
   /** Of a delta: where the base is to be found, which its stored bytes name. */
   readonly near?: { readonly locator: Locator; readonly block: number; readonly maxBytes: number };
   /** Of a chunk: who knows what lies around it. */
@@ -77,10 +80,19 @@ export function pieceOfNeighbour(locator: Locator, chunk: RunChunk): Piece {
 }
 
 /** Where piece k of a blob lies. Throws BURROW_CORRUPT when the locator contradicts the index. */
-export function pieceAt(locator: Locator, digest: Digest, size: number, k: number): Piece {
+export function pieceAt(
+  locator: Locator,
+  digest: Digest,
+  size: number,
+  k: number,
+  pinned?: PinnedObject,
+): Piece {
   const row = locator.find(digest);
   if (row < 0) throw contradiction("does not name the blob", digest);
   const length = pieceLength(size, k);
+  if (pinned !== undefined) {
+    return { ...pinned, offset: k * BLOCK_BYTES, stored: length, length, codec: Codec.raw };
+  }
   if (locator.kind === "files") {
     const path = locator.fileAt(row);
     return { path, offset: k * BLOCK_BYTES, stored: length, length, codec: Codec.raw };
@@ -166,10 +178,10 @@ async function getStored(
 ): Promise<StoredPiece[]> {
   const parts = origin.isCrowded ? bySegment(pieces) : [{ pieces, segment: undefined }];
   const got = parts.map(async ({ pieces: some, segment }) => {
-    const { path, offset } = some[0]!;
+    const { path, offset, pin } = some[0]!;
     const last = some.at(-1)!;
     const range = { offset, length: last.offset + last.stored - offset };
-    const { bytes, sender } = await origin.range(path, range, isDemand, signal, segment);
+    const { bytes, sender } = await origin.range(path, range, isDemand, signal, { segment, pin });
     return some.map((piece) => {
       const start = piece.offset - offset;
       return { stored: bytes.subarray(start, start + piece.stored), sender };
@@ -214,8 +226,9 @@ function isWithin({ offset, stored }: Piece, segment: ByteRange): boolean {
   return offset >= segment.offset && offset + stored <= segment.offset + segment.length;
 }
 
-/** The content of a piece, verified. Throws BURROW_DIGEST_MISMATCH for anything else. */
+/** The content of a piece, verified; of a pinned object's as it came. Throws BURROW_DIGEST_MISMATCH for anything else. */
 export function openPiece(piece: Piece, got: StoredPiece, digest: Digest): Uint8Array {
+  if (piece.pin !== undefined) return got.stored;
   let content: Uint8Array;
   try {
     // Of a base nothing is verified: what is made of it is.

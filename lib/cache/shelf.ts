@@ -1,6 +1,7 @@
 // Shelf: where a fetched blob is put: on the cache's disk, or in memory when the disk can't take it. Control plane.
 
 import type { Digest } from "../base/digest.ts";
+import { digestOf } from "../store/hash.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { DiskHealth } from "./disk-health.ts";
@@ -58,11 +59,16 @@ export class Shelf {
     }
   }
 
-  /** Keeps a verified blob, on disk when there is space for it. BURROW_NO_SPACE, BURROW_IO. */
-  async keep(digest: Digest, content: Uint8Array, space: Reservation | undefined): Promise<void> {
+  /** Keeps a verified blob, which comes to `sum`, on disk when there is space for it. BURROW_NO_SPACE, BURROW_IO. */
+  async keep(
+    digest: Digest,
+    content: Uint8Array,
+    space: Reservation | undefined,
+    sum: Digest = digest,
+  ): Promise<void> {
     if (space !== undefined && !this.isInMemoryOnly) {
       try {
-        await this.cache.writeSealed("blobs", digest, content, space);
+        await this.cache.writeSealed("blobs", digest, content, space, sum);
         return;
       } catch (error) {
         if (!this.fallsBack(error)) throw error;
@@ -78,7 +84,7 @@ export class Shelf {
     try {
       const content = this.memory.read(digest);
       if (content === undefined) return false;
-      await this.cache.writeSealed("blobs", digest, content, space);
+      await this.cache.writeSealed("blobs", digest, content, space, digestOf(content));
       this.memory.drop(digest);
       return true;
     } catch (error) {

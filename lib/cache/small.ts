@@ -5,6 +5,7 @@ import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
+import { digestOf } from "../store/hash.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf } from "../store/store.ts";
 import type { FetchContext } from "./fetch-context.ts";
@@ -91,7 +92,8 @@ export async function fetchSmall(
       );
       const at = run.findIndex((item) => item.digest === digest);
       const content = openPiece(piece, stored[at]!, digest);
-      await keep(shelf, context, digest, content, space);
+      const sum = piece.pin === undefined ? digest : digestOf(content);
+      await keep(shelf, context, digest, content, space, sum);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
       return { finished: kept.finally(() => space?.release()) };
     } catch (error) {
@@ -116,7 +118,7 @@ export async function fetchSmall(
 function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
   const asked: RunItem = { digest, piece, neighbour: undefined };
   // A delta's neighbours are deltas, too: each needs a request for its base, and its own time.
-  if (locator.kind === "files" || piece.codec === Codec.delta) return [asked];
+  if (locator.kind !== "packs" || piece.codec === Codec.delta) return [asked];
   const around = locator.runAround(locator.find(digest), FETCH_RUN_BYTES);
   const at = around.findIndex((chunk) => chunk.blob === digest);
   const isTaken = (i: number) => {
@@ -196,8 +198,9 @@ async function keep(
   digest: Digest,
   content: Uint8Array,
   space: Reservation | undefined,
+  sum: Digest = digest,
 ): Promise<void> {
-  await shelf.keep(digest, content, space);
+  await shelf.keep(digest, content, space, sum);
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }

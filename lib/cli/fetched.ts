@@ -14,11 +14,20 @@ export interface Fetched {
   readonly noSpace: number;
   readonly mismatches: number;
   readonly timeouts: number;
+  /** For objects of a stage that are others by now. */
+  readonly stale: number;
   /** The last of them, whoever asked. */
   readonly lastFailure?: DaemonStatus["lastFailure"];
 }
 
-const NOTHING: Fetched = { requests: 0, bytes: 0, noSpace: 0, mismatches: 0, timeouts: 0 };
+const NOTHING: Fetched = {
+  requests: 0,
+  bytes: 0,
+  noSpace: 0,
+  mismatches: 0,
+  timeouts: 0,
+  stale: 0,
+};
 
 /** What the daemon has done since it started. A daemon that doesn't say is no reason to fail a run. */
 export async function fetchedSoFar(cache: string): Promise<Fetched> {
@@ -39,7 +48,7 @@ export function fetchedBetween(before: Fetched, after: Fetched): Fetched {
   const isOther = after.requests < before.requests || after.bytes < before.bytes;
   const { lastFailure } = after;
   const isNew = lastFailure !== undefined && lastFailure.atMs !== before.lastFailure?.atMs;
-  const since = (key: "requests" | "bytes" | "noSpace" | "mismatches" | "timeouts") =>
+  const since = (key: Exclude<keyof Fetched, "lastFailure">) =>
     Math.max(0, after[key] - (isOther ? 0 : before[key]));
   return {
     requests: since("requests"),
@@ -47,6 +56,7 @@ export function fetchedBetween(before: Fetched, after: Fetched): Fetched {
     noSpace: since("noSpace"),
     mismatches: since("mismatches"),
     timeouts: since("timeouts"),
+    stale: since("stale"),
     ...(isNew ? { lastFailure } : {}),
   };
 }
@@ -65,7 +75,7 @@ export function codeOfFailure(failure: DaemonStatus["lastFailure"]): keyof typeo
   return code in OTHER_REASONS ? (code as keyof typeof OTHER_REASONS) : "BURROW_ORIGIN";
 }
 
-/** How many reads the gofer answered with EIO because the bytes couldn't be had. */
+/** How many reads the gofer answered with EIO or ESTALE because the bytes couldn't be had. */
 export function failedReads(counters: Float64Array): number {
   return (counters[Count.failedFetches] ?? 0) + (counters[Count.parkedTimeouts] ?? 0);
 }
@@ -81,12 +91,18 @@ export function readFailure(count: number, fetched: Fetched, context: Context): 
   if (fetched.mismatches > 0)
     reasons.push(["BURROW_DIGEST_MISMATCH", "bytes came that aren't what their digest says"]);
   if (fetched.timeouts > 0) reasons.push(["BURROW_TIMEOUT", "the store was too slow"]);
+  if (fetched.stale > 0)
+    reasons.push([
+      "BURROW_STALE",
+      "objects of a stage were replaced or removed since it was listed",
+    ]);
   const { lastFailure } = fetched;
   const other = codeOfFailure(lastFailure);
   if (reasons.length === 0) reasons.push([other, OTHER_REASONS[other]]);
+  const errno = fetched.stale > 0 ? "ESTALE or EIO" : "EIO";
   const why = reasons.map(([, text]) => text).join("; ");
   const what = counted(count, "read");
-  const failed = `${what} in the sandbox failed with EIO, for bytes of ${context.store} or a stage: ${why}`;
+  const failed = `${what} in the sandbox failed with ${errno}, for bytes of ${context.store} or a stage: ${why}`;
   const last = lastFailure === undefined ? "" : `; the last: ${lastFailure.error}`;
   return new BurrowError(reasons[0]![0], `${failed}${last}`);
 }

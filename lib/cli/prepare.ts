@@ -16,6 +16,7 @@ import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { STORE_MARKER } from "../store/layout.ts";
+import { checkTenant, NO_TENANT } from "../store/object-pin.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
@@ -43,6 +44,7 @@ export interface QueryOptions {
   cwd?: string;
   user?: string;
   memory?: string;
+  tenant?: string;
   quiet?: boolean;
   json?: boolean;
 }
@@ -62,7 +64,7 @@ export function addQueryOptions(command: Command): Command {
     )
     .option(
       "--stage <NAME=SOURCE>",
-      "serve a directory, or an http(s) or s3 stage, read-only at /stage/NAME; repeatable",
+      "serve a directory, an http(s) stage or a prefix on S3, read-only at /stage/NAME; repeatable",
       collect,
     )
     .option(
@@ -79,6 +81,10 @@ export function addQueryOptions(command: Command): Command {
     .option("--cwd <DIR>", "working directory (default: the image's, or /)")
     .option("--user <UID[:GID]>", "user of the command (default: the image's, or 65534:65534)")
     .option("--memory <SIZE>", "memory limit of the sandbox and its gofer (needs cgroups)")
+    .option(
+      "--tenant <NAME>",
+      "whose stages they are: tenants share no files of stages in the cache ($BURROW_TENANT)",
+    )
     .option("--quiet", "no progress");
 }
 
@@ -160,7 +166,14 @@ function settingsOf(options: QueryOptions, { store }: Context) {
     ),
     binds: Object.fromEntries((options.bind ?? []).map((text) => bindOf(text))),
     stages: stagesOf(options.stage ?? []),
+    tenant: tenantOf(options.tenant),
   };
+}
+
+/** An empty one is as good as none. */
+function tenantOf(option: string | undefined): string {
+  const text = option || process.env["BURROW_TENANT"] || NO_TENANT;
+  return text === NO_TENANT ? text : checkTenant(text);
 }
 
 /** Stages by name. */
@@ -249,7 +262,7 @@ export async function prepare(
   options: QueryOptions,
 ): Promise<Prepared> {
   const progress = new Progress(options.quiet === true, options.json === true);
-  const { upper, variables, stages, memory, given, binds } = settingsOf(options, context);
+  const { upper, variables, stages, tenant, memory, given, binds } = settingsOf(options, context);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
@@ -262,7 +275,7 @@ export async function prepare(
   const activated = env?.variables ?? {};
   const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
-    const snapshot = await importStageIndex(cache, origin, progress);
+    const snapshot = await importStageIndex(cache, origin, progress, tenant);
     grafts.push({ snapshot, origin, at: `/stage/${name}` });
   }
   progress.end();

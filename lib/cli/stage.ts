@@ -6,17 +6,23 @@ import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { keepIndex } from "../cache/cache.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import { ensureStageKey } from "../cache/stage-key.ts";
 import { importStage } from "../ingest/stage/import.ts";
 import { MANIFEST_NAME } from "../ingest/stage/manifest.ts";
+import type { Listing } from "../ingest/stage/objects.ts";
 import { createManifest } from "../ingest/stage/scan.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
+import { isS3 } from "../store/s3-place.ts";
 import { counted, Progress, print, showBytes } from "./output.ts";
 
 interface CreateOptions {
   quiet?: boolean;
   json?: boolean;
 }
+
+/** Keys that are named of those that can't be files. */
+const SHOWN_MAX = 5;
 
 const EXAMPLES = `
 Reads every file of DIR once and writes DIR/${MANIFEST_NAME}, in place of an older one. Any web server that answers ranges
@@ -44,6 +50,13 @@ export function addStage(program: Command): void {
 }
 
 async function createStage(dir: string, options: CreateOptions): Promise<void> {
+  if (isS3(dir)) {
+    const advice = `one on S3 needs none: burrow run --stage NAME=${dir}`;
+    throw new BurrowError(
+      "BURROW_USAGE",
+      `a manifest is made of a directory of this machine; ${advice}`,
+    );
+  }
   if (!isDirectory(dir)) throw new BurrowError("BURROW_USAGE", `${dir} is no directory`);
   const progress = new Progress(options.quiet === true, options.json === true);
   const { digest, manifest } = await createManifest(dir, { onFile: sayRead(progress, dir) });
@@ -69,13 +82,37 @@ export function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
+/** What a stage of a bucket is, and what of the bucket isn't in it. */
+function sayListing(progress: Progress, source: string, listing: Listing, bytes: number): void {
+  const { objects, versioned, archived, skipped, skippedCount } = listing;
+  const by = versioned === objects ? "version" : versioned === 0 ? "ETag" : "version or ETag";
+  const of = `${counted(objects, "object")}, ${showBytes(bytes)}`;
+  progress.line(`${source}: ${of}, pinned by ${by}`);
+  if (archived > 0)
+    progress.line(
+      `${source}: ${counted(archived, "object")} archived: reading it fails until it is restored`,
+    );
+  if (skippedCount === 0) return;
+  const shown = skipped
+    .slice(0, SHOWN_MAX)
+    .map(({ key, why }) => `${JSON.stringify(key)} (${why})`);
+  const more = skippedCount > shown.length ? ` and ${skippedCount - shown.length} more` : "";
+  progress.line(`${source}: left out ${shown.join(", ")}${more}`);
+}
+
 /** The snapshot of a stage as it is now, with its index in the cache. */
 export async function importStageIndex(
   cache: CacheDirectory,
   source: string,
   progress: Progress,
+  tenant: string,
 ): Promise<Digest> {
-  const stage = await importStage(source, { onFile: sayRead(progress, source) });
+  const stage = await importStage(source, {
+    onFile: sayRead(progress, source),
+    onObjects: (count) => progress.update(`${source}: ${counted(count, "object")}`),
+    ...(isS3(source) ? { naming: { key: ensureStageKey(cache), tenant } } : {}),
+  });
+  if (stage.listing !== undefined) sayListing(progress, source, stage.listing, stage.bytes);
   if (stage.changed !== undefined) {
     const advice = `after a change: burrow stage create ${source}`;
     progress.line(`${source}: ${stage.changed} is served as ${MANIFEST_NAME} has it; ${advice}`);

@@ -111,6 +111,7 @@ const METRICS: readonly Metric[] = [
   ),
   counter("deadlines", "Asks that were not answered in time", one(["fetch", "timeouts"])),
   counter("no_space", "Asks that failed for want of space", one(["fetch", "noSpace"])),
+  counter("stale_asks", "Asks for objects that were replaced", one(["fetch", "stale"])),
   counter("fetched_blobs", "Files completed in the cache", one(["fetch", "blobs"])),
   counter(
     "fetched_neighbours",

@@ -193,21 +193,21 @@ export class FuseSession {
     if (this.#readNow(unique, node, range)) return undefined;
     if (this.#reads >= READS_MAX) return encodeReply(unique, -Errno.EIO);
     this.#reads++;
-    void this.#fetch(unique, node, range).then((isDone) => {
+    void this.#fetch(unique, node, range).then((failed) => {
       this.#reads--;
-      if (!isDone) this.#send(encodeReply(unique, -Errno.EIO));
+      if (failed < 0) this.#send(encodeReply(unique, failed));
     });
     return undefined;
   }
 
-  /** Answers a READ when its bytes have come: false if they can't be had. */
-  async #fetch(unique: Unique, node: number, range: ReadRange): Promise<boolean> {
+  /** Answers a READ when its bytes have come: 0, or -errno if they can't be had. */
+  async #fetch(unique: Unique, node: number, range: ReadRange): Promise<number> {
     for (let tries = 0; tries < TRIES; tries++) {
       const failed = await this.#files.fetch(node, range.offset, range.length);
-      if (failed < 0) return false;
-      if (this.#isEnded || this.#readNow(unique, node, range)) return true;
+      if (failed < 0) return failed;
+      if (this.#isEnded || this.#readNow(unique, node, range)) return 0;
     }
-    return false;
+    return -Errno.EIO;
   }
 
   #send(reply: Uint8Array): void {

@@ -158,22 +158,25 @@ export class LazyFiles implements FuseFiles {
 
   async fetch(node: number, offset: number, length: number): Promise<number> {
     const file = this.#byNode.get(node);
-    if (file !== undefined && (await this.#bring(file, offset, length))) return 0;
+    const errno = file === undefined ? Errno.EIO : await this.#bring(file, offset, length);
+    if (errno === 0) return 0;
     this.counters.reads++;
     this.counters.failedReads++;
-    // Whatever is behind it: ENOSPC or ETIMEDOUT would be news of the node.
-    return -Errno.EIO;
+    // ENOSPC or ETIMEDOUT would be news of the node; that an object is another by now is news of the file.
+    return errno === Errno.ESTALE ? -Errno.ESTALE : -Errno.EIO;
   }
 
-  async #bring(file: LazyFile, offset: number, length: number): Promise<boolean> {
+  /** 0 or an errno. */
+  async #bring(file: LazyFile, offset: number, length: number): Promise<number> {
     const source = await this.#sourceOf(file);
     const end = Math.min(file.size, offset + length);
     const first = absentBlock(file, offset, end);
-    if (first < 0) return true;
-    if (source === undefined) return false;
+    if (first < 0) return 0;
+    if (source === undefined) return Errno.EIO;
     const count = Math.ceil(end / BLOCK_BYTES) - first;
     const answer = await this.#fetcher.ask(source, file.row, first, count);
-    return answer.errno === 0 && this.#learn(file, first, count, answer);
+    if (answer.errno !== 0) return answer.errno;
+    return this.#learn(file, first, count, answer) ? 0 : Errno.EIO;
   }
 
   /** What a file is of: undefined if that can't be had, or is something else by now. */

@@ -202,7 +202,8 @@ export class Loop implements ConnectionHost {
     for (const parked of this.#park.take(ticket)) {
       if (errno !== 0) {
         counters[Count.failedFetches]!++;
-        this.#fail(parked, Errno.EIO);
+        // All but that the file is another by now is news of the node, and none of the sandbox's.
+        this.#fail(parked, errno === Errno.ESTALE ? Errno.ESTALE : Errno.EIO);
         continue;
       }
       this.#rerun(parked, mailbox);

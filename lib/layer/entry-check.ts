@@ -43,6 +43,8 @@ export function checkEntry(entry: LayerEntry, kind: IndexKind): void {
       refuse(path, "a symlink target that is not allowed");
     }
   } else if (entry.type === "file") {
+    if (entry.blob.isPinned === true && kind !== IndexKind.snapshot)
+      refuse(path, "a pinned object in a layer");
     checkBlob(path, entry.blob);
   }
 }
@@ -62,9 +64,10 @@ export function checkXattrs(path: string, xattrs: ReadonlyMap<string, string>): 
 }
 
 /** The block digests of a blob decide what of it a reader can trust piece by piece, so their count is no detail. */
-function checkBlob(path: string, { digest, size, blocks }: BlobRef): void {
+function checkBlob(path: string, { digest, size, blocks, isPinned }: BlobRef): void {
   if (!isWhole(size, Number.MAX_SAFE_INTEGER)) refuse(path, `a file of ${size} bytes`);
-  const count = size > BLOCK_DIGESTS_OVER_BYTES ? Math.ceil(size / BLOCK_BYTES) : 0;
+  const isCut = size > BLOCK_DIGESTS_OVER_BYTES && isPinned !== true;
+  const count = isCut ? Math.ceil(size / BLOCK_BYTES) : 0;
   if (blocks.length !== count) {
     refuse(path, `${blocks.length} block digests for ${size} bytes, not ${count}`);
   }

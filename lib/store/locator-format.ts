@@ -2,7 +2,7 @@
 
 export const LOCATOR_MAGIC = "BRWLOCAT";
 export const LOCATOR_VERSION = 1;
-export const LOCATOR_KIND = { packs: 1, files: 2 } as const;
+export const LOCATOR_KIND = { packs: 1, files: 2, pinned: 3 } as const;
 
 /** Tables follow the header without gaps, in this order: blobs, chunks, order, packs, strings. */
 export const HEADER = {
@@ -13,12 +13,14 @@ export const HEADER = {
   chunkCount: 28,
   packCount: 32,
   stringBytes: 36,
+  /** Of kind pinned: bytes of the tenant's name, with which strings begin. */
+  tenantBytes: 40,
   bytes: 64,
 } as const;
 
 /**
  * A row of blobs: digest, u64 size, u32 first, u32 count. Of kind packs: first chunk and count of chunks; of kind
- * files: offset and length of a path in strings. Sorted by digest.
+ * files: offset and length of a path in strings; of kind pinned what pins it follows: NUL, version id, NUL, ETag. Sorted by digest.
  */
 export const BLOB_ROW = { digest: 0, size: 32, first: 40, count: 44, bytes: 48 } as const;
 

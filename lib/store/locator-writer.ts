@@ -15,6 +15,7 @@ import {
   LOCATOR_VERSION,
   TABLE,
 } from "./locator-format.ts";
+import type { ObjectPin } from "./store.ts";
 
 /** Where all of a blob lies: its chunks in the order of its blocks; none for an empty blob. */
 export interface BlobPlace {
@@ -29,6 +30,14 @@ export interface FilePlace {
   readonly size: number;
   /** Relative, UTF-8, "/" between parts. */
   readonly path: string;
+}
+
+/** An object of a stage, named by what pins it. */
+export interface PinnedPlace {
+  readonly digest: Digest;
+  /** Relative, UTF-8, "/" between parts, without NUL. */
+  readonly path: string;
+  readonly pin: ObjectPin;
 }
 
 /** The place of a row in a locator of kind packs. */
@@ -79,16 +88,36 @@ export function encodeLocator(places: Iterable<BlobPlace>): Buffer {
 /** A locator of kind files. Of equal files the one whose path sorts first is kept. */
 export function encodeFileLocator(files: Iterable<FilePlace>): Buffer {
   const byPath = [...files].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
-  const blobs = sortedByDigest(byPath);
-  const paths = blobs.map((blob) => Buffer.from(blob.path, "utf8"));
-  const stringBytes = paths.reduce((sum, path) => sum + path.length, 0);
-  const { bytes, blobsAt, restAt } = allocate(LOCATOR_KIND.files, blobs.length, 0, 0, stringBytes);
-  let offset = 0;
+  return encodeTexts(LOCATOR_KIND.files, sortedByDigest(byPath), ({ path }) => path);
+}
+
+/** A locator of kind pinned. */
+export function encodePinnedLocator(tenant: string, objects: Iterable<PinnedPlace>): Buffer {
+  const blobs = [...objects].map(({ digest, path, pin }) => {
+    const { versionId = "", etag, size } = pin;
+    return { digest, size, text: [path, versionId, etag].join("\0") };
+  });
+  return encodeTexts(LOCATOR_KIND.pinned, sortedByDigest(blobs), ({ text }) => text, tenant);
+}
+
+/** Blobs in their order, each with a text; `first` stands before all of them. */
+function encodeTexts<T extends { readonly digest: Digest; readonly size: number }>(
+  kind: number,
+  blobs: readonly T[],
+  textOf: (blob: T) => string,
+  first = "",
+): Buffer {
+  const firstBytes = Buffer.byteLength(first);
+  const lengths = Uint32Array.from(blobs, (blob) => Buffer.byteLength(textOf(blob)));
+  const stringBytes = lengths.reduce((sum, length) => sum + length, firstBytes);
+  const { bytes, blobsAt, restAt } = allocate(kind, blobs.length, 0, 0, stringBytes);
+  if (firstBytes > 0) bytes.writeUInt32LE(firstBytes, HEADER.tenantBytes);
+  bytes.write(first, restAt);
+  let offset = firstBytes;
   blobs.forEach((blob, row) => {
-    const path = paths[row]!;
-    writeBlob(bytes, blobsAt + row * BLOB_ROW.bytes, blob, offset, path.length);
-    path.copy(bytes, restAt + offset);
-    offset += path.length;
+    writeBlob(bytes, blobsAt + row * BLOB_ROW.bytes, blob, offset, lengths[row]!);
+    bytes.write(textOf(blob), restAt + offset);
+    offset += lengths[row]!;
   });
   return bytes;
 }

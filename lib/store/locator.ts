@@ -16,7 +16,7 @@ import {
   LOCATOR_VERSION,
   TABLE,
 } from "./locator-format.ts";
-import type { ByteRange } from "./store.ts";
+import type { ByteRange, ObjectPin } from "./store.ts";
 
 /** Chunks of one run: each may become a file of the cache. 512 KiB of a pack of Python's files hold some 300. */
 const RUN_CHUNKS_MAX = 1024;
@@ -50,7 +50,7 @@ export interface RunChunk extends FoundChunk {
 /** Reads one locator. Throws BURROW_CORRUPT for bytes that are none. */
 export class Locator {
   readonly bytes: Buffer;
-  readonly kind: "packs" | "files";
+  readonly kind: "packs" | "files" | "pinned";
   readonly blobCount: number;
   readonly #chunkCount: number;
   readonly #packCount: number;
@@ -75,8 +75,7 @@ export class Locator {
     }
     if (view.getUint32(HEADER.version, true) !== LOCATOR_VERSION) throw corrupt("unknown version");
     const kind = view.getUint32(HEADER.kind, true);
-    if (kind !== LOCATOR_KIND.packs && kind !== LOCATOR_KIND.files) throw corrupt("unknown kind");
-    this.kind = kind === LOCATOR_KIND.packs ? "packs" : "files";
+    this.kind = kindOf(kind);
     this.blobCount = view.getUint32(HEADER.blobCount, true);
     this.#chunkCount = view.getUint32(HEADER.chunkCount, true);
     this.#packCount = view.getUint32(HEADER.packCount, true);
@@ -168,11 +167,31 @@ export class Locator {
 
   /** Path of a blob's file below the origin, UTF-8. Kind "files" only. */
   fileAt(row: number): string {
+    if (this.kind !== "files") throw corrupt("no path in a table of another kind");
+    return this.#textAt(row);
+  }
+
+  /** Where an object of a stage lies below the origin, and its state that is meant. Kind "pinned" only. */
+  pinnedAt(row: number): { readonly path: string; readonly pin: ObjectPin } {
+    if (this.kind !== "pinned") throw corrupt("no pin in a table of another kind");
+    const [path, version, etag, more] = this.#textAt(row).split("\0");
+    if (path === undefined || version === undefined || etag === undefined || more !== undefined)
+      throw corrupt("a pin lacks its parts");
+    const versionId = version === "" ? undefined : version;
+    return { path, pin: { versionId, etag, size: this.sizeAt(row) } };
+  }
+
+  /** Whose the objects of kind "pinned" are. */
+  get tenant(): string {
+    const length = this.#view.getUint32(HEADER.tenantBytes, true);
+    if (this.kind !== "pinned" || length > this.#stringBytes) throw corrupt("no tenant");
+    return this.bytes.toString("utf8", this.#strings, this.#strings + length);
+  }
+
+  #textAt(row: number): string {
     const offset = this.#blobField(row, BLOB_ROW.first);
     const length = this.#blobField(row, BLOB_ROW.count);
-    if (this.kind !== "files" || offset + length > this.#stringBytes) {
-      throw corrupt("a path lies outside the file");
-    }
+    if (offset + length > this.#stringBytes) throw corrupt("a path lies outside the file");
     return this.bytes.toString("utf8", this.#strings + offset, this.#strings + offset + length);
   }
 
@@ -307,6 +326,12 @@ export class Locator {
     if (chunk >= this.#chunkCount) throw corrupt("the order table leads outside");
     return chunk;
   }
+}
+
+function kindOf(kind: number): Locator["kind"] {
+  for (const [name, number] of Object.entries(LOCATOR_KIND))
+    if (number === kind) return name as Locator["kind"];
+  throw corrupt("unknown kind");
 }
 
 function corrupt(message: string): BurrowError {

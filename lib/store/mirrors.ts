@@ -60,8 +60,9 @@ export class Mirrors implements Backend {
     this.#members = places.map((place) => ({ ...place, health: new Health(options) }));
   }
 
-  get(path: string, options: GetOptions = {}): Promise<Buffer> {
-    return this.#get(path, options, this.#membersFor(path));
+  async get(path: string, options: GetOptions = {}): Promise<Buffer> {
+    const members = options.pin === undefined ? this.#membersFor(path) : this.#own(path);
+    return this.#get(path, options, members);
   }
 
   /** Past the tier. */
@@ -120,6 +121,18 @@ export class Mirrors implements Backend {
     return isNamedByContent(path) ? this.#members : this.#members.filter(isNoTier);
   }
 
+  /** The place that is the origin itself: a copy elsewhere has other ETags and versions, or knows of none. */
+  #own(path: string): readonly Member[] {
+    const { origin } = this;
+    const name = placeName(origin);
+    const own = this.#members.filter(
+      ({ isTier, backend }) => !isTier && placeName(backend.origin) === name,
+    );
+    if (own.length > 0) return own;
+    const what = "a listed stage is read from its own bucket, which isn't among its places";
+    throw new BurrowError("BURROW_UNSUPPORTED", what, { context: { path, origin } });
+  }
+
   #senderOf(member: Member, path: string): Sender {
     return {
       name: member.backend.origin,
@@ -163,6 +176,7 @@ export class Mirrors implements Backend {
     const { retryAfterMs: _, ...context } = first.context;
     return new BurrowError(isUnsure ? "BURROW_ORIGIN" : first.code, first.message, {
       class: isUnsure ? "transient" : first.class,
+      ...(first.errno === undefined ? {} : { errno: first.errno }),
       cause: first.cause,
       context: { ...context, origin, places: round.report },
     });
@@ -318,6 +332,11 @@ class Asked<T> implements Runner<T> {
       return;
     }
     const { code, context = {} } = error instanceof BurrowError ? error : {};
+    if (code === "BURROW_STALE" || context["code"] === "InvalidObjectState") {
+      // Of one object, not of the place.
+      health.released(this.leave);
+      return;
+    }
     const stopMs = Number(context["retryAfterMs"] ?? 0);
     if (stopMs > 0) {
       health.released(this.leave);

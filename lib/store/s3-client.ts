@@ -32,6 +32,8 @@ export interface S3Object {
 export interface S3Read extends S3Object {
   readonly range?: string | undefined;
   readonly ifNoneMatch?: string | undefined;
+  readonly ifMatch?: string | undefined;
+  readonly versionId?: string | undefined;
 }
 
 export interface S3Page {
@@ -103,13 +105,16 @@ export class S3Client {
   }
 
   /** Reads an object: its answer with the body open when it is 200 or 206. Throws when there is no answer. */
-  async read({ bucket, key, range, ifNoneMatch }: S3Read, call: S3Call): Promise<S3Answer> {
+  async read(read: S3Read, call: S3Call): Promise<S3Answer> {
+    const { bucket, key, range, ifNoneMatch, ifMatch, versionId } = read;
     const asked = {
       Bucket: bucket,
       Key: key,
       ...this.#payer(),
       ...(range === undefined ? {} : { Range: range }),
       ...(ifNoneMatch === undefined ? {} : { IfNoneMatch: ifNoneMatch }),
+      ...(ifMatch === undefined ? {} : { IfMatch: ifMatch }),
+      ...(versionId === undefined ? {} : { VersionId: versionId }),
     };
     const made = new Request(call, this.#agents, true);
     return await this.#send(made, async ({ sdk, commands }, options) => {
@@ -183,6 +188,20 @@ export class S3Client {
     return page;
   }
 
+  /** Makes any other request that is answered by a document: what `send` makes of it. Throws what went wrong. */
+  async ask<T>(
+    call: S3Call,
+    send: (loaded: Loaded, payer: { RequestPayer?: "requester" }, options: object) => Promise<T>,
+  ): Promise<T> {
+    const made = new Request(call, this.#agents, false);
+    let found: { readonly value: T } | undefined;
+    const { error } = await this.#send(made, async (loaded, options) => {
+      found = { value: await send(loaded, this.#payer(), options) };
+    });
+    if (error !== undefined || found === undefined) throw error;
+    return found.value;
+  }
+
   #payer(): { RequestPayer?: "requester" } {
     return this.#settings.isRequesterPays ? { RequestPayer: "requester" } : {};
   }
@@ -243,7 +262,7 @@ interface Signed {
   readonly body?: unknown;
 }
 
-interface Loaded {
+export interface Loaded {
   readonly sdk: Sdk;
   readonly commands: typeof import("./s3-sdk.ts");
 }

@@ -11,6 +11,7 @@ import {
 } from "./exchange.ts";
 import { type RetryOptions, tries } from "./retry.ts";
 import { Agents, type S3Call, type S3Client, s3Client } from "./s3-client.ts";
+import { checkPin, pinned, pinnedError, TagSums } from "./s3-pins.ts";
 import { parseS3, type S3Place } from "./s3-place.ts";
 import {
   backendError,
@@ -44,6 +45,7 @@ class S3Backend implements WritableBackend {
   readonly #agents: Agents;
   readonly #options: ExchangeOptions & RetryOptions;
   readonly #tags = new Map<string, string>();
+  readonly #sums = new TagSums();
 
   constructor(origin: string, options: ExchangeOptions & RetryOptions) {
     this.#place = parseS3(origin);
@@ -60,13 +62,19 @@ class S3Backend implements WritableBackend {
     const call = this.#call(key, signal);
     const text = range && `bytes=${range.offset}-${range.offset + range.length - 1}`;
     const { bucket } = this.#place;
-    const { message, error } = await this.#client.read({ bucket, key, range: text }, call);
-    if (error !== undefined) throw error;
+    const { pin } = options;
+    const read = { bucket, key, range: text, ...(pin && pinned(pin)) };
+    const { message, error } = await this.#client.read(read, call);
+    if (error !== undefined) throw pin === undefined ? error : pinnedError(error, call.facts);
     try {
-      if (range !== undefined) this.#checkTag(path, message.headers.etag, call.facts);
       const { stallMs, facts } = call;
+      if (pin !== undefined) checkPin(message.headers, pin, facts);
+      else if (range !== undefined) this.#checkTag(path, message.headers.etag, facts);
       const maxBytes = options.maxBytes ?? WHOLE_MAX_BYTES;
-      return await readObject(message, { range, maxBytes, stallMs, signal, facts });
+      const bytes = await readObject(message, { range, maxBytes, stallMs, signal, facts });
+      if (pin !== undefined && bytes.length === pin.size)
+        this.#sums.check(bytes, pin, message.headers, facts);
+      return bytes;
     } catch (cause) {
       message.destroy();
       throw cause;

@@ -2,6 +2,7 @@
 // errors, which are all that retry logic looks at. Backends and wrappers implement it, one concern a file.
 // Control plane.
 
+import { Errno } from "../base/errno.ts";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
 
 /** Bytes offset to offset + length of an object; both must exist. */
@@ -16,10 +17,21 @@ export interface GetOptions {
   /** Largest object taken when there is no range; WHOLE_MAX_BYTES when missing. */
   readonly maxBytes?: number;
   readonly signal?: AbortSignal;
+  /** Takes nothing but this state of the object: BURROW_STALE when it is another by now. For backends on S3. */
+  readonly pin?: ObjectPin;
   /** Someone waits for it: worth a second request when the first takes long. False: nobody does, so it isn't insisted on. */
   readonly isUrgent?: boolean;
   /** Hears who sent what is returned, where there are several who might have. */
   readonly onSender?: (sender: Sender) => void;
+}
+
+/** One state of an object that may be replaced: all of its bytes, read under it, belong together. */
+export interface ObjectPin {
+  /** Of a bucket that keeps versions; undefined: the object is pinned by its ETag alone. */
+  readonly versionId: string | undefined;
+  /** As the service writes it, without quotes. */
+  readonly etag: string;
+  readonly size: number;
 }
 
 /** Who sent something: to be told when it was wrong, so that others are asked. */
@@ -93,6 +105,15 @@ export function timeoutError(
   context: Readonly<Record<string, string | number>>,
 ): BurrowError {
   return new BurrowError("BURROW_TIMEOUT", message, { class: "transient", context });
+}
+
+/** The state of an object that was pinned is gone: the object was replaced or removed, and no try brings it back. */
+export function staleError(
+  why: string,
+  context: Readonly<Record<string, string | number>>,
+): BurrowError {
+  const message = `the object is not what it was when it was listed: ${why}`;
+  return new BurrowError("BURROW_STALE", message, { errno: Errno.ESTALE, context });
 }
 
 /** The class of any error: what is no BurrowError is a bug or a system fault, and permanent. */

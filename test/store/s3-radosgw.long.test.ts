@@ -1,69 +1,18 @@
 // Owns: proof that what holds on the small S3 of the tests holds on a real one, Ceph's: the suite of all backends, errors, and the way
 // of a channel's packages through a store to a node's cache. Plane: control.
 
-import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
-import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
-import { type Test, test } from "tap";
+import { PutObjectCommand } from "@aws-sdk/client-s3";
+import { test } from "tap";
 import { explain } from "../../lib/base/error.ts";
 import { s3Backend } from "../../lib/store/s3.ts";
 import { create, packagesIn, scene } from "../cli/channel-node.ts";
 import { writableSuite } from "../suite/backend-suite.ts";
-import { freePort } from "../suite/free-port.ts";
-import { setEnvironment } from "../suite/s3-server.ts";
-import { until } from "../suite/wait.ts";
+import { client, noRadosgw, radosgw } from "../suite/radosgw.ts";
 
-const ROOT = path.resolve(import.meta.dirname, "../../..");
-const PROGRAMS = ["radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool"];
-const missing = PROGRAMS.filter((name) => spawnSync("which", [name]).status !== 0);
-const skip =
-  missing.length > 0 &&
-  `no ${missing.join(", ")}: apt-get install radosgw ceph-mon ceph-osd ceph-common`;
-
-/** Whether a process is at work: one that ended may wait for its parent. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/\) Z /.test(fs.readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-}
-
-/** A gateway with the bucket "box", and what a process needs to get in in the environment: its variables. */
-async function radosgw(t: Test): Promise<Record<string, string>> {
-  const above = fs.mkdtempSync(`${tmpdir()}/burrow-ceph-`);
-  const folder = path.join(above, "ceph");
-  t.teardown(async () => {
-    const pids = fs
-      .readdirSync(folder)
-      .filter((name) => name.endsWith(".pid"))
-      .map((name) => Number(fs.readFileSync(path.join(folder, name), "utf8")));
-    for (const pid of pids) if (pid > 1 && isAlive(pid)) process.kill(pid, "SIGKILL");
-    await until(() => !pids.some(isAlive));
-    fs.rmSync(above, { recursive: true, force: true });
-  });
-  const port = await freePort();
-  const words = [path.join(ROOT, "fixtures/radosgw.sh"), folder, String(port)];
-  const up = spawnSync("bash", [...words, String(await freePort())], { encoding: "utf8" });
-  t.equal(up.status, 0, up.stderr);
-  const environment = {
-    AWS_ACCESS_KEY_ID: "AKIDBURROW",
-    AWS_SECRET_ACCESS_KEY: "SECRETBURROW",
-    AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${port}`,
-    AWS_REGION: "us-east-1",
-    AWS_EC2_METADATA_DISABLED: "true",
-  };
-  setEnvironment(t, environment);
-  await client().send(new CreateBucketCommand({ Bucket: "box" }));
-  return environment;
-}
-
-const client = () => new S3Client({ forcePathStyle: true });
-
-test("a real S3", { skip }, async (t) => {
+test("a real S3", { skip: noRadosgw }, async (t) => {
   const environment = await radosgw(t);
   await t.test("the suite of all backends", async (t) => {
     await writableSuite(t, s3Backend("s3://box/some/prefix"));

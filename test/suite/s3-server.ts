@@ -29,9 +29,23 @@ export class S3Server {
   region: string | undefined;
   /** In place of a list: XML. */
   listed: string | undefined;
+  /** Buckets that keep versions: what is put there by requests, or by put(). */
+  readonly versioned = new Set<string>();
+  /** By bucket: objects that a list has beside the files, such as those whose keys are no paths. */
+  readonly beside = new Map<string, Beside[]>();
+  /** Whether conditions of a read are heeded. */
+  isHeeding = true;
+  /** In place of the MD5 of an object's bytes, by bucket and key. */
+  tagOf: (path: string, bytes: Uint8Array) => string = (_, bytes) => tagOf(bytes);
+  /** Why a request is refused that is signed well, by bucket and key. */
+  refusalOf: (path: string, url: URL) => { status: number; code: string } | undefined = () =>
+    undefined;
   /** Headers of the requests, as they came. */
   readonly seen: IncomingMessage["headers"][] = [];
   readonly root: string;
+  /** By bucket and key: the number of the latest version. */
+  readonly #versions = new Map<string, number>();
+  #version = 0;
 
   private constructor(root: string, files: OriginServer) {
     this.root = root;
@@ -83,22 +97,98 @@ export class S3Server {
     const fail = (status: number, code: string) => void sendError(request, response, status, code);
     if (refusal !== undefined) return fail(refusal === "ExpiredToken" ? 400 : 403, refusal);
     if (!fs.existsSync(folder)) return fail(404, "NoSuchBucket");
+    const refused = this.refusalOf(`${bucket}/${key}`, url);
+    if (refused !== undefined) return fail(refused.status, refused.code);
     if (request.method === "PUT") {
-      write(join(folder, key), body);
+      this.put(`${bucket}/${key}`, body);
       return void response.writeHead(200, { etag: tagOf(body) }).end();
     }
     if (request.method === "DELETE") {
-      fs.rmSync(join(folder, key), { force: true });
+      this.remove(`${bucket}/${key}`);
       return void response.writeHead(204).end();
     }
-    if (url.searchParams.get("list-type") === "2")
-      return void this.#list(response, folder, url.searchParams);
-    const path = join(folder, key);
-    if (!fs.statSync(path, { throwIfNoEntry: false })?.isFile()) return fail(404, "NoSuchKey");
-    const etag = tagOf(fs.readFileSync(path));
-    if (request.headers["if-none-match"] === etag)
-      return void response.writeHead(304, { etag }).end();
-    return { path: `${bucket}/${key}`, headers: { etag } };
+    const query = url.searchParams;
+    if (query.has("versioning")) return void this.#versioning(response, bucket);
+    if (query.has("versions")) return void this.#listVersions(response, bucket, query);
+    if (query.get("list-type") === "2") return void this.#list(response, bucket, query);
+    return this.#object(request, response, `${bucket}/${key}`, query.get("versionId"));
+  }
+
+  #object(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    versionId: string | null,
+  ) {
+    const fail = (status: number, code: string) => void sendError(request, response, status, code);
+    const file = versionId === null ? path : `.versions/${path}/${versionId}`;
+    const isThere = fs.statSync(join(this.root, file), { throwIfNoEntry: false })?.isFile();
+    if (!isThere) return fail(404, versionId === null ? "NoSuchKey" : "NoSuchVersion");
+    const etag = this.tagOf(path, fs.readFileSync(join(this.root, file)));
+    const { "if-none-match": ifNone, "if-match": ifMatch } = request.headers;
+    if (ifNone === etag) return void response.writeHead(304, { etag }).end();
+    if (this.isHeeding && ifMatch !== undefined && ifMatch !== etag)
+      return fail(412, "PreconditionFailed");
+    return { path: file, headers: { etag } };
+  }
+
+  /** Puts an object, by bucket and key: a new version where the bucket keeps them. */
+  put(path: string, body: Uint8Array): void {
+    if (this.versioned.has(bucketOf(path))) {
+      this.#versions.set(path, ++this.#version);
+      write(join(this.root, ".versions", path, `v${this.#version}`), body);
+    }
+    write(join(this.root, path), body);
+  }
+
+  remove(path: string): void {
+    this.#versions.delete(path);
+    fs.rmSync(join(this.root, path), { force: true });
+  }
+
+  #versioning(response: ServerResponse, bucket: string): void {
+    const status = this.versioned.has(bucket) ? "<Status>Enabled</Status>" : "";
+    sendXml(response, `<VersioningConfiguration>${status}</VersioningConfiguration>`);
+  }
+
+  /** All versions of the latest state, and one of before of each, as a list has it. */
+  #listVersions(response: ServerResponse, bucket: string, query: URLSearchParams): void {
+    const after = query.get("key-marker") ?? "";
+    const all = this.#listed(bucket, query).filter(({ key }) => key > after);
+    const page = all.slice(0, Math.min(this.pageKeys, Number(query.get("max-keys") ?? 1000)));
+    const isCut = page.length < all.length;
+    const shown = (key: string) => encoded(key, query);
+    const rows = page.map((one) => {
+      const version = this.#versions.get(`${bucket}/${one.key}`);
+      const id = version === undefined ? "null" : `v${version}`;
+      const row = (latest: boolean, name: string) =>
+        `<Version>${contentsOf({ ...one, key: shown(one.key) })}<VersionId>${name}</VersionId><IsLatest>${latest}</IsLatest></Version>`;
+      return row(true, id) + row(false, "older");
+    });
+    const marker = isCut
+      ? `<NextKeyMarker>${shown(page.at(-1)!.key)}</NextKeyMarker><NextVersionIdMarker>older</NextVersionIdMarker>`
+      : "";
+    const encoding = query.has("encoding-type") ? "<EncodingType>url</EncodingType>" : "";
+    const xml = `<ListVersionsResult><IsTruncated>${isCut}</IsTruncated>${encoding}${rows.join("")}${marker}</ListVersionsResult>`;
+    sendXml(response, this.listed ?? xml);
+  }
+
+  /** Objects of a bucket below a prefix, by key. */
+  #listed(bucket: string, query: URLSearchParams): Beside[] {
+    const folder = join(this.root, bucket);
+    const files = fs
+      .readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+      .map((key) => {
+        const { size, mtime } = fs.statSync(join(folder, key));
+        const etag = this.tagOf(`${bucket}/${key}`, fs.readFileSync(join(folder, key)));
+        return { key, size, mtime, etag };
+      });
+    const prefix = query.get("prefix") ?? "";
+    return [...files, ...(this.beside.get(bucket) ?? [])]
+      .filter(({ key }) => key.startsWith(prefix))
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
   }
 
   /** Why a request is not let in, as S3 calls it. */
@@ -123,34 +213,53 @@ export class S3Server {
     return isRight ? undefined : "XAmzContentSHA256Mismatch";
   }
 
-  #list(response: ServerResponse, folder: string, query: URLSearchParams): void {
-    const prefix = query.get("prefix") ?? "";
+  #list(response: ServerResponse, bucket: string, query: URLSearchParams): void {
     const after = Buffer.from(query.get("continuation-token") ?? "", "base64").toString();
-    const all = fs
-      .readdirSync(folder, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
-      .filter((key) => key.startsWith(prefix) && key > after)
-      .sort();
+    const all = this.#listed(bucket, query).filter(({ key }) => key > after);
     const page = all.slice(0, this.pageKeys);
     const isCut = page.length < all.length;
-    const next = Buffer.from(page.at(-1) ?? "").toString("base64");
+    const next = Buffer.from(page.at(-1)?.key ?? "").toString("base64");
+    const rows = page.map(
+      (one) => `<Contents>${contentsOf({ ...one, key: encoded(one.key, query) })}</Contents>`,
+    );
     const xml = [
-      `<?xml version="1.0" encoding="UTF-8"?>`,
       `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>${isCut}</IsTruncated>`,
-      ...page.map((key) => contentsOf(folder, key)),
+      query.has("encoding-type") ? "<EncodingType>url</EncodingType>" : "",
+      ...rows,
       isCut ? `<NextContinuationToken>${next}</NextContinuationToken>` : "",
       "</ListBucketResult>",
     ];
-    const text = this.listed ?? xml.join("");
-    response.writeHead(200, { "content-type": "application/xml" }).end(text);
+    sendXml(response, this.listed ?? xml.join(""));
   }
 }
 
-function contentsOf(folder: string, key: string): string {
-  const { size, mtime } = fs.statSync(join(folder, key));
+/** An object as a list has it. */
+export interface Beside {
+  readonly key: string;
+  readonly size: number;
+  readonly mtime: Date;
+  readonly etag: string;
+  readonly storageClass?: string;
+}
+
+function bucketOf(path: string): string {
+  return path.slice(0, path.indexOf("/"));
+}
+
+function contentsOf({ key, size, mtime, etag, storageClass = "STANDARD" }: Beside): string {
   const modified = mtime.toISOString().replace(/\.\d+Z/, ".000Z");
-  return `<Contents><Key>${escapeXml(key)}</Key><Size>${size}</Size><LastModified>${modified}</LastModified></Contents>`;
+  return `<Key>${escapeXml(key)}</Key><Size>${size}</Size><LastModified>${modified}</LastModified><ETag>${escapeXml(etag)}</ETag><StorageClass>${storageClass}</StorageClass>`;
+}
+
+/** A key as a list writes it that was asked to encode them: as forms do. */
+function encoded(key: string, query: URLSearchParams): string {
+  if (query.get("encoding-type") !== "url") return key;
+  return encodeURIComponent(key).replaceAll("%20", "+").replaceAll("%2F", "/");
+}
+
+function sendXml(response: ServerResponse, body: string): void {
+  const text = `<?xml version="1.0" encoding="UTF-8"?>${body}`;
+  response.writeHead(200, { "content-type": "application/xml" }).end(text);
 }
 
 /** A service with the empty bucket "box", and what a process needs to get in in the environment. */
@@ -191,7 +300,7 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer | undefined> {
 }
 
 /** Seen whole or not at all, as on S3. */
-function write(path: string, bytes: Buffer): void {
+function write(path: string, bytes: Uint8Array): void {
   fs.mkdirSync(dirname(path), { recursive: true });
   fs.writeFileSync(`${path}.aside`, bytes);
   fs.renameSync(`${path}.aside`, path);

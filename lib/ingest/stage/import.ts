@@ -11,6 +11,7 @@ import type { LayerEntry } from "../../layer/entry.ts";
 import { digestOf } from "../../store/hash.ts";
 import { encodeFileLocator } from "../../store/locator-writer.ts";
 import { type OpenOptions, openOrigin } from "../../store/open.ts";
+import { isS3 } from "../../store/s3-place.ts";
 import { type Backend, classOf } from "../../store/store.ts";
 import {
   checkStagePath,
@@ -20,14 +21,17 @@ import {
   type ManifestFile,
   parseManifest,
 } from "./manifest.ts";
+import { importObjects, type Listing, type Naming } from "./objects.ts";
 import { hashStream, type ScanOptions, scanStage } from "./scan.ts";
 
 export interface ImportedStage {
   readonly entries: LayerEntry[];
   /** Bytes of the locator: keep it beside the index (cache.ts keepIndex). */
   readonly locator: Buffer;
-  /** sha256 of the manifest: the version that is pinned. */
+  /** The version that is pinned: sha256 of the manifest; of a bucket's objects that of their locator. */
   readonly digest: Digest;
+  /** Of one without a manifest: what was listed. */
+  readonly listing?: Listing;
   /** Where the daemon reads the files: the origin of this stage's snapshot. */
   readonly origin: string;
   readonly bytes: number;
@@ -41,17 +45,25 @@ const LINK_MODE = 0o777;
 /** One read of a large file whose blocks a manifest does not give. */
 const READ_BYTES = 4 * 1024 * 1024;
 
+export interface StageOptions extends OpenOptions, ScanOptions {
+  /** How the objects of a bucket are named that has no manifest; missing: such a stage is refused. */
+  readonly naming?: Naming;
+  /** Called with the objects that were listed so far. */
+  readonly onObjects?: (objects: number) => void;
+}
+
 /**
- * Imports a stage from a directory or an http(s) or s3 prefix. Without a manifest a directory is scanned and hashed; a prefix
- * must have one, since HTTP can't list it and reading all of it would cost as much as fetching it.
+ * Imports a stage from a directory or an http(s) or s3 prefix. Without a manifest a directory is scanned and hashed, and a prefix of a
+ * bucket listed; one on a web server must have a manifest, since HTTP can't list it and reading all of it would cost as much as fetching it.
  */
 export async function importStage(
   source: string,
-  options: OpenOptions & ScanOptions = {},
+  options: StageOptions = {},
 ): Promise<ImportedStage> {
   const backend = openOrigin(source, options);
   try {
     const bytes = await manifestBytes(backend, source, options);
+    if (bytes === undefined) return await importObjects(source, options.naming!, options);
     const manifest = parseManifest(bytes, source);
     const files: BlobRef[] = [];
     for (const file of manifest.files) files.push(await refOf(backend, file));
@@ -90,16 +102,18 @@ function statOf(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
 }
 
+/** undefined: there is none, and the source can be listed. */
 async function manifestBytes(
   backend: Backend,
   source: string,
-  options: ScanOptions,
-): Promise<Uint8Array> {
+  options: StageOptions,
+): Promise<Uint8Array | undefined> {
   try {
     return await backend.get(MANIFEST_NAME, { maxBytes: METADATA_MAX_BYTES });
   } catch (error) {
     if (classOf(error) !== "notFound") throw error;
     if (isLocal(source)) return encodeManifest(await scanStage(source, options));
+    if (isS3(source) && options.naming !== undefined) return undefined;
     const advice = "make one where its files lie: burrow stage create DIR";
     throw new BurrowError("BURROW_NOT_FOUND", `the stage has no ${MANIFEST_NAME}; ${advice}`, {
       context: { source },
