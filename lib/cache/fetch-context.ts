@@ -3,7 +3,7 @@
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import type { Locator } from "../store/locator.ts";
-import { classOf } from "../store/store.ts";
+import { classOf, isAstray } from "../store/store.ts";
 import type { FetchCounters, Log } from "./counters.ts";
 import { ObjectPins } from "./object-pins.ts";
 import type { Origin, Origins } from "./origins.ts";
@@ -73,9 +73,9 @@ export class FetchContext {
     try {
       return find(locator);
     } catch (error) {
-      // A list of objects is made on this node, and there is no other.
-      if (locator.kind === "pinned") throw error;
-      return find(await this.refresh(source, locator, signal));
+      const fresh = await this.refresh(source, locator, error, signal);
+      if (fresh === undefined) throw error;
+      return find(fresh);
     }
   }
 
@@ -91,10 +91,29 @@ export class FetchContext {
     });
   }
 
-  /** The locator as the origin has it now, in the place of `stale`. */
-  refresh(source: Source, stale: Locator, signal: AbortSignal): Promise<Locator> {
-    this.counters.refreshed++;
-    return this.#origins.locator(source.origin, source.snapshot, signal, stale);
+  /**
+   * The locator as the origin has it now, in the place of one that led to `error`: packs may have been written anew since it was kept,
+   * by a collection or a repair. Undefined when the error has another cause, the origin has no other locator, or none can be had.
+   */
+  async refresh(
+    source: Source,
+    locator: Locator,
+    error: unknown,
+    signal: AbortSignal,
+  ): Promise<Locator | undefined> {
+    // A list of objects is made on this node, and there is no other.
+    if (locator.kind === "pinned" || !isAstray(error)) return undefined;
+    const stale = { locator, isGone: classOf(error) === "notFound" };
+    try {
+      const fresh = await this.#origins.locator(source.origin, source.snapshot, signal, stale);
+      if (fresh === locator) return undefined;
+      this.counters.refreshed++;
+      return fresh;
+    } catch (cause) {
+      // Of a stage there is none but the one that was made on this node.
+      if (classOf(cause) !== "notFound") this.logFailure("refresh", undefined, source, cause);
+      return undefined;
+    }
   }
 
   noteMismatch(digest: Digest, source: Source, error: unknown): void {
@@ -103,10 +122,10 @@ export class FetchContext {
   }
 
   /** One log line that names blob, snapshot, origin, cause, and pack where the error knows it. */
-  logFailure(event: string, digest: Digest, source: Source, error: unknown): void {
+  logFailure(event: string, digest: Digest | undefined, source: Source, error: unknown): void {
     const context = error instanceof BurrowError ? error.context : {};
     this.#log(event, {
-      blob: showDigest(digest),
+      ...(digest === undefined ? {} : { blob: showDigest(digest) }),
       snapshot: showDigest(source.snapshot),
       origin: source.origin,
       ...context,

@@ -16,6 +16,11 @@ const HIGH = 1 / 10;
 /** Without a limit, and with one: this part of the disk is left free as long as anything can go for it. */
 const DISK_FREE = 1 / 20;
 
+/** What may lie in a cache of this limit for good: beyond it files go ahead of need. */
+export function lastingBytes(limitBytes: number): number {
+  return Math.floor(limitBytes * (1 - LOW));
+}
+
 /** Folders and small files that every cache has: the marker, the lock, the socket, the boot file, hints at their first look. */
 const FIXED_BYTES = 64 * 1024;
 

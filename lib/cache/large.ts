@@ -8,7 +8,7 @@ import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { digestOf } from "../store/hash.ts";
-import { classOf } from "../store/store.ts";
+import { classOf, isAstray } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import { isInUse, type Lingering } from "./lingering.ts";
@@ -259,10 +259,9 @@ export class LargeBlob {
     const shared = await Promise.allSettled(others);
     if (this.#hasAll(from, to)) return;
     if (failures.length > 0) {
-      const [{ reason }] = failures as [PromiseRejectedResult];
-      if (isAgain || classOf(reason) !== "notFound") throw reason;
-      // The pack is gone: it may have been rewritten since this locator was kept.
-      await this.#context.refresh(source, found.locator, signal);
+      const { reason } = failures.find((failure) => isAstray(failure.reason)) ?? failures[0]!;
+      const refresh = () => this.#context.refresh(source, found.locator, reason, signal);
+      if (isAgain || (await refresh()) === undefined) throw reason;
       return await this.#fetch(want, from, to, true);
     }
     // What another ask or the background stream failed to get is tried in our own name.

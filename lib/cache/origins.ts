@@ -31,6 +31,17 @@ const TRIES = 8;
 /** Tries after the first: one in ten, and one a second when nothing is earned. */
 const RETRIES = { share: 0.1, perSecond: 1, most: 20 };
 
+/** A locator that the origin had no other of is not asked for again for so long by who finds content wrong: many may at once. */
+const CONFIRMED_MS = 2_000;
+const CONFIRMED_MAX = 1_024;
+
+/** A locator that led astray. */
+export interface Stale {
+  readonly locator: Locator;
+  /** Whether what it leads to is gone: then no earlier look says that there is no other. */
+  readonly isGone: boolean;
+}
+
 /** What STATUS says of an origin: the sum over its places, and each of them. */
 export interface OriginFigures extends Meter {
   readonly places: readonly PlaceFigures[];
@@ -153,6 +164,8 @@ export class Origins {
   readonly #origins = new Map<string, Origin>();
   readonly #locators: LRUCache<string, Locator>;
   readonly #reading = new Map<string, Promise<Locator>>();
+  /** Those that were asked for in place of stale ones, in vain. */
+  readonly #confirmed = new LRUCache<string, true>({ max: CONFIRMED_MAX, ttl: CONFIRMED_MS });
 
   constructor(cache: CacheDirectory, options: OriginsOptions = {}) {
     this.#cache = cache;
@@ -197,17 +210,29 @@ export class Origins {
     return Object.fromEntries([...this.#origins].map(([name, origin]) => [name, origin.queue]));
   }
 
-  /** The locator of a snapshot: from memory, the cache, or its origin. `stale` is passed over wherever it is met. */
-  locator(name: string, snapshot: Digest, signal: AbortSignal, stale?: Locator): Promise<Locator> {
+  /**
+   * The locator of a snapshot: from memory, the cache, or its origin. A stale one is passed over wherever it is met; it is returned
+   * itself when the origin has no other.
+   */
+  locator(name: string, snapshot: Digest, signal: AbortSignal, stale?: Stale): Promise<Locator> {
     const key = `${snapshot} ${name}`;
     const held = this.#locators.get(key);
-    if (held !== undefined && held !== stale) return Promise.resolve(held);
+    if (held !== undefined && held !== stale?.locator) return Promise.resolve(held);
+    if (stale?.isGone === false && this.#confirmed.has(key)) return Promise.resolve(stale.locator);
     const reading = this.#reading.get(key);
     if (reading !== undefined) return reading;
+    const confirm = () => void (stale && this.#confirmed.set(key, true));
     const read = this.#read(name, snapshot, signal, stale !== undefined)
-      .then((locator) => {
+      .then((fresh) => {
+        const isSame = stale?.locator.bytes.equals(fresh.bytes) === true;
+        if (isSame) confirm();
+        const locator = isSame ? stale.locator : fresh;
         this.#locators.set(key, locator, { size: locator.bytes.length });
         return locator;
+      })
+      .catch((error: unknown) => {
+        confirm();
+        throw error;
       })
       .finally(() => this.#reading.delete(key));
     this.#reading.set(key, read);

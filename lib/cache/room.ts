@@ -31,6 +31,17 @@ export function expectedCost(sizeBytes: number): number {
   return blocks * DISK_BLOCK_BYTES + FILE_COST_BYTES + Math.floor(blocks / 1024) * DISK_BLOCK_BYTES;
 }
 
+/** What blobs of these digests and sizes may take at most, with their folders. */
+export function expectedSum(blobs: Iterable<readonly [Digest, number]>): number {
+  const shards = new Set<string>();
+  let bytes = 0;
+  for (const [digest, size] of blobs) {
+    shards.add(shardOf(digest));
+    bytes += expectedCost(size);
+  }
+  return bytes + shards.size * DISK_BLOCK_BYTES;
+}
+
 /** What a file takes by what the disk says of it. */
 export function costOf(stat: { readonly blocks: number }): number {
   return stat.blocks * STAT_BLOCK_BYTES + FILE_COST_BYTES;

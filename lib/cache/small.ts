@@ -7,7 +7,7 @@ import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Locator } from "../store/locator.ts";
-import { classOf } from "../store/store.ts";
+import { classOf, isAstray } from "../store/store.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import {
   getPieces,
@@ -76,6 +76,7 @@ export async function fetchSmall(
   if (adopted !== undefined && (await adopted)) return { finished: Promise.resolve() };
   let piece = pieces[0]!;
   let run: RunItem[] = [];
+  let isRefreshed = false;
   for (let attempt = 1; ; attempt++) {
     let space: Reservation | undefined;
     try {
@@ -99,17 +100,17 @@ export async function fetchSmall(
     } catch (error) {
       space?.release();
       for (const item of run) item.neighbour?.settle(false);
-      if (attempt >= TRIES) throw error;
-      if (classOf(error) === "notFound" && attempt === 1) {
-        // The pack is gone: it may have been rewritten since this locator was kept.
-        locator = await context.refresh(source, locator, signal);
-        ({ origin, pieces, locator } = await context.locate(source, digest, size, [0], signal));
-        piece = pieces[0]!;
-      } else if (isMismatch(error)) {
-        context.noteMismatch(digest, source, error);
-      } else {
-        throw error;
-      }
+      if (isMismatch(error)) context.noteMismatch(digest, source, error);
+      // A neighbour's place may be what is wrong with a run.
+      const isOfRun = isAstray(error) && classOf(error) !== "notFound" && run.length > 1;
+      const isTriedAgain = isMismatch(error) || isOfRun;
+      if (isTriedAgain && attempt < TRIES) continue;
+      const fresh = isRefreshed ? undefined : await context.refresh(source, locator, error, signal);
+      if (fresh === undefined) throw error;
+      isRefreshed = true;
+      ({ origin, pieces, locator } = await context.locate(source, digest, size, [0], signal));
+      piece = pieces[0]!;
+      attempt = 0;
     }
   }
 }

@@ -92,12 +92,13 @@ function watchOutput(): void {
 
 /** A command that waits for what never comes must not pass for one that is done: Node.js just ends then, with 0. */
 function watchEnd(): { done(): void } {
-  const complain = (code: number) => {
-    if (code !== ExitCode.ok) return;
+  const complain = () => {
+    if ((process.exitCode ?? ExitCode.ok) !== ExitCode.ok) return;
     process.exitCode = report(new Error("it waits for what never comes"), wantsJson());
   };
-  process.once("exit", complain);
-  return { done: () => process.off("exit", complain) };
+  // What ends itself by process.exit() doesn't come by here.
+  process.once("beforeExit", complain);
+  return { done: () => process.off("beforeExit", complain) };
 }
 
 async function main(): Promise<void> {

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { PRELOAD_MEMORY_BYTES } from "../base/limits.ts";
+import { openCache } from "../cache/cache.ts";
 import type { PackageFacts } from "../ingest/conda/environment.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { pythonTarget } from "../ingest/conda/noarch.ts";
@@ -28,6 +29,7 @@ import { parseSize } from "./query.ts";
 import { isDirectory } from "./stage.ts";
 import { findDamage, REPAIR } from "./store-verify.ts";
 import { warm } from "./warm.ts";
+import { checkAllHere } from "./warm-room.ts";
 
 interface PreloadOptions {
   to?: string;
@@ -152,8 +154,7 @@ async function preload(
       const target = { prefix, jobs, memoryBytes, wheels };
       digests.push(...(await loadAll(context, wanted, { ...options, ...target }, output)));
     }
-    if (options.warm)
-      for (const digest of new Set(digests)) await warmOne(context, digest, paths, output);
+    if (options.warm) await warmAll(context, new Set(digests), paths, output);
     output.end();
   } finally {
     stopWatching();
@@ -299,16 +300,22 @@ async function loadInto(
   return digests;
 }
 
-async function warmOne(
+async function warmAll(
   context: Context,
-  digest: Digest,
+  digests: ReadonlySet<Digest>,
   paths: readonly string[] | undefined,
   output: PreloadOutput,
 ): Promise<void> {
-  try {
-    const onBytes = (done: number, whole: number) => output.warming(digest, done, whole);
-    output.warmed(digest, await warm(context, digest, paths, onBytes));
-  } catch (error) {
-    output.fail(error, { what: `can't warm ${context.cache}` });
+  const together = new Map<Digest, number>();
+  const fail = (error: unknown) => output.fail(error, { what: `can't warm ${context.cache}` });
+  for (const digest of digests) {
+    try {
+      const onBytes = (done: number, whole: number) => output.warming(digest, done, whole);
+      output.warmed(digest, await warm(context, digest, paths, together, onBytes));
+    } catch (error) {
+      fail(error);
+    }
   }
+  // What came last may have had others go.
+  if (together.size > 0) await checkAllHere(openCache(context.cache), together).catch(fail);
 }

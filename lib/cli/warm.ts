@@ -21,6 +21,7 @@ import { named } from "./profile.ts";
 import { inodesFor, writeMounts } from "./query.ts";
 import { noSuchDigest, soundIndex } from "./read-index.ts";
 import { withRun } from "./runs.ts";
+import { checkRoom, evicted, isHere } from "./warm-room.ts";
 
 /** What warming one snapshot came to. */
 export interface Warmth {
@@ -53,13 +54,15 @@ interface Wanted {
 }
 
 /**
- * Has a snapshot in the cache: all of it, or what `paths` name (profile.ts). onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE;
+ * Has a snapshot in the cache: all of it, or what `paths` name (profile.ts). `together`: what else is to be there at the same time, to which
+ * this is added. onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE, before anything is fetched where it can be told;
  * BURROW_ORIGIN, or what the daemon has to say, naming a blob that can't be had, after the others were tried.
  */
 export async function warm(
   context: Context,
   snapshot: Digest,
   paths: readonly string[] | undefined,
+  together: Map<Digest, number>,
   onBytes: (done: number, whole: number) => void,
 ): Promise<Warmth> {
   makeFolders(context.state, `${context.state}/mounts`);
@@ -69,35 +72,55 @@ export async function warm(
   const { rows, missing: unknown } = paths === undefined ? EVERYTHING : named(index, paths);
   const all = listBlobs(index, new Locator(readFileSync(cache.path("locators", snapshot))));
   const wanted = rows === undefined ? all : all.filter(({ row }) => rows.has(row));
-  const whole = bytesOf(wanted);
-  const missing = wanted.filter((blob) => !isHere(cache, blob));
-  onBytes(whole - bytesOf(missing), whole);
-  const source = { snapshot, origin: context.store };
-  const upper = { sizeBytes: UPPER_BYTES, inodes: inodesFor(UPPER_BYTES) };
-  let left = missing;
-  for (let count = 1; left.length > 0; count++) {
-    try {
-      await withRun(context, async ({ id }) => {
-        writeMounts(context, id, source, [], upper);
-        await ensureDaemon({ cache: context.cache, state: context.state });
-        const start = whole - bytesOf(left);
-        await askAll(context, id, left, (bytes) => onBytes(start + bytes, whole));
-      });
-    } catch (error) {
-      const isLost = error instanceof BurrowError && error.code === "BURROW_DAEMON";
-      if (!isLost || count >= TRIES) throw error;
-    }
-    left = left.filter((blob) => !isHere(cache, blob));
-    const first = left[0];
-    if (first !== undefined && count >= TRIES)
-      throw await failure(context, "BURROW_ORIGIN", first, Errno.EIO);
+  const missing = wanted.filter((blob) => !isBlobHere(cache, blob));
+  if (missing.length > 0) {
+    await ensureDaemon({ cache: context.cache, state: context.state });
+    await checkRoom(cache, new Map([...together, ...sizesOf(wanted)]));
   }
+  await bring(context, cache, snapshot, wanted, onBytes);
+  for (const [digest, size] of sizesOf(wanted)) together.set(digest, size);
   return {
     fetchedBlobs: missing.length,
     fetchedBytes: bytesOf(missing),
     presentBlobs: wanted.length - missing.length,
     missing: unknown,
   };
+}
+
+/** Has blobs fetched until a look at each finds it here, or it is clear that some won't come or stay. */
+async function bring(
+  context: Context,
+  cache: CacheDirectory,
+  snapshot: Digest,
+  wanted: readonly Wanted[],
+  onBytes: (done: number, whole: number) => void,
+): Promise<void> {
+  const whole = bytesOf(wanted);
+  const lookAgain = () => wanted.filter((blob) => !isBlobHere(cache, blob));
+  let left = lookAgain();
+  onBytes(whole - bytesOf(left), whole);
+  const source = { snapshot, origin: context.store };
+  const upper = { sizeBytes: UPPER_BYTES, inodes: inodesFor(UPPER_BYTES) };
+  for (let count = 1; left.length > 0; count++) {
+    let failed = 0;
+    try {
+      await withRun(context, async ({ id }) => {
+        writeMounts(context, id, source, [], upper);
+        await ensureDaemon({ cache: context.cache, state: context.state });
+        const start = whole - bytesOf(left);
+        failed = await askAll(context, id, left, (bytes) => onBytes(start + bytes, whole));
+      });
+    } catch (error) {
+      const isLost = error instanceof BurrowError && error.code === "BURROW_DAEMON";
+      if (!isLost || count >= TRIES) throw error;
+    }
+    left = lookAgain();
+    const first = left[0];
+    if (first === undefined || count < TRIES) continue;
+    // What was had and isn't here has gone again.
+    if (failed === 0) throw await evicted(cache, left.length, wanted.length);
+    throw await failure(context, "BURROW_ORIGIN", first, Errno.EIO);
+  }
 }
 
 async function indexOf(context: Context, cache: CacheDirectory, snapshot: Digest): Promise<Index> {
@@ -126,12 +149,13 @@ function placeOf(locator: Locator, digest: Digest): string {
   return `${pack} ${String(offset).padStart(10, "0")}`;
 }
 
+/** Asks for blobs: how many could not be had. */
 async function askAll(
   context: Context,
   mountId: string,
   blobs: readonly Wanted[],
   onBytes: (bytes: number) => void,
-): Promise<void> {
+): Promise<number> {
   const asker = await Asker.open(context.cache, mountId);
   let done = 0;
   const take = (bytes: number) => {
@@ -159,6 +183,7 @@ async function askAll(
       blobs.filter((blob) => !probes.has(blob)),
       ASKS,
     );
+    return blobs.length - had;
   } finally {
     asker.close();
   }
@@ -193,8 +218,12 @@ async function askOne(
   return errno;
 }
 
-function isHere(cache: CacheDirectory, { digest, size }: Wanted): boolean {
-  return cache.check("blobs", digest, size) === "sealed";
+function isBlobHere(cache: CacheDirectory, { digest, size }: Wanted): boolean {
+  return isHere(cache, digest, size);
+}
+
+function sizesOf(blobs: readonly Wanted[]): Map<Digest, number> {
+  return new Map(blobs.map(({ digest, size }) => [digest, size]));
 }
 
 function bytesOf(blobs: readonly Wanted[]): number {

@@ -5,7 +5,7 @@
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
-import { type ByteRange, backendError, timeoutError } from "./store.ts";
+import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
 
 export interface ExchangeOptions {
   /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
@@ -123,9 +123,12 @@ function planBody(
     if (range.offset + range.length > length) throw lie(`${length} bytes as the whole`, context);
     return { exact: length, maxBytes: length, slice: range };
   }
+  const got = response.headers["content-range"] ?? "";
+  const whole =
+    response.statusCode === 206 || response.statusCode === 416 ? wholeOf(got) : undefined;
+  if (whole !== undefined && range.offset + range.length > whole) throw tooShort(whole, context);
   if (response.statusCode !== 206) throw statusError(response, context);
   const expected = `bytes ${range.offset}-${range.offset + range.length - 1}/`;
-  const got = response.headers["content-range"] ?? "";
   if (!got.startsWith(expected)) throw lie(`Content-Range "${got}", not "${expected}…"`, context);
   if (length !== undefined && length !== range.length) {
     throw lie(`Content-Length ${length} for a range of ${range.length} bytes`, context);
@@ -216,6 +219,12 @@ export function readBody(
 
 function contentLength(response: IncomingMessage): number | undefined {
   const text = response.headers["content-length"];
+  return text === undefined ? undefined : Number(text);
+}
+
+/** What Content-Range says of the length of the whole object; undefined where it doesn't. */
+function wholeOf(contentRange: string): number | undefined {
+  const text = /^bytes (?:\*|\d+-\d+)\/(\d+)$/.exec(contentRange)?.[1];
   return text === undefined ? undefined : Number(text);
 }
 

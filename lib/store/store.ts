@@ -99,6 +99,18 @@ export function tooShort(
   return new BurrowError("BURROW_CORRUPT", what, { context });
 }
 
+/**
+ * Whether a locator may have led there though the content has moved: what it leads to is gone, short, or not what it must be, after
+ * whatever tries the reader had.
+ */
+export function isAstray(error: unknown): boolean {
+  if (!(error instanceof BurrowError)) return false;
+  const { code } = error;
+  return (
+    error.class === "notFound" || code === "BURROW_DIGEST_MISMATCH" || code === "BURROW_CORRUPT"
+  );
+}
+
 /** An error that a deadline made. Transient: the origin may answer the next time. */
 export function timeoutError(
   message: string,

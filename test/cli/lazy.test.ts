@@ -2,6 +2,7 @@
 // killed under it is a pause. Needs root, /dev/fuse, a runsc and this machine's Python for a base; skipped with the reason otherwise.
 // Plane: control.
 
+import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import fs from "node:fs";
@@ -11,7 +12,7 @@ import { exitOf } from "../conformance/runsc.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { noFuse } from "../suite/fuse.ts";
 import { until } from "../suite/wait.ts";
-import type { Node } from "./cli.ts";
+import { type Node, newNode } from "./cli.ts";
 import { skip as noPython, shared } from "./python-node.ts";
 
 const skip = noFuse || noPython;
@@ -77,4 +78,24 @@ test("large files are mapped before they are here, over the death of their daemo
   await stopDaemon(node.cache);
   await until(() => !fs.readFileSync("/proc/self/mountinfo", "utf8").includes(node.cache));
   t.notOk(fs.existsSync(`${node.cache}/lazy.state`), "and it is unmounted");
+});
+
+test("a daemon with a lazy mount that is told to end, or idle, ends well", {
+  skip: noFuse,
+}, async (t) => {
+  const node = newNode(t);
+  const end = async (words: string[], stop?: (child: ChildProcess) => unknown) => {
+    const child = node.start(["daemon", "start", "--lazy-mount", ...words]);
+    let said = "";
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      said += text;
+    });
+    await until(async () => child.exitCode !== null || (await isDaemonUp(node.cache)));
+    stop?.(child);
+    t.equal(await exitOf(child), 0, said);
+    t.notMatch(said, /BURROW_/);
+  };
+  await end(["--idle", "0"], (child) => child.kill("SIGTERM"));
+  await end(["--idle", "0"], () => stopDaemon(node.cache));
+  await end(["--idle", "1"]);
 });
