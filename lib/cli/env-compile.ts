@@ -126,7 +126,7 @@ async function compileIn(
   progress: Progress,
 ): Promise<void> {
   const known = await KnownBlobs.load(store);
-  const base = await resolveBase(context, options.base, progress);
+  const base = await resolveBase(context, options.base, progress, store);
   const index = await readIndex(store, snapshot);
   const job = jobOf(environment, options);
   const key = ["capture", CAPTURE_VERSION, snapshot, base.snapshot, JSON.stringify(job)];

@@ -196,7 +196,8 @@ export async function makeEnvironment(
   );
 }
 
-async function makeEnvironmentIn(
+/** The same under a lease that is held: what the work before it has found or made is there yet. */
+export async function makeEnvironmentIn(
   store: DeltaStore,
   items: readonly ExplicitPackage[],
   options: MakeOptions,

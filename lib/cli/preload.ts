@@ -11,11 +11,12 @@ import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { defaultJobs, WorkerPool } from "../preload/pool.ts";
 import { Preloader } from "../preload/preloader.ts";
 import type { DeltaStore } from "../store/deltas.ts";
+import type { HeldLease } from "../store/garbage.ts";
 import { objectPath } from "../store/layout.ts";
 import { refuseReadOnly, writingStore } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, isDigestLike } from "./digests.ts";
-import { checkPrefix, DEFAULT_PREFIX, makeEnvironment } from "./env.ts";
+import { checkPrefix, DEFAULT_PREFIX, makeEnvironmentIn } from "./env.ts";
 import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
 import { checkWheel, isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
@@ -232,14 +233,16 @@ async function loadAll(
 ): Promise<Digest[]> {
   const progress = { ...SILENCE, line: (text: string) => output.note(text) };
   const damaged = options.repair ? await findDamage(context, progress) : new Set<string>();
-  const work = (store: DeltaStore) =>
-    loadInto(store, context, wanted, { ...options, damaged, progress }, output);
+  const work = (store: DeltaStore, held: HeldLease) =>
+    loadInto(store, context, wanted, { ...options, damaged, held, progress }, output);
   return await writingStore(context.store, "preload", work, damaged);
 }
 
 interface LoadWork extends LoadOptions {
   /** What is to be written again (openStore). */
   readonly damaged: Set<string>;
+  /** Of the store. */
+  readonly held: HeldLease;
   readonly progress: ProgressLine;
 }
 
@@ -250,9 +253,9 @@ async function loadInto(
   options: LoadWork,
   output: PreloadOutput,
 ): Promise<Digest[]> {
-  const { prefix, jobs, memoryBytes, python, damaged, progress } = options;
+  const { prefix, jobs, memoryBytes, python, damaged, held, progress } = options;
   const packages = new Packages(context.cache, options.packages ?? []);
-  const pool = new WorkerPool({ origin: context.store, damaged, jobs, memoryBytes });
+  const pool = new WorkerPool({ origin: context.store, damaged, held, jobs, memoryBytes });
   const preloader = new Preloader(
     {
       pool,
@@ -286,11 +289,10 @@ async function loadInto(
     try {
       const making = {
         prefix,
-        damaged,
         wheels: options.wheels,
         ...(python === undefined ? {} : { python }),
       };
-      const { snapshot } = await makeEnvironment(context, items, making, progress);
+      const { snapshot } = await makeEnvironmentIn(store, items, making, progress);
       output.environment(source, snapshot);
       digests.push(snapshot);
     } catch (error) {

@@ -14,8 +14,9 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import { cachePath } from "../cache/layout.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
+import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
-import { STORE_MARKER } from "../store/layout.ts";
+import { objectPath, STORE_MARKER } from "../store/layout.ts";
 import { checkTenant, NO_TENANT } from "../store/object-pin.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
@@ -104,24 +105,34 @@ function pair(text: string, option: string, shape: string): [string, string] {
   throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is not ${shape}`);
 }
 
-/** The base: a digest is looked for in the store; anything else is imported. */
+/** The base: a digest is looked for in the store; anything else is imported. With `held`, the store under a lease, it is there until its end. */
 export async function resolveBase(
   context: Context,
   base: string,
   progress: Progress,
+  held?: DeltaStore,
 ): Promise<Source> {
   if (isDigestOrFile(base)) {
-    return { snapshot: await findDigest(context, base), origin: context.store };
+    const snapshot = await findDigest(context, base);
+    if (held !== undefined && !(await held.has(objectPath("locators", snapshot)))) {
+      const what = `the base ${showDigest(snapshot)} is not there, or being collected: import it again`;
+      throw new BurrowError("BURROW_NOT_FOUND", what, { context: { store: context.store } });
+    }
+    return { snapshot, origin: context.store };
   }
   if (!existsSync(base)) {
     const advice = /^(https?|s3):/.test(base) ? ": download it first" : "";
     const what = `--base ${base} is no digest and no file or directory here`;
     throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
   }
-  const snapshot = await writingStore(context.store, "import of a base", async (store) => {
+  const importInto = async (store: DeltaStore) => {
     const known = await KnownBlobs.load(store);
     return makeSnapshot(store, known, [await importSource(store, known, base, progress)]);
-  });
+  };
+  const snapshot =
+    held === undefined
+      ? await writingStore(context.store, "import of a base", importInto)
+      : await importInto(held);
   return { snapshot, origin: context.store };
 }
 

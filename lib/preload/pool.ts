@@ -7,7 +7,10 @@ import { Worker } from "node:worker_threads";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { PRELOAD_JOB_BYTES } from "../base/limits.ts";
+import type { HeldLease } from "../store/garbage.ts";
 import {
+  type Answer,
+  type Ask,
   type Ingested,
   type IngestJob,
   type Inspected,
@@ -15,14 +18,19 @@ import {
   type Job,
   type JobProgress,
   type Order,
+  plainError,
   type Report,
+  type Shown,
   thrownError,
+  type WorkerData,
 } from "./work.ts";
 
 export interface PoolOptions {
   /** The store, as openStore takes it. */
   readonly origin: string;
   readonly damaged: ReadonlySet<string>;
+  /** What all work under: whatever they find or make stays until its end. */
+  readonly held: HeldLease;
   /** Workers at once. */
   readonly jobs: number;
   /** Memory of all jobs together. */
@@ -124,8 +132,10 @@ export class WorkerPool {
   #freeMember(): Member | undefined {
     for (const member of this.#members) if (member.busy === undefined) return member;
     if (this.#isClosed || this.#members.size >= this.#options.jobs) return undefined;
+    const { origin, damaged, held } = this.#options;
+    const workerData: WorkerData = { origin, damaged: [...damaged], hidden: [...held.hidden] };
     const worker = new Worker(new URL("../../preload-worker.cjs", import.meta.url), {
-      workerData: { origin: this.#options.origin, damaged: [...this.#options.damaged] },
+      workerData,
       // Past it the worker dies, and its package alone fails.
       resourceLimits: { maxOldGenerationSizeMb: Math.floor(this.#options.memoryBytes / 2 ** 20) },
     });
@@ -138,6 +148,29 @@ export class WorkerPool {
   }
 
   #hear(member: Member, report: Report): void {
+    if (report.kind === "ask") void this.#answer(member, report);
+    else if (report.kind === "shown") this.#show(member, report);
+    else this.#report(member, report);
+  }
+
+  async #answer({ worker }: Member, { id, keeps }: Ask): Promise<void> {
+    const { held } = this.#options;
+    let error: Answer["error"];
+    try {
+      await (keeps === undefined ? held.check() : held.keep(keeps));
+    } catch (why) {
+      error = plainError(why);
+    }
+    worker.postMessage({ kind: "answer", id, error } satisfies Order);
+  }
+
+  #show(from: Member, shown: Shown): void {
+    this.#options.held.show(shown.path);
+    for (const member of this.#members)
+      if (member !== from) member.worker.postMessage(shown satisfies Order);
+  }
+
+  #report(member: Member, report: Exclude<Report, Ask | Shown>): void {
     const { busy } = member;
     if (busy === undefined) return;
     if (report.kind === "progress") {

@@ -41,8 +41,38 @@ export interface Ingested {
   readonly warnings: readonly string[];
 }
 
-/** To a worker: a job, or a layer that another one put into the store. */
-export type Order = { readonly kind: "job"; readonly job: Job } | Learn;
+/** What a worker is given at its start. */
+export interface WorkerData {
+  /** The store, as openStore takes it. */
+  readonly origin: string;
+  /** What is to be written again (openStore). */
+  readonly damaged: readonly string[];
+  /** What the lease that it works under hides (HeldLease). */
+  readonly hidden: readonly string[];
+}
+
+/** To a worker: a job, news of what others put into the store, what became of its asks. */
+export type Order = { readonly kind: "job"; readonly job: Job } | Learn | Shown | Answer;
+
+/** Something hidden was put under the lease: said by who has put it, and told to all others. */
+export interface Shown {
+  readonly kind: "shown";
+  readonly path: string;
+}
+
+/** A worker asks the lease's holder to check it, or to keep a path. */
+export interface Ask {
+  readonly kind: "ask";
+  readonly id: number;
+  /** What is to be kept. */
+  readonly keeps: string | undefined;
+}
+
+export interface Answer {
+  readonly kind: "answer";
+  readonly id: number;
+  readonly error: PlainError | undefined;
+}
 
 export interface Learn {
   readonly kind: "learn";
@@ -57,6 +87,8 @@ export interface JobProgress {
 
 /** From a worker. */
 export type Report =
+  | Ask
+  | Shown
   | ({ readonly kind: "progress" } & JobProgress)
   | { readonly kind: "done"; readonly result: Inspected | Ingested }
   | { readonly kind: "failed"; readonly error: PlainError };

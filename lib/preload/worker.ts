@@ -18,16 +18,20 @@ import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath } from "../store/layout.ts";
 import { Locator } from "../store/locator.ts";
-import { openStore, writingStore } from "../store/open.ts";
+import { joinedStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
+import { JoinedLease } from "./joined-lease.ts";
 import {
   type Ingested,
   type IngestJob,
   type Inspected,
   type InspectJob,
+  type Job,
+  type Learn,
   type Order,
   plainError,
   type Report,
+  type WorkerData,
 } from "./work.ts";
 
 /** Progress is said this often at most. */
@@ -35,15 +39,29 @@ const PROGRESS_MS = 100;
 
 assert(parentPort !== null, "this program is a worker's");
 const port = parentPort;
-const given = workerData as { origin: string; damaged: readonly string[] };
-const { origin } = given;
+const given = workerData as WorkerData;
 /** What is to be written again (openStore). */
 const damaged = new Set(given.damaged);
+const lease = new JoinedLease(given.hidden, say);
+let store: Promise<DeltaStore> | undefined;
 let known: Promise<KnownBlobs> | undefined;
 
-/** What is in the store, read when the first job needs it: who started this worker holds a lease on it for longer than the worker lives. */
-function knownIn(store: DeltaStore): Promise<KnownBlobs> {
-  known ??= KnownBlobs.load(store);
+/** The store under the lease of who started this worker, which lasts for longer than the worker lives. */
+function openedStore(): Promise<DeltaStore> {
+  store ??= joinedStore(given.origin, lease, damaged);
+  // Not remembered: it may be there the next time.
+  store.catch(() => {
+    store = undefined;
+  });
+  return store;
+}
+
+/** What is in the store, read when the first job needs it: by the lease it stays. */
+function knownIn(from: DeltaStore): Promise<KnownBlobs> {
+  known ??= KnownBlobs.load(from);
+  known.catch(() => {
+    known = undefined;
+  });
   return known;
 }
 
@@ -56,14 +74,8 @@ async function inspect({ path, item }: InspectJob): Promise<Inspected> {
   return { sha256, python: isPython(item) ? await pythonOfArchive(path, item) : undefined };
 }
 
-function ingest(job: IngestJob): Promise<Ingested> {
-  return writingStore(origin, "preload", (store) => ingestInto(store, job), damaged);
-}
-
-async function ingestInto(
-  store: DeltaStore,
-  { path, item, prefix, python }: IngestJob,
-): Promise<Ingested> {
+async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingested> {
+  const store = await openedStore();
   const sha256 = item.sha256 ?? (await checkArchive(path, item)).sha256;
   const nearKey = keyWithoutPrefix(packageKey(item, sha256, prefix, python));
   const near = await openNear(store, nearKey);
@@ -84,13 +96,19 @@ async function ingestInto(
 }
 
 async function obey(order: Order): Promise<void> {
-  if (order.kind === "learn") {
-    // Not opened yet: the store is read later, this layer with it. One that can't be read costs dedup alone.
-    const read = async () => (await openStore(origin)).get(objectPath("locators", order.layer));
-    await known?.then(async (blobs) => blobs.add(new Locator(await read()))).catch(() => undefined);
-    return;
-  }
-  const { job } = order;
+  if (order.kind === "shown") lease.hear(order.path);
+  else if (order.kind === "answer") lease.take(order);
+  else if (order.kind === "learn") await learn(order);
+  else await work(order.job);
+}
+
+async function learn({ layer }: Learn): Promise<void> {
+  // Not opened yet: the store is read later, this layer with it. One that can't be read costs dedup alone.
+  const read = async () => (await openedStore()).get(objectPath("locators", layer));
+  await known?.then(async (blobs) => blobs.add(new Locator(await read()))).catch(() => undefined);
+}
+
+async function work(job: Job): Promise<void> {
   try {
     const result = job.kind === "inspect" ? await inspect(job) : await ingest(job);
     say({ kind: "done", result });

@@ -91,26 +91,45 @@ async function writeList(store: WritableBackend, list: GarbageList): Promise<voi
   await store.put(path, Buffer.from(`${JSON.stringify({ format: FORMAT, ...body })}\n`));
 }
 
-/** Has `work` done with the store as a writer may use it, under a lease of its own. */
+/** A lease that is in force, as those see it who work under it: its holder, and threads that work for the holder. */
+export interface HeldLease {
+  /** What is taken for missing: it is in a list that the lease avoids, and was not put again under it. */
+  readonly hidden: ReadonlySet<string>;
+  /** To be called before anything is put or removed. BURROW_TIMEOUT. */
+  check(): Promise<void>;
+  /** To be called before anything hidden is put: from its return on that is not removed while the lease lasts. */
+  keep(path: string): Promise<void>;
+  /** Says that something hidden was put. */
+  show(path: string): void;
+}
+
+/** Has `work` done with the store as a writer may use it, under a lease of its own, which is in force until the end. */
 export async function withLease<T>(
   inner: WritableBackend,
   what: string,
-  work: (store: DeltaStore) => Promise<T>,
+  work: (store: DeltaStore, held: HeldLease) => Promise<T>,
   clock: Clock = CLOCK,
 ): Promise<T> {
   const lease = await Lease.open(inner, what, clock);
   try {
-    return await work(resolvingStore(await leasedStore(inner, lease)));
+    const lists = await readGarbage(inner);
+    await lease.avoid(lists.map(({ path }) => path));
+    const hidden = new Set(lists.flatMap(({ paths }) => paths));
+    const held: HeldLease = {
+      hidden,
+      check: () => lease.check(),
+      keep: (path) => lease.keep(path),
+      show: (path) => void hidden.delete(path),
+    };
+    return await work(resolvingStore(heldStore(inner, held)), held);
   } finally {
     await lease.close();
   }
 }
 
-/** `inner` as a writer may use it while `lease`, just opened, lasts. */
-async function leasedStore(inner: WritableBackend, lease: Lease): Promise<WritableBackend> {
-  const lists = await readGarbage(inner);
-  await lease.avoid(lists.map(({ path }) => path));
-  const hidden = new Set(lists.flatMap(({ paths }) => paths));
+/** `inner` as one may use it who works under a lease. */
+export function heldStore(inner: WritableBackend, held: HeldLease): WritableBackend {
+  const { hidden } = held;
   const refuse = (path: string) => {
     const what = "the object is being collected";
     if (hidden.has(path)) throw backendError("notFound", what, { path, origin: inner.origin });
@@ -126,19 +145,20 @@ async function leasedStore(inner: WritableBackend, lease: Lease): Promise<Writab
     },
     has: async (path, signal) => !hidden.has(path) && (await inner.has(path, signal)),
     async put(path: string, bytes: Uint8Array): Promise<void> {
-      await lease.check();
+      await held.check();
+      const isHidden = hidden.has(path);
       // A hint, which is hidden while locators are rewritten: to have none costs space alone.
-      if (hidden.has(path) && path.startsWith("near/")) return;
-      if (hidden.has(path)) await lease.keep(path);
+      if (isHidden && path.startsWith("near/")) return;
+      if (isHidden) await held.keep(path);
       await inner.put(path, bytes);
-      hidden.delete(path);
+      if (isHidden) held.show(path);
     },
     async *list(folder: string): AsyncIterable<string> {
       for await (const path of inner.list(folder)) if (!hidden.has(path)) yield path;
     },
     sizes: (folder) => seen(inner.sizes(folder)),
     async remove(path: string): Promise<void> {
-      await lease.check();
+      await held.check();
       await inner.remove(path);
     },
     close: () => inner.close(),

@@ -7,7 +7,7 @@ import { sweepAside } from "./aside.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
 import { distrusting } from "./distrust.ts";
 import type { ExchangeOptions } from "./exchange.ts";
-import { withLease } from "./garbage.ts";
+import { type HeldLease, heldStore, withLease } from "./garbage.ts";
 import { httpBackend } from "./http.ts";
 import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
 import { Lease } from "./lease.ts";
@@ -90,11 +90,21 @@ export async function openStore(origin: string): Promise<DeltaStore> {
 export async function writingStore<T>(
   origin: string,
   what: string,
-  work: (store: DeltaStore) => Promise<T>,
+  work: (store: DeltaStore, held: HeldLease) => Promise<T>,
   damaged: Set<string> = new Set(),
 ): Promise<T> {
   const { whole } = await openStore(origin);
-  return await withLease(whole, what, (store) => work(distrusting(store, damaged)));
+  return await withLease(whole, what, (store, held) => work(distrusting(store, damaged), held));
+}
+
+/** The store of a writer that is at work, for who works under its lease elsewhere. */
+export async function joinedStore(
+  origin: string,
+  held: HeldLease,
+  damaged: Set<string>,
+): Promise<DeltaStore> {
+  const { whole } = await openStore(origin);
+  return distrusting(resolvingStore(heldStore(whole, held)), damaged);
 }
 
 /** Pins a layer or snapshot of a store, whole as it is now. BURROW_NOT_FOUND when it isn't there, or has been collected meanwhile. */

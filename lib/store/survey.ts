@@ -270,7 +270,8 @@ export class Surveyor {
   }
 
   async #markRoots(notes: readonly [SizedObject, Note][]): Promise<void> {
-    let keepsLayers = false;
+    // A document that can't be read may name anything.
+    let keepsAll = false;
     for (const object of await this.#gather("pins")) {
       const digest = digestOfPath(object.path);
       if (digest !== undefined) await this.#mark(digest, object.path);
@@ -285,7 +286,7 @@ export class Surveyor {
       try {
         named = await this.#once("named", object, read);
       } catch (error) {
-        keepsLayers ||= classOf(error) !== "notFound";
+        keepsAll ||= classOf(error) !== "notFound";
         this.#fault(object.path, error);
       }
       for (const each of [digest, ...named]) await this.#mark(each, object.path);
@@ -300,7 +301,7 @@ export class Surveyor {
     await inParallel([...this.#units], PARALLEL, async ([digest, unit]) => {
       this.#options.onProgress?.("layers and snapshots", ++count);
       if (unit.isLive) return;
-      if (unit.isNew || (await this.#isRoot(digest, unit, packages, keepsLayers)))
+      if (unit.isNew || (await this.#isRoot(digest, unit, packages, keepsAll)))
         await this.#mark(digest, undefined);
     });
   }
@@ -310,7 +311,7 @@ export class Surveyor {
     digest: Digest,
     { objects }: Unit,
     packages: ReadonlySet<Digest | undefined>,
-    keepsLayers: boolean,
+    keepsAll: boolean,
   ): Promise<boolean> {
     const locator = locatorOf(objects);
     const index = objects[Part.index] ?? objects[Part.deltaIndex];
@@ -331,8 +332,8 @@ export class Surveyor {
       this.#fault(path, error);
       return true;
     }
-    if (facts.isSnapshot) return !facts.isEnvironment && !this.#options.isAll;
-    return keepsLayers || (!packages.has(digest) && !this.#options.isAll);
+    const isNeverNamed = facts.isSnapshot ? !facts.isEnvironment : !packages.has(digest);
+    return keepsAll || (isNeverNamed && !this.#options.isAll);
   }
 
   /** Keeps a layer or snapshot with all that it needs. `from` says what names it, where something does. */
