@@ -7,7 +7,7 @@ import fs from "node:fs";
 import { promisify } from "node:util";
 import { type Digest, isDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { makeFolder } from "../store/folder.ts";
+import { makeFolder, makeOwnFolder } from "../store/folder.ts";
 import { errnoOf } from "../store/node-error.ts";
 import {
   BOOT_FILE,
@@ -206,13 +206,8 @@ export class CacheDirectory {
    * whether blobs became suspect.
    */
   startUp(isSuspect: boolean): boolean {
-    for (const folder of ["partial", "tmp"] as const) {
-      for (const name of fs.readdirSync(`${this.root}/${folder}`)) {
-        const path = `${this.root}/${folder}/${name}`;
-        if (folder === "partial" || !isBeingWritten(path))
-          fs.rmSync(path, { force: true, recursive: true });
-      }
-    }
+    emptyFolder(`${this.root}/partial`, () => true);
+    emptyFolder(`${this.root}/tmp`, (path) => !isBeingWritten(path));
     const boot = fs.readFileSync(BOOT_ID, "utf8").trim();
     const bootPath = `${this.root}/${BOOT_FILE}`;
     const isSameBoot =
@@ -236,7 +231,8 @@ export class CacheDirectory {
   }
 
   #create(): void {
-    for (const folder of ["", ...CACHE_FOLDERS]) makeOpenFolder(`${this.root}/${folder}`);
+    makeOpenFolder(this.root);
+    for (const folder of CACHE_FOLDERS) makeOpenFolder(`${this.root}/${folder}`, makeOwnFolder);
     const marker = `${this.root}/${CACHE_MARKER}`;
     if (isRegularFile(marker)) return;
     const aside = `${this.root}/tmp/marker.${randomBytes(8).toString("hex")}`;
@@ -357,8 +353,23 @@ export function writeFully(fd: number, bytes: Uint8Array, position?: number): vo
 }
 
 /** The mode is set apart from mkdir, whose mode the umask cuts. */
-function makeOpenFolder(path: string): void {
-  if (makeFolder(path, FOLDER_MODE)) fs.chmodSync(path, FOLDER_MODE);
+function makeOpenFolder(path: string, make = makeFolder): void {
+  if (make(path, FOLDER_MODE)) fs.chmodSync(path, FOLDER_MODE);
+}
+
+/** Removes what is in a folder of the cache and `goes`: in that folder alone, even if a symlink takes its place meanwhile. */
+function emptyFolder(folder: string, goes: (path: string) => boolean): void {
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
+  const fd = fs.openSync(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  try {
+    const own = `/proc/self/fd/${fd}`;
+    for (const name of fs.readdirSync(own)) {
+      const path = `${own}/${name}`;
+      if (goes(path)) fs.rmSync(path, { force: true, recursive: true });
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** Whether a file of tmp/ may belong to a live process: the CLI writes indexes while daemons come and go. */

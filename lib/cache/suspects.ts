@@ -19,8 +19,13 @@ export function suspectShard(root: string, shard: string): void {
     fs.renameSync(source, target);
   } catch (error) {
     const { code } = errnoOf(error);
-    if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
-    fs.renameSync(source, `${target}.${randomBytes(8).toString("hex")}`);
+    // Whatever it is that stands there and is no folder, it is no suspect.
+    if (code === "ENOTDIR") fs.unlinkSync(target);
+    else if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
+    fs.renameSync(
+      source,
+      code === "ENOTDIR" ? target : `${target}.${randomBytes(8).toString("hex")}`,
+    );
   }
 }
 

@@ -20,14 +20,17 @@ export function takeListener(): number | undefined {
       `${count} sockets were handed over, where one is wanted`,
     );
   }
-  if (!isSocket(FIRST_FD)) {
-    throw new BurrowError("BURROW_DAEMON", "FD 3, which LISTEN_FDS speaks of, is no socket");
-  }
+  if (!isSocket(FIRST_FD)) throw notOurs("is no socket");
   // Who hands it over leaves it open for whatever we start.
   const own = native.dupFd(FIRST_FD);
   if (own < 0) throw new BurrowError("BURROW_DAEMON", `can't take FD 3: ${errnoName(own)}`);
   fs.closeSync(FIRST_FD);
   return own;
+}
+
+/** Why the socket that was handed over can't be used. */
+export function notOurs(why: string): BurrowError {
+  return new BurrowError("BURROW_DAEMON", `FD 3, which LISTEN_FDS speaks of, ${why}`);
 }
 
 function isSocket(fd: number): boolean {

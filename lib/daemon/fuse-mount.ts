@@ -4,6 +4,7 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
+import { makeOwnFolder } from "../store/folder.ts";
 
 const DEVICE = "/dev/fuse";
 /** Not noexec: a sentry maps libraries to run them. default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
@@ -15,7 +16,7 @@ export async function mountFuse(folder: string): Promise<number> {
   let device = -1;
   try {
     await unmount(folder);
-    fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+    makeOwnFolder(folder, 0o755);
     device = fs.openSync(DEVICE, "r+");
     // Without a helper program of that name: the FD is ours.
     const args = ["-i", "-t", "fuse", "-o", `fd=3,${OPTIONS}`, "burrow", folder];

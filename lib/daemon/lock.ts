@@ -10,6 +10,9 @@ import { DAEMON_LOCK } from "../cache/layout.ts";
 /** Exit status of flock(1) when the lock is taken, set by us so that no other failure looks like it. */
 const TAKEN = 99;
 
+/** A lock that others could open they could hold. */
+const LOCK_MODE = 0o600;
+
 /** Takes the lock: its FD, which holds it while open. undefined when a live daemon has it. */
 export function takeLock(cache: string): number | undefined {
   const fd = openLock(`${cache}/${DAEMON_LOCK}`);
@@ -33,9 +36,11 @@ function openLock(path: string): number {
   const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
   let fd = -1;
   try {
-    fd = fs.openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o644);
-    if (fs.fstatSync(fd).isFile()) return fd;
-    throw new Error("no regular file");
+    fd = fs.openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, LOCK_MODE);
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile()) throw new Error("no regular file");
+    if ((stat.mode & 0o777) !== LOCK_MODE) fs.fchmodSync(fd, LOCK_MODE);
+    return fd;
   } catch (cause) {
     if (fd >= 0) fs.closeSync(fd);
     throw new BurrowError("BURROW_DAEMON", "can't open the cache's lock", {

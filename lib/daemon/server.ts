@@ -31,6 +31,7 @@ import {
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
+import { notOurs } from "./activation.ts";
 import { Crowd } from "./crowd.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Sources } from "./sources.ts";
@@ -88,13 +89,16 @@ export class Server {
     return this.#crowd.size - this.#strangers.size;
   }
 
-  /** On a path, or an FD that listens already and is this server's from now on. */
+  /** On a path, or an FD that listens already and is this server's from now on: a unix socket's, or it rejects before anyone is heard. */
   listen(where: { readonly path: string } | { readonly fd: number }): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#net.once("error", reject);
       this.#net.listen({ ...where, backlog: 511 }, () => {
         this.#net.removeListener("error", reject);
-        resolve();
+        // Of a unix socket that came as an FD it knows no name.
+        const isUnix = typeof (this.#net.address() ?? "") === "string";
+        if (isUnix) resolve();
+        else this.#net.close(() => reject(notOurs("is no unix socket")));
       });
     });
   }

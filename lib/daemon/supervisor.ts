@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { openCache } from "../cache/cache.ts";
+import { daemonStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { Fetcher } from "../cache/fetcher.ts";
@@ -11,7 +12,7 @@ import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { environmentOrigins, readOrigins } from "../store/origins-file.ts";
-import { takeListener } from "./activation.ts";
+import { notOurs, takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
 import { statusOf } from "./control.ts";
 import { exposition } from "./exposition.ts";
@@ -85,16 +86,23 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   const listener = takeListener();
   closeInherited();
   const bounded = boundedLog(log);
-  const daemon = await startDaemon(config, bounded, listener);
+  let told: string | undefined;
+  let daemon: Daemon | undefined;
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    // From the start and for good: neither one that comes early nor one that comes again may end it without cleaning up.
+    process.on(signal, () => {
+      told ??= signal;
+      daemon?.stop(signal);
+    });
+  }
+  // Node.js would open a debugger.
+  process.on("SIGUSR1", () => undefined);
+  daemon = await startDaemon(config, bounded, listener);
   if (daemon === undefined) {
     log("already running", { cache: config.cache, note: "its own options hold" });
     return 0;
   }
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-    process.once(signal, () => daemon.stop(signal));
-  }
-  // Node.js would open a debugger.
-  process.on("SIGUSR1", () => undefined);
+  if (told !== undefined) daemon.stop(told);
   log("ended", { reason: await daemon.ended });
   // A thread may wait for a lazy mount that was left to the next daemon.
   if (config.lazyMount) process.exit(0);
@@ -195,11 +203,20 @@ class RunningDaemon implements Daemon {
       fs.chmodSync(this.#socketName.name, 0o666);
     } else {
       await this.#server.listen({ fd: listener });
+      await this.#checkListener();
     }
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();
     void this.#keeper.start();
+  }
+
+  /** Whether who connects to the cache's socket comes to us. Throws BURROW_DAEMON. */
+  async #checkListener(): Promise<void> {
+    const { cache } = this.#config;
+    const found = await daemonStatus(cache).catch(() => undefined);
+    if (found?.pid === process.pid) return;
+    throw notOurs(`is not ${socketPath(cache)}`);
   }
 
   status(): unknown {

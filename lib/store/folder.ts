@@ -29,7 +29,19 @@ export function makeFolder(path: string, mode: number): boolean {
   return true;
 }
 
-/** The same through promises, with the mode that the umask leaves. */
+/** As makeFolder, for a folder that must be one itself: a symlink or whatever else has its name is removed, never followed. */
+export function makeOwnFolder(path: string, mode: number): boolean {
+  const isOther = () => fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+  try {
+    if (isOther()) fs.unlinkSync(path);
+  } catch (error) {
+    // Another process may have been faster.
+    if (isOther()) throw error;
+  }
+  return makeFolder(path, mode);
+}
+
+/** makeFolder through promises, with the mode that the umask leaves. */
 export async function makeFolderBy(calls: FolderCalls, path: string): Promise<void> {
   try {
     await calls.mkdir(path);

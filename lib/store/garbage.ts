@@ -29,17 +29,28 @@ export interface GarbageList {
   readonly paths: readonly string[];
 }
 
-/** All lists of a store. BURROW_CORRUPT for one that can't be understood. */
-export async function readGarbage(store: WritableBackend): Promise<GarbageList[]> {
+/**
+ * All lists of a store that can be understood; `onBad` hears of the others. To pass one over is safe for either side: a collector removes
+ * nothing by it, and a writer doesn't say that it avoids it.
+ */
+export async function readGarbage(
+  store: WritableBackend,
+  onBad: (path: string, error: unknown) => void = () => undefined,
+): Promise<GarbageList[]> {
   const lists: GarbageList[] = [];
   for await (const path of store.list(GARBAGE)) {
     try {
       lists.push(parseList(path, await store.get(path, { maxBytes: LIST_MAX_BYTES })));
     } catch (error) {
-      if (classOf(error) !== "notFound") throw error;
+      if (isCorrupt(error)) onBad(path, error);
+      else if (classOf(error) !== "notFound") throw error;
     }
   }
   return lists;
+}
+
+function isCorrupt(error: unknown): boolean {
+  return error instanceof BurrowError && error.code === "BURROW_CORRUPT";
 }
 
 function parseList(path: string, bytes: Buffer): GarbageList {
@@ -62,7 +73,11 @@ function parseList(path: string, bytes: Buffer): GarbageList {
     Array.isArray(paths) &&
     paths.every((each) => typeof each === "string");
   if (!isRight) throw fail();
-  for (const each of paths as readonly string[]) checkPath(each);
+  try {
+    for (const each of paths as readonly string[]) checkPath(each);
+  } catch (cause) {
+    throw fail(cause);
+  }
   return { path, sinceMs, isReplaced, paths: paths as readonly string[] };
 }
 

@@ -59,11 +59,11 @@ export async function plan(
   nowMs: number,
 ): Promise<Collected> {
   const survey = await new Surveyor(store, ports, surveyOptions(options)).look(nowMs);
-  const lists = await readGarbage(store.whole);
+  const faults = [...survey.faults];
+  const lists = await readGarbage(store.whole, reportTo(faults));
   const waits = waitingOf(lists, [], nowMs, options.keepMs);
   const now = survey.garbage.filter(({ path }) => !waits.has(path));
   const wait = survey.garbage.filter(({ path }) => waits.has(path));
-  const faults = [...survey.faults];
   const { sparse } = await sparseOf(store, survey, options, nowMs, faults);
   return {
     kept: lessOf(survey.all, [...survey.garbage, ...survey.young]),
@@ -116,13 +116,15 @@ class Collection {
   async run(): Promise<Collected> {
     const { whole } = this.#store;
     const startMs = await this.#collector.now();
-    const lists = await readGarbage(whole);
+    const lists = await readGarbage(whole, reportTo(this.#faults));
+    // What a list says that can't be understood may be that content has moved: then nodes look where it was, for the grace.
+    const isReplaced = this.#faults.length > 0;
     let survey = await this.#surveyor.look(startMs);
     const listed = new Set(lists.flatMap(({ paths }) => paths));
     const fresh = survey.garbage.map(({ path }) => path).filter((path) => !listed.has(path));
     for (let at = 0; at < fresh.length; at += LIST_PATHS_MAX) {
       const paths = fresh.slice(at, at + LIST_PATHS_MAX);
-      lists.push(await putGarbage(whole, { sinceMs: startMs, isReplaced: false, paths }));
+      lists.push(await putGarbage(whole, { sinceMs: startMs, isReplaced, paths }));
     }
     const repacked = await this.#repack(survey, startMs, lists);
     // From here on writers wait before they make again what may go, and what earlier ones have published is seen.
@@ -230,6 +232,10 @@ class Collection {
     const list = { sinceMs: nowMs, isReplaced: false, paths };
     return [await putGarbage(this.#store.whole, list)];
   }
+}
+
+function reportTo(faults: Fault[]) {
+  return (what: string, error: unknown) => void faults.push({ what, why: explain(error) });
 }
 
 function surveyOptions({ keepMs, isAll, onProgress }: CollectOptions): SurveyOptions {

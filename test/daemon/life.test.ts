@@ -97,21 +97,58 @@ test("SIGTERM, SIGINT and SIGHUP end it cleanly, also in the middle of work", as
   }
 });
 
-/** Stands in for a service manager: listens at a path, and runs the rest of its words with that socket as FD 3. */
+test("signals that come again while it ends don't cut that short", async (t) => {
+  const node = newNode(t);
+  for (const signal of ["SIGHUP", "SIGTERM"] as const) {
+    node.output = "";
+    const daemon = await node.start();
+    let isGone = false;
+    const gone = exited(daemon).then(() => {
+      isGone = true;
+    });
+    while (!isGone) {
+      daemon.kill(signal);
+      await new Promise(setImmediate);
+    }
+    await gone;
+    // By then a late one may end it otherwise than by 0.
+    t.match(node.output, /"event":"ended"/, signal);
+    t.equal(fs.existsSync(`${node.cache}/daemon.sock`), false, "its socket is gone");
+  }
+});
+
+/** Stands in for a service manager: listens as the first word says, at a path or port, and runs the rest of its words with that socket as FD 3. */
 const ACTIVATE = `import os, socket, sys
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(sys.argv[1])
-os.chmod(sys.argv[1], 0o666)
+kind, at = sys.argv[1:3]
+family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
+listener = socket.socket(family)
+listener.bind(("127.0.0.1", 0) if kind == "tcp" else at)
+if kind != "tcp":
+    os.chmod(at, 0o666)
 listener.listen()
 os.dup2(listener.fileno(), 3)
 os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execvp(sys.argv[2], sys.argv[2:])`;
+os.execvp(sys.argv[3], sys.argv[3:])`;
+
+test("it takes no socket that isn't the cache's own, and says so", async (t) => {
+  for (const kind of ["tcp", "elsewhere"]) {
+    const node = newNode(t);
+    fs.mkdirSync(node.cache, { recursive: true });
+    const at = kind === "elsewhere" ? `${node.root}/other.sock` : `${node.cache}/daemon.sock`;
+    const daemon = node.spawn({}, ["python3", "-c", ACTIVATE, kind, at]);
+    t.ok(await until(() => daemon.exitCode !== null), `${kind}: it ends`);
+    t.not(daemon.exitCode, 0, kind);
+    t.match(node.output, /FD 3, which LISTEN_FDS speaks of, is no(t| unix socket)/);
+    t.notMatch(node.output, /"started"/);
+    daemon.kill("SIGKILL");
+  }
+});
 
 test("it serves on a socket that it is handed, and leaves its name", async (t) => {
   const node = newNode(t);
   fs.mkdirSync(node.cache, { recursive: true });
-  const prefix = ["python3", "-c", ACTIVATE, `${node.cache}/daemon.sock`];
+  const prefix = ["python3", "-c", ACTIVATE, "stream", `${node.cache}/daemon.sock`];
   const daemon = node.spawn({}, prefix);
   // Connecting works before the daemon is there: who connects waits.
   t.ok(await until(() => isDaemonUp(node.cache)));
