@@ -2,6 +2,7 @@
 // never for a promise of bytes that are there. All that comes passes through one buffer. Control plane.
 
 import type { ByteSource } from "./byte-source.ts";
+import { Spare } from "./spare.ts";
 
 /** Of the buffer, at first: what is asked for in one piece, and twice what a pipe holds. */
 const BUFFER_BYTES = 2 << 20;
@@ -10,16 +11,20 @@ const ROOM_BYTES = 512 << 10;
 /** Asked for at once: what is wrong with an archive's start is found before what comes long after it. */
 const READ_BYTES = 256 << 10;
 
+const NOTHING = Buffer.alloc(0);
+const buffers = new Spare(BUFFER_BYTES);
+
 export class ByteFeed {
   /** Bytes that came, taken or not. */
   byteCount = 0;
   readonly #source: ByteSource;
   readonly #onBytes: (chunk: Buffer) => Error | undefined;
-  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #buffer = buffers.take();
   /** What came and wasn't taken lies between these. */
   #start = 0;
   #end = 0;
   #hasEnded = false;
+  #isReading = false;
 
   /** The feed owns the source. `onBytes` sees what comes, as it comes; its error is that of the feed. */
   constructor(source: ByteSource, onBytes: (chunk: Buffer) => Error | undefined) {
@@ -52,7 +57,12 @@ export class ByteFeed {
     if (this.#hasEnded) return false;
     this.#makeRoom(wanted);
     const reading = this.#source.read(this.#buffer.subarray(this.#end, this.#end + READ_BYTES));
-    const count = typeof reading === "number" ? reading : await reading;
+    let count = reading as number;
+    if (typeof reading !== "number") {
+      this.#isReading = true;
+      count = await reading;
+      this.#isReading = false;
+    }
     if (count === 0) this.#hasEnded = true;
     if (this.#hasEnded) return false;
     const error = this.#onBytes(this.#buffer.subarray(this.#end, this.#end + count));
@@ -65,9 +75,15 @@ export class ByteFeed {
     return true;
   }
 
+  /** What was taken is no longer good. */
   close(): void {
     this.#hasEnded = true;
     this.#source.close();
+    // A read under way goes on in it.
+    if (!this.#isReading && this.#buffer.length === BUFFER_BYTES) buffers.give(this.#buffer);
+    this.#buffer = NOTHING;
+    this.#start = 0;
+    this.#end = 0;
   }
 
   #makeRoom(wanted: number): void {

@@ -251,6 +251,7 @@ export class PackWriter implements BlobSink {
       pack.add(ref, part);
       const sealed = pack.seal();
       await this.#upload(sealed.digest, sealed.bytes);
+      pack.release();
       for (const { chunks } of sealed.places) places.push(...chunks);
     }
     this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: places });
@@ -259,12 +260,16 @@ export class PackWriter implements BlobSink {
   /** Names the open pack and starts its upload. */
   #close(): void {
     if (this.#open.isEmpty) return;
-    const sealed = this.#open.seal();
+    const pack = this.#open;
+    const sealed = pack.seal();
     this.#open = new OpenPack();
     for (const place of sealed.places) this.#places.set(place.digest, place);
-    const upload = this.#upload(sealed.digest, sealed.bytes).catch((error: unknown) => {
-      this.#failure ??= error;
-    });
+    const upload = this.#upload(sealed.digest, sealed.bytes).then(
+      () => pack.release(),
+      (error: unknown) => {
+        this.#failure ??= error;
+      },
+    );
     this.#uploads.add(upload);
     void upload.finally(() => this.#uploads.delete(upload));
   }
@@ -326,6 +331,11 @@ class OpenPack {
 
   add(ref: BlobRef, chunks: readonly NewChunk[]): void {
     this.#blobs.push({ ref, rows: this.#builder.append(ref.digest, ref.size, chunks) });
+  }
+
+  /** See PackBuilder. */
+  release(): void {
+    this.#builder.release();
   }
 
   seal(): { digest: Digest; bytes: Buffer; places: BlobPlace[] } {
