@@ -102,12 +102,22 @@ interface CodecFunctions {
   closeZstd(context: ZstdContext): number;
 }
 
+/** native/addon/sha256.c */
+interface HashFunctions {
+  /**
+   * SHA-256 of ranges of the bytes, (start, length) each, into `digests`, 32 bytes each. The longest first is fastest. -ENOSYS where
+   * one after the other is as fast.
+   */
+  hashLanes(bytes: Uint8Array, ranges: Uint32Array, digests: Uint8Array): number;
+}
+
 export interface Native
   extends FdFunctions,
     MapFunctions,
     ChannelFunctions,
     ProcessFunctions,
-    CodecFunctions {}
+    CodecFunctions,
+    HashFunctions {}
 
 /** Folder of the built addon, launcher and stub: build/native/ at the project's root. */
 export const NATIVE_DIRECTORY = fileURLToPath(new URL("../../../build/native/", import.meta.url));

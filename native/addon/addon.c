@@ -8,6 +8,7 @@ static napi_value init(napi_env env, napi_value exports) {
   register_hostfs(env, exports);
   register_process(env, exports);
   register_codec(env, exports);
+  register_sha256(env, exports);
   return exports;
 }
 
