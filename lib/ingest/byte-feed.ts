@@ -1,25 +1,33 @@
 // ByteFeed: the bytes of a source, asked for by length. What has come is given at once, so that a parser waits for its source and
 // never for a promise of bytes that are there. All that comes passes through one buffer. Control plane.
 
+import { hasLanes } from "../store/lanes.ts";
 import type { ByteSource } from "./byte-source.ts";
+import { Spare } from "./spare.ts";
 
-/** Of the buffer, at first: what is asked for in one piece, and twice what a pipe holds. */
-const BUFFER_BYTES = 2 << 20;
+/** Of the buffer, at first: what is asked for in one piece, and twice what a pipe holds; or what is gathered to be hashed at once. */
+const BUFFER_BYTES = (hasLanes ? 6 : 2) << 20;
 /** What is left lies at the buffer's start again when there is less room than this behind it. */
 const ROOM_BYTES = 512 << 10;
 /** Asked for at once: what is wrong with an archive's start is found before what comes long after it. */
 const READ_BYTES = 256 << 10;
+
+const NOTHING = Buffer.alloc(0);
+const buffers = new Spare(BUFFER_BYTES);
 
 export class ByteFeed {
   /** Bytes that came, taken or not. */
   byteCount = 0;
   readonly #source: ByteSource;
   readonly #onBytes: (chunk: Buffer) => Error | undefined;
-  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #buffer = buffers.take();
   /** What came and wasn't taken lies between these. */
   #start = 0;
   #end = 0;
   #hasEnded = false;
+  #isReading = false;
+  /** What is wrong behind the bytes that wait. */
+  #failure: { readonly cause: unknown } | undefined;
 
   /** The feed owns the source. `onBytes` sees what comes, as it comes; its error is that of the feed. */
   constructor(source: ByteSource, onBytes: (chunk: Buffer) => Error | undefined) {
@@ -30,6 +38,11 @@ export class ByteFeed {
   /** Bytes that wait to be taken. */
   get buffered(): number {
     return this.#end - this.#start;
+  }
+
+  /** The bytes that wait. Read-only, and good until more() or fill() is called. */
+  get window(): Buffer {
+    return this.#buffer.subarray(this.#start, this.#end);
   }
 
   /** Exactly `length` bytes, or undefined when so many haven't come. Read-only, and good until more() is called. */
@@ -49,15 +62,35 @@ export class ByteFeed {
    * `wanted`: how many bytes are to lie in one piece.
    */
   async more(wanted = 0): Promise<boolean> {
+    if (this.#failure !== undefined) throw this.#failure.cause;
+    return await this.#read(wanted);
+  }
+
+  /** Waits until at least `length` bytes wait, or all there are before the end or an error, which more() then tells. */
+  async fill(length: number): Promise<void> {
+    try {
+      while (this.buffered < length && this.#failure === undefined)
+        if (!(await this.#read(length))) return;
+    } catch (cause) {
+      this.#failure = { cause };
+    }
+  }
+
+  async #read(wanted: number): Promise<boolean> {
     if (this.#hasEnded) return false;
     this.#makeRoom(wanted);
     const reading = this.#source.read(this.#buffer.subarray(this.#end, this.#end + READ_BYTES));
-    const count = typeof reading === "number" ? reading : await reading;
+    let count = reading as number;
+    if (typeof reading !== "number") {
+      this.#isReading = true;
+      count = await reading;
+      this.#isReading = false;
+    }
     if (count === 0) this.#hasEnded = true;
     if (this.#hasEnded) return false;
     const error = this.#onBytes(this.#buffer.subarray(this.#end, this.#end + count));
     if (error !== undefined) {
-      this.close();
+      this.#source.close();
       throw error;
     }
     this.#end += count;
@@ -65,9 +98,15 @@ export class ByteFeed {
     return true;
   }
 
+  /** What was taken is no longer good. */
   close(): void {
     this.#hasEnded = true;
     this.#source.close();
+    // A read under way goes on in it.
+    if (!this.#isReading && this.#buffer.length === BUFFER_BYTES) buffers.give(this.#buffer);
+    this.#buffer = NOTHING;
+    this.#start = 0;
+    this.#end = 0;
   }
 
   #makeRoom(wanted: number): void {

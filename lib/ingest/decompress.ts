@@ -1,6 +1,5 @@
-// Decompressed streams of archives: node:zlib for gzip, the system's own programs for zstd, bzip2 and xz, so that
-// the hot loops are native and a bug in a decoder stays in a child process. A cut input or a failing child is an
-// error of the stream, never a short success. Control plane.
+// Decompressed streams of archives: node:zlib for gzip, the system's libzstd for zstd, and its programs for bzip2 and xz, and for
+// zstd where there is no library. A cut input or a failing child is an error of the stream, never a short success. Control plane.
 
 import { pipeline, type Readable, Transform } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -8,6 +7,7 @@ import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { Program } from "../sys/program.ts";
 import { type ByteSource, sourceOf, streamOf } from "./byte-source.ts";
+import { zstdBytes } from "./zstd.ts";
 
 export type Compression = "gz" | "zst" | "bz2" | "xz" | "none";
 
@@ -19,7 +19,7 @@ export const MAGIC_BYTES = 6;
  * `zstd --ultra -22` of conda packages has a 128 MiB window (2^27), Debian's `xz -9` takes 65 MiB.
  */
 const PROGRAMS = {
-  zst: { command: "zstd", args: ["-dcq", "--long=27", "--memory=256MB"], debian: "zstd" },
+  zst: { command: "zstd", args: ["-dcq", "--long=27", "--memory=128MB"], debian: "zstd" },
   bz2: { command: "bzip2", args: ["-dcq"], debian: "bzip2" },
   xz: { command: "xz", args: ["-dcq", "--memlimit-decompress=256MiB"], debian: "xz-utils" },
 } as const;
@@ -62,7 +62,8 @@ export function decompressed(source: Readable, kind: Compression, name: string):
 export function decompressedBytes(source: ByteSource, kind: Compression, name: string): ByteSource {
   if (kind === "none") return source;
   if (kind === "gz") return sourceOf(gunzipped(streamOf(source), name));
-  return new Decompressor(source, kind, name);
+  const own = kind === "zst" ? zstdBytes(source, (why) => damaged(name, kind, why)) : undefined;
+  return own ?? new Decompressor(source, kind, name);
 }
 
 function damaged(name: string, kind: Compression, why: string, cause?: unknown): BurrowError {

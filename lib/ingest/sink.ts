@@ -4,9 +4,9 @@
 import { createHash } from "node:crypto";
 import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
-import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
+import { BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import type { BlobSink } from "../store/blob-sink.ts";
-import { blocksOf, regroup } from "../store/blocks.ts";
+import { blockDigests, groupBytes, regroup } from "../store/blocks.ts";
 import { digestOf } from "../store/hash.ts";
 
 /**
@@ -15,6 +15,8 @@ import { digestOf } from "../store/hash.ts";
  */
 export interface Content extends AsyncIterable<Uint8Array> {
   whole(): Promise<Uint8Array>;
+  /** Of all of it, where that is known already. */
+  readonly digest?: Digest | undefined;
 }
 
 /** Files up to this size are held in memory whole; it is also where block digests begin. */
@@ -33,7 +35,7 @@ export async function addContent(
   if (size <= WHOLE_MAX_BYTES && "whole" in chunks) {
     const bytes = await chunks.whole();
     if (bytes.length !== size) throw wrongSize(bytes.length);
-    return await sink.addBytes(bytes);
+    return await sink.addBytes(bytes, undefined, chunks.digest);
   }
   if (size > WHOLE_MAX_BYTES) return await sink.addStream(exactly(chunks, size, wrongSize), size);
   const parts: Uint8Array[] = [];
@@ -58,19 +60,19 @@ async function* exactly(
 /** A sink that names content and keeps none of it: for dry runs, comparisons and tests. */
 export function discardingSink(): BlobSink {
   return {
-    async addBytes(bytes) {
+    async addBytes(bytes, _path, digest) {
       const isLarge = bytes.length > BLOCK_DIGESTS_OVER_BYTES;
-      const blocks = isLarge ? [...blocksOf(bytes)].map(digestOf) : [];
-      return { digest: digestOf(bytes), size: bytes.length, blocks };
+      const blocks = isLarge ? blockDigests(bytes) : [];
+      return { digest: digest ?? digestOf(bytes), size: bytes.length, blocks };
     },
-    async addStream(chunks) {
+    async addStream(chunks, sizeHint) {
       const whole = createHash("sha256");
       const blocks: Digest[] = [];
       let size = 0;
-      for await (const piece of regroup(chunks, BLOCK_BYTES)) {
-        whole.update(piece);
-        size += piece.length;
-        blocks.push(digestOf(piece));
+      for await (const group of regroup(chunks, groupBytes(sizeHint))) {
+        whole.update(group);
+        size += group.length;
+        blocks.push(...blockDigests(group));
       }
       const digest = whole.digest("hex") as Digest;
       return { digest, size, blocks: size > BLOCK_DIGESTS_OVER_BYTES ? blocks : [] };

@@ -1,7 +1,9 @@
 // Tar headers and PAX records as they lie there: ustar, GNU and what POSIX put on top. POSIX.1-2017 pax, "ustar Interchange Format"
 // and "pax Extended Header"; GNU tar manual, "Basic Tar Format". Says what bytes say and judges nothing. Pure. Control plane.
 
-import { latin1At } from "../base/bytes.ts";
+import { latin1At, roundUp } from "../base/bytes.ts";
+import type { Piece } from "../store/lanes.ts";
+import { WHOLE_MAX_BYTES } from "./sink.ts";
 
 export const TAR_BLOCK_BYTES = 512;
 
@@ -88,6 +90,31 @@ export function readBlock(block: Buffer): RawHeader | string | undefined {
     size: numberAt(block, At.size, 12),
     mtimeSec: numberAt(block, At.mtime, 12),
   };
+}
+
+/** What contentsIn found: in the order of the tar; `end` is where the first header lies of which not all is there. */
+export interface Contents {
+  readonly pieces: Piece[];
+  readonly end: number;
+}
+
+/**
+ * Where small files' contents lie in bytes that start with a header, as far as they are there whole. It is a guess, by the headers
+ * alone: the reader knows what PAX records say, and which headers are none.
+ */
+export function contentsIn(bytes: Buffer): Contents {
+  const pieces: Piece[] = [];
+  let at = 0;
+  while (at + TAR_BLOCK_BYTES <= bytes.length) {
+    const type = TYPES.get(bytes[at + At.type]!);
+    const size = type === "directory" ? 0 : numberAt(bytes, at + At.size, 12);
+    const start = at + TAR_BLOCK_BYTES;
+    if (!(size >= 0) || start + size > bytes.length) break;
+    const isFile = type === "file" || type === "contiguous-file";
+    if (isFile && size > 0 && size <= WHOLE_MAX_BYTES) pieces.push({ start, length: size });
+    at = start + roundUp(size, TAR_BLOCK_BYTES);
+  }
+  return { pieces, end: at };
 }
 
 /** A GNU long name: latin1, up to the first NUL. */

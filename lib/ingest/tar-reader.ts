@@ -2,10 +2,13 @@
 // whether it is a tar that can be read to its end. What is in memory already is gone through without waiting. Control plane.
 
 import { Readable } from "node:stream";
+import type { Digest } from "../base/digest.ts";
+import { hashPieces, hasLanes, type Piece } from "../store/lanes.ts";
 import { ByteFeed } from "./byte-feed.ts";
 import { type ByteSource, sourceOf } from "./byte-source.ts";
 import type { Content } from "./sink.ts";
 import {
+  contentsIn,
   longName,
   NO_RECORDS,
   type PaxRecords,
@@ -18,6 +21,8 @@ import {
 
 /** Of one long name or extended header: they are held in memory. */
 const EXTENDED_MAX_BYTES = 4 << 20;
+/** Gathered where small contents are hashed many at once: more would be gone from the CPU's cache when it is packed. */
+const AHEAD_BYTES = 4 << 20;
 
 type Extended = "pax-header" | "pax-global-header" | "gnu-long-link-path" | "gnu-long-path";
 
@@ -66,6 +71,11 @@ export class TarReader {
   #contentEnd = 0;
   /** Zero bytes that came since the last other one. */
   #zeros = 0;
+  /** Contents that were hashed ahead, and where there are none any more. */
+  #ahead: readonly Piece[] = [];
+  #aheadNext = 0;
+  #aheadStart = 0;
+  #aheadEnd = 0;
 
   /** Owns the source. */
   constructor(source: Readable | ByteSource, hooks: TarHooks) {
@@ -90,6 +100,7 @@ export class TarReader {
       if (this.#content?.left) await this.#content.pass();
       if (this.#padding > 0) feed.take(this.#padding) ?? (await feed.exactly(this.#padding));
       this.#padding = 0;
+      if (hasLanes && feed.position >= this.#aheadEnd) await this.#lookAhead();
       let block = feed.take(TAR_BLOCK_BYTES);
       if (block === undefined) {
         if (feed.buffered === 0 && !(await feed.more())) return undefined;
@@ -118,12 +129,35 @@ export class TarReader {
     const said = pax.get("size");
     const size = said ? Number.parseInt(said, 10) : header.size;
     // What a directory says is how much it may grow to: nothing follows. What is no size is for the caller to refuse.
-    const content = new EntryContent(this.#feed, type === "directory" || !(size >= 0) ? 0 : size);
+    const length = type === "directory" || !(size >= 0) ? 0 : size;
+    const start = this.#feed.position;
+    const content = new EntryContent(this.#feed, length, this.#digestAt(start, length));
     this.#content = content;
     this.#padding = paddingOf(content.left);
-    const start = this.#feed.byteCount - this.#feed.buffered;
     this.#contentEnd = start + content.left + this.#padding;
     return { type, header, name, linkname, size, pax, content };
+  }
+
+  /** Hashes the small contents that come next, at a header. */
+  async #lookAhead(): Promise<void> {
+    const feed = this.#feed;
+    await feed.fill(AHEAD_BYTES);
+    const { window } = feed;
+    const { pieces, end } = contentsIn(window);
+    hashPieces(window, pieces);
+    this.#ahead = pieces;
+    this.#aheadNext = 0;
+    this.#aheadStart = feed.position;
+    this.#aheadEnd = feed.position + end;
+  }
+
+  /** The digest of the content that lies there, if it was hashed ahead. */
+  #digestAt(position: number, length: number): Digest | undefined {
+    const start = position - this.#aheadStart;
+    while (this.#aheadNext < this.#ahead.length && this.#ahead[this.#aheadNext]!.start < start)
+      this.#aheadNext++;
+    const piece = this.#ahead[this.#aheadNext];
+    return piece?.start === start && piece.length === length ? piece.digest : undefined;
   }
 
   /** The bytes of a header that says something of the next. */
@@ -162,10 +196,12 @@ export class TarReader {
 /** The content of one entry, straight from the feed; `left` bytes of it weren't read. */
 class EntryContent implements Content {
   left: number;
+  readonly digest: Digest | undefined;
   readonly #feed: Bytes;
 
-  constructor(feed: Bytes, size: number) {
+  constructor(feed: Bytes, size: number, digest: Digest | undefined) {
     this.left = size;
+    this.digest = digest;
     this.#feed = feed;
   }
 
@@ -205,6 +241,21 @@ class Bytes {
 
   get buffered(): number {
     return this.#feed.buffered;
+  }
+
+  /** Where the next byte to be taken lies in the tar. */
+  get position(): number {
+    return this.#feed.byteCount - this.#feed.buffered;
+  }
+
+  /** See ByteFeed. */
+  get window(): Buffer {
+    return this.#feed.window;
+  }
+
+  /** See ByteFeed. */
+  async fill(length: number): Promise<void> {
+    await this.#feed.fill(length);
   }
 
   /** See ByteFeed. */

@@ -1,6 +1,30 @@
 // Cutting content into BLOCK_BYTES pieces. Control plane.
 
-import { BLOCK_BYTES } from "../base/limits.ts";
+import { roundUp } from "../base/bytes.ts";
+import type { Digest } from "../base/digest.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
+import { digestOf } from "./hash.ts";
+import { hashPieces, type Piece } from "./lanes.ts";
+
+/** Blocks of a stream that are taken together: as many as are hashed at once. */
+const GROUP_BYTES = 16 * BLOCK_BYTES;
+
+/** How much of a stream is taken together, by its size as announced: blocks, and more than a blob without blocks can have. */
+export function groupBytes(sizeHint: number): number {
+  const bytes = roundUp(Math.max(sizeHint, BLOCK_DIGESTS_OVER_BYTES + 1), BLOCK_BYTES);
+  return Math.min(GROUP_BYTES, bytes);
+}
+
+/** The digests of the blocks of content in memory. */
+export function blockDigests(bytes: Uint8Array): Digest[] {
+  const pieces: Piece[] = [];
+  for (let start = 0; start < bytes.length; start += BLOCK_BYTES)
+    pieces.push({ start, length: Math.min(BLOCK_BYTES, bytes.length - start) });
+  hashPieces(bytes, pieces);
+  return pieces.map(
+    ({ start, length, digest }) => digest ?? digestOf(bytes.subarray(start, start + length)),
+  );
+}
 
 /** The blocks of content in memory, as views of it. */
 export function* blocksOf(bytes: Uint8Array): Iterable<Uint8Array> {

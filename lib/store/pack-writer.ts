@@ -6,10 +6,10 @@ import { createHash } from "node:crypto";
 import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
+import { BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
 import { optimizeLate } from "../sys/tiering.ts";
 import type { BlobSink } from "./blob-sink.ts";
-import { blocksOf, regroup } from "./blocks.ts";
+import { blockDigests, blocksOf, groupBytes, regroup } from "./blocks.ts";
 import { compressChunk, deltaChunk, expandChunk, keptOf, type Packed } from "./codec.ts";
 import { isDeltaStore, putNear } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
@@ -93,12 +93,12 @@ export class PackWriter implements BlobSink {
    * Adds content that is in memory. The bytes are not kept past the call's end. What the near index has at `path` is looked at:
    * chunks that are nearly the same are stored as deltas of its own.
    */
-  async addBytes(bytes: Uint8Array, path?: string): Promise<BlobRef> {
+  async addBytes(bytes: Uint8Array, path?: string, known?: Digest): Promise<BlobRef> {
     if (bytes.length === 0) return this.#note(EMPTY_BLOB);
-    const digest = digestOf(bytes);
+    const digest = known ?? digestOf(bytes);
     const isLarge = bytes.length > BLOCK_DIGESTS_OVER_BYTES;
     const pieces = isLarge ? [...blocksOf(bytes)] : [bytes];
-    const blocks = isLarge ? pieces.map(digestOf) : NO_BLOCKS;
+    const blocks = isLarge ? blockDigests(bytes) : NO_BLOCKS;
     const ref = { digest, size: bytes.length, blocks };
     if (this.#isHere(ref)) return this.#note(ref);
     const chunks: NewChunk[] = [];
@@ -124,21 +124,18 @@ export class PackWriter implements BlobSink {
   }
 
   /**
-   * Adds content as it comes; sizeHint decides nothing but how it starts. A blob that outgrows a pack gets packs
+   * Adds content as it comes; sizeHint decides nothing but how much of it is taken together. A blob that outgrows a pack gets packs
    * of its own, whose names depend on its bytes alone: found to be known at the end, it has written nothing new.
    */
-  async addStream(chunks: AsyncIterable<Uint8Array>, _sizeHint: number): Promise<BlobRef> {
+  async addStream(chunks: AsyncIterable<Uint8Array>, sizeHint: number): Promise<BlobRef> {
     const whole = createHash("sha256");
     const blocks: Digest[] = [];
     const parts: NewChunk[][] = [];
     let part: NewChunk[] = [];
     let partBytes = 0;
     let size = 0;
-    // A blob of at most BLOCK_DIGESTS_OVER_BYTES is one chunk, so its start is held until it outgrows that.
-    let head: Uint8Array[] | undefined = [];
-    const take = async (piece: Uint8Array) => {
+    const take = (piece: Uint8Array, chunk: Digest) => {
       const block = blocks.length;
-      const chunk = digestOf(piece);
       blocks.push(chunk);
       const packed = keptOf(compressChunk(piece));
       partBytes += packed.bytes.length;
@@ -148,17 +145,16 @@ export class PackWriter implements BlobSink {
       part = [];
       partBytes = 0;
     };
-    for await (const piece of regroup(chunks, BLOCK_BYTES)) {
-      whole.update(piece);
-      size += piece.length;
-      if (head === undefined) await take(piece);
-      else head.push(Buffer.from(piece));
-      if (head !== undefined && size > BLOCK_DIGESTS_OVER_BYTES) {
-        for (const held of head) await take(held);
-        head = undefined;
-      }
+    for await (const group of regroup(chunks, groupBytes(sizeHint))) {
+      size += group.length;
+      // It is all there is: a blob of so little is one chunk.
+      if (size <= BLOCK_DIGESTS_OVER_BYTES) return await this.addBytes(group);
+      whole.update(group);
+      const digests = blockDigests(group);
+      let block = 0;
+      for (const piece of blocksOf(group)) take(piece, digests[block++]!);
     }
-    if (head !== undefined) return await this.addBytes(Buffer.concat(head));
+    if (size === 0) return this.#note(EMPTY_BLOB);
     const ref = { digest: whole.digest("hex") as Digest, size, blocks };
     if (this.#isHere(ref)) return this.#note(ref);
     if (parts.length === 0) {
@@ -251,6 +247,7 @@ export class PackWriter implements BlobSink {
       pack.add(ref, part);
       const sealed = pack.seal();
       await this.#upload(sealed.digest, sealed.bytes);
+      pack.release();
       for (const { chunks } of sealed.places) places.push(...chunks);
     }
     this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: places });
@@ -259,12 +256,16 @@ export class PackWriter implements BlobSink {
   /** Names the open pack and starts its upload. */
   #close(): void {
     if (this.#open.isEmpty) return;
-    const sealed = this.#open.seal();
+    const pack = this.#open;
+    const sealed = pack.seal();
     this.#open = new OpenPack();
     for (const place of sealed.places) this.#places.set(place.digest, place);
-    const upload = this.#upload(sealed.digest, sealed.bytes).catch((error: unknown) => {
-      this.#failure ??= error;
-    });
+    const upload = this.#upload(sealed.digest, sealed.bytes).then(
+      () => pack.release(),
+      (error: unknown) => {
+        this.#failure ??= error;
+      },
+    );
     this.#uploads.add(upload);
     void upload.finally(() => this.#uploads.delete(upload));
   }
@@ -326,6 +327,11 @@ class OpenPack {
 
   add(ref: BlobRef, chunks: readonly NewChunk[]): void {
     this.#blobs.push({ ref, rows: this.#builder.append(ref.digest, ref.size, chunks) });
+  }
+
+  /** See PackBuilder. */
+  release(): void {
+    this.#builder.release();
   }
 
   seal(): { digest: Digest; bytes: Buffer; places: BlobPlace[] } {

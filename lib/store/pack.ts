@@ -55,6 +55,9 @@ export interface NewChunk {
   readonly packed: Packed;
 }
 
+/** Memory of a pack that is stored, for the next: V8 counts what is fresh, and would collect garbage for each pack. */
+let spare = EMPTY;
+
 /** Gathers chunks in memory, in the buffer that becomes the pack. Seal once; the builder is of no use after. */
 export class PackBuilder {
   readonly #rows: PackRow[] = [];
@@ -96,6 +99,13 @@ export class PackBuilder {
     return { digest: digestOf(bytes), bytes };
   }
 
+  /** Gives its memory to another pack: nobody reads what seal() gave any more. */
+  release(): void {
+    if (this.#buffer.length > spare.length && this.#buffer.length <= USUAL_MAX_BYTES)
+      spare = this.#buffer;
+    this.#buffer = EMPTY;
+  }
+
   #appendOne(blob: Digest, blobSize: number, chunk: NewChunk): PackRow {
     const { bytes, codec } = chunk.packed;
     const offset = this.#bytes;
@@ -117,6 +127,11 @@ export class PackBuilder {
   /** Makes room for so many bytes in all. */
   #reserve(length: number): void {
     if (length <= this.#buffer.length) return;
+    if (this.#buffer.length === 0 && length <= spare.length) {
+      this.#buffer = spare;
+      spare = EMPTY;
+      return;
+    }
     // Pages that nothing was written to cost nothing.
     const usual = Math.min(2 * this.#buffer.length, USUAL_MAX_BYTES);
     const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, usual, length));

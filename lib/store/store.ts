@@ -62,7 +62,7 @@ export interface SizedObject {
 
 /** A Backend that can be written and listed. */
 export interface WritableBackend extends Backend {
-  /** Whole or not at all; durable when it resolves. Replaces what is there (equal bytes, by the naming rule). */
+  /** Whole or not at all; durable when it resolves, and then nobody looks at `bytes` any more. Replaces what is there (equal bytes, by the naming rule). */
   put(path: string, bytes: Uint8Array): Promise<void>;
   /** Paths of the objects below a folder ("packs"), in no order; empty when the folder is missing. */
   list(folder: string): AsyncIterable<string>;

@@ -79,11 +79,45 @@ interface ProcessFunctions {
   spawnProgram(args: Uint8Array, fds: Int32Array): number;
   /** Waits until the program has ended: its status, as wait(2) has it. */
   waitProgram(pid: number): number;
-  /** The LZ4 block of bytes, of 1 MiB at most, into `out`: its length, 0 when it doesn't fit; -ENOSYS without liblz4. */
-  packLz4(bytes: Uint8Array, out: Uint8Array): number;
 }
 
-export interface Native extends FdFunctions, MapFunctions, ChannelFunctions, ProcessFunctions {}
+declare const zstdContext: unique symbol;
+/** A decompressor of libzstd's: an opaque value. */
+export interface ZstdContext {
+  readonly [zstdContext]: true;
+}
+
+/** native/addon/codec.c */
+interface CodecFunctions {
+  /** The LZ4 block of bytes, of 1 MiB at most, into `out`: its length, 0 when it doesn't fit; -ENOSYS without liblz4. */
+  packLz4(bytes: Uint8Array, out: Uint8Array): number;
+  /** A decompressor for windows of so many bits; -ENOSYS without libzstd. */
+  openZstd(windowLog: number): ZstdContext | number;
+  /**
+   * Takes of `bytes` and puts into `out` what it can; `counts` says how much of both. 0 when what was taken ends a frame, 1 when it
+   * doesn't; -ERANGE for a window that is too large, -EPROTO for what is no zstd data.
+   */
+  stepZstd(context: ZstdContext, bytes: Uint8Array, out: Uint8Array, counts: Uint32Array): number;
+  /** Gives its memory back; it is of no use then. */
+  closeZstd(context: ZstdContext): number;
+}
+
+/** native/addon/sha256.c */
+interface HashFunctions {
+  /**
+   * SHA-256 of ranges of the bytes, (start, length) each, into `digests`, 32 bytes each. The longest first is fastest. -ENOSYS where
+   * one after the other is as fast.
+   */
+  hashLanes(bytes: Uint8Array, ranges: Uint32Array, digests: Uint8Array): number;
+}
+
+export interface Native
+  extends FdFunctions,
+    MapFunctions,
+    ChannelFunctions,
+    ProcessFunctions,
+    CodecFunctions,
+    HashFunctions {}
 
 /** Folder of the built addon, launcher and stub: build/native/ at the project's root. */
 export const NATIVE_DIRECTORY = fileURLToPath(new URL("../../../build/native/", import.meta.url));

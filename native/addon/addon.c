@@ -7,6 +7,8 @@ static napi_value init(napi_env env, napi_value exports) {
   register_channel(env, exports);
   register_hostfs(env, exports);
   register_process(env, exports);
+  register_codec(env, exports);
+  register_sha256(env, exports);
   return exports;
 }
 

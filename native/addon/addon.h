@@ -94,5 +94,7 @@ void register_map(napi_env env, napi_value exports);
 void register_channel(napi_env env, napi_value exports);
 void register_hostfs(napi_env env, napi_value exports);
 void register_process(napi_env env, napi_value exports);
+void register_codec(napi_env env, napi_value exports);
+void register_sha256(napi_env env, napi_value exports);
 
 #endif

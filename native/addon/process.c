@@ -1,6 +1,5 @@
-// Processes: limits, no_new_privs, root, turns and exit of the gofer's; ingest's programs, and its system's liblz4.
+// Processes: limits, no_new_privs, root, turns and exit of the gofer's; ingest's programs.
 #include "addon.h"
-#include <dlfcn.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -83,16 +82,6 @@ static napi_value wait_program(napi_env env, napi_callback_info info) {
   return integer(env, waitpid(arg_int(env, argv[0]), &status, 0) < 0 ? -errno : status);
 }
 
-// packLz4(in, out): the liblz4 of the system is twice as fast as what npm has. -ENOSYS where there is none.
-static napi_value pack_lz4(napi_env env, napi_callback_info info) {
-  ARGS;
-  static int (*pack)(const void *, void *, int, int);
-  void *library = pack ? NULL : dlopen("liblz4.so.1", RTLD_NOW);
-  if (library) pack = (int (*)(const void *, void *, int, int))dlsym(library, "LZ4_compress_default");
-  struct bytes in = arg_bytes(env, argv[0]), out = arg_bytes(env, argv[1]);
-  return integer(env, pack ? pack(in.data, out.data, (int)in.length, (int)out.length) : -ENOSYS);
-}
-
 void register_process(napi_env env, napi_value exports) {
   export_function(env, exports, "setNoNewPrivs", set_no_new_privs);
   export_function(env, exports, "setNoFile", set_no_file);
@@ -101,5 +90,4 @@ void register_process(napi_env env, napi_value exports) {
   export_function(env, exports, "exitNow", exit_now);
   export_function(env, exports, "spawnProgram", spawn_program);
   export_function(env, exports, "waitProgram", wait_program);
-  export_function(env, exports, "packLz4", pack_lz4);
 }

@@ -101,7 +101,6 @@ test("a program that is missing is named by its package", async (t) => {
     process.env["PATH"] = path;
   });
   for (const [kind, debian] of [
-    ["zst", "zstd"],
     ["bz2", "bzip2"],
     ["xz", "xz-utils"],
   ] as const) {

@@ -129,7 +129,12 @@ export class Linker {
       else if (!known.equals(bytes)) {
         throw this.#badArchive("it comes twice, with different content", path);
       }
-      this.#accept(path, this.#archived.add(file(path, entry, await discarding.addBytes(bytes))));
+      this.#accept(
+        path,
+        this.#archived.add(
+          file(path, entry, await discarding.addBytes(bytes, path, entry.content?.digest)),
+        ),
+      );
     } else {
       await this.#takeUnlisted(path, entry);
     }
@@ -187,7 +192,7 @@ export class Linker {
       this.#check(path, listed, archived);
     } else {
       const bytes = await wholePatched(entry, name);
-      archived = { digest: digestOf(bytes), size: bytes.length };
+      archived = { digest: entry.content?.digest ?? digestOf(bytes), size: bytes.length };
       this.#check(path, listed, archived);
       const context = { package: name, file: showName(path) };
       const patched = replacePlaceholder(bytes, listed.placeholder, prefix, context);

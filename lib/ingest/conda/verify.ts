@@ -5,6 +5,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
 import { BurrowError } from "../../base/error.ts";
+import { Spare } from "../spare.ts";
 import { readError } from "./errors.ts";
 
 /** What a lock or a channel says of an archive; hex. */
@@ -21,6 +22,7 @@ export interface ArchiveHashes {
 }
 
 const READ_BYTES = 1 << 20;
+const buffers = new Spare(READ_BYTES);
 
 /** Opens an archive. BURROW_NOT_FOUND or BURROW_IO, naming it, when that fails; BURROW_BAD_ARCHIVE when it is no plain file. */
 export async function openArchive(path: string, name: string): Promise<FileHandle> {
@@ -55,8 +57,8 @@ export async function hashArchive(
   // Old tools know packages by nothing else, so their record has it whether a lock did or not.
   const md5 = createHash("md5");
   let size = 0;
+  const buffer = buffers.take();
   try {
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
     for (;;) {
       const { bytesRead } = await file.read(buffer, 0, READ_BYTES, size);
       if (bytesRead === 0) break;
@@ -65,6 +67,7 @@ export async function hashArchive(
       md5.update(bytes);
       size += bytesRead;
     }
+    buffers.give(buffer);
   } catch (cause) {
     throw readError(cause, name);
   }
