@@ -132,8 +132,8 @@ export class PackBuilder {
       spare = EMPTY;
       return;
     }
-    // Pages that nothing was written to cost nothing.
-    const usual = Math.min(2 * this.#buffer.length, USUAL_MAX_BYTES);
+    // Pages that nothing was written to cost nothing, and copies are few.
+    const usual = Math.min(4 * this.#buffer.length, USUAL_MAX_BYTES);
     const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, usual, length));
     this.#buffer.copy(larger, 0, 0, this.#bytes);
     this.#buffer = larger;
