@@ -90,6 +90,7 @@ export class ByteFeed {
     if (this.#hasEnded) return false;
     const error = this.#onBytes(this.#buffer.subarray(this.#end, this.#end + count));
     if (error !== undefined) {
+      this.#hasEnded = true;
       this.#source.close();
       throw error;
     }
