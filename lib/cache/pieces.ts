@@ -44,6 +44,8 @@ export interface BlobTable {
   blockCount(row: number): number;
   /** Digest of a block of a blob > BLOCK_DIGESTS_OVER_BYTES. Throws when the index has none. */
   blockDigest(row: number, block: number): Digest;
+  /** sha256 of all digests of a blob's blocks, one after the other. Throws BURROW_BAD_INDEX where that would be more work than the index is worth. */
+  blocksDigest(row: number): Digest;
 }
 
 /** A snapshot that blobs are asked of. */
@@ -53,6 +55,14 @@ export interface Source {
   readonly table: BlobTable;
   /** Hears of content that was asked for and isn't whole on this node. */
   readonly onMiss?: (bytes: number) => void;
+}
+
+/**
+ * What makes a blob that is cut into blocks one with another's: the digest, and all that the index says of its content. Anybody's index
+ * may name any digest; a block that was right by one is right for another only if they say the same.
+ */
+export function keyOfBlocks({ table }: Source, row: number): string {
+  return `${table.digestAt(row)} ${table.sizeOf(row)} ${table.blocksDigest(row)}`;
 }
 
 export function isLarge(size: number): boolean {

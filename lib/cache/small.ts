@@ -201,7 +201,7 @@ async function keep(
   space: Reservation | undefined,
   sum: Digest = digest,
 ): Promise<void> {
-  await shelf.keep(digest, content, space, sum);
+  if (!(await shelf.keep(digest, content, space, sum))) return;
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }
