@@ -10,14 +10,14 @@ import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { digestOf } from "../store/hash.ts";
 import { classOf, isAstray } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
+import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import { isInUse, type Lingering } from "./lingering.ts";
 import { type MemoryTier, openForReading } from "./memory-tier.ts";
 import type { Origin } from "./origins.ts";
-import { Pending, type Run } from "./pending.ts";
+import { failuresOf, Pending, type Run } from "./pending.ts";
 import {
   getPieces,
-  openPiece,
   type Piece,
   pieceCount,
   runLength,
@@ -270,17 +270,17 @@ export class LargeBlob {
       const work = this.#run(want, found.origin, block, asked);
       own.add(this.#pending.add(source, block, asked.length, work));
     }
-    const failures = (await ended(own)).filter(isRejected);
-    const shared = await ended(others);
+    const failures = await failuresOf(own);
+    const shared = await failuresOf(others);
     if (this.#hasAll(from, to)) return;
     if (failures.length > 0) {
-      const { reason } = failures.find((failure) => isAstray(failure.reason)) ?? failures[0]!;
+      const reason = failures.find(isAstray) ?? failures[0];
       const refresh = () => this.#context.refresh(source, found.locator, reason, signal);
       if (isAgain || (await refresh()) === undefined) throw reason;
       return await this.#fetch(want, from, to, true);
     }
     // What another ask or the background stream failed to get is tried in our own name.
-    if (shared.some(isRejected)) await this.#fetch(want, from, to, isAgain, true);
+    if (shared.length > 0) await this.#fetch(want, from, to, isAgain, true);
   }
 
   #hasAll(from: number, to: number): boolean {
@@ -348,15 +348,16 @@ export class LargeBlob {
     stored: StoredPiece,
     digest: Digest,
   ): Promise<Uint8Array> {
+    const doubts = new Doubts();
     for (let attempt = 1, bytes = stored; ; attempt++) {
       try {
-        return openPiece(piece, bytes, digest);
+        return doubts.open(piece, bytes, digest);
       } catch (error) {
         this.#context.noteMismatch(this.digest, want.source, error);
         if (attempt >= TRIES || classOf(error) !== "transient") throw error;
       }
       const origin = this.#context.origin(want.source);
-      bytes = (await getPieces(origin, [piece], want.isDemand, want.signal))[0]!;
+      bytes = (await getPieces(origin, [piece], want.isDemand, want.signal, doubts.avoid))[0]!;
     }
   }
 
@@ -447,12 +448,4 @@ export class LargeBlob {
     this.#costBytes = 0;
     this.#fd = -1;
   }
-}
-
-function ended(runs: Iterable<Run>): Promise<PromiseSettledResult<void>[]> {
-  return Promise.allSettled([...runs].map(({ done }) => done));
-}
-
-function isRejected(outcome: PromiseSettledResult<void>): outcome is PromiseRejectedResult {
-  return outcome.status === "rejected";
 }

@@ -44,3 +44,9 @@ export class Pending {
     return run;
   }
 }
+
+/** Waits until all have ended: why those failed that did. */
+export async function failuresOf(runs: Iterable<Run>): Promise<unknown[]> {
+  const outcomes = await Promise.allSettled([...runs].map(({ done }) => done));
+  return outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
+}

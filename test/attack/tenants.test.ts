@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { type Test, test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
-import { openCache } from "../../lib/cache/cache.ts";
+import { keepIndex, openCache } from "../../lib/cache/cache.ts";
 import { type FetchAnswer, Fetcher, type FetcherOptions } from "../../lib/cache/fetcher.ts";
 import { AnswerState } from "../../lib/cache/mailbox-wire.ts";
 import type { Source } from "../../lib/cache/pieces.ts";
@@ -14,6 +14,7 @@ import { Progress } from "../../lib/cli/output.ts";
 import { importStageIndex } from "../../lib/cli/stage.ts";
 import { LazyFiles } from "../../lib/daemon/lazy-files.ts";
 import { Sources } from "../../lib/daemon/sources.ts";
+import { BLOB_BYTES, Blob, Header, Table } from "../../lib/layer/format.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
@@ -190,6 +191,33 @@ test("a lazy file is of who asked for it, also to the next daemon", async (t) =>
   }
   const other = await stage({ bytes: LIE, digest: published.refs.get("library")!.digest });
   t.notOk([lie, truth].includes(nameOf(other, 0)), "of another origin it is another");
+});
+
+test("blobs that share digests of blocks can't make endless work", async (t) => {
+  const { cache, fetcher, open, stage } = await shared(t, { library: LIBRARY });
+  const other = noise(5 * BLOCK_BYTES, 8);
+  const honest = await stage(
+    { bytes: LIBRARY, digest: digestOf(LIBRARY) },
+    { bytes: other, digest: digestOf(other) },
+  );
+  const index = Buffer.from(fs.readFileSync(cache.path("indexes", honest.snapshot)));
+  const blobs = index.readUInt32LE(Header.tables + 8 * Table.blobs + 4);
+  for (const row of [0, 1]) {
+    index.writeBigUInt64LE(BigInt(LIBRARY.length), blobs + row * BLOB_BYTES + Blob.size);
+    index.writeUInt32LE(0, blobs + row * BLOB_BYTES + Blob.firstBlock);
+    index.writeUInt32LE(BLOCKS, blobs + row * BLOB_BYTES + Blob.blockCount);
+  }
+  const locator = fs.readFileSync(cache.path("locators", honest.snapshot));
+  const lying = await open({
+    snapshot: await keepIndex(cache, index, locator),
+    origin: honest.origin,
+  });
+  await fetcher.ask(lying, 0, 0, 1);
+  t.not(fetcher.lastFailure?.code, "BURROW_BAD_INDEX", "as many as there are");
+  for (let round = 0; round < 2; round++) {
+    t.equal((await fetcher.ask(lying, 1, 0, 1)).errno, Errno.EIO);
+    t.equal(fetcher.lastFailure?.code, "BURROW_BAD_INDEX");
+  }
 });
 
 test("an index with a wrong size harms no file, only who brought it", async (t) => {
