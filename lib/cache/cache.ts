@@ -71,7 +71,7 @@ export async function heldWhole(
 ): Promise<Buffer | undefined> {
   const state = cache.check(folder, digest, -1);
   if (state === "missing") return undefined;
-  if (state === "broken" && !(await cache.revive(folder, digest, -1))) return undefined;
+  if (state === "broken" && (await cache.revive(folder, digest)) < 0) return undefined;
   const bytes = readRegular(cache.path(folder, digest));
   if (digestOf(bytes) === digest) return bytes;
   cache.drop(folder, digest);

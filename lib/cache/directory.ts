@@ -156,16 +156,13 @@ export class CacheDirectory {
     }
   }
 
-  /** Hashes a file that is broken or suspect; right ones are sealed and end in blobs/, wrong ones are dropped. */
-  async revive(folder: CacheFolder, digest: Digest, size: number): Promise<boolean> {
+  /** Hashes a file that is broken or suspect; right ones are sealed and end in blobs/, wrong ones are dropped: the size of a right one, or -1. */
+  async revive(folder: CacheFolder, digest: Digest): Promise<number> {
     const path = this.path(folder, digest);
     let fd = -1;
     try {
       fd = openRegular(path);
-      const isRight =
-        (size < 0 || fs.fstatSync(fd).size === size) &&
-        (await hashFile(fd)) === expectedSum(fd, digest);
-      if (isRight) {
+      if ((await hashFile(fd)) === expectedSum(fd, digest)) {
         const target = folder === "suspect" ? "blobs" : folder;
         await this.publish(fd, path, target, digest);
         if (folder !== target) {
@@ -173,7 +170,7 @@ export class CacheDirectory {
           this.room.subtract(groupOf(folder, digest), cost);
           this.room.add(groupOf(target, digest), cost);
         }
-        return true;
+        return fs.fstatSync(fd).size;
       }
     } catch {
       // A file that can't be read is as good as a wrong one.
@@ -185,7 +182,7 @@ export class CacheDirectory {
     } catch {
       // On a disk that takes no writes a wrong file stays, and is never vouched for.
     }
-    return false;
+    return -1;
   }
 
   drop(folder: CacheFolder, digest: Digest): void {

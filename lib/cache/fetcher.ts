@@ -1,5 +1,6 @@
-// Fetcher: answers "have this blob, or these blocks of it, on this node" for the daemon. One flight per blob, which lives on
-// when whoever asked is gone; demand before background; every ask ends by its deadline. Control plane.
+// Fetcher: answers "have this blob, or these blocks of it, on this node" for the daemon. One flight per blob and origin, which lives on
+// when whoever asked is gone; demand before background; every ask ends by its deadline. Who asks may lie about a blob, and their origin
+// may do anything: none of it reaches others. Control plane.
 
 import fs from "node:fs";
 import { LRUCache } from "lru-cache";
@@ -11,11 +12,12 @@ import { classOf } from "../store/store.ts";
 import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
+import { Flights } from "./flights.ts";
 import { LargeBlob } from "./large.ts";
 import { type AnswerFields, AnswerState, bringsFile } from "./mailbox-wire.ts";
 import type { MemoryTier } from "./memory-tier.ts";
 import { Origins, type OriginsOptions } from "./origins.ts";
-import { type BlobTable, isLarge, pieceCount, type Source } from "./pieces.ts";
+import { type BlobTable, isLarge, keyOfBlocks, pieceCount, type Source } from "./pieces.ts";
 import { Shelf } from "./shelf.ts";
 import { fetchSmall, type Neighbour } from "./small.ts";
 
@@ -43,10 +45,19 @@ const PROMISES_MAX = 8_192;
 /** Tries to answer before what is in memory is evicted for others. */
 const ANSWER_TRIES = 3;
 
-/** A blob on its way. isLed: someone asked for it, so a failure is final; else it only came along. */
-interface Flight {
-  readonly isLed: boolean;
-  readonly done: Promise<boolean>;
+/** Blobs whose true size is remembered since an index had it wrong: those who say so again cost no look at the file. */
+const SIZES_MAX = 8_192;
+
+/** A blob that is cut into blocks, as who asks for it has it. */
+interface Wanted {
+  readonly source: Source;
+  readonly row: number;
+  readonly digest: Digest;
+  readonly size: number;
+  /** keyOfBlocks; "" of one that isn't cut. */
+  readonly key: string;
+  readonly first: number;
+  readonly count: number;
 }
 
 export class Fetcher {
@@ -61,11 +72,11 @@ export class Fetcher {
   readonly #context: FetchContext;
   readonly #deadlineMs: number;
   readonly #hasBackground: boolean;
-  readonly #flights = new Map<Digest, Flight>();
-  /** Led flights that have sent no request yet: a run that comes by takes them along. */
-  readonly #starting = new Map<Digest, { adopted: Promise<boolean> | undefined }>();
-  readonly #larges = new Map<Digest, LargeBlob>();
-  readonly #settling = new Map<Digest, Promise<boolean>>();
+  readonly #flights = new Flights();
+  /** By keyOfBlocks. */
+  readonly #larges = new Map<string, LargeBlob>();
+  readonly #settling = new Map<Digest, Promise<number>>();
+  readonly #sizes = new LRUCache<Digest, number>({ max: SIZES_MAX });
   readonly #trailing = new Set<Promise<void>>();
   readonly #promised = new LRUCache<Digest, true>({ max: PROMISES_MAX, ttl: PROMISE_MS });
 
@@ -87,7 +98,7 @@ export class Fetcher {
 
   /** Whether nothing is under way. */
   get isIdle(): boolean {
-    if (this.#flights.size > 0 || this.#trailing.size > 0) return false;
+    if (!this.#flights.isEmpty || this.#trailing.size > 0) return false;
     for (const large of this.#larges.values()) if (large.isBusy) return false;
     return true;
   }
@@ -107,8 +118,8 @@ export class Fetcher {
       digest = source.table.digestAt(row);
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
-      const work = () => this.#have(source, row, digest as Digest, size, first, count);
-      return await this.#answered(digest, work);
+      const key = isLarge(size) ? keyOfBlocks(source, row) : "";
+      return await this.#answered({ source, row, digest, size, key, first, count });
     } catch (error) {
       const errno = answerErrno(error);
       this.counters.failedAsks++;
@@ -125,13 +136,14 @@ export class Fetcher {
   }
 
   /** What the work says, and the file that goes with it; again when that was evicted in between. */
-  async #answered(digest: Digest, work: () => Promise<AnswerFields>): Promise<FetchAnswer> {
+  async #answered(wanted: Wanted): Promise<FetchAnswer> {
+    const { digest, key } = wanted;
     for (let tries = 1; ; tries++) {
-      const answer = await withDeadline(work(), this.#deadlineMs);
+      const answer = await withDeadline(this.#have(wanted), this.#deadlineMs);
       if (answer.state === AnswerState.complete) this.#promised.set(digest, true);
       if (!bringsFile(answer)) return { ...answer, hostFd: -1 };
       const isWhole = answer.state === AnswerState.completeHere;
-      const large = this.#larges.get(digest);
+      const large = this.#larges.get(key);
       const hostFd = isWhole ? this.shelf.memory.open(digest) : (large?.openForReading() ?? -1);
       const isSame = isWhole || large?.name === answer.name;
       if (hostFd >= 0 && isSame) return { ...answer, hostFd };
@@ -152,12 +164,12 @@ export class Fetcher {
   dropIdle(bytes: number): number {
     let freed = 0;
     const byWork = [...this.#larges].sort(([, a], [, b]) => Number(a.isBusy) - Number(b.isBusy));
-    for (const [digest, large] of byWork) {
+    for (const [key, large] of byWork) {
       if (freed >= bytes) break;
       if (large.isDropped || large.isWanted || large.isInMemory || large.isInUse) continue;
       freed += large.costBytes;
       large.drop();
-      this.#larges.delete(digest);
+      this.#larges.delete(key);
     }
     return freed;
   }
@@ -176,20 +188,17 @@ export class Fetcher {
     this.origins.close();
   }
 
-  async #have(
-    source: Source,
-    row: number,
-    digest: Digest,
-    size: number,
-    first: number,
-    count: number,
-  ): Promise<AnswerFields> {
-    const isUnderWay = this.#flights.has(digest) || this.#larges.get(digest)?.isDropped === false;
+  async #have(wanted: Wanted): Promise<AnswerFields> {
+    const { source, digest, size, key, first, count } = wanted;
+    const isFlying = this.#flights.get(source.origin, digest) !== undefined;
+    const isUnderWay = isFlying || this.#larges.get(key)?.isDropped === false;
     if (!isUnderWay && (await this.#settle(digest, size))) {
       this.counters.hits++;
       return this.#complete(digest);
     }
-    if (this.shelf.memory.has(digest)) {
+    const sizeInMemory = this.shelf.memory.sizeOf(digest);
+    if (sizeInMemory >= 0) {
+      checkSize(size, sizeInMemory);
       this.counters.hits++;
       // A disk that takes writes again gets what is small.
       if (!isLarge(size)) await this.shelf.settle(digest, size, this.#context.deadline());
@@ -205,72 +214,67 @@ export class Fetcher {
         errno: Errno.EINVAL,
       });
     }
-    return await this.#haveLarge(source, row, digest, size, first, count);
+    return await this.#haveLarge(wanted);
   }
 
   /**
    * Whether a blob is whole here: sealed, or, when its seal is broken or it is suspect, right by its digest. Wrong files are
-   * dropped and counted.
+   * dropped and counted. BURROW_BAD_INDEX when it is right, and of another size: an index that lies costs nobody a file.
    */
   async #settle(digest: Digest, size: number): Promise<boolean> {
+    const known = this.#sizes.get(digest);
+    if (known !== undefined) checkSize(size, known);
     const state = this.#cache.check("blobs", digest, size);
     if (state === "sealed") return true;
     const isSuspect =
       state === "missing" && this.#cache.check("suspect", digest, size) !== "missing";
     if (state === "missing" && !isSuspect) return false;
-    let settling = this.#settling.get(digest);
-    if (settling === undefined) {
-      settling = this.#cache
-        .revive(isSuspect ? "suspect" : "blobs", digest, size)
-        .then((isRight) => {
-          if (isRight) this.counters.resealed++;
-          else this.counters.dropped++;
-          return isRight;
-        })
-        .finally(() => this.#settling.delete(digest));
-      this.#settling.set(digest, settling);
-    }
-    return await settling;
+    const found = await (this.#settling.get(digest) ?? this.#revive(digest, isSuspect));
+    if (found >= 0) checkSize(size, found);
+    return found >= 0;
+  }
+
+  /** The size of a file that is right; -1 of one that was not. */
+  #revive(digest: Digest, isSuspect: boolean): Promise<number> {
+    const isIntact = !isSuspect && this.#cache.check("blobs", digest, -1) === "sealed";
+    const settling = this.#cache
+      .revive(isSuspect ? "suspect" : "blobs", digest)
+      .then((size) => {
+        if (size < 0) this.counters.dropped++;
+        else this.#sizes.set(digest, size);
+        if (size >= 0 && !isIntact) this.counters.resealed++;
+        return size;
+      })
+      .finally(() => this.#settling.delete(digest));
+    this.#settling.set(digest, settling);
+    return settling;
   }
 
   async #haveSmall(source: Source, digest: Digest, size: number): Promise<void> {
     const untilMs = performance.now() + this.#deadlineMs;
-    for (;;) {
-      const joined = this.#flights.get(digest);
-      const flight = joined ?? this.#fly(digest, this.#fetchSmall(source, digest, size));
+    for (let isWary = false; ; ) {
+      const there = this.#flights.get(source.origin, digest);
+      const isOthers = there?.snapshot !== source.snapshot;
+      const joined = isWary && isOthers ? undefined : there;
+      const flight =
+        joined ?? this.#flights.lead(source, digest, this.#fetchSmall(source, digest, size));
       try {
         if (await flight.done) return;
         // It came along with another blob and did not make it: now it is asked for.
       } catch (error) {
-        // What ended by the deadline of an earlier ask is tried in the name of this one.
-        const isLate = performance.now() >= untilMs;
-        if (joined === undefined || isLate || classOf(error) !== "transient") throw error;
+        // What ended by the deadline of an earlier ask, or for a reason of another snapshot's, is tried in the name of this one.
+        const isFinal = !isOthers && classOf(error) !== "transient";
+        if (joined === undefined || isFinal || performance.now() >= untilMs) throw error;
+        isWary ||= isOthers;
       }
     }
-  }
-
-  /** Registers a led flight before anything else runs. */
-  #fly(digest: Digest, work: Promise<void>): Flight {
-    const done = work.then(() => true);
-    const flight = { isLed: true, done };
-    this.#flights.set(digest, flight);
-    const end = () => {
-      if (this.#flights.get(digest) === flight) this.#flights.delete(digest);
-    };
-    done.then(end, end);
-    return flight;
   }
 
   async #fetchSmall(source: Source, digest: Digest, size: number): Promise<void> {
     // A flight may have ended between the look at the disk and this one.
     if (await this.#settle(digest, size)) return;
-    const starting: { adopted: Promise<boolean> | undefined } = { adopted: undefined };
-    this.#starting.set(digest, starting);
-    const claim = () => {
-      this.#starting.delete(digest);
-      return starting.adopted;
-    };
-    const enlist = (blob: Digest) => this.#enlist(blob);
+    const { claim, end } = this.#flights.start(source, digest);
+    const enlist = (blob: Digest) => this.#enlist(source.origin, blob);
     try {
       const { finished } = await fetchSmall(this.shelf, this.#context, {
         source,
@@ -282,50 +286,34 @@ export class Fetcher {
       this.#trailing.add(finished);
       void finished.finally(() => this.#trailing.delete(finished));
     } finally {
-      this.#starting.delete(digest);
+      end();
     }
   }
 
   /** A place in a run for a blob, unless its own request is under way or it is on this node. */
-  #enlist(digest: Digest): Neighbour | undefined {
-    const starting = this.#starting.get(digest);
-    if (starting !== undefined && starting.adopted === undefined) {
-      const { done, settle } = deferred();
-      starting.adopted = done;
-      return { digest, settle };
-    }
-    if (this.#flights.has(digest) || this.shelf.memory.has(digest)) return undefined;
+  #enlist(origin: string, digest: Digest): Neighbour | undefined {
+    const adopted = this.#flights.adopt(origin, digest);
+    if (adopted !== undefined) return adopted;
+    const isFlying = this.#flights.get(origin, digest) !== undefined;
+    if (isFlying || this.shelf.memory.has(digest)) return undefined;
     if (this.#cache.check("blobs", digest, -1) !== "missing") return undefined;
-    const { done, settle } = deferred();
-    const flight = { isLed: false, done };
-    this.#flights.set(digest, flight);
-    const land = (isHere: boolean) => {
-      if (this.#flights.get(digest) === flight) this.#flights.delete(digest);
-      settle(isHere);
-    };
-    return { digest, settle: land };
+    return this.#flights.bring(origin, digest);
   }
 
-  async #haveLarge(
-    source: Source,
-    row: number,
-    digest: Digest,
-    size: number,
-    first: number,
-    count: number,
-  ): Promise<AnswerFields> {
+  async #haveLarge(wanted: Wanted): Promise<AnswerFields> {
+    const { digest, size } = wanted;
     const signal = this.#context.deadline();
-    if (source.table.blockCount(row) === 0)
-      await this.#context.checkUncut(source, digest, size, signal);
-    const ask = (large: LargeBlob) => this.#askLarge(large, source, row, first, count, signal);
-    const large = this.#large(digest, size, false);
+    if (wanted.source.table.blockCount(wanted.row) === 0)
+      await this.#context.checkUncut(wanted.source, digest, size, signal);
+    const ask = (large: LargeBlob) => this.#askLarge(large, wanted, signal);
+    const large = this.#large(wanted, false);
     try {
       return await ask(large);
     } catch (error) {
       // The background stream may have completed it meanwhile.
       if (this.#cache.check("blobs", digest, size) === "sealed") return this.#complete(digest);
       if (large.isInMemory || !this.shelf.fallsBack(error)) throw error;
-      return await ask(this.#large(digest, size, true));
+      return await ask(this.#large(wanted, true));
     } finally {
       this.#sweep();
     }
@@ -333,10 +321,7 @@ export class Fetcher {
 
   async #askLarge(
     large: LargeBlob,
-    source: Source,
-    row: number,
-    first: number,
-    count: number,
+    { source, row, first, count }: Wanted,
     signal: AbortSignal,
   ): Promise<AnswerFields> {
     if (count === 0) {
@@ -352,14 +337,14 @@ export class Fetcher {
   }
 
   /** The blob on its way; on disk, or in memory where that can't take it or `inMemory` says so. */
-  #large(digest: Digest, size: number, inMemory: boolean): LargeBlob {
-    const known = this.#larges.get(digest);
+  #large({ key, digest, size }: Wanted, inMemory: boolean): LargeBlob {
+    const known = this.#larges.get(key);
     if (known !== undefined && !known.isDropped) {
       if (!inMemory || known.isInMemory) return known;
       known.drop();
     }
     const large = this.#create(digest, size, inMemory);
-    this.#larges.set(digest, large);
+    this.#larges.set(key, large);
     return large;
   }
 
@@ -385,11 +370,11 @@ export class Fetcher {
   /** Forgets blobs that are whole or dropped, and the oldest partial files that nobody is at work on. */
   #sweep(): void {
     let idle = 0;
-    for (const [digest, large] of [...this.#larges].reverse()) {
-      if (large.isDropped) this.#larges.delete(digest);
+    for (const [key, large] of [...this.#larges].reverse()) {
+      if (large.isDropped) this.#larges.delete(key);
       else if (!large.isBusy && ++idle > IDLE_PARTIALS_MAX) {
         large.drop();
-        this.#larges.delete(digest);
+        this.#larges.delete(key);
       }
     }
   }
@@ -404,12 +389,12 @@ function checkBlocks(table: BlobTable, row: number, size: number): void {
   });
 }
 
-function deferred(): { done: Promise<boolean>; settle: (isHere: boolean) => void } {
-  let settle: (isHere: boolean) => void = () => undefined;
-  const done = new Promise<boolean>((resolve) => {
-    settle = resolve;
+/** An index may give a blob that is here any size: the error is of who brought it. */
+function checkSize(size: number, trueSize: number): void {
+  if (size === trueSize) return;
+  throw new BurrowError("BURROW_BAD_INDEX", "the index gives a blob another size than it has", {
+    context: { sizeBytes: size, trueBytes: trueSize },
   });
-  return { done, settle };
 }
 
 function answerErrno(error: unknown): number {

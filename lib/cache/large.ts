@@ -10,13 +10,14 @@ import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { digestOf } from "../store/hash.ts";
 import { classOf, isAstray } from "../store/store.ts";
 import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
+import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import { isInUse, type Lingering } from "./lingering.ts";
 import { type MemoryTier, openForReading } from "./memory-tier.ts";
 import type { Origin } from "./origins.ts";
+import { failuresOf, Pending, type Run } from "./pending.ts";
 import {
   getPieces,
-  openPiece,
   type Piece,
   pieceCount,
   runLength,
@@ -72,13 +73,14 @@ export class LargeBlob {
   readonly #present: Uint8Array;
   /** Of a pinned object: what its blocks came to when they were fetched. */
   readonly #sums: Digest[] = [];
-  readonly #pending = new Map<number, Promise<void>>();
+  readonly #pending = new Pending();
   #presentCount = 0;
   /** What the partial file takes. */
   #costBytes = 0;
   #fd: number;
   #finished: Promise<void> | undefined;
-  #isStreaming = false;
+  /** Origins that it is streamed from. */
+  readonly #streaming = new Set<string>();
   /** Asks that wait for it. */
   #demands = 0;
   #isDropped = false;
@@ -144,7 +146,7 @@ export class LargeBlob {
   }
 
   get isBusy(): boolean {
-    return this.#pending.size > 0 || this.#isStreaming;
+    return !this.#pending.isEmpty || this.#streaming.size > 0;
   }
 
   /** Resolves when the blocks are present and verified; true when the blob is whole by then. */
@@ -179,16 +181,17 @@ export class LargeBlob {
     }
   }
 
-  /** Streams what is missing behind demand, until the blob is whole. An error ends it and is forgotten. */
+  /** Streams what is missing behind demand, until the blob is whole; once for each origin, since one may hang. An error ends it and is forgotten. */
   async stream(source: Source, row: number): Promise<void> {
-    if (this.#isStreaming || this.#isDropped) return;
-    this.#isStreaming = true;
+    const { origin } = source;
+    if (this.#streaming.has(origin) || this.#isDropped) return;
+    this.#streaming.add(origin);
     try {
       await this.#streamRest(source, row);
     } catch (error) {
       this.#context.logFailure("background", this.digest, source, error);
     } finally {
-      this.#isStreaming = false;
+      this.#streaming.delete(origin);
     }
   }
 
@@ -216,8 +219,20 @@ export class LargeBlob {
 
   async #streamRest(source: Source, row: number): Promise<void> {
     const origin = this.#context.origin(source);
+    // What comes from elsewhere is waited for, by fetching the rest first.
+    for (const isPatient of [true, false]) await this.#streamFrom(origin, source, row, isPatient);
+    if (this.#presentCount === this.count) await this.#finish();
+  }
+
+  async #streamFrom(
+    origin: Origin,
+    source: Source,
+    row: number,
+    isPatient: boolean,
+  ): Promise<void> {
     for (let at = 0; at < this.count && !this.#isDropped; ) {
-      if (this.#present[at] === 1) {
+      const isPassed = isPatient && this.#pending.isElsewhere(source.origin, at);
+      if (this.#present[at] === 1 || isPassed) {
         at++;
         continue;
       }
@@ -226,46 +241,46 @@ export class LargeBlob {
       // Its turn comes first, then the choice of blocks: demand never waits for a request that only stands in line.
       await origin.inBackground(signal, () => this.#fetch(want, at, at + 1));
     }
-    if (this.#presentCount === this.count) await this.#finish();
   }
 
-  /** Has the missing blocks of [from, to) fetched, in runs that may reach past `to`. */
-  async #fetch(want: Want, from: number, to: number, isAgain = false): Promise<void> {
+  /** Has the missing blocks of [from, to) fetched, in runs that may reach past `to`. Wary: it waits for runs of its own snapshot only. */
+  async #fetch(
+    want: Want,
+    from: number,
+    to: number,
+    isAgain = false,
+    isWary = false,
+  ): Promise<void> {
     const reach = Math.min(this.count, Math.max(to, from + RUN_MAX_BLOCKS));
     const blocks = Array.from({ length: reach - from }, (_, i) => from + i);
     const { source, signal } = want;
     const found = await this.#context.locate(source, this.digest, this.size, blocks, signal);
-    const own = new Set<Promise<void>>();
-    const others = new Set<Promise<void>>();
+    const own = new Set<Run>();
+    const others = new Set<Run>();
     for (let block = from; block < to; block++) {
       if (this.#present[block] === 1) continue;
-      const pending = this.#pending.get(block);
-      if (pending !== undefined) {
+      const pending = this.#pending.get(source.origin, block);
+      if (pending !== undefined && !(isWary && pending.snapshot !== source.snapshot)) {
         if (!own.has(pending)) others.add(pending);
         continue;
       }
-      const end = this.#absentEnd(block, Math.min(reach, block + RUN_MAX_BLOCKS));
+      const end = this.#absentEnd(want, block, Math.min(reach, block + RUN_MAX_BLOCKS));
       const pieces = found.pieces.slice(block - from, end - from);
-      own.add(
-        this.#startRun(
-          want,
-          found.origin,
-          block,
-          pieces.slice(0, runLength(pieces, want.runBytes)),
-        ),
-      );
+      const asked = pieces.slice(0, runLength(pieces, want.runBytes));
+      const work = this.#run(want, found.origin, block, asked);
+      own.add(this.#pending.add(source, block, asked.length, work));
     }
-    const failures = [...(await Promise.allSettled(own))].filter(isRejected);
-    const shared = await Promise.allSettled(others);
+    const failures = await failuresOf(own);
+    const shared = await failuresOf(others);
     if (this.#hasAll(from, to)) return;
     if (failures.length > 0) {
-      const { reason } = failures.find((failure) => isAstray(failure.reason)) ?? failures[0]!;
+      const reason = failures.find(isAstray) ?? failures[0];
       const refresh = () => this.#context.refresh(source, found.locator, reason, signal);
       if (isAgain || (await refresh()) === undefined) throw reason;
       return await this.#fetch(want, from, to, true);
     }
     // What another ask or the background stream failed to get is tried in our own name.
-    if (shared.some(isRejected)) await this.#fetch(want, from, to);
+    if (shared.length > 0) await this.#fetch(want, from, to, isAgain, true);
   }
 
   #hasAll(from: number, to: number): boolean {
@@ -273,21 +288,14 @@ export class LargeBlob {
     return true;
   }
 
-  /** The first block from `block` on that is here or on its way, or `limit`. */
-  #absentEnd(block: number, limit: number): number {
-    let end = block;
-    while (end < limit && this.#present[end] === 0 && !this.#pending.has(end)) end++;
+  /** The first block behind `block` that is here or on its way, or `limit`. */
+  #absentEnd({ source, isDemand }: Want, block: number, limit: number): number {
+    const isComing = (at: number) =>
+      this.#pending.get(source.origin, at) !== undefined ||
+      (!isDemand && this.#pending.isElsewhere(source.origin, at));
+    let end = block + 1;
+    while (end < limit && this.#present[end] === 0 && !isComing(end)) end++;
     return end;
-  }
-
-  #startRun(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
-    const run = this.#run(want, origin, first, pieces).finally(() => {
-      for (let i = 0; i < pieces.length; i++) this.#pending.delete(first + i);
-    });
-    for (let i = 0; i < pieces.length; i++) this.#pending.set(first + i, run);
-    // Each waiter sees the rejection by its own await; without one it is no news.
-    run.catch(() => undefined);
-    return run;
   }
 
   /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
@@ -340,15 +348,16 @@ export class LargeBlob {
     stored: StoredPiece,
     digest: Digest,
   ): Promise<Uint8Array> {
+    const doubts = new Doubts();
     for (let attempt = 1, bytes = stored; ; attempt++) {
       try {
-        return openPiece(piece, bytes, digest);
+        return doubts.open(piece, bytes, digest);
       } catch (error) {
         this.#context.noteMismatch(this.digest, want.source, error);
         if (attempt >= TRIES || classOf(error) !== "transient") throw error;
       }
       const origin = this.#context.origin(want.source);
-      bytes = (await getPieces(origin, [piece], want.isDemand, want.signal))[0]!;
+      bytes = (await getPieces(origin, [piece], want.isDemand, want.signal, doubts.avoid))[0]!;
     }
   }
 
@@ -439,8 +448,4 @@ export class LargeBlob {
     this.#costBytes = 0;
     this.#fd = -1;
   }
-}
-
-function isRejected(outcome: PromiseSettledResult<void>): outcome is PromiseRejectedResult {
-  return outcome.status === "rejected";
 }

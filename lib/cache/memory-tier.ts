@@ -86,6 +86,12 @@ export class MemoryTier {
     return this.#blobs.has(digest);
   }
 
+  /** The size of a blob; -1 when it isn't here. */
+  sizeOf(digest: Digest): number {
+    const held = this.#blobs.peek(digest);
+    return held === undefined ? -1 : fs.fstatSync(held.fd).size;
+  }
+
   /** An FD for reading, the caller's own; -1 when the blob isn't here. */
   open(digest: Digest): number {
     const held = this.#blobs.get(digest);

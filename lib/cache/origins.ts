@@ -42,6 +42,15 @@ export interface Stale {
   readonly isGone: boolean;
 }
 
+export interface RangeOptions {
+  /** What it lies in, to be fetched and kept for others whole. */
+  readonly segment?: ByteRange | undefined;
+  /** The state of the object that is meant. */
+  readonly pin?: ObjectPin | undefined;
+  /** Places to be asked after all others. */
+  readonly avoid?: ReadonlySet<string> | undefined;
+}
+
 /** What STATUS says of an origin: the sum over its places, and each of them. */
 export interface OriginFigures extends Meter {
   readonly places: readonly PlaceFigures[];
@@ -104,10 +113,10 @@ export class Origin {
     range: ByteRange,
     isDemand: boolean,
     signal: AbortSignal,
-    { segment, pin }: { segment?: ByteRange | undefined; pin?: ObjectPin | undefined } = {},
+    { segment, ...options }: RangeOptions = {},
   ): Promise<Sent> {
     const get = (asked: ByteRange) => {
-      const work = () => this.#get(path, asked, isDemand, signal, pin);
+      const work = () => this.#get(path, asked, isDemand, signal, options);
       return isDemand ? this.#gate.run(true, signal, work) : work();
     };
     return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
@@ -133,7 +142,7 @@ export class Origin {
     range: ByteRange,
     isUrgent: boolean,
     signal: AbortSignal,
-    pin: ObjectPin | undefined,
+    { pin, avoid }: RangeOptions,
   ): Promise<Sent> {
     let sender: Sender | undefined;
     const onSender = (who: Sender) => {
@@ -145,6 +154,7 @@ export class Origin {
       isUrgent,
       onSender,
       ...(pin && { pin }),
+      ...(avoid && { avoid }),
     });
     return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
   }

@@ -32,7 +32,9 @@ export interface StoredPiece {
   readonly stored: Uint8Array;
   /** Who sent it, to be told when it is wrong. */
   readonly sender: Sender;
-  readonly base?: { readonly piece: Piece; readonly stored: Uint8Array } | undefined;
+  readonly base?:
+    | { readonly piece: Piece; readonly stored: Uint8Array; readonly sender?: Sender }
+    | undefined;
 }
 
 /** What the fetcher needs of a snapshot's index: the only source of truth about content. */
@@ -44,6 +46,8 @@ export interface BlobTable {
   blockCount(row: number): number;
   /** Digest of a block of a blob > BLOCK_DIGESTS_OVER_BYTES. Throws when the index has none. */
   blockDigest(row: number, block: number): Digest;
+  /** sha256 of all digests of a blob's blocks, one after the other. Throws BURROW_BAD_INDEX where that would be more work than the index is worth. */
+  blocksDigest(row: number): Digest;
 }
 
 /** A snapshot that blobs are asked of. */
@@ -53,6 +57,14 @@ export interface Source {
   readonly table: BlobTable;
   /** Hears of content that was asked for and isn't whole on this node. */
   readonly onMiss?: (bytes: number) => void;
+}
+
+/**
+ * What makes a blob that is cut into blocks one with another's: the digest, and all that the index says of its content. Anybody's index
+ * may name any digest; a block that was right by one is right for another only if they say the same.
+ */
+export function keyOfBlocks({ table }: Source, row: number): string {
+  return `${table.digestAt(row)} ${table.sizeOf(row)} ${table.blocksDigest(row)}`;
 }
 
 export function isLarge(size: number): boolean {
@@ -127,14 +139,18 @@ export function runLength(pieces: readonly Piece[], maxBytes: number): number {
   return count;
 }
 
-/** Pieces that lie next to each other, by one range request, and the bases of those that are deltas by a few more. */
+/**
+ * Pieces that lie next to each other, by one range request, and the bases of those that are deltas by a few more. Places to `avoid` are
+ * asked last, and nothing of what was kept is taken then.
+ */
 export async function getPieces(
   origin: Origin,
   pieces: readonly Piece[],
   isDemand: boolean,
   signal: AbortSignal,
+  avoid?: ReadonlySet<string>,
 ): Promise<StoredPiece[]> {
-  const got: StoredPiece[] = await getStored(origin, pieces, isDemand, signal);
+  const got: StoredPiece[] = await getStored(origin, pieces, isDemand, signal, avoid);
   const wanted = pieces.map((piece, i) => basePieceOf(piece, got[i]!.stored));
   for (let at = 0; at < pieces.length; ) {
     if (wanted[at] === undefined) {
@@ -145,9 +161,9 @@ export async function getPieces(
     while (wanted[end] !== undefined) end++;
     const some = wanted.slice(at, end) as Piece[];
     const run = some.slice(0, runLength(some, BASE_RUN_BYTES));
-    const bases = await getStored(origin, run, isDemand, signal);
+    const bases = await getStored(origin, run, isDemand, signal, avoid);
     for (const [i, piece] of run.entries())
-      got[at + i] = { ...got[at + i]!, base: { piece, stored: bases[i]!.stored } };
+      got[at + i] = { ...got[at + i]!, base: { piece, ...bases[i]! } };
     at += run.length;
   }
   return got;
@@ -175,13 +191,16 @@ async function getStored(
   pieces: readonly Piece[],
   isDemand: boolean,
   signal: AbortSignal,
-): Promise<StoredPiece[]> {
-  const parts = origin.isCrowded ? bySegment(pieces) : [{ pieces, segment: undefined }];
+  avoid: ReadonlySet<string> | undefined,
+): Promise<StoredBytes[]> {
+  const isWhole = avoid === undefined && origin.isCrowded;
+  const parts = isWhole ? bySegment(pieces) : [{ pieces, segment: undefined }];
   const got = parts.map(async ({ pieces: some, segment }) => {
     const { path, offset, pin } = some[0]!;
     const last = some.at(-1)!;
     const range = { offset, length: last.offset + last.stored - offset };
-    const { bytes, sender } = await origin.range(path, range, isDemand, signal, { segment, pin });
+    const more = { segment, pin, avoid };
+    const { bytes, sender } = await origin.range(path, range, isDemand, signal, more);
     return some.map((piece) => {
       const start = piece.offset - offset;
       return { stored: bytes.subarray(start, start + piece.stored), sender };
@@ -189,6 +208,11 @@ async function getStored(
   });
   // None may fail unheard while others are waited for.
   return (await Promise.all(got)).flat();
+}
+
+interface StoredBytes {
+  readonly stored: Uint8Array;
+  readonly sender: Sender;
 }
 
 interface Part {
@@ -242,10 +266,9 @@ export function openPiece(piece: Piece, got: StoredPiece, digest: Digest): Uint8
   return content;
 }
 
-/** Tells the sender, so that others are asked next, and says who it was. */
+/** Says who sent it: whether they are to blame this piece alone doesn't tell (doubts.ts). */
 function mismatch(piece: Piece, sender: Sender, digest: Digest, cause?: unknown): BurrowError {
   const message = "an origin sent content with another digest";
-  sender.blame(message);
   const content = showDigest(digest);
   return new BurrowError("BURROW_DIGEST_MISMATCH", message, {
     class: "transient",

@@ -20,6 +20,7 @@ export class Shelf {
   readonly memory: MemoryTier;
   readonly health: DiskHealth;
   readonly #hasMemory: boolean;
+  readonly #keeping = new Map<Digest, Promise<void>>();
 
   /** memoryBytes 0: what the disk can't take fails. */
   constructor(cache: CacheDirectory, memoryBytes: number, log: Log) {
@@ -59,12 +60,32 @@ export class Shelf {
     }
   }
 
-  /** Keeps a verified blob, which comes to `sum`, on disk when there is space for it. BURROW_NO_SPACE, BURROW_IO. */
+  /**
+   * Keeps a verified blob, which comes to `sum`, on disk when there is space for it; once, of several that bring it at a time: whether it
+   * wasn't here. BURROW_NO_SPACE, BURROW_IO.
+   */
   async keep(
     digest: Digest,
     content: Uint8Array,
     space: Reservation | undefined,
     sum: Digest = digest,
+  ): Promise<boolean> {
+    for (let other = this.#keeping.get(digest); other; other = this.#keeping.get(digest))
+      await other.catch(() => undefined);
+    const isHere = this.cache.check("blobs", digest, content.length) === "sealed";
+    if (isHere || this.memory.has(digest)) return false;
+    const work = this.#put(digest, content, space, sum);
+    const kept = work.finally(() => this.#keeping.delete(digest));
+    this.#keeping.set(digest, kept);
+    await kept;
+    return true;
+  }
+
+  async #put(
+    digest: Digest,
+    content: Uint8Array,
+    space: Reservation | undefined,
+    sum: Digest,
   ): Promise<void> {
     if (space !== undefined && !this.isInMemoryOnly) {
       try {

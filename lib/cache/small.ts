@@ -8,6 +8,7 @@ import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf, isAstray } from "../store/store.ts";
+import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import {
   getPieces,
@@ -77,6 +78,7 @@ export async function fetchSmall(
   let piece = pieces[0]!;
   let run: RunItem[] = [];
   let isRefreshed = false;
+  const doubts = new Doubts();
   for (let attempt = 1; ; attempt++) {
     let space: Reservation | undefined;
     try {
@@ -90,9 +92,10 @@ export async function fetchSmall(
         run.map((item) => item.piece),
         true,
         signal,
+        doubts.avoid,
       );
       const at = run.findIndex((item) => item.digest === digest);
-      const content = openPiece(piece, stored[at]!, digest);
+      const content = doubts.open(piece, stored[at]!, digest);
       const sum = piece.pin === undefined ? digest : digestOf(content);
       await keep(shelf, context, digest, content, space, sum);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
@@ -201,7 +204,7 @@ async function keep(
   space: Reservation | undefined,
   sum: Digest = digest,
 ): Promise<void> {
-  await shelf.keep(digest, content, space, sum);
+  if (!(await shelf.keep(digest, content, space, sum))) return;
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }

@@ -9,7 +9,7 @@ import { BLOCK_BYTES } from "../base/limits.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import { AnswerState } from "../cache/mailbox-wire.ts";
-import type { Source } from "../cache/pieces.ts";
+import { keyOfBlocks, type Source } from "../cache/pieces.ts";
 import { openRegular } from "../cache/regular-file.ts";
 import { type NodeFacts, ROOT_NODE } from "../wire/fuse/message.ts";
 import type { FuseFiles } from "./fuse-session.ts";
@@ -35,6 +35,7 @@ interface LazyFile extends NodeFacts {
   readonly snapshot: Digest;
   readonly origin: string;
   readonly row: number;
+  readonly key: string;
   /** Undefined of one that was taken over, until it is read. */
   source: Source | undefined;
   /** Times the kernel was told of it, less those it took back. */
@@ -55,6 +56,7 @@ export class LazyFiles implements FuseFiles {
   /** Of this mount: one that is gone may still seem to have the names that it had. */
   suffix = randomBytes(4).toString("hex");
   readonly #byName = new Map<string, LazyFile>();
+  readonly #byKey = new Map<string, LazyFile>();
   readonly #byNode = new Map<number, LazyFile>();
   #nextNode = ROOT_NODE + 1;
 
@@ -74,10 +76,9 @@ export class LazyFiles implements FuseFiles {
     return [...this.#byNode.values()].map(heldOf);
   }
 
-  /** The name of a blob that is a file already. */
+  /** The name of a blob that is a file already, for readers of one origin whose indexes say the same of it. */
   nameOf(source: Source, row: number): string | undefined {
-    const name = `${source.table.digestAt(row)}.${this.suffix}`;
-    return this.#byName.has(name) ? name : undefined;
+    return this.#byKey.get(keyOf(source, row))?.name;
   }
 
   /**
@@ -87,10 +88,12 @@ export class LazyFiles implements FuseFiles {
   add(source: Source, row: number, note: (file: HeldFile) => void): string {
     const digest = source.table.digestAt(row);
     const { snapshot, origin } = source;
-    const name = `${digest}.${this.suffix}`;
+    const node = this.#nextNode;
+    const name = `${digest}.${node.toString(16)}.${this.suffix}`;
     const held = {
       name,
-      node: this.#nextNode,
+      node,
+      key: keyOf(source, row),
       snapshot,
       origin,
       row,
@@ -122,6 +125,7 @@ export class LazyFiles implements FuseFiles {
       present: NONE,
     };
     this.#byName.set(file.name, file);
+    this.#byKey.set(file.key, file);
     this.#byNode.set(file.node, file);
     this.#nextNode = Math.max(this.#nextNode, file.node + 1);
     return file;
@@ -228,11 +232,17 @@ export class LazyFiles implements FuseFiles {
     closeFile(file);
     this.#byNode.delete(file.node);
     this.#byName.delete(file.name);
+    if (this.#byKey.get(file.key) === file) this.#byKey.delete(file.key);
   }
 }
 
-function heldOf({ name, node, snapshot, origin, row, size }: LazyFile): HeldFile {
-  return { name, node, snapshot, origin, row, size };
+function heldOf({ name, node, key, snapshot, origin, row, size }: LazyFile): HeldFile {
+  return { name, node, key, snapshot, origin, row, size };
+}
+
+/** One file for all who may share it: what its first reader's origin does is felt by all. */
+function keyOf(source: Source, row: number): string {
+  return `${keyOfBlocks(source, row)} ${source.origin}`;
 }
 
 /** The first block of a range that isn't known to be here, or -1. */

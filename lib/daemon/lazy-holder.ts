@@ -15,13 +15,15 @@ import { ownerOf, pidOf } from "../sys/owner.ts";
 const HOLDER_FD = 3;
 /** Stays for as long as a gofer waits for an answer (MISS_DEADLINE_MS): seconds. */
 const LINGER_SECONDS = 30;
-const STATE_FORMAT = 1;
+const STATE_FORMAT = 2;
 const STATE_MAX_BYTES = 64 * 1024 * 1024;
 
 /** A file of the mount, as the next daemon needs it. */
 export interface HeldFile {
   readonly name: string;
   readonly node: number;
+  /** What tells who may share it. */
+  readonly key: string;
   readonly snapshot: string;
   readonly origin: string;
   readonly row: number;

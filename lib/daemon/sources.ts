@@ -9,6 +9,7 @@ import type { CacheDirectory } from "../cache/directory.ts";
 import type { BlobTable, Source } from "../cache/pieces.ts";
 import { isMountId, readMount, type SnapshotSource } from "../gofer/mount.ts";
 import { faultOf, Index } from "../layer/index.ts";
+import { digestOf } from "../store/hash.ts";
 import type { Backend } from "../store/store.ts";
 
 /** Index bytes kept: an environment of 20,000 files has about 2 MB. */
@@ -19,7 +20,8 @@ export class Sources {
   readonly #state: string;
   readonly #readerOf: (origin: string) => Backend;
   readonly #tables = new LRUCache<Digest, IndexTable>({ maxSize: INDEXES_MAX_BYTES });
-  readonly #reading = new Map<Digest, Promise<IndexTable>>();
+  /** By origin, too: who waits for one that hangs does so for their own. */
+  readonly #reading = new Map<string, Promise<IndexTable>>();
 
   /** `readerOf` opens an origin, or gives the one that is open. */
   constructor(cache: CacheDirectory, state: string, readerOf: (origin: string) => Backend) {
@@ -43,10 +45,11 @@ export class Sources {
     const digest = snapshot.snapshot;
     const held = this.#tables.get(digest);
     if (held !== undefined) return { snapshot: digest, origin: snapshot.origin, table: held };
-    let reading = this.#reading.get(digest);
+    const key = `${digest} ${snapshot.origin}`;
+    let reading = this.#reading.get(key);
     if (reading === undefined) {
-      reading = this.#read(snapshot, signal).finally(() => this.#reading.delete(digest));
-      this.#reading.set(digest, reading);
+      reading = this.#read(snapshot, signal).finally(() => this.#reading.delete(key));
+      this.#reading.set(key, reading);
     }
     return { snapshot: digest, origin: snapshot.origin, table: await reading };
   }
@@ -69,6 +72,8 @@ export class Sources {
 /** The fetcher's view of an index. Rows were bounded by `count` before they come here. */
 class IndexTable implements BlobTable {
   readonly #index: Index;
+  readonly #lists = new Map<number, Digest>();
+  #listedBlocks = 0;
 
   constructor(index: Index) {
     this.#index = index;
@@ -93,5 +98,18 @@ class IndexTable implements BlobTable {
   blockDigest(row: number, block: number): Digest {
     if (block < this.#index.blockCount(row)) return this.#index.blockDigest(row, block);
     throw new BurrowError("BURROW_BAD_INDEX", "the index has no digest for a block");
+  }
+
+  /** Once for each blob; blobs that share blocks could make it endless work, so all lists together are as long as the table of blocks. */
+  blocksDigest(row: number): Digest {
+    const known = this.#lists.get(row);
+    if (known !== undefined) return known;
+    const listed = this.#listedBlocks + this.#index.blockCount(row);
+    if (listed > this.#index.blockTotal)
+      throw new BurrowError("BURROW_BAD_INDEX", "blobs of the index share digests of blocks");
+    const list = digestOf(this.#index.blockDigests(row));
+    this.#listedBlocks = listed;
+    this.#lists.set(row, list);
+    return list;
   }
 }

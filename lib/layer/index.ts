@@ -244,6 +244,17 @@ export class Index {
     return this.field(row, Blob.firstBlock) + count <= this.#blockCount ? count : 0;
   }
 
+  /** How many block digests there are; the blobs of an index that was written by the rules have as many in all. */
+  get blockTotal(): number {
+    return this.#blockCount;
+  }
+
+  /** The digests of a blob's blocks, 32 bytes each, one after the other: a view. */
+  blockDigests(blob: number): Uint8Array {
+    const start = this.#blocks + this.field(this.#blob(blob), Blob.firstBlock) * BLOCK_DIGEST_BYTES;
+    return this.bytes.subarray(start, start + this.blockCount(blob) * BLOCK_DIGEST_BYTES);
+  }
+
   /** Digest of a blob's block: 0 <= block < blockCount(blob). */
   blockDigest(blob: number, block: number): Digest {
     const first = this.field(this.#blob(blob), Blob.firstBlock);

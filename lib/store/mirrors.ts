@@ -105,13 +105,15 @@ export class Mirrors implements Backend {
       if (length !== undefined) this.#latencies.note(length, performance.now() - startedMs);
       return { member, bytes };
     };
-    const isHedged = options.isUrgent === true && length !== undefined;
+    const { avoid } = options;
+    const isHedged = options.isUrgent === true && length !== undefined && avoid === undefined;
     const { member, bytes } = await this.#read({
       path,
       members,
       call,
       signal: options.signal,
       patienceMs: isHedged ? this.#latencies.patienceMs(length) : undefined,
+      avoid,
     });
     options.onSender?.(this.#senderOf(member, path));
     return bytes;
@@ -193,6 +195,7 @@ interface Read<T> {
   readonly call: (member: Member, signal: AbortSignal) => Promise<T>;
   readonly signal: AbortSignal | undefined;
   readonly patienceMs?: number | undefined;
+  readonly avoid?: ReadonlySet<string> | undefined;
 }
 
 /** One read on its way round the places. */
@@ -234,7 +237,10 @@ class Round<T> {
 
   next(why: Reason): Runner<T> | undefined {
     const asked = this.#asked.map(({ member }) => member);
-    const others = this.#read.members.filter((member) => !asked.includes(member));
+    const { members, avoid } = this.#read;
+    const unasked = members.filter((member) => !asked.includes(member));
+    const trusted = unasked.filter(({ backend }) => avoid?.has(backend.origin) !== true);
+    const others = trusted.length > 0 ? trusted : unasked;
     // The same once more, by another connection, where nobody else is there.
     const isAgain = why === "slow" && others.length === 0 && asked.length === 1;
     const found = firstWell(isAgain ? asked : others);

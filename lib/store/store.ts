@@ -23,6 +23,8 @@ export interface GetOptions {
   readonly isUrgent?: boolean;
   /** Hears who sent what is returned, where there are several who might have. */
   readonly onSender?: (sender: Sender) => void;
+  /** Names of senders to be asked after all others: what they sent was not what it must be. */
+  readonly avoid?: ReadonlySet<string>;
 }
 
 /** One state of an object that may be replaced: all of its bytes, read under it, belong together. */

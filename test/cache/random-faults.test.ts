@@ -10,6 +10,7 @@ import { openCache } from "../../lib/cache/cache.ts";
 import type { CacheDirectory } from "../../lib/cache/directory.ts";
 import { Fetcher, type FetcherOptions } from "../../lib/cache/fetcher.ts";
 import type { Source } from "../../lib/cache/pieces.ts";
+import { digestOf } from "../../lib/store/hash.ts";
 import { parseOrigins } from "../../lib/store/origins-file.ts";
 import { noise, type Published, publish } from "../suite/daemon-node.ts";
 import { FaultProxy, generator, KINDS } from "../suite/fault-proxy.ts";
@@ -64,6 +65,7 @@ async function node(t: Test, server: OriginServer, published: Published, options
     sizeOf: (row: number) => index.blobSize(row),
     blockCount: (row: number) => index.blockCount(row),
     blockDigest: (row: number, block: number) => index.blockDigest(row, block),
+    blocksDigest: (row: number) => digestOf(index.blockDigests(row)),
   };
   const source: Source = { snapshot: published.digest, origin: server.url, table };
   return { cache, fetcher, source };

@@ -200,7 +200,7 @@ test("of an earlier boot and the one before: suspects join in the background", a
   const [cache, digests] = await cacheOf(t, 30);
   t.equal(cache.startUp(true), true);
   t.same([...cache.digests("blobs")], []);
-  t.equal(await cache.revive("suspect", digests[0]!, FILE_BYTES), true);
+  t.equal(await cache.revive("suspect", digests[0]!), FILE_BYTES);
   const again = noise(FILE_BYTES, 1000);
   // In a shard that has suspects.
   const shard = digests[1]!.slice(0, 2);
@@ -213,7 +213,7 @@ test("of an earlier boot and the one before: suspects join in the background", a
   t.notOk(fs.readdirSync(`${cache.root}/suspect`).some((name) => name.includes(".")));
   t.same([...cache.digests("suspect")], [...digests].sort());
   t.equal(fs.readdirSync(`${cache.root}/suspect/${shard}`).length >= 2, true);
-  for (const digest of digests) t.equal(await cache.revive("suspect", digest, FILE_BYTES), true);
+  for (const digest of digests) t.equal(await cache.revive("suspect", digest), FILE_BYTES);
 });
 
 test("an evictor that was stopped takes nothing more", async (t) => {
