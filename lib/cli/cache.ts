@@ -6,7 +6,7 @@ import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { evict, openCache, statCache, verifyCache } from "../cache/cache.ts";
-import { daemonStatus, type RoomStatus } from "../cache/client.ts";
+import { daemonStatus, lookAgain, type RoomStatus } from "../cache/client.ts";
 import { CACHE_MARKER } from "../cache/layout.ts";
 import { listPins, pin, unpin } from "../cache/pins.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -64,7 +64,7 @@ export function addCache(program: Command): void {
     .description("remove files from the cache, those used longest ago first")
     .option("--to <SIZE>", "leave this much")
     .addHelpText("after", CLEAR_HELP)
-    .action((options: { to?: string; cache?: string; state?: string; json?: boolean }) => {
+    .action(async (options: { to?: string; cache?: string; state?: string; json?: boolean }) => {
       const context = contextOf(options);
       const maxBytes = options.to === undefined ? 0 : parseSize(options.to, "--to");
       const cache = existing(context);
@@ -74,6 +74,7 @@ export function addCache(program: Command): void {
         `removed ${counted(blobs, "file")}, ${showBytes(bytes)}`;
       const removed = evict(cache, maxBytes, (soFar) => progress.update(say(soFar)));
       const packages = new Packages(context.cache, []).clear();
+      await lookAgain(context.cache);
       progress.end();
       const text = `${say(removed)}; downloads: ${packages.files}, ${showBytes(packages.bytes)}`;
       print(context.isJson, { ...removed, packages }, text);

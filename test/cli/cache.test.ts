@@ -54,3 +54,21 @@ test("what is pinned stays whatever else is fetched; unpinned, it goes", async (
   };
   t.ok(await until(goes));
 });
+
+test("what is cleared is no longer counted", async (t) => {
+  const cli = newNode(t);
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const { digest, row } = await publish(node.store, FILES);
+  await node.start({ limitBytes: 20_000_000 });
+  const client = await node.connect(node.mount(node.store, digest));
+  for (const file of Object.keys(FILES)) await client.askBlob(0, row(file));
+  await until(async () => (await node.settled()).room.isSurveyed);
+  const before = (await node.settled()).room;
+  t.ok(before.byFolder["blobs"]! > 2_400_000);
+  t.match(await cli.run(["cache", "clear", "--cache", node.cache]), { code: 0 });
+  const { usedBytes, byFolder, evicted } = (await node.status()).room;
+  t.ok((byFolder["blobs"] ?? 0) < 1_200_000, "no more than folders");
+  t.ok(before.usedBytes - usedBytes > 2_300_000);
+  t.equal(evicted, 0);
+});
