@@ -35,6 +35,8 @@ export interface DaemonStatus {
   readonly pid: number;
   readonly cache: string;
   readonly state: string;
+  /** The file that says where else origins lie, when it has one. */
+  readonly originsFile?: string;
   readonly upMs: number;
   readonly now: {
     readonly connections: number;

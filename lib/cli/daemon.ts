@@ -124,7 +124,7 @@ export function addDaemon(program: Command): void {
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,
         metrics: options.metrics ?? "",
-        ...(options.origins === undefined ? {} : { origins: resolve(options.origins) }),
+        origins: options.origins ? resolve(options.origins) : (process.env["BURROW_ORIGINS"] ?? ""),
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });

@@ -11,6 +11,7 @@ import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
 import { addEnvCompile } from "./env-compile.ts";
 import { addEnvRemove } from "./env-rm.ts";
+import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
 import { checkRequired, checkValues } from "./option-values.ts";
@@ -53,6 +54,7 @@ function makeProgram(): Command {
   addDaemon(program);
   addDoctor(program);
   addCompletion(program);
+  program.hook("preAction", (_, command) => knowOrigins(command));
   checkValues(program);
   checkRequired(program);
   return program;
