@@ -15,7 +15,7 @@ import type { HeldLease } from "../store/garbage.ts";
 import { objectPath } from "../store/layout.ts";
 import { refuseReadOnly, writingStore } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
-import { findDigest, isDigestLike } from "./digests.ts";
+import { findDigest, isDigestLike, isDigestOrFile } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironmentIn } from "./env.ts";
 import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
 import { checkWheel, isWheel } from "./env-wheel.ts";
@@ -106,6 +106,11 @@ export function addPreload(program: Command): void {
     });
 }
 
+/** Tells digests: where specs can be meant those with sha256: alone. */
+function digestTest({ channel }: PreloadOptions): (text: string) => boolean {
+  return channel === undefined ? isDigestOrFile : isDigestLike;
+}
+
 function jobsOf(text: string): number {
   const jobs = /^\d{1,4}$/.test(text) ? Number(text) : 0;
   if (jobs >= 1 && jobs <= JOBS_MAX) return jobs;
@@ -121,14 +126,15 @@ async function preload(
   const jobs = jobsOf(options.jobs);
   const memoryBytes =
     options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
+  const isDigest = digestTest(options);
   const wheels = sources.filter(isWheel);
   for (const wheel of wheels) checkWheel(wheel);
-  if (wheels.length > 0 && sources.every((text) => isWheel(text) || isDigestLike(text)))
+  if (wheels.length > 0 && sources.every((text) => isWheel(text) || isDigest(text)))
     throw new BurrowError("BURROW_USAGE", `${wheels[0]} needs a lock or packages to lie beside`);
   const prefix = checkPrefix(options.prefix);
   if (options.python !== undefined) pythonTarget(options.python);
-  if (sources.some((text) => !isDigestLike(text))) refuseReadOnly(context.store);
-  if (options.repair === true && sources.every(isDigestLike))
+  if (sources.some((text) => !isDigest(text))) refuseReadOnly(context.store);
+  if (options.repair === true && sources.every(isDigest))
     throw new BurrowError("BURROW_USAGE", "--repair needs packages or a lock to write again from");
   if (!options.warm && options.profile !== undefined)
     throw new BurrowError(
@@ -145,8 +151,9 @@ async function preload(
     if (!isDirectory(folder)) output.note(`--packages: ${folder} is no directory: passed over`);
   const stopWatching = onInterrupt(() => output.interrupted());
   try {
-    const digests = await digestsOf(context, sources, output);
-    const wanted = await listsOf(context, sources, options, output);
+    const digests = await digestsOf(context, sources.filter(isDigest), output);
+    const others = sources.filter((text) => !isDigest(text) && !isWheel(text));
+    const wanted = await listsOf(context, others, options, output);
     output.begin(
       wanted.reduce((sum, { items }) => sum + items.length, 0),
       jobs,
@@ -170,7 +177,7 @@ async function digestsOf(
   output: PreloadOutput,
 ): Promise<Digest[]> {
   const digests: Digest[] = [];
-  for (const text of sources.filter(isDigestLike)) {
+  for (const text of sources) {
     try {
       digests.push(await findDigest(context, text));
     } catch (error) {
@@ -183,12 +190,11 @@ async function digestsOf(
 /** An environment for each lock, one for all packages that were named themselves, and one for all specs. */
 async function listsOf(
   context: Context,
-  sources: readonly string[],
+  others: readonly string[],
   { channel, quiet, python }: PreloadOptions,
   output: PreloadOutput,
 ): Promise<Wanted[]> {
   const progress = new Progress(quiet === true, context.isJson);
-  const others = sources.filter((text) => !isDigestLike(text) && !isWheel(text));
   const packages = others.filter(isPackage);
   const specs = others.filter((text) => !isPackage(text) && !isFile(text));
   const locks = others.filter((text) => !isPackage(text) && isFile(text));

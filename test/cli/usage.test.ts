@@ -81,7 +81,10 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [["run", "--base"], /'--base <BASE>' argument missing/],
     [query, /missing required argument 'command'/],
     [["run", "--base", "nosuch", "--", "ls"], /--base nosuch is no digest and no file/],
-    [["run", "--base", "sha256:12", "--", "ls"], /"sha256:12" is no digest; say/],
+    [
+      ["run", "--base", "sha256:12", "--", "ls"],
+      /"sha256:12" is no digest; say .* 6 or more, with or without sha256:/,
+    ],
     [[...query, "--env", "nosuch", "ls"], /--env nosuch is no digest \(sha256:…\) and no lock/],
     [[...query, "--tmp-size", "1Q", "ls"], /--tmp-size: "1Q" is no size/],
     [[...query, "--tmp-size", "1", "ls"], /at least 4K/],
