@@ -17,7 +17,7 @@ export async function listedStore(context: Context): Promise<DeltaStore> {
   if (/^https?:/.test(context.store)) {
     throw new BurrowError(
       "BURROW_UNSUPPORTED",
-      "an HTTP store can't be listed: name a whole digest",
+      "an HTTP store can't be listed: name its directory or its place on S3",
       where,
     );
   }
@@ -54,6 +54,10 @@ export async function findDigest(context: Context, text: string): Promise<Digest
   const whole = parseDigest(text);
   if (whole !== undefined) return whole;
   const digits = digitsOf(text);
+  if (/^https?:/.test(context.store)) {
+    const what = "an HTTP store can't be listed: name a whole digest";
+    throw new BurrowError("BURROW_UNSUPPORTED", what, { context: { store: context.store } });
+  }
   const store = await listedStore(context);
   const all: Digest[] = [];
   for await (const path of store.list(`indexes/${digits.slice(0, 2)}`)) {

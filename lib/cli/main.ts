@@ -67,6 +67,18 @@ function commandOf(program: Command, words: readonly string[]): string {
   return `${program.name()}${child === undefined ? "" : ` ${commandOf(child, others)}`}`;
 }
 
+/** Of words that ask for help with a command that there is not: those up to it, so that it is said; else all. */
+function answerable(program: Command, words: readonly string[]): readonly string[] {
+  let command = program;
+  for (const [i, word] of words.entries()) {
+    if (command.commands.length === 0 || word === "help" || word.startsWith("-")) return words;
+    const child = command.commands.find((one) => [one.name(), ...one.aliases()].includes(word));
+    if (child === undefined) return words.slice(0, i + 1);
+    command = child;
+  }
+  return words;
+}
+
 /** Whether errors are wanted as JSON: --json among burrow's own words. */
 function wantsJson(): boolean {
   const end = process.argv.indexOf("--");
@@ -108,7 +120,7 @@ async function main(): Promise<void> {
   const end = watchEnd();
   const program = makeProgram();
   try {
-    await program.parseAsync(process.argv);
+    await program.parseAsync(answerable(program, process.argv.slice(2)), { from: "user" });
   } catch (error) {
     process.exitCode = codeOf(program, error);
   }

@@ -21,7 +21,7 @@ import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
 import { checkWheel, isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ExitCode, Progress, type ProgressLine, SILENCE } from "./output.ts";
+import { Progress, type ProgressLine, SILENCE } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
@@ -101,8 +101,7 @@ export function addPreload(program: Command): void {
         throw new BurrowError("BURROW_USAGE", "--to takes the place of --store: give one of them");
       const store = options.to ?? options.store;
       const context = contextOf({ ...options, ...(store === undefined ? {} : { store }) });
-      const failures = await preload(context, sources, options);
-      if (failures > 0) process.exitCode = ExitCode.failed;
+      process.exitCode = await preload(context, sources, options);
     });
 }
 
@@ -117,7 +116,7 @@ function jobsOf(text: string): number {
   throw new BurrowError("BURROW_USAGE", `--jobs: "${text}" is no number from 1 to ${JOBS_MAX}`);
 }
 
-/** Does all that can be done: how many things could not. */
+/** Does all that can be done: the exit code. */
 async function preload(
   context: Context,
   sources: readonly string[],
@@ -167,7 +166,7 @@ async function preload(
   } finally {
     stopWatching();
   }
-  return output.totals.failures;
+  return output.exitCode;
 }
 
 /** Snapshots that were named. */

@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import { plan } from "../store/gc.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addListedOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, ExitCode, Progress, type ProgressLine, print, showBytes } from "./output.ts";
 import { type Fault, showFault } from "./store-faults.ts";
@@ -18,7 +18,7 @@ Examples:
   burrow store check --no-content --json`;
 
 export function addStoreCheck(store: Command): void {
-  addCommonOptions(store.command("check"))
+  addListedOptions(store.command("check"))
     .description("read all of a store: is it there, right, and referred to? exits 1 when it is not")
     .option("--no-content", "look at what refers to what and at lengths alone, and read no packs")
     .addHelpText("after", HELP)

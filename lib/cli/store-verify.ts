@@ -10,7 +10,7 @@ import { isStore, openOrigin } from "../store/open.ts";
 import { NO_MIRRORS } from "../store/origins-file.ts";
 import { inParallel } from "../store/parallel.ts";
 import type { Backend, WritableBackend } from "../store/store.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addListedOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { readEnvironment } from "./environment.ts";
 import { readFacts } from "./image-facts.ts";
@@ -37,7 +37,7 @@ const INDEXES = 8;
 const PACKS = 4;
 
 export function addStoreVerify(store: Command): void {
-  addCommonOptions(store.command("verify"))
+  addListedOptions(store.command("verify"))
     .description("check that all of a store can be read and is right; exits 1 when anything is not")
     .addHelpText("after", HELP)
     .action(async (options) => {
