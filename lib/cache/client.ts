@@ -35,6 +35,8 @@ export interface DaemonStatus {
   readonly pid: number;
   readonly cache: string;
   readonly state: string;
+  /** The file that says where else origins lie, when it has one. */
+  readonly originsFile?: string;
   readonly upMs: number;
   readonly now: {
     readonly connections: number;
@@ -70,12 +72,22 @@ export async function isDaemonUp(cache: string): Promise<boolean> {
 }
 
 /** What the daemon of a cache says of itself; undefined when none runs. */
-export async function daemonStatus(cache: string): Promise<DaemonStatus | undefined> {
+export function daemonStatus(cache: string): Promise<DaemonStatus | undefined> {
+  return askStatus(cache, Frame.status);
+}
+
+/** Has the daemon of a cache, if one runs, count what is there again, after others have removed some of it. */
+export async function lookAgain(cache: string): Promise<void> {
+  // One of an earlier build doesn't know how, and finds it out in time.
+  await askStatus(cache, Frame.look).catch(() => undefined);
+}
+
+async function askStatus(cache: string, by: number): Promise<DaemonStatus | undefined> {
   const socket = await connect(cache);
   if (socket === undefined) return undefined;
   try {
     const out = Buffer.alloc(FRAME_BYTES);
-    encodeBare(out, Frame.status, 1);
+    encodeBare(out, by, 1);
     socket.write(out);
     const frame = await receiveFrame(socket, cache);
     if (frameType(frame, 0) !== Frame.statusReply) throw daemonError("sent no status", cache);

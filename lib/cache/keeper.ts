@@ -44,6 +44,7 @@ export class Keeper {
   readonly #evictor: Evictor;
   readonly #pinned: Pinned;
   readonly #survey: Survey;
+  #looking = Promise.resolve();
   #isAtWork = false;
   #isStopped = false;
 
@@ -93,6 +94,14 @@ export class Keeper {
     } finally {
       this.#isAtWork = false;
     }
+  }
+
+  /** Somebody has removed blobs: counts what is there again. Never rejects. */
+  look(): Promise<void> {
+    const isLimited = this.#cache.room.limitBytes > 0;
+    // One that is under way may have passed by where they were.
+    if (isLimited) this.#looking = this.#looking.then(() => this.#survey.blobs());
+    return this.#looking;
   }
 
   stop(): void {

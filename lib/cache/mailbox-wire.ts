@@ -23,6 +23,7 @@ export const Frame = {
   statusReply: 8,
   stop: 9,
   askLazy: 10,
+  look: 11,
 } as const;
 
 /** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */

@@ -126,6 +126,13 @@ export class Survey {
     this.#isAtWork = false;
   }
 
+  /** Looks at all blobs again at once. Never rejects. */
+  async blobs(): Promise<void> {
+    if (!this.#room.isSurveyed) return;
+    for (const group of [...groupsOf("blobs"), ...groupsOf("suspect")])
+      if (!this.#isStopped) await this.#look(group);
+  }
+
   stop(): void {
     this.#isStopped = true;
   }

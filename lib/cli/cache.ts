@@ -6,10 +6,12 @@ import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { evict, openCache, statCache, verifyCache } from "../cache/cache.ts";
-import { daemonStatus, type RoomStatus } from "../cache/client.ts";
+import { daemonStatus, lookAgain, type RoomStatus } from "../cache/client.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
 import { CACHE_MARKER } from "../cache/layout.ts";
 import { listPins, pin, unpin } from "../cache/pins.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { theOne } from "./digests.ts";
 import { counted, ExitCode, Progress, print, showBytes, table } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { parseSize } from "./query.ts";
@@ -64,7 +66,7 @@ export function addCache(program: Command): void {
     .description("remove files from the cache, those used longest ago first")
     .option("--to <SIZE>", "leave this much")
     .addHelpText("after", CLEAR_HELP)
-    .action((options: { to?: string; cache?: string; state?: string; json?: boolean }) => {
+    .action(async (options: { to?: string; cache?: string; state?: string; json?: boolean }) => {
       const context = contextOf(options);
       const maxBytes = options.to === undefined ? 0 : parseSize(options.to, "--to");
       const cache = existing(context);
@@ -74,6 +76,7 @@ export function addCache(program: Command): void {
         `removed ${counted(blobs, "file")}, ${showBytes(bytes)}`;
       const removed = evict(cache, maxBytes, (soFar) => progress.update(say(soFar)));
       const packages = new Packages(context.cache, []).clear();
+      await lookAgain(context.cache);
       progress.end();
       const text = `${say(removed)}; downloads: ${packages.files}, ${showBytes(packages.bytes)}`;
       print(context.isJson, { ...removed, packages }, text);
@@ -89,12 +92,19 @@ Example:
 function addPins(cache: Command): void {
   addCommonOptions(cache.command("pin"))
     .description("keep the files of snapshots, whatever the limit")
-    .argument("<SNAPSHOT...>", "digests of snapshots whose index is in the cache")
+    .argument(
+      "<SNAPSHOT...>",
+      "snapshots whose index is in the cache: digests, or their first 6 digits or more",
+    )
     .addHelpText("after", PIN_HELP)
     .action(async (snapshots: string[], options) => {
       const context = contextOf(options);
-      const digests = snapshots.map(snapshotOf);
-      for (const digest of digests) await pin(existing(context), digest);
+      const cache = existing(context);
+      const held = [...cache.digests("indexes")];
+      const digests = snapshots.map(
+        (text) => snapshotIn(cache, held, text) ?? unknown(cache, text),
+      );
+      for (const digest of digests) await pin(cache, digest);
       const names = digests.map(showDigest);
       print(context.isJson, { pinned: names }, `pinned ${counted(names.length, "snapshot")}`);
     });
@@ -102,13 +112,15 @@ function addPins(cache: Command): void {
     .description(
       "let the files of snapshots go when there is no more space; exits 1 when one wasn't pinned",
     )
-    .argument("<SNAPSHOT...>", "digests of snapshots")
+    .argument("<SNAPSHOT...>", "digests of snapshots, or their first 6 digits or more")
     .addHelpText("after", "\nExample:\n  burrow cache unpin sha256:…")
     .action((snapshots: string[], options) => {
       const context = contextOf(options);
       const cache = existing(context);
-      const digests = snapshots.map(snapshotOf);
-      const names = digests.filter((digest) => unpin(cache, digest)).map(showDigest);
+      const pins = listPins(cache);
+      const digests = snapshots.map((text) => snapshotIn(cache, pins, text));
+      const isUnpinned = (digest?: Digest) => digest !== undefined && unpin(cache, digest);
+      const names = digests.flatMap((digest) => (isUnpinned(digest) ? showDigest(digest!) : []));
       print(context.isJson, { unpinned: names }, `unpinned ${counted(names.length, "snapshot")}`);
       if (names.length < digests.length) process.exitCode = ExitCode.failed;
     });
@@ -122,11 +134,19 @@ function addPins(cache: Command): void {
     });
 }
 
-/** BURROW_USAGE for what is no whole digest: a pin must name one snapshot, also of stores that aren't at hand. */
-function snapshotOf(text: string): Digest {
-  const digest = parseDigest(text);
-  if (digest !== undefined) return digest;
-  throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; say sha256: and 64 digits`);
+/** The snapshot that a text names, by its first digits where it is among `known`; stores need not be at hand. BURROW_USAGE. */
+function snapshotIn(
+  cache: CacheDirectory,
+  known: readonly Digest[],
+  text: string,
+): Digest | undefined {
+  return parseDigest(text) ?? theOne(text, known, { cache: cache.root });
+}
+
+function unknown(cache: CacheDirectory, snapshot: string): never {
+  throw new BurrowError("BURROW_NOT_FOUND", "no such snapshot in the cache", {
+    context: { snapshot, cache: cache.root },
+  });
 }
 
 function roomRows(room: RoomStatus): string[][] {

@@ -20,16 +20,22 @@ export interface Context {
 
 /** Options that every command takes. */
 export function addCommonOptions(command: Command): Command {
+  return addOptions(command, "a directory, or an http(s) or s3 URL, of layers");
+}
+
+/** The same for a command that lists a store or writes to it. */
+export function addListedOptions(command: Command): Command {
+  return addOptions(command, "a directory or an s3 URL, of layers");
+}
+
+function addOptions(command: Command, store: string): Command {
   return command
     .option(
       "--state <DIR>",
       `mounts and runs of this node ($BURROW_STATE; default ${DEFAULT_STATE})`,
     )
     .option("--cache <DIR>", `the node's cache ($BURROW_CACHE; default ${DEFAULT_CACHE})`)
-    .option(
-      "--store <STORE>",
-      "a directory, or an http(s) or s3 URL, of layers ($BURROW_STORE; default STATE/store)",
-    )
+    .option("--store <STORE>", `${store} ($BURROW_STORE; default STATE/store)`)
     .option("--json", "results on stdout and errors on stderr as JSON");
 }
 

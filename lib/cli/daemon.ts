@@ -124,7 +124,7 @@ export function addDaemon(program: Command): void {
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,
         metrics: options.metrics ?? "",
-        ...(options.origins === undefined ? {} : { origins: resolve(options.origins) }),
+        origins: options.origins ? resolve(options.origins) : (process.env["BURROW_ORIGINS"] ?? ""),
       });
       process.exitCode = await runDaemon(config, logToStderr);
     });
@@ -156,11 +156,17 @@ function addOthers(daemon: Command): void {
       "\nExample:\n  burrow daemon metrics > /var/lib/node_exporter/textfile/burrow.prom",
     )
     .action(async (options) => {
-      await showMetrics(contextOf(options));
+      const context = contextOf(options);
+      if (context.isJson)
+        throw new BurrowError(
+          "BURROW_USAGE",
+          "metrics are Prometheus' text: burrow daemon status --json has the figures as JSON",
+        );
+      await showMetrics(context);
     });
 }
 
-/** Prints what a collector of figures reads; nothing but that on stdout, also with --json. */
+/** Prints what a collector of figures reads; nothing but that on stdout. */
 async function showMetrics(context: Context): Promise<void> {
   const status = await daemonStatus(context.cache);
   if (status !== undefined) process.stdout.write(exposition(status));

@@ -17,7 +17,7 @@ export async function listedStore(context: Context): Promise<DeltaStore> {
   if (/^https?:/.test(context.store)) {
     throw new BurrowError(
       "BURROW_UNSUPPORTED",
-      "an HTTP store can't be listed: name a whole digest",
+      "an HTTP store can't be listed: name its directory or its place on S3",
       where,
     );
   }
@@ -45,7 +45,7 @@ export function isDigestOrFile(text: string): boolean {
 export function digitsOf(text: string): string {
   const digits = parseDigest(text) ?? BEGINNING.exec(text)?.[1]?.toLowerCase();
   if (digits !== undefined) return digits;
-  const advice = "say sha256: and its 64 hex digits, or sha256: and the first 6 or more";
+  const advice = "say its 64 hex digits, or the first 6 or more, with or without sha256:";
   throw new BurrowError("BURROW_USAGE", `"${text}" is no digest; ${advice}`);
 }
 
@@ -54,17 +54,32 @@ export async function findDigest(context: Context, text: string): Promise<Digest
   const whole = parseDigest(text);
   if (whole !== undefined) return whole;
   const digits = digitsOf(text);
+  if (/^https?:/.test(context.store)) {
+    const what = "an HTTP store can't be listed: name a whole digest";
+    throw new BurrowError("BURROW_UNSUPPORTED", what, { context: { store: context.store } });
+  }
   const store = await listedStore(context);
-  const found: Digest[] = [];
+  const all: Digest[] = [];
   for await (const path of store.list(`indexes/${digits.slice(0, 2)}`)) {
     const digest = parseDigest(basename(path));
-    if (digest?.startsWith(digits)) found.push(digest);
+    if (digest !== undefined) all.push(digest);
   }
-  if (found.length === 1) return found[0]!;
-  const where = { context: { store: context.store } };
-  if (found.length > 1) {
-    const all = found.map(showDigest).join(", ");
-    throw new BurrowError("BURROW_USAGE", `${text} is the beginning of several: ${all}`, where);
-  }
-  throw new BurrowError("BURROW_NOT_FOUND", `no layer or snapshot ${text}`, where);
+  const where = { store: context.store };
+  const found = theOne(text, all, where);
+  if (found !== undefined) return found;
+  throw new BurrowError("BURROW_NOT_FOUND", `no layer or snapshot ${text}`, { context: where });
+}
+
+/** The digest among all that a text is, or is the beginning of; undefined: none. BURROW_USAGE for what is no digest or means several. */
+export function theOne(
+  text: string,
+  all: Iterable<Digest>,
+  where: Readonly<Record<string, string>>,
+): Digest | undefined {
+  const digits = digitsOf(text);
+  const found = [...all].filter((digest) => digest.startsWith(digits));
+  if (found.length < 2) return found[0];
+  const names = found.map(showDigest).join(", ");
+  const what = `${text} is the beginning of several: ${names}`;
+  throw new BurrowError("BURROW_USAGE", what, { context: where });
 }

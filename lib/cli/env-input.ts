@@ -16,6 +16,7 @@ import { plainUrl } from "../ingest/conda/record.ts";
 import { solve } from "../ingest/conda/solve.ts";
 import { showVirtual, virtualPackages } from "../ingest/conda/virtual.ts";
 import { parseYamlMap } from "../ingest/conda/yaml.ts";
+import { errnoOf } from "../store/node-error.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { counted, type ProgressLine, showBytes } from "./output.ts";
 import { readText } from "./text-file.ts";
@@ -104,6 +105,8 @@ async function fromFile(
       const what = `${path} is a directory: give a file, or a channel by --channel`;
       throw new BurrowError("BURROW_USAGE", what);
     }
+    if (errnoOf(cause).code === "ENOENT")
+      throw new BurrowError("BURROW_NOT_FOUND", `there is no file ${path}`);
     throw new BurrowError("BURROW_NOT_FOUND", `can't read the lock ${path}`, { cause });
   }
   const folder = dirname(resolve(path));

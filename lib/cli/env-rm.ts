@@ -32,6 +32,7 @@ export function addEnvRemove(env: Command): void {
       for (const digest of digests) remove(context, digest);
       const removed = digests.map(showDigest);
       print(context.isJson, { removed }, removed.join("\n"));
+      if (!context.isJson) process.stderr.write("its space is freed by burrow store gc\n");
     });
 }
 

@@ -32,7 +32,7 @@ import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addCommonOptions, addListedOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
 import { checkPython, type InputOptions, packagesOf } from "./env-input.ts";
@@ -92,7 +92,7 @@ function collect(value: string, values: readonly string[] = []): string[] {
 /** The command "env", for others to add theirs to. */
 export function addEnv(program: Command): Command {
   const env = program.command("env").description("make and inspect conda environments");
-  addCommonOptions(env.command("create"))
+  addListedOptions(env.command("create"))
     .argument("<input...>", "a lock, an environment.yml, packages in their order, or specs")
     .description("turn packages into a snapshot of the store; print its digest")
     .option("-c, --channel <CHANNEL>", "where to solve specs: in priority, repeatable", collect)
@@ -120,7 +120,7 @@ export function addEnv(program: Command): Command {
     .action(async (text: string, options) => {
       await showEnvironment(contextOf(options), text);
     });
-  addCommonOptions(env.command("ls"))
+  addListedOptions(env.command("ls"))
     .description("list the environments of the store")
     .addHelpText("after", "\nExample:\n  burrow env ls --store /srv/store")
     .action(async (options) => {
@@ -424,7 +424,7 @@ async function listEnvironments(context: Context): Promise<void> {
     String(packages.length),
     shorten(packages.toReversed().join(" ")),
   ]);
-  const head = ["snapshot", "prefix", "Python", "compiled from", "packages", ""];
+  const head = ["snapshot", "prefix", "Python", "compiled from", "packages", "the last first"];
   print(context.isJson, rows, table([head, ...cells]));
 }
 

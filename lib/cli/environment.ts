@@ -4,8 +4,9 @@
 import { createHash } from "node:crypto";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { objectPath } from "../store/layout.ts";
+import { digestOfPath, objectPath } from "../store/layout.ts";
 import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
+import { counted } from "./output.ts";
 
 export const ENVIRONMENT_FORMAT = 1;
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
@@ -138,4 +139,23 @@ export async function noteImport(
 ): Promise<void> {
   const bytes = Buffer.from(`${JSON.stringify({ layer: showDigest(layer), facts })}\n`);
   await store.put(notePath(parts), bytes);
+}
+
+/** What layers and snapshots are, as far as environments of the store tell: by their digests as people see them. */
+export async function namesOfLayers(store: WritableBackend): Promise<Map<string, string>> {
+  const names = new Map<string, string>();
+  for await (const path of store.list("environments")) {
+    const digest = digestOfPath(path);
+    if (digest === undefined) continue;
+    // One that can't be read names nothing; who lists environments is told.
+    const environment = await readEnvironment(store, digest).catch(() => undefined);
+    if (environment === undefined) continue;
+    const { packages, wheels = [], compiled, prefix } = environment;
+    const all = [...packages, ...wheels];
+    for (const { name, version, layer } of all) names.set(layer, `${name}-${version}`);
+    if (compiled !== undefined) names.set(compiled.layer, "what env compile made");
+    const what = compiled === undefined ? "environment" : "compiled environment";
+    names.set(showDigest(digest), `${what} at ${prefix}, ${counted(all.length, "package")}`);
+  }
+  return names;
 }

@@ -21,10 +21,10 @@ import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, writingStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addCommonOptions, addListedOptions, type Context, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { PREFIX_XATTR } from "./env-root.ts";
-import { findImport, noteImport } from "./environment.ts";
+import { findImport, namesOfLayers, noteImport } from "./environment.ts";
 import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
 import { counted, Progress, print, showBytes, table } from "./output.ts";
 import { pathBelow } from "./profile.ts";
@@ -65,7 +65,7 @@ Examples:
 /** The command "layer", for others to add theirs to. */
 export function addLayer(program: Command): Command {
   const layer = program.command("layer").description("make and inspect layers");
-  addCommonOptions(layer.command("import"))
+  addListedOptions(layer.command("import"))
     .argument(
       "<source...>",
       "directories, .tar[.gz|.zst|.bz2|.xz] archives, .deb packages, wheels (.whl) or images, lowest first",
@@ -109,7 +109,7 @@ export function addLayer(program: Command): Command {
     .action(async (digest: string, path: string | undefined, options) => {
       await showLayer(contextOf(options), digest, path ?? "");
     });
-  addCommonOptions(layer.command("ls"))
+  addListedOptions(layer.command("ls"))
     .description("list the layers and snapshots of the store")
     .addHelpText("after", "\nExample:\n  burrow layer ls --store /srv/store")
     .action(async (options) => {
@@ -323,8 +323,14 @@ function line(entry: LayerEntry): string[] {
 async function showLayer(context: Context, text: string, below: string): Promise<void> {
   const digest = await findDigest(context, text);
   const index = await readIndex(openOrigin(context.store), digest);
-  const path = pathBelow(index, Buffer.from(below).toString("latin1"));
-  const entries = [...entriesOf(index)].filter(
+  const given = Buffer.from(below).toString("latin1");
+  const all = [...entriesOf(index)];
+  const isAt = (path: string) => all.some((entry) => entry.path === path);
+  const own = pathBelow(index, given);
+  // As the sandbox sees it, without the slash in front: an environment seldom has such a path of its own.
+  const seen = pathBelow(index, `/${given}`);
+  const path = own === "" || isAt(own) || !isAt(seen) ? own : seen;
+  const entries = all.filter(
     (entry) => path === "" || entry.path === path || entry.path.startsWith(`${path}/`),
   );
   if (entries.length === 0 && path !== "") {
@@ -354,7 +360,8 @@ function adviceOn(index: Index, path: string): string {
 
 async function listLayers(context: Context): Promise<void> {
   const store = await listedStore(context);
-  const rows: { digest: string; kind: string; inodes: number; bytes: number }[] = [];
+  const names = await namesOfLayers(store);
+  const rows: { digest: string; kind: string; inodes: number; bytes: number; of: string }[] = [];
   for await (const path of store.list("indexes")) {
     const digest = parseDigest(basename(path));
     if (digest === undefined) continue;
@@ -362,13 +369,15 @@ async function listLayers(context: Context): Promise<void> {
     let bytes = 0;
     for (let row = 0; row < index.blobCount; row++) bytes += index.blobSize(row);
     const kind = index.kind === IndexKind.snapshot ? "snapshot" : "layer";
-    rows.push({ digest: showDigest(digest), kind, inodes: index.inodeCount, bytes });
+    const of = names.get(showDigest(digest)) ?? "";
+    rows.push({ digest: showDigest(digest), kind, inodes: index.inodeCount, bytes, of });
   }
-  const cells = rows.map(({ digest, kind, inodes, bytes }) => [
+  const cells = rows.map(({ digest, kind, inodes, bytes, of }) => [
     digest,
     kind,
     String(inodes),
     showBytes(bytes),
+    of,
   ]);
-  print(context.isJson, rows, table([["digest", "kind", "inodes", "content"], ...cells]));
+  print(context.isJson, rows, table([["digest", "kind", "inodes", "content", "of"], ...cells]));
 }

@@ -11,6 +11,7 @@ import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
 import { addEnvCompile } from "./env-compile.ts";
 import { addEnvRemove } from "./env-rm.ts";
+import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
 import { checkRequired, checkValues } from "./option-values.ts";
@@ -53,6 +54,7 @@ function makeProgram(): Command {
   addDaemon(program);
   addDoctor(program);
   addCompletion(program);
+  program.hook("preAction", (_, command) => knowOrigins(command));
   checkValues(program);
   checkRequired(program);
   return program;
@@ -63,6 +65,18 @@ function commandOf(program: Command, words: readonly string[]): string {
   const [word, ...others] = words;
   const child = program.commands.find((command) => command.name() === word);
   return `${program.name()}${child === undefined ? "" : ` ${commandOf(child, others)}`}`;
+}
+
+/** Of words that ask for help with a command that there is not: those up to it, so that it is said; else all. */
+function answerable(program: Command, words: readonly string[]): readonly string[] {
+  let command = program;
+  for (const [i, word] of words.entries()) {
+    if (command.commands.length === 0 || word === "help" || word.startsWith("-")) return words;
+    const child = command.commands.find((one) => [one.name(), ...one.aliases()].includes(word));
+    if (child === undefined) return words.slice(0, i + 1);
+    command = child;
+  }
+  return words;
 }
 
 /** Whether errors are wanted as JSON: --json among burrow's own words. */
@@ -106,7 +120,7 @@ async function main(): Promise<void> {
   const end = watchEnd();
   const program = makeProgram();
   try {
-    await program.parseAsync(process.argv);
+    await program.parseAsync(answerable(program, process.argv.slice(2)), { from: "user" });
   } catch (error) {
     process.exitCode = codeOf(program, error);
   }

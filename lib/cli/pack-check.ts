@@ -15,6 +15,7 @@ import {
 import type { Index } from "../layer/index.ts";
 import type { Locator } from "../store/locator.ts";
 import { type Backend, classOf, type Sender } from "../store/store.ts";
+import { counted } from "./output.ts";
 
 const DEADLINE_MS = 60_000;
 /** Chunks of one file that lie next to each other are read together, up to this. */
@@ -30,7 +31,8 @@ interface Wanted {
   readonly piece: Piece;
 }
 
-export type OnFault = (what: string, error: unknown) => void;
+/** `files`: what of a pack is wrong or can't be had by it. */
+export type OnFault = (what: string, error: unknown, files?: readonly Digest[]) => void;
 
 export class PackCheck {
   /** Distinct files. */
@@ -44,6 +46,7 @@ export class PackCheck {
   readonly #places = new Map<Digest, string>();
   readonly #otherPlaces = new Set<string>();
   readonly #wanted = new Map<string, Wanted[]>();
+  readonly #needed = new Set<string>();
 
   constructor(origin: Origin, onFault: OnFault) {
     this.#origin = origin;
@@ -60,6 +63,7 @@ export class PackCheck {
       const blob = index.blobDigest(row);
       try {
         const wanted = this.#wantedOf(index, row, locator);
+        for (const { piece } of wanted) this.#needed.add(piece.path);
         const deltas = wanted.filter(({ piece }) => piece.near !== undefined);
         for (const each of wanted) if (each.piece.near === undefined) this.#keep(each);
         await this.#read(deltas);
@@ -69,6 +73,11 @@ export class PackCheck {
       }
     }
     return isWhole;
+  }
+
+  /** Whether a locator leads to a pack. */
+  needs(pack: string): boolean {
+    return this.#needed.has(pack);
   }
 
   /** Packs that locators name. */
@@ -84,33 +93,23 @@ export class PackCheck {
     try {
       bytes = await reader.get(pack);
     } catch (error) {
-      const isLost = classOf(error) === "notFound";
-      const needed = new Set(wanted.map(({ blob }) => blob)).size;
-      this.#onFault(pack, isLost ? lost(pack, needed, error) : error);
-      // Which of its files are wrong is worth knowing; where it can't be read at all, nothing more is.
-      const isWrong = error instanceof BurrowError && error.code === "BURROW_DIGEST_MISMATCH";
-      if (isWrong) await this.#each(wanted, (one) => this.#read([one]));
+      const needed = [...new Set(wanted.map(({ blob }) => blob))];
+      if (classOf(error) === "notFound")
+        this.#onFault(pack, lost(pack, needed.length, error), needed);
+      else if (!isMismatch(error)) this.#onFault(pack, error);
+      else {
+        // Which of its files are wrong is worth knowing; where it can't be read at all, nothing more is.
+        const wrong = await eachBlob(wanted, (one) => this.#read([one]));
+        this.#onFault(pack, damaged(pack, wrong.size), [...wrong.keys()]);
+      }
       return;
     }
-    await this.#each(wanted, async ({ piece, digest }) => {
+    const wrong = await eachBlob(wanted, async ({ piece, digest }) => {
       const end = piece.offset + piece.stored;
       if (end > bytes.length) throw beyond(piece, bytes.length);
       openPiece(piece, { stored: bytes.subarray(piece.offset, end), sender: THE_STORE }, digest);
     });
-  }
-
-  /** One fault a file, whatever number of its chunks is wrong. */
-  async #each(wanted: readonly Wanted[], work: (one: Wanted) => Promise<void>): Promise<void> {
-    const wrong = new Set<Digest>();
-    for (const one of wanted) {
-      if (wrong.has(one.blob)) continue;
-      try {
-        await work(one);
-      } catch (error) {
-        wrong.add(one.blob);
-        this.#onFault(showDigest(one.blob), error);
-      }
-    }
+    for (const [blob, error] of wrong) this.#onFault(showDigest(blob), error);
   }
 
   /** The chunks of a file; none where they are known already. BURROW_CORRUPT when the locator contradicts the index. */
@@ -157,6 +156,32 @@ export class PackCheck {
       at += run.length;
     }
   }
+}
+
+function isMismatch(error: unknown): boolean {
+  return error instanceof BurrowError && error.code === "BURROW_DIGEST_MISMATCH";
+}
+
+/** Files of which a chunk is wrong, with the first fault of each. */
+async function eachBlob(
+  wanted: readonly Wanted[],
+  work: (one: Wanted) => Promise<void>,
+): Promise<Map<Digest, unknown>> {
+  const wrong = new Map<Digest, unknown>();
+  for (const one of wanted) {
+    if (wrong.has(one.blob)) continue;
+    try {
+      await work(one);
+    } catch (error) {
+      wrong.set(one.blob, error);
+    }
+  }
+  return wrong;
+}
+
+function damaged(pack: string, files: number): BurrowError {
+  const what = `it is not what its name says: ${counted(files, "file")} in it can't be had`;
+  return new BurrowError("BURROW_DIGEST_MISMATCH", what, { context: { path: pack } });
 }
 
 function lost(pack: string, files: number, cause: unknown): BurrowError {

@@ -7,7 +7,7 @@ import { showName } from "../base/name.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { labelOf, type PreloadEvent } from "../preload/preloader.ts";
 import { Board, bar, type Screen } from "./board.ts";
-import { codeOf, counted, showBytes, shown, shownContext } from "./output.ts";
+import { codeOf, counted, ExitCode, showBytes, shown, shownContext } from "./output.ts";
 import type { Warmth } from "./warm.ts";
 
 /** The figures of the end. Packages count once for each list that they are in. */
@@ -55,6 +55,7 @@ export class PreloadOutput {
   readonly #startMs = Date.now();
   readonly #keys = new Map<ExplicitPackage, string>();
   #warming: Digest | undefined;
+  #isMisused = true;
 
   constructor(options: OutputOptions) {
     this.#options = options;
@@ -186,13 +187,15 @@ export class PreloadOutput {
   fail(error: unknown, facts: Readonly<Record<string, string>>): void {
     this.totals.failures++;
     const code = codeOf(error);
+    this.#isMisused &&= code === "BURROW_USAGE";
     const context = error instanceof BurrowError ? shownContext(error) : {};
     const said = Object.entries(facts).map(([key, value]) => [key, shown(value)]);
     const message = shown(explain(error));
     this.#event("failed", { ...Object.fromEntries(said), code, message, context });
     const { package: name, source } = facts;
     const what = name === undefined ? (facts["what"] ?? "") : `${name} from ${source}`;
-    const text = `burrow: ${shown(what)}: ${message} (${code})`;
+    const prefix = message.includes(what) ? "" : `${shown(what)}: `;
+    const text = `burrow: ${prefix}${message} (${code})`;
     if (this.#options.isJson) return;
     if (this.#board) this.#board.line(text);
     else process.stderr.write(`${text}\n`);
@@ -229,6 +232,12 @@ export class PreloadOutput {
     const text = `interrupted${done}; the same command goes on from here`;
     this.#event("interrupted", { ...this.totals });
     if (!this.#options.isJson && !this.#options.isQuiet) process.stderr.write(`${text}\n`);
+  }
+
+  /** The exit code: of what was wrong with the words where that is all that failed. */
+  get exitCode(): number {
+    if (this.totals.failures === 0) return ExitCode.ok;
+    return this.#isMisused ? ExitCode.usage : ExitCode.failed;
   }
 
   get #doneCount(): number {

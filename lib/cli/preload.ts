@@ -15,13 +15,13 @@ import type { HeldLease } from "../store/garbage.ts";
 import { objectPath } from "../store/layout.ts";
 import { refuseReadOnly, writingStore } from "../store/open.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
-import { findDigest, isDigestLike } from "./digests.ts";
+import { findDigest, isDigestLike, isDigestOrFile } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironmentIn } from "./env.ts";
 import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
 import { checkWheel, isWheel } from "./env-wheel.ts";
 import { findImport, noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { ExitCode, Progress, type ProgressLine, SILENCE } from "./output.ts";
+import { Progress, type ProgressLine, SILENCE } from "./output.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
@@ -101,9 +101,13 @@ export function addPreload(program: Command): void {
         throw new BurrowError("BURROW_USAGE", "--to takes the place of --store: give one of them");
       const store = options.to ?? options.store;
       const context = contextOf({ ...options, ...(store === undefined ? {} : { store }) });
-      const failures = await preload(context, sources, options);
-      if (failures > 0) process.exitCode = ExitCode.failed;
+      process.exitCode = await preload(context, sources, options);
     });
+}
+
+/** Tells digests: where specs can be meant those with sha256: alone. */
+function digestTest({ channel }: PreloadOptions): (text: string) => boolean {
+  return channel === undefined ? isDigestOrFile : isDigestLike;
 }
 
 function jobsOf(text: string): number {
@@ -112,7 +116,7 @@ function jobsOf(text: string): number {
   throw new BurrowError("BURROW_USAGE", `--jobs: "${text}" is no number from 1 to ${JOBS_MAX}`);
 }
 
-/** Does all that can be done: how many things could not. */
+/** Does all that can be done: the exit code. */
 async function preload(
   context: Context,
   sources: readonly string[],
@@ -121,14 +125,15 @@ async function preload(
   const jobs = jobsOf(options.jobs);
   const memoryBytes =
     options.memory === undefined ? PRELOAD_MEMORY_BYTES : parseSize(options.memory, "--memory");
+  const isDigest = digestTest(options);
   const wheels = sources.filter(isWheel);
   for (const wheel of wheels) checkWheel(wheel);
-  if (wheels.length > 0 && sources.every((text) => isWheel(text) || isDigestLike(text)))
+  if (wheels.length > 0 && sources.every((text) => isWheel(text) || isDigest(text)))
     throw new BurrowError("BURROW_USAGE", `${wheels[0]} needs a lock or packages to lie beside`);
   const prefix = checkPrefix(options.prefix);
   if (options.python !== undefined) pythonTarget(options.python);
-  if (sources.some((text) => !isDigestLike(text))) refuseReadOnly(context.store);
-  if (options.repair === true && sources.every(isDigestLike))
+  if (sources.some((text) => !isDigest(text))) refuseReadOnly(context.store);
+  if (options.repair === true && sources.every(isDigest))
     throw new BurrowError("BURROW_USAGE", "--repair needs packages or a lock to write again from");
   if (!options.warm && options.profile !== undefined)
     throw new BurrowError(
@@ -145,8 +150,9 @@ async function preload(
     if (!isDirectory(folder)) output.note(`--packages: ${folder} is no directory: passed over`);
   const stopWatching = onInterrupt(() => output.interrupted());
   try {
-    const digests = await digestsOf(context, sources, output);
-    const wanted = await listsOf(context, sources, options, output);
+    const digests = await digestsOf(context, sources.filter(isDigest), output);
+    const others = sources.filter((text) => !isDigest(text) && !isWheel(text));
+    const wanted = await listsOf(context, others, options, output);
     output.begin(
       wanted.reduce((sum, { items }) => sum + items.length, 0),
       jobs,
@@ -160,7 +166,7 @@ async function preload(
   } finally {
     stopWatching();
   }
-  return output.totals.failures;
+  return output.exitCode;
 }
 
 /** Snapshots that were named. */
@@ -170,7 +176,7 @@ async function digestsOf(
   output: PreloadOutput,
 ): Promise<Digest[]> {
   const digests: Digest[] = [];
-  for (const text of sources.filter(isDigestLike)) {
+  for (const text of sources) {
     try {
       digests.push(await findDigest(context, text));
     } catch (error) {
@@ -183,12 +189,11 @@ async function digestsOf(
 /** An environment for each lock, one for all packages that were named themselves, and one for all specs. */
 async function listsOf(
   context: Context,
-  sources: readonly string[],
+  others: readonly string[],
   { channel, quiet, python }: PreloadOptions,
   output: PreloadOutput,
 ): Promise<Wanted[]> {
   const progress = new Progress(quiet === true, context.isJson);
-  const others = sources.filter((text) => !isDigestLike(text) && !isWheel(text));
   const packages = others.filter(isPackage);
   const specs = others.filter((text) => !isPackage(text) && !isFile(text));
   const locks = others.filter((text) => !isPackage(text) && isFile(text));

@@ -7,6 +7,7 @@ import { showName } from "../base/name.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Inode, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
+import { errnoOf } from "../store/node-error.ts";
 import { PREFIX_XATTR } from "./env-root.ts";
 import { readBounded } from "./text-file.ts";
 
@@ -28,6 +29,8 @@ export async function readProfile(file: string): Promise<string[]> {
   try {
     bytes = await readBounded(file, PROFILE_MAX_BYTES);
   } catch (cause) {
+    if (errnoOf(cause).code === "EISDIR")
+      throw new BurrowError("BURROW_USAGE", `--profile: ${file} is a directory: give a file`);
     throw new BurrowError("BURROW_NOT_FOUND", `can't read the profile ${file}`, { cause });
   }
   if (bytes === undefined) {

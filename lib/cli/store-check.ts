@@ -2,10 +2,10 @@
 
 import type { Command } from "commander";
 import { plan } from "../store/gc.ts";
-import type { Fault } from "../store/survey.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addListedOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, ExitCode, Progress, type ProgressLine, print, showBytes } from "./output.ts";
+import { type Fault, showFault } from "./store-faults.ts";
 import { surveyPorts } from "./store-roots.ts";
 import { verifyStore } from "./store-verify.ts";
 
@@ -18,9 +18,9 @@ Examples:
   burrow store check --no-content --json`;
 
 export function addStoreCheck(store: Command): void {
-  addCommonOptions(store.command("check"))
+  addListedOptions(store.command("check"))
     .description("read all of a store: is it there, right, and referred to? exits 1 when it is not")
-    .option("--no-content", "look at what refers to what alone, and read no packs")
+    .option("--no-content", "look at what refers to what and at lengths alone, and read no packs")
     .addHelpText("after", HELP)
     .action(async (options: { content: boolean; store?: string }) => {
       const context = contextOf(options);
@@ -38,6 +38,8 @@ export interface Checked {
   readonly referenced: { readonly objects: number; readonly bytes: number };
   readonly unreferenced: { readonly objects: number; readonly bytes: number };
   readonly faults: readonly Fault[];
+  /** What is wrong with what nothing refers to: no fault. */
+  readonly unneeded: readonly Fault[];
 }
 
 export async function checkStore(
@@ -51,15 +53,17 @@ export async function checkStore(
   const ports = surveyPorts(context);
   // Nothing is removed by it, so this machine's time will do.
   const planned = await plan(store, ports, { ...how, onProgress }, Date.now());
-  const faults = new Map(planned.faults.map((fault) => [fault.what, fault]));
+  const faults = new Map<string, Fault>(planned.faults.map((fault) => [fault.what, fault]));
   const all = { referenced: planned.kept, unreferenced: planned.freed };
-  if (!withContent) return { ...all, faults: [...faults.values()] };
-  const { indexes, blobs, packs, faults: wrong } = await verifyStore(context, progress);
-  for (const fault of wrong) faults.set(fault.what, fault);
-  return { content: { indexes, blobs, packs }, ...all, faults: [...faults.values()] };
+  if (!withContent) return { ...all, faults: [...faults.values()], unneeded: [] };
+  const { indexes, blobs, packs, ...found } = await verifyStore(context, progress);
+  const isNeeded = ({ what }: Fault) => !planned.unreferenced.has(what);
+  for (const fault of found.faults.filter(isNeeded)) faults.set(fault.what, fault);
+  const unneeded = [...found.unneeded, ...found.faults.filter((fault) => !isNeeded(fault))];
+  return { content: { indexes, blobs, packs }, ...all, faults: [...faults.values()], unneeded };
 }
 
-function textOf({ content, referenced, unreferenced, faults }: Checked): string {
+function textOf({ content, referenced, unreferenced, faults, unneeded }: Checked): string {
   const show = ({ objects, bytes }: Checked["referenced"]) =>
     `${counted(objects, "object")}, ${showBytes(bytes)}`;
   const read =
@@ -69,8 +73,8 @@ function textOf({ content, referenced, unreferenced, faults }: Checked): string 
   return [
     ...read,
     `referred to: ${show(referenced)}`,
-    `not referred to: ${show(unreferenced)}`,
+    `not referred to: ${show(unreferenced)}${unneeded.length === 0 ? "" : `, ${unneeded.length} of them damaged`}`,
     `faults ${faults.length}`,
-    ...faults.map(({ what, why }) => `${what}: ${why}`),
+    ...faults.map(showFault),
   ].join("\n");
 }

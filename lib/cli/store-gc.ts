@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
 import { type Collected, type CollectOptions, collect, KEEP_MS, plan } from "../store/gc.ts";
-import { addCommonOptions, asOrigin, type Context, contextOf } from "./context.ts";
+import { addListedOptions, asOrigin, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, ExitCode, Progress, print, showBytes } from "./output.ts";
 import { surveyPorts } from "./store-roots.ts";
@@ -32,7 +32,7 @@ interface GcOptions {
 }
 
 export function addStoreGc(store: Command): void {
-  addCommonOptions(store.command("gc"))
+  addListedOptions(store.command("gc"))
     .description("remove what nothing refers to; exits 1 when an object can't be read or removed")
     .argument("[store]", "the store, as --store takes it")
     .option("--dry-run", "say what would be done, and write nothing")

@@ -5,7 +5,7 @@ import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { pinIn, refuseReadOnly } from "../store/open.ts";
 import { pins, unpin } from "../store/pins.ts";
-import { addCommonOptions, contextOf } from "./context.ts";
+import { addListedOptions, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { print } from "./output.ts";
 
@@ -16,7 +16,7 @@ Example:
   burrow store pin sha256:…`;
 
 export function addStorePins(store: Command): void {
-  addCommonOptions(store.command("pin"))
+  addListedOptions(store.command("pin"))
     .description("keep a layer or snapshot until it is unpinned")
     .argument("<digest>", "of the layer or snapshot")
     .addHelpText("after", HELP)
@@ -27,7 +27,7 @@ export function addStorePins(store: Command): void {
       await pinIn(context.store, digest);
       print(context.isJson, { pinned: showDigest(digest) }, showDigest(digest));
     });
-  addCommonOptions(store.command("unpin"))
+  addListedOptions(store.command("unpin"))
     .description("let go of a layer or snapshot")
     .argument("<digest>", "of the layer or snapshot")
     .addHelpText("after", "\nExample:\n  burrow store unpin sha256:…")
@@ -41,7 +41,7 @@ export function addStorePins(store: Command): void {
       }
       print(context.isJson, { unpinned: showDigest(digest) }, showDigest(digest));
     });
-  addCommonOptions(store.command("pins"))
+  addListedOptions(store.command("pins"))
     .description("list what is pinned")
     .addHelpText("after", "\nExample:\n  burrow store pins --json")
     .action(async (options) => {

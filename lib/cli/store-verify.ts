@@ -3,7 +3,6 @@
 
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
-import { explain } from "../base/error.ts";
 import { Origin } from "../cache/origins.ts";
 import { readLocator } from "../store/known.ts";
 import { digestOfPath, objectPath } from "../store/layout.ts";
@@ -11,16 +10,18 @@ import { isStore, openOrigin } from "../store/open.ts";
 import { NO_MIRRORS } from "../store/origins-file.ts";
 import { inParallel } from "../store/parallel.ts";
 import type { Backend, WritableBackend } from "../store/store.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addListedOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { readEnvironment } from "./environment.ts";
 import { readFacts } from "./image-facts.ts";
 import { counted, ExitCode, Progress, type ProgressLine, print, SILENCE } from "./output.ts";
 import { PackCheck, packsOf } from "./pack-check.ts";
 import { readIndex } from "./read-index.ts";
+import { type Fault, Faults, showFault } from "./store-faults.ts";
 
 const HELP = `
-Nothing is changed. What is wrong is named with its reason; indexes without a locator are of imports that were cut short, and no fault.
+Nothing is changed. What is wrong is named with its reason; indexes without a locator are of imports that were cut short, and no fault,
+nor are packs that nothing leads to.
 What is wrong is written again by the command that made it, with --repair.
 
 Examples:
@@ -36,29 +37,29 @@ const INDEXES = 8;
 const PACKS = 4;
 
 export function addStoreVerify(store: Command): void {
-  addCommonOptions(store.command("verify"))
+  addListedOptions(store.command("verify"))
     .description("check that all of a store can be read and is right; exits 1 when anything is not")
     .addHelpText("after", HELP)
     .action(async (options) => {
       const context = contextOf(options);
       const progress = new Progress(false, context.isJson);
-      const { faults, damaged, ...counts } = await verifyStore(context, progress);
+      const { faults, unneeded, damaged, ...counts } = await verifyStore(context, progress);
       progress.end();
       const touched = [...damaged].filter((path) => path.startsWith("locators/"));
       const digests = touched.map((path) => showDigest(digestOfPath(path)!)).sort();
       const said = `indexes ${counts.indexes}, files ${counts.blobs}, packs ${counts.packs}: faults ${faults.length}`;
-      const lines = faults.map(({ what, why }) => `${what}: ${why}`);
+      const lines = faults.map(showFault);
+      if (unneeded.length > 0)
+        lines.push(`damaged, and nothing leads to it: ${counted(unneeded.length, "pack")}`);
       if (digests.length > 0)
         lines.push(`layers and snapshots that need what is wrong: ${digests.join(", ")}`);
-      print(context.isJson, { ...counts, faults, damaged: digests }, [said, ...lines].join("\n"));
+      print(
+        context.isJson,
+        { ...counts, faults, unneeded, damaged: digests },
+        [said, ...lines].join("\n"),
+      );
       if (faults.length > 0) process.exitCode = ExitCode.failed;
     });
-}
-
-interface Fault {
-  /** Path of an object, or a file's digest. */
-  readonly what: string;
-  readonly why: string;
 }
 
 export interface Verified {
@@ -67,6 +68,8 @@ export interface Verified {
   readonly blobs: number;
   readonly packs: number;
   readonly faults: readonly Fault[];
+  /** What is wrong with packs that no locator leads to: of what was repaired, or never published. */
+  readonly unneeded: readonly Fault[];
   /** Paths of packs, indexes and locators that are wrong, and of locators that lead to what is. */
   readonly damaged: Set<string>;
 }
@@ -86,11 +89,14 @@ export async function verifyStore(
   const options = { tries: 3, origins: NO_MIRRORS };
   const reader = openOrigin(context.store, options);
   const origin = new Origin(context.store, options, INDEXES);
-  const faults = new Map<string, Fault>();
-  const fault = (what: string, error: unknown) =>
-    void (faults.has(what) || faults.set(what, { what, why: explain(error) }));
+  const faults = new Faults();
+  const unneeded = new Faults();
+  let isSure = true;
   try {
-    const check = new PackCheck(origin, fault);
+    const check: PackCheck = new PackCheck(origin, (what, error, files) => {
+      const isPack = what.startsWith("packs/");
+      (isPack && isSure && !check.needs(what) ? unneeded : faults).add(what, error, files);
+    });
     const lacking = new Set<string>();
     let done = 0;
     await inParallel(indexes, INDEXES, async ({ path, digest }) => {
@@ -98,11 +104,13 @@ export async function verifyStore(
         const index = await readIndex(reader, digest);
         const locator = await readLocator(reader, digest);
         await readFacts(reader, digest, index).catch((error: unknown) =>
-          fault(objectPath("images", digest), error),
+          faults.add(objectPath("images", digest), error),
         );
         if (locator.kind === "packs" && !(await check.add(index, locator))) lacking.add(path);
       } catch (error) {
-        fault(path, error);
+        // Nobody knows where it leads.
+        isSure = false;
+        faults.add(path, error);
       }
       const where = `index ${++done} of ${indexes.length}`;
       progress.update(`${where}: ${counted(check.files, "file")}, faults ${faults.size}`);
@@ -110,7 +118,7 @@ export async function verifyStore(
     for await (const path of listed.list("environments")) {
       const digest = digestOfPath(path);
       if (digest === undefined) continue;
-      await readEnvironment(reader, digest).catch((error: unknown) => fault(path, error));
+      await readEnvironment(reader, digest).catch((error: unknown) => faults.add(path, error));
     }
     const named = new Set([...packs.map(({ path }) => path), ...check.packs()]);
     done = 0;
@@ -119,9 +127,12 @@ export async function verifyStore(
       progress.update(`pack ${++done} of ${named.size}: faults ${faults.size}`);
     });
     const damaged = await damageOf(reader, indexes, faults, lacking);
+    // A writer that makes it again must not believe that it is there.
+    for (const pack of unneeded.keys()) damaged.add(pack);
     const counts = { indexes: indexes.length, blobs: check.files, packs: packs.length };
-    const sorted = [...faults.values()].sort((a, b) => (a.what < b.what ? -1 : 1));
-    return { ...counts, faults: sorted, damaged };
+    const digests = indexes.map(({ digest }) => digest);
+    const lists = await Promise.all([faults, unneeded].map((some) => some.list(reader, digests)));
+    return { ...counts, faults: lists[0]!, unneeded: lists[1]!, damaged };
   } finally {
     reader.close();
     origin.close();
@@ -134,7 +145,7 @@ type Named = { readonly path: string; readonly digest: Digest };
 async function damageOf(
   reader: Backend,
   indexes: readonly Named[],
-  faults: ReadonlyMap<string, Fault>,
+  faults: Faults,
   lacking: ReadonlySet<string>,
 ): Promise<Set<string>> {
   const damaged = new Set<string>();

@@ -10,7 +10,7 @@ import { digestOfPath, type Folder } from "../store/layout.ts";
 import type { Locator } from "../store/locator.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { type Bytes, blobsOf, type StoredBlob, type StoredChunk, totalOf } from "./content.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addListedOptions, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, Progress, type ProgressLine, print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
@@ -31,7 +31,7 @@ Examples:
 
 export function addStore(program: Command): void {
   const store = program.command("store").description("inspect, check and collect stores");
-  addCommonOptions(store.command("stats"))
+  addListedOptions(store.command("stats"))
     .description("show what a store holds, and what was saved by which means")
     .addHelpText("after", EXAMPLES)
     .action(async (options) => {

@@ -22,6 +22,7 @@ export function statusOf(
     pid: process.pid,
     cache: config.cache,
     state: config.state,
+    ...(config.origins === "" ? {} : { originsFile: config.origins }),
     upMs: Date.now() - startedMs,
     ...figuresOf(fetcher, keeper, now),
     ...processFigures(fetcher, more),

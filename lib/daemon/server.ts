@@ -58,6 +58,8 @@ export interface ServerContext {
   readonly log: Log;
   /** JSON of STATUS_REPLY. */
   status(): unknown;
+  /** Counts what is in the cache again, for its owner's sake. Never rejects. */
+  look(): Promise<void>;
 }
 
 export class Server {
@@ -113,7 +115,8 @@ export class Server {
 
   #accept(socket: net.Socket): void {
     const user = peerUser(socket);
-    const connection = new Connection(this.#context, socket, () => {
+    const isOwner = user === 0 || user === process.getuid?.();
+    const connection = new Connection(this.#context, socket, isOwner, () => {
       this.#strangers.delete(user, connection);
     });
     this.#connections.add(connection);
@@ -136,6 +139,8 @@ function openFilesLimit(): number {
 class Connection {
   readonly #context: ServerContext;
   readonly #socket: net.Socket;
+  /** Root, or the daemon's own user. */
+  readonly #isOwner: boolean;
   /** Asks by id; the value tells an ask from a cancelled one of the same id. */
   readonly #open = new Map<number, AskFields>();
   readonly #onWelcome: () => void;
@@ -148,9 +153,10 @@ class Connection {
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
 
-  constructor(context: ServerContext, socket: net.Socket, onWelcome: () => void) {
+  constructor(context: ServerContext, socket: net.Socket, isOwner: boolean, onWelcome: () => void) {
     this.#context = context;
     this.#socket = socket;
+    this.#isOwner = isOwner;
     this.#onWelcome = onWelcome;
     socket.setTimeout(context.silentMs, () => socket.destroy());
     socket.on("data", (bytes) => this.#receive(bytes));
@@ -215,6 +221,9 @@ class Connection {
         return true;
       case Frame.status:
         this.#sendStatus(id);
+        return true;
+      case Frame.look:
+        void this.#look(id);
         return true;
       default:
         return false;
@@ -331,6 +340,11 @@ class Connection {
     const out = Buffer.alloc(FRAME_BYTES + 10 + answer.name.length);
     encodeAnswer(out, id, answer);
     sendWithFile(this.#socket, out, answer.hostFd);
+  }
+
+  async #look(id: number): Promise<void> {
+    if (this.#isOwner) await this.#context.look();
+    this.#sendStatus(id);
   }
 
   #sendStatus(id: number): void {

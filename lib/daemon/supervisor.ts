@@ -183,6 +183,7 @@ class RunningDaemon implements Daemon {
       silentMs,
       log,
       status,
+      look: () => this.#keeper.look(),
     });
     this.#metrics =
       config.metrics === ""

@@ -51,13 +51,18 @@ export interface Collected {
   readonly faults: readonly Fault[];
 }
 
+export interface Planned extends Collected {
+  /** Paths of what nothing refers to, new or not. */
+  readonly unreferenced: ReadonlySet<string>;
+}
+
 /** What a collection would do now, as far as can be said without writing anything; `nowMs` is near the store's time. */
 export async function plan(
   store: DeltaStore,
   ports: SurveyPorts,
   options: Omit<CollectOptions, "clock">,
   nowMs: number,
-): Promise<Collected> {
+): Promise<Planned> {
   const survey = await new Surveyor(store, ports, surveyOptions(options)).look(nowMs);
   const faults = [...survey.faults];
   const lists = await readGarbage(store.whole, reportTo(faults));
@@ -76,6 +81,7 @@ export async function plan(
     },
     writers: [],
     faults,
+    unreferenced: new Set([...survey.garbage, ...survey.young].map(({ path }) => path)),
   };
 }
 

@@ -17,6 +17,9 @@ interface Use {
   listing: number;
   /** Undefined while nothing refers to it. */
   parts: Uint8Array | undefined;
+  /** Where the last chunk that is referred to ends, and who refers to it. */
+  endBytes: number;
+  from: string;
 }
 
 export class PackUse {
@@ -35,7 +38,8 @@ export class PackUse {
   add(pack: Pack): void {
     const known = this.#uses.get(pack.digest);
     const listing = this.#listing;
-    if (known === undefined) this.#uses.set(pack.digest, { pack, listing, parts: undefined });
+    if (known === undefined)
+      this.#uses.set(pack.digest, { pack, listing, parts: undefined, endBytes: 0, from: "" });
     else Object.assign(known, { pack, listing });
     this.missing.delete(pack.digest);
   }
@@ -53,6 +57,7 @@ export class PackUse {
     locator.eachChunk((number, offset, stored) => {
       const use = uses[number];
       if (use?.parts === undefined) return;
+      if (offset + stored > use.endBytes) Object.assign(use, { endBytes: offset + stored, from });
       const partBytes = partOf(use.pack);
       const last = Math.min(PARTS - 1, Math.floor((offset + stored - 1) / partBytes));
       for (let part = Math.floor(offset / partBytes); part <= last; part++)
@@ -80,6 +85,12 @@ export class PackUse {
   *unused(): Iterable<Pack> {
     for (const { pack, listing, parts } of this.#uses.values())
       if (parts === undefined && listing === this.#listing) yield pack;
+  }
+
+  /** Packs that end before what is referred to in them. */
+  *short(): Iterable<{ readonly pack: Pack; readonly endBytes: number; readonly from: string }> {
+    for (const { pack, listing, endBytes, from } of this.#uses.values())
+      if (endBytes > pack.bytes && listing === this.#listing) yield { pack, endBytes, from };
   }
 
   /** Packs that something refers to, and how many of their bytes at most. */

@@ -145,6 +145,10 @@ export class Surveyor {
     await this.#gatherUnits();
     await this.#markRoots(notes);
     await this.#reportMissingPacks();
+    for (const { pack, endBytes, from } of this.#packs.short()) {
+      const why = `it ends at ${pack.bytes}, and ${from} refers to what ends at ${endBytes}`;
+      this.#faults.push({ what: pack.path, why });
+    }
     const onFault = (what: string, error: unknown) => this.#fault(what, error);
     if (this.#lost.length > 0)
       this.#isBlind ||= await keepForLost(

@@ -73,7 +73,7 @@ test("what can't be solved or makes no sense is refused by name", async (t) => {
     [["list.yml"], /list\.yml: it is no lock and no environment file.*BURROW_BAD_LOCK/, 1],
     [["other.yml"], /other\.yml is none of these: .*environment\.yml.*BURROW_BAD_LOCK/, 1],
     [["bad.yml"], /bad\.yml: it is no YAML: .*BURROW_BAD_LOCK/, 1],
-    [["nowhere.yml"], /can't read the lock nowhere\.yml.*BURROW_NOT_FOUND/, 1],
+    [["nowhere.yml"], /there is no file nowhere\.yml.*BURROW_NOT_FOUND/, 1],
     [["pip.yml", "app"], /pip\.yml is no package file or URL.*BURROW_USAGE/, 2],
     [
       [...channel, "channel/linux-64/app-2.0-h0_0.conda"],

@@ -150,7 +150,7 @@ test("a digest is brought to this node from a store behind HTTP", async (t) => {
   t.equal(store.requests.filter(({ path: name }) => name.startsWith("packs/")).length <= 6, true);
   store.fault = () => "404";
   const typo = await node.run(["preload", "sha256:nope"]);
-  t.match(typo, { code: 1, stderr: /^burrow: sha256:nope: "sha256:nope" is no digest.*\n$/ });
+  t.match(typo, { code: 2, stderr: /^burrow: "sha256:nope" is no digest.*\n$/ });
   const unknown = await node.run(["preload", "--store", store.url, `sha256:${"1".repeat(64)}`]);
   t.match(unknown, { code: 1, stderr: /no layer or snapshot sha256:1{64}.*BURROW_NOT_FOUND/ });
   const verified = await node.run(["cache", "verify"]);
@@ -480,7 +480,7 @@ test("what can't be is refused before anything is done", async (t) => {
   t.equal(fs.existsSync(node.store), false);
   t.match(await node.run(["preload", "nosuch.txt"]), {
     code: 1,
-    stderr: /nosuch\.txt: can't read/,
+    stderr: /^burrow: there is no file nosuch\.txt \(BURROW_NOT_FOUND\)$/m,
   });
   t.match(await node.run(["cache", "show"]), { code: 1, stderr: /there is no cache/ });
 });

@@ -107,7 +107,19 @@ test("env rm takes an environment off the list and nothing else", async (t) => {
       ({ snapshot }) => snapshot,
     );
   t.same((await listed()).sort(), [one, both].sort(), "all or none");
-  t.match(await node.run(["env", "rm", one.slice(0, 20)]), { code: 0, stdout: `${one}\n` });
+  for (const below of ["share", "/opt/env/share", "opt/env/share"])
+    t.match(await node.run(["layer", "show", one, below]), { code: 0, stdout: /share\/aa$/m });
+  const layers = await node.run(["layer", "ls"]);
+  t.match(
+    layers.stdout,
+    new RegExp(`${one} +snapshot .* environment at /opt/env, 1 package$`, "m"),
+  );
+  t.match(layers.stdout, /^sha256:\S+ +layer .* \S+-1\.0$/m);
+  t.match(await node.run(["env", "rm", one.slice(0, 20)]), {
+    code: 0,
+    stdout: `${one}\n`,
+    stderr: /burrow store gc/,
+  });
   t.same(await listed(), [both]);
   t.match(await node.run(["env", "show", one]), { code: 1, stderr: /no environment/ });
   t.same(objects(), before);

@@ -3,9 +3,11 @@
 
 import fs from "node:fs";
 import { type Test, test } from "tap";
+import type { Digest } from "../../lib/base/digest.ts";
 import { verifyStore } from "../../lib/cli/store-verify.ts";
 import { deltaPath } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
+import { Locator } from "../../lib/store/locator.ts";
 import { nearOf, noise, type Published, publish } from "../suite/daemon-node.ts";
 import { service } from "../suite/s3-server.ts";
 import { type Node, newNode } from "./cli.ts";
@@ -68,7 +70,7 @@ test("a store that is right, and each way to be wrong", async (t) => {
       /^locators.*bad delta/,
     ],
     ["a chunk that is a delta", packs[0]!, flip(60), /^sha256.*another digest/],
-    ["a chunk of a base", packs[1]!, flip(5_000), /^sha256.*another digest/],
+    ["a chunk of a base", packs[1]!, flip(5_000), /^packs.*1 file in it can't be had/],
     [
       "the table of a pack",
       packs[1]!,
@@ -129,4 +131,37 @@ test("a store behind a network is read by few requests, and repaired there", asy
   const again = await node.run([...words, "--repair", "--store", "s3://box/store"]);
   t.match(again, { code: 0, stdout: made.stdout }, again.stderr);
   t.match(await node.run(verify), { code: 0 });
+});
+
+test("a fault for each pack, with the files that it takes along; none for what nothing needs", async (t) => {
+  const { node, base } = await scene(t);
+  const command = async (...words: string[]) => {
+    const outcome = await node.run(["store", ...words, "--json"]);
+    return { code: outcome.code, ...JSON.parse(outcome.stdout) };
+  };
+  const stray = objectPath("packs", "0".repeat(64) as Digest);
+  node.file(`store/${stray}`, noise(500, 7));
+  t.match(await command("verify"), { code: 0, faults: [], unneeded: [{ what: stray }] });
+  t.match(await command("check"), { code: 0, faults: [], unneeded: [{ what: stray }] });
+  const text = await node.run(["store", "check"]);
+  t.match(text.stdout, /not referred to: 1 object, 500 B, 1 of them damaged\nfaults 0$/m);
+  const locator = new Locator(
+    fs.readFileSync(`${node.store}/${objectPath("locators", base.digest)}`),
+  );
+  const pack = objectPath("packs", locator.packAt(0));
+  fs.truncateSync(`${node.store}/${pack}`, 100_000);
+  for (const verb of ["verify", "check"]) {
+    const { code, faults } = await command(verb);
+    t.equal(code, 1);
+    const [fault, ...others] = faults.filter(({ what }: { what: string }) => what === pack);
+    t.same(others, []);
+    t.match(fault, { why: /not what its name says: \d+ files in it can't be had/ });
+    t.ok(fault.files.length > 20);
+    t.match(fault.files[0], { digest: /^sha256:/, path: /^(file\d+|large)$/ });
+  }
+  const said = await node.run(["store", "check"]);
+  t.match(said.stdout, /\npacks\/\S+: .* can't be had.*: (file\d+|large), .*, …$/m);
+  t.ok(said.stdout.split("\n").length < 12, said.stdout);
+  const quick = await command("check", "--no-content");
+  t.match(quick, { code: 1, faults: [{ what: pack, why: /^it ends at 100000, and locators/ }] });
 });

@@ -41,6 +41,12 @@ const COMMANDS = [
   ["completion", "bash"],
 ];
 
+/** Those that list a store or write to it. */
+const LISTED = new Set([
+  ...["stats", "verify", "check", "gc", "pin", "unpin", "pins"].map((name) => `store ${name}`),
+  ...["env create", "env ls", "layer import", "layer ls"],
+]);
+
 test("every command has help with an example", async (t) => {
   const node = newNode(t);
   const outcomes = await Promise.all(COMMANDS.map((words) => node.run([...words, "--help"])));
@@ -50,6 +56,7 @@ test("every command has help with an example", async (t) => {
     t.equal(stderr, "", words);
     t.match(stdout, new RegExp(`Examples?:\n  burrow ${words} `), words);
     t.notMatch(stdout, /default: \[\]/, words);
+    if (LISTED.has(words)) t.match(stdout, /a directory or an s3 URL/, words);
   }
   const top = await node.run(["--help"]);
   t.equal(top.code, 0);
@@ -68,6 +75,10 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
   const query = ["run", "--base", "base"];
   const cases: [string[], RegExp][] = [
     [["rnu"], /unknown command 'rnu' \(Did you mean run\?\)/],
+    [["bogus", "--help"], /unknown command 'bogus'; burrow --help says more/],
+    [["layer", "nope", "-h"], /unknown command 'nope'; burrow layer --help says more/],
+    [["preload", "--profile", ".", "sha256:12"], /--profile: \. is a directory/],
+    [["preload", "sha256:12"], /"sha256:12" is no digest/],
     [["layer", "nope"], /unknown command 'nope'; burrow layer --help says more/],
     [["env", "create"], /missing required argument 'input'; burrow env create --help says more/],
     [["env", "create", "numpy", "pandas"], /specs need a channel: --channel/],
@@ -81,7 +92,10 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [["run", "--base"], /'--base <BASE>' argument missing/],
     [query, /missing required argument 'command'/],
     [["run", "--base", "nosuch", "--", "ls"], /--base nosuch is no digest and no file/],
-    [["run", "--base", "sha256:12", "--", "ls"], /"sha256:12" is no digest; say/],
+    [
+      ["run", "--base", "sha256:12", "--", "ls"],
+      /"sha256:12" is no digest; say .* 6 or more, with or without sha256:/,
+    ],
     [[...query, "--env", "nosuch", "ls"], /--env nosuch is no digest \(sha256:…\) and no lock/],
     [[...query, "--tmp-size", "1Q", "ls"], /--tmp-size: "1Q" is no size/],
     [[...query, "--tmp-size", "1", "ls"], /at least 4K/],
@@ -135,6 +149,8 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     t.match(stderr, pattern);
     t.match(stderr, /^burrow: [^\n]* \(BURROW_USAGE\)\n$/, words.join(" "));
   }
+  const metrics = await node.run(["daemon", "metrics", "--json"]);
+  t.match(metrics, { code: 2, stderr: /burrow daemon status --json has the figures/ });
   t.equal(fs.existsSync(node.path("base/store")), false);
   t.equal(fs.existsSync(`${node.store}/indexes`), false, "nothing was imported");
 });
@@ -181,10 +197,19 @@ test("what isn't there is named, exit 1", async (t) => {
   const cases: [string[], RegExp, string][] = [
     [["layer", "show", ZEROS], /no layer or snapshot sha256:0+ \[store: /, "BURROW_NOT_FOUND"],
     [["layer", "ls"], /there is no store/, "BURROW_NOT_FOUND"],
-    [["layer", "ls", "--store", "http://127.0.0.1:9"], /can't be listed/, "BURROW_UNSUPPORTED"],
+    [
+      ["layer", "ls", "--store", "http://127.0.0.1:9"],
+      /can't be listed: name its directory/,
+      "BURROW_UNSUPPORTED",
+    ],
+    [
+      ["layer", "show", "abcdef", "--store", "http://127.0.0.1:9"],
+      /can't be listed: name a whole digest/,
+      "BURROW_UNSUPPORTED",
+    ],
     [["layer", "import", "nosuch"], /can't read nosuch/, "BURROW_NOT_FOUND"],
     [["env", "show", ZEROS], /no environment sha256:0+/, "BURROW_NOT_FOUND"],
-    [["env", "create", "./nosuch"], /can't read the lock \.\/nosuch/, "BURROW_NOT_FOUND"],
+    [["env", "create", "./nosuch"], /there is no file \.\/nosuch/, "BURROW_NOT_FOUND"],
     [["env", "create", "/dev/zero"], /zero is no lock: it has more than/, "BURROW_BAD_LOCK"],
     [["bundle-rm", "nosuch"], /no mounts of nosuch/, "BURROW_NOT_FOUND"],
     [["run", "--base", ZEROS, "--", "ls"], /there is no store; burrow layer/, "BURROW_NOT_FOUND"],

@@ -46,7 +46,7 @@ export function parseEnvironmentFile(file: YamlMap, where: string): EnvironmentF
     .filter((key) => !KNOWN.has(key))
     .map((key) =>
       key === "variables"
-        ? "its variables are not kept: give them to the sandbox"
+        ? "its variables are not kept: give them to the sandbox with -e NAME=VALUE"
         : `"${key.slice(0, 40)}" has no effect`,
     );
   return { channels, specs, warnings };
