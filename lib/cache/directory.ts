@@ -102,7 +102,7 @@ export class CacheDirectory {
     let fd = -1;
     try {
       fd = fs.openSync(aside, "wx", 0o600);
-      writeFully(fd, bytes);
+      writeFully(fd, bytes, 0);
       await this.publish(fd, aside, folder, digest, sum);
       space.keep(groupOf(folder, digest), costOf(fs.fstatSync(fd)));
     } catch (error) {
@@ -213,8 +213,7 @@ export class CacheDirectory {
     for (const shard of shardNames(`${this.root}/blobs`)) suspectShard(this.root, shard);
     // Last: killed before this, the next daemon starts over.
     const aside = `${this.root}/tmp/boot`;
-    fs.writeFileSync(aside, `${boot}\n`, { mode: 0o644 });
-    replace(aside, bootPath);
+    writeNote(aside, `${boot}\n`, bootPath);
     return true;
   }
 
@@ -231,10 +230,10 @@ export class CacheDirectory {
     makeOpenFolder(this.root);
     for (const folder of CACHE_FOLDERS) makeOpenFolder(`${this.root}/${folder}`, makeOwnFolder);
     const marker = `${this.root}/${CACHE_MARKER}`;
-    if (isRegularFile(marker)) return;
+    // An empty one is no format's: a power cut took its text.
+    if (isRegularFile(marker) && fs.statSync(marker).size > 0) return;
     const aside = `${this.root}/tmp/marker.${randomBytes(8).toString("hex")}`;
-    fs.writeFileSync(aside, `${JSON.stringify({ format: CACHE_FORMAT })}\n`, { mode: 0o644 });
-    replace(aside, marker);
+    writeNote(aside, `${JSON.stringify({ format: CACHE_FORMAT })}\n`, marker);
   }
 
   #checkMarker(): void {
@@ -341,11 +340,16 @@ function replace(aside: string, path: string): void {
   }
 }
 
-export function writeFully(fd: number, bytes: Uint8Array, position?: number): void {
+/** Writes a small file aside and gives it its name, durable before that: a power cut must not leave the name without the text. */
+function writeNote(aside: string, text: string, path: string): void {
+  fs.writeFileSync(aside, text, { mode: 0o644, flush: true });
+  replace(aside, path);
+}
+
+export function writeFully(fd: number, bytes: Uint8Array, position: number): void {
   let done = 0;
   while (done < bytes.length) {
-    const at = position === undefined ? null : position + done;
-    done += fs.writeSync(fd, bytes, done, bytes.length - done, at);
+    done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
   }
 }
 

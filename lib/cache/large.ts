@@ -84,6 +84,8 @@ export class LargeBlob {
   /** Asks that wait for it. */
   #demands = 0;
   #isDropped = false;
+  /** The write that it was dropped for; told to who joined it, too, so that they turn to memory. */
+  #failure: BurrowError | undefined;
 
   private constructor(
     cache: CacheDirectory,
@@ -362,14 +364,16 @@ export class LargeBlob {
   }
 
   #write(block: number, content: Uint8Array, space: Reservation): void {
-    if (this.#isDropped) throw new BurrowError("BURROW_IO", "the partial file was dropped");
+    if (this.#isDropped)
+      throw this.#failure ?? new BurrowError("BURROW_IO", "the partial file was dropped");
     if (this.#present[block] === 1) return;
     try {
       writeFully(this.#fd, content, block * BLOCK_BYTES);
     } catch (error) {
       // Most likely a full disk, which this file's end relieves.
+      this.#failure = ioError("can't write to a partial file", this.#path, error);
       this.drop();
-      throw ioError("can't write to a partial file", this.#path, error);
+      throw this.#failure;
     }
     this.#present[block] = 1;
     this.#presentCount++;

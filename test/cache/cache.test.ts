@@ -72,6 +72,17 @@ test("a cache of another format, or none, is refused", (t) => {
   t.end();
 });
 
+test("a marker that a power cut left empty is written anew", (t) => {
+  const root = temporary(t);
+  const marker = `${root}/cache/burrow-cache.json`;
+  openCache(`${root}/cache`);
+  const text = fs.readFileSync(marker);
+  fs.writeFileSync(marker, "");
+  openCache(`${root}/cache`);
+  t.same(fs.readFileSync(marker), text);
+  t.end();
+});
+
 test("a starting daemon spares what a live process is writing, and nothing else", (t) => {
   const root = `${temporary(t)}/cache`;
   const cache = openCache(root);
