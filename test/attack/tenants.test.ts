@@ -67,7 +67,10 @@ async function shared(t: Test, files: Files, options: FetcherOptions = {}) {
     const manifest = { format: 1, files: listed, symlinks: [], directories: [] };
     fs.writeFileSync(`${origin}/burrow-stage.json`, JSON.stringify(manifest));
     const snapshot = await importStageIndex(cache, origin, new Progress(true, false), "them");
-    return await open({ snapshot, origin });
+    const source = await open({ snapshot, origin });
+    const named = Array.from({ length: source.table.count }, (_, i) => source.table.digestAt(i));
+    t.same(named, claims.map(({ digest }) => digest).sort(), "the index says what the stage does");
+    return source;
   };
   const row = (name: string) => published.row(name);
   return { node, cache, fetcher, sources, open, victim, stage, published, row, events };
