@@ -92,8 +92,8 @@ export async function fetchSmall(
         signal,
       );
       const at = run.findIndex((item) => item.digest === digest);
-      const content = openPiece(piece, stored[at]!, digest);
-      const sum = piece.pin === undefined ? digest : digestOf(content);
+      const content = openPiece(piece, stored[at]!, piece.sum ?? digest);
+      const sum = piece.pin === undefined ? piece.sum : digestOf(content);
       await keep(shelf, context, digest, content, space, sum);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
       return { finished: kept.finally(() => space?.release()) };
