@@ -152,7 +152,8 @@ export class CacheDirectory {
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
     } catch (error) {
-      throw error instanceof BurrowError ? error : ioError("can't keep a file", aside, error);
+      if (error instanceof BurrowError && error.code === "BURROW_NO_SPACE") throw error;
+      throw ioError("can't keep a file", aside, error);
     }
   }
 

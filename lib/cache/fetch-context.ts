@@ -85,7 +85,7 @@ export class FetchContext {
    */
   async checkUncut(source: Source, digest: Digest, size: number, signal: AbortSignal) {
     const locator = await this.locator(source, signal);
-    if (this.#pins.of(source.origin, locator, digest, size) !== undefined) return;
+    if (this.#pins.of(source.origin, locator, digest, size)?.pin !== undefined) return;
     throw new BurrowError("BURROW_BAD_INDEX", "the index has too few digests for a blob's size", {
       context: { sizeBytes: size },
     });

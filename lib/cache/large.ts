@@ -73,6 +73,8 @@ export class LargeBlob {
   readonly #present: Uint8Array;
   /** Of a pinned object: what its blocks came to when they were fetched. */
   readonly #sums: Digest[] = [];
+  /** What all of it comes to: its name, but for a tenant's file. */
+  #sum: Digest;
   readonly #pending = new Pending();
   #presentCount = 0;
   /** What the partial file takes. */
@@ -96,6 +98,7 @@ export class LargeBlob {
     this.#cache = cache;
     this.#context = context;
     this.digest = blob.digest;
+    this.#sum = blob.digest;
     this.size = blob.size;
     this.count = pieceCount(blob.size);
     this.#memory = memory;
@@ -326,6 +329,7 @@ export class LargeBlob {
           this.#keepPinned(first + i, stored[i]!.stored, space);
           continue;
         }
+        this.#sum = piece.sum ?? this.#sum;
         const digest = want.source.table.blockDigest(want.row, first + i);
         this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
       } catch (error) {
@@ -392,7 +396,7 @@ export class LargeBlob {
       const sum = await (isPinned
         ? sumOfBlocks(this.#fd, this.size, this.#sums)
         : hashFile(this.#fd));
-      if (sum === undefined || (!isPinned && sum !== this.digest)) {
+      if (sum === undefined || (!isPinned && sum !== this.#sum)) {
         throw new BurrowError("BURROW_DIGEST_MISMATCH", "blocks are right but not their blob", {
           context: { blob: showDigest(this.digest) },
         });

@@ -1,19 +1,12 @@
-// ObjectPins: which state of which object a blob of a stage is. A locator says so, and is believed when the blob's name, under the node's
+// ObjectPins: which state of which object, or which content, a blob of a stage is. A locator says so, and is believed when the blob's name, under the node's
 // key, says the same. Control plane.
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import type { Locator } from "../store/locator.ts";
-import { pinnedDigest } from "../store/object-pin.ts";
+import type { Locator, PinnedFile } from "../store/locator.ts";
+import { pinnedDigest, tenantDigest } from "../store/object-pin.ts";
 import { parseS3, type S3Place } from "../store/s3-place.ts";
-import type { ObjectPin } from "../store/store.ts";
 import { readStageKey } from "./stage-key.ts";
-
-export interface PinnedObject {
-  /** Below the origin. */
-  readonly path: string;
-  readonly pin: ObjectPin;
-}
 
 export class ObjectPins {
   readonly #root: string;
@@ -26,16 +19,19 @@ export class ObjectPins {
   }
 
   /** The object that a blob is; undefined when the locator is of another kind. Throws for one that leads elsewhere. */
-  of(origin: string, locator: Locator, digest: Digest, size: number): PinnedObject | undefined {
+  of(origin: string, locator: Locator, digest: Digest, size: number): PinnedFile | undefined {
     if (locator.kind !== "pinned") return undefined;
     const row = locator.find(digest);
     if (row < 0) throw wrong("does not name the object", digest, origin);
     const found = locator.pinnedAt(row);
-    const { path, pin } = found;
-    const place = this.#place(origin);
-    const isNamedBy = (key: Buffer | undefined) =>
-      key !== undefined && pinnedDigest(key, locator.tenant, place, path, pin) === digest;
-    if (pin.size === size) {
+    const { path, pin, sum } = found;
+    const { tenant } = locator;
+    const nameBy = (key: Buffer) =>
+      pin === undefined
+        ? tenantDigest(key, tenant, sum, size)
+        : pinnedDigest(key, tenant, this.#place(origin), path, pin);
+    const isNamedBy = (key: Buffer | undefined) => key !== undefined && nameBy(key) === digest;
+    if (pin === undefined || pin.size === size) {
       if (isNamedBy(this.#key)) return found;
       // The first time, or there is another key by now.
       this.#key = readStageKey(this.#root);

@@ -6,9 +6,8 @@ import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
-import type { FoundChunk, Locator, RunChunk } from "../store/locator.ts";
+import type { FoundChunk, Locator, PinnedFile, RunChunk } from "../store/locator.ts";
 import type { ByteRange, ObjectPin, Sender } from "../store/store.ts";
-import type { PinnedObject } from "./object-pins.ts";
 import type { Origin } from "./origins.ts";
 import { SEGMENT_BYTES } from "./segments.ts";
 
@@ -20,7 +19,9 @@ export interface Piece {
   readonly length: number;
   readonly codec: number;
   /** Of an object of a bucket: the state of it that is meant. There is no digest to compare it with. */
-  readonly pin?: ObjectPin;
+  readonly pin?: ObjectPin | undefined;
+  /** Of a tenant's file: what all of its bytes come to, since its name doesn't say. */
+  readonly sum?: Digest | undefined;
   /** Of a delta: where the base is to be found, which its stored bytes name. */
   readonly near?: { readonly locator: Locator; readonly block: number; readonly maxBytes: number };
   /** Of a chunk: who knows what lies around it. */
@@ -97,7 +98,7 @@ export function pieceAt(
   digest: Digest,
   size: number,
   k: number,
-  pinned?: PinnedObject,
+  pinned?: PinnedFile,
 ): Piece {
   const row = locator.find(digest);
   if (row < 0) throw contradiction("does not name the blob", digest);

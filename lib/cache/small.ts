@@ -95,8 +95,8 @@ export async function fetchSmall(
         doubts.avoid,
       );
       const at = run.findIndex((item) => item.digest === digest);
-      const content = doubts.open(piece, stored[at]!, digest);
-      const sum = piece.pin === undefined ? digest : digestOf(content);
+      const content = doubts.open(piece, stored[at]!, piece.sum ?? digest);
+      const sum = piece.pin === undefined ? piece.sum : digestOf(content);
       await keep(shelf, context, digest, content, space, sum);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
       return { finished: kept.finally(() => space?.release()) };

@@ -13,6 +13,7 @@ import type { Listing } from "../ingest/stage/objects.ts";
 import { createManifest } from "../ingest/stage/scan.ts";
 import { IndexKind } from "../layer/format.ts";
 import { writeIndex } from "../layer/writer.ts";
+import { NO_TENANT } from "../store/object-pin.ts";
 import { isS3 } from "../store/s3-place.ts";
 import { counted, Progress, print, showBytes } from "./output.ts";
 
@@ -110,7 +111,9 @@ export async function importStageIndex(
   const stage = await importStage(source, {
     onFile: sayRead(progress, source),
     onObjects: (count) => progress.update(`${source}: ${counted(count, "object")}`),
-    ...(isS3(source) ? { naming: { key: ensureStageKey(cache), tenant } } : {}),
+    ...(isS3(source) || tenant !== NO_TENANT
+      ? { naming: { key: ensureStageKey(cache), tenant } }
+      : {}),
   });
   if (stage.listing !== undefined) sayListing(progress, source, stage.listing, stage.bytes);
   if (stage.changed !== undefined) {

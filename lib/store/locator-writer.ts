@@ -5,7 +5,7 @@ import { setU64, viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { Codec } from "./codec.ts";
-import type { ChunkPlace, Locator } from "./locator.ts";
+import type { ChunkPlace, Locator, PinnedFile } from "./locator.ts";
 import {
   BLOB_ROW,
   CHUNK_ROW,
@@ -15,7 +15,6 @@ import {
   LOCATOR_VERSION,
   TABLE,
 } from "./locator-format.ts";
-import type { ObjectPin } from "./store.ts";
 
 /** Where all of a blob lies: its chunks in the order of its blocks; none for an empty blob. */
 export interface BlobPlace {
@@ -32,13 +31,8 @@ export interface FilePlace {
   readonly path: string;
 }
 
-/** An object of a stage, named by what pins it. */
-export interface PinnedPlace {
-  readonly digest: Digest;
-  /** Relative, UTF-8, "/" between parts, without NUL. */
-  readonly path: string;
-  readonly pin: ObjectPin;
-}
+/** A file of a stage that isn't named by its content; its path is relative, UTF-8, "/" between parts, without NUL. */
+export type PinnedPlace = PinnedFile & { readonly digest: Digest; readonly size: number };
 
 /** The place of a row in a locator of kind packs. */
 export function placeAt(locator: Locator, row: number): BlobPlace {
@@ -93,9 +87,9 @@ export function encodeFileLocator(files: Iterable<FilePlace>): Buffer {
 
 /** A locator of kind pinned. */
 export function encodePinnedLocator(tenant: string, objects: Iterable<PinnedPlace>): Buffer {
-  const blobs = [...objects].map(({ digest, path, pin }) => {
-    const { versionId = "", etag, size } = pin;
-    return { digest, size, text: [path, versionId, etag].join("\0") };
+  const blobs = [...objects].map(({ digest, size, path, pin, sum }) => {
+    const parts = pin === undefined ? [sum] : [pin.versionId ?? "", pin.etag];
+    return { digest, size, text: [path, ...parts].join("\0") };
   });
   return encodeTexts(LOCATOR_KIND.pinned, sortedByDigest(blobs), ({ text }) => text, tenant);
 }

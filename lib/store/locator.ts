@@ -3,7 +3,7 @@
 // "Locator", is the normative text. Little-endian. Control plane.
 
 import { getU64, viewOf } from "../base/bytes.ts";
-import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
+import { DIGEST_BYTES, type Digest, digestAt, isDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { Codec } from "./codec.ts";
 import { objectPath } from "./layout.ts";
@@ -46,6 +46,11 @@ export interface RunChunk extends FoundChunk {
   /** Whether it is all of its blob. */
   readonly isWhole: boolean;
 }
+
+/** A file of a stage: below the origin, and either what pins it or what its bytes come to. */
+export type PinnedFile =
+  | { readonly path: string; readonly pin: ObjectPin; readonly sum?: undefined }
+  | { readonly path: string; readonly sum: Digest; readonly pin?: undefined };
 
 /** Reads one locator. Throws BURROW_CORRUPT for bytes that are none. */
 export class Locator {
@@ -171,13 +176,16 @@ export class Locator {
     return this.#textAt(row);
   }
 
-  /** Where an object of a stage lies below the origin, and its state that is meant. Kind "pinned" only. */
-  pinnedAt(row: number): { readonly path: string; readonly pin: ObjectPin } {
+  /** Where a file of a stage lies below the origin, and the state of it, or the content, that is meant. Kind "pinned" only. */
+  pinnedAt(row: number): PinnedFile {
     if (this.kind !== "pinned") throw corrupt("no pin in a table of another kind");
-    const [path, version, etag, more] = this.#textAt(row).split("\0");
-    if (path === undefined || version === undefined || etag === undefined || more !== undefined)
-      throw corrupt("a pin lacks its parts");
-    const versionId = version === "" ? undefined : version;
+    const [path = "", first = "", etag, more] = this.#textAt(row).split("\0");
+    if (more !== undefined) throw corrupt("a pin has too many parts");
+    if (etag === undefined) {
+      if (!isDigest(first)) throw corrupt("a pin lacks its parts");
+      return { path, sum: first };
+    }
+    const versionId = first === "" ? undefined : first;
     return { path, pin: { versionId, etag, size: this.sizeAt(row) } };
   }
 

@@ -1,7 +1,7 @@
-// What names an object of a bucket whose bytes nobody has read yet: a digest of who may share it, where it lies and which state of it is
-// meant, under a key that the node keeps to itself. So no content, and no index that others make, can have such a name by design; two
-// tenants have none in common; and a locator that leads elsewhere can be told from a right one. docs/design/0011-s3-stages.md.
-// Control plane.
+// What names files of stages that aren't named by their content alone: an object of a bucket, whose bytes nobody has read yet, and a file
+// that is one tenant's. A digest of whose it is, and of where it lies and which state of it is meant, or of its content, under a key that
+// the node keeps to itself. So no content, and no index that others make, can have such a name by design; two tenants have none in common;
+// and a locator that leads elsewhere can be told from a right one. docs/design/0011-s3-stages.md. Control plane.
 
 import { createHmac } from "node:crypto";
 import type { Digest } from "../base/digest.ts";
@@ -33,6 +33,19 @@ export function pinnedDigest(
 ): Digest {
   const key = prefix === "" ? path : `${prefix}/${path}`;
   const { endpoint = "" } = settings;
-  const facts = ["object 1", tenant, endpoint, bucket, key, versionId ?? null, etag, size];
+  return named(nodeKey, ["object 1", tenant, endpoint, bucket, key, versionId ?? null, etag, size]);
+}
+
+/** Names a tenant's file of known content. */
+export function tenantDigest(
+  nodeKey: Uint8Array,
+  tenant: string,
+  content: Digest,
+  size: number,
+): Digest {
+  return named(nodeKey, ["content 1", tenant, content, size]);
+}
+
+function named(nodeKey: Uint8Array, facts: readonly unknown[]): Digest {
   return createHmac("sha256", nodeKey).update(JSON.stringify(facts)).digest("hex") as Digest;
 }

@@ -5,8 +5,9 @@ import fs from "node:fs";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
-import { keepIndex, openCache } from "../../lib/cache/cache.ts";
+import { keepIndex, openCache, verifyCache } from "../../lib/cache/cache.ts";
 import { ensureStageKey } from "../../lib/cache/stage-key.ts";
+import { createManifest } from "../../lib/ingest/stage/scan.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { digestOf } from "../../lib/store/hash.ts";
@@ -15,7 +16,10 @@ import {
   encodePinnedLocator,
   type PinnedPlace,
 } from "../../lib/store/locator-writer.ts";
-import { entriesOf, noise, publishedOf, type TestNode } from "../suite/daemon-node.ts";
+import type { ObjectPin } from "../../lib/store/store.ts";
+import { entriesOf, noise, publishedOf, TestNode } from "../suite/daemon-node.ts";
+import { OriginServer } from "../suite/origin-server.ts";
+import { temporary } from "../suite/served.ts";
 import { listStage, type Stage, stageScene } from "../suite/stage-scene.ts";
 
 const SMALL = Buffer.from("1,2\n");
@@ -29,10 +33,12 @@ function blobs(node: TestNode): string[] {
     .filter((name) => name.includes("/"));
 }
 
+type ObjectPlace = PinnedPlace & { readonly pin: ObjectPin };
+
 /** The places of a list, as its locator has them. */
-function placesOf(stage: Stage, etags: Readonly<Record<string, string>>): PinnedPlace[] {
+function placesOf(stage: Stage, etags: Readonly<Record<string, string>>): ObjectPlace[] {
   return [...stage.refs].map(([path, { digest, size }]) => {
-    return { path, digest, pin: { versionId: undefined, etag: etags[path]!, size } };
+    return { path, digest, size, pin: { versionId: undefined, etag: etags[path]!, size } };
   });
 }
 
@@ -44,13 +50,13 @@ test("a locator that leads to another object, state or tenant leads nowhere", as
     etags[name] = server.tagOf(`box/data/${name}`, bytes).replaceAll('"', "");
   const right = placesOf(stage, etags);
   t.same(encodePinnedLocator("one", right), stage.imported.locator, "the test knows the format");
-  const [a, b, large] = right as [PinnedPlace, PinnedPlace, PinnedPlace];
+  const [a, b, large] = right as [ObjectPlace, ObjectPlace, ObjectPlace];
   const lies: Record<string, Buffer> = {
     "another object": encodePinnedLocator("one", [{ ...a, path: "b", pin: b.pin }, b, large]),
     "another state": encodePinnedLocator("one", [{ ...a, pin: b.pin }, b, large]),
     "another tenant": encodePinnedLocator("two", right),
     "no object": encodePinnedLocator("one", [b, large]),
-    "a longer one": encodePinnedLocator("one", [{ ...a, pin: { ...a.pin, size: 5 } }, b, large]),
+    "a longer one": encodePinnedLocator("one", [{ ...a, size: 5 }, b, large]),
     "plain files": encodeFileLocator(
       right.map(({ path, digest, pin }) => ({ path, digest, size: pin.size })),
     ),
@@ -87,7 +93,7 @@ test("a pinned locator brings nothing under a digest of content, nor a large blo
   const tag = (name: string, bytes: Buffer) => server.tagOf(name, bytes).replaceAll('"', "");
   const places = [...refs].map(([path, { digest, size }]) => {
     const etag = tag(path, path === "a" ? OTHER : LARGE);
-    return { path, digest, pin: { versionId: undefined, etag, size } };
+    return { path, digest, size, pin: { versionId: undefined, etag, size } };
   });
   const bytes = writeIndex(IndexKind.snapshot, entriesOf(refs));
   await node.start({ background: false });
@@ -134,4 +140,46 @@ test("tenants share no file of a stage, not even of one object", async (t) => {
   for (const [name, { digest }] of one.refs) t.not(other.refs.get(name)!.digest, digest);
   const renamed = await node.connect(other.mountId);
   t.equal((await renamed.askBlob(0, other.row("a"))).errno, 0, "a new key is found");
+});
+
+test("a stage with a manifest has files of its own for each tenant, verified as ever", async (t) => {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const root = temporary(t);
+  for (const [name, bytes] of Object.entries(FILES)) fs.writeFileSync(`${root}/${name}`, bytes);
+  fs.writeFileSync(`${root}/empty`, "");
+  await createManifest(root);
+  const server = await OriginServer.start(root);
+  t.teardown(() => server.close());
+  const stages = [
+    await listStage(node, server.url),
+    await listStage(node, server.url, "one"),
+    await listStage(node, server.url, "two"),
+  ];
+  const daemon = await node.start({ background: false });
+  const names = [...Object.keys(FILES), "empty"];
+  for (const stage of stages) {
+    const client = await node.connect(stage.mountId);
+    for (const name of names) {
+      t.equal((await client.askBlob(0, stage.row(name))).errno, 0, name);
+      const wanted = fs.readFileSync(`${root}/${name}`);
+      const digest = stage.refs.get(name)!.digest;
+      t.ok(fs.readFileSync(node.blobPath(digest)).equals(wanted));
+    }
+  }
+  t.equal(blobs(node).length, 3 * 3 + 1, "an empty file is one for all");
+  t.same(await verifyCache(openCache(node.cache)), { checked: 10 + 3, wrong: [] });
+  const [, one, two] = stages as [Stage, Stage, Stage];
+  fs.writeFileSync(`${root}/a`, OTHER);
+  fs.writeFileSync(`${root}/large`, noise(LARGE.length, 10));
+  for (const name of ["a", "large"]) fs.rmSync(node.blobPath(two.refs.get(name)!.digest));
+  const client = await node.connect(two.mountId);
+  t.equal((await client.askBlob(0, two.row("a"))).errno, Errno.EIO, "not what the manifest says");
+  t.equal((await client.askBlob(0, two.row("large"))).errno, Errno.EIO);
+  daemon.kill("SIGTERM");
+  await new Promise((resolve) => daemon.once("exit", resolve));
+  await node.start({ background: false, suspect: true });
+  const again = await node.connect(one.mountId);
+  for (const name of names) t.equal((await again.askBlob(0, one.row(name))).errno, 0, "as it came");
+  t.match((await node.settled()).fetch, { resealed: 4, dropped: 0 });
 });

@@ -112,6 +112,7 @@ test("a list of many pages is one; the same list gives the same bytes, another s
   const place = parseS3(server.address("box/data"));
   for (let row = 0; row < 25; row++) {
     const { path, pin } = locator.pinnedAt(row);
+    if (pin === undefined) throw new Error("no pin");
     t.equal(pinnedDigest(NAMING.key, "one", place, path, pin), locator.digestAt(row));
     const others = [
       pinnedDigest(NAMING.key, "two", place, path, pin),

@@ -9,7 +9,8 @@ import { BLOCK_DIGESTS_OVER_BYTES, METADATA_MAX_BYTES } from "../../base/limits.
 import { nameOf } from "../../base/name.ts";
 import type { LayerEntry } from "../../layer/entry.ts";
 import { digestOf } from "../../store/hash.ts";
-import { encodeFileLocator } from "../../store/locator-writer.ts";
+import { encodeFileLocator, encodePinnedLocator } from "../../store/locator-writer.ts";
+import { tenantDigest } from "../../store/object-pin.ts";
 import { type OpenOptions, openOrigin } from "../../store/open.ts";
 import { isS3 } from "../../store/s3-place.ts";
 import { type Backend, classOf } from "../../store/store.ts";
@@ -46,7 +47,10 @@ const LINK_MODE = 0o777;
 const READ_BYTES = 4 * 1024 * 1024;
 
 export interface StageOptions extends OpenOptions, ScanOptions {
-  /** How the objects of a bucket are named that has no manifest; missing: such a stage is refused. */
+  /**
+   * How the objects of a bucket are named that has no manifest; missing: such a stage is refused. With a tenant also how files of other stages
+   * are: by their content and the tenant.
+   */
   readonly naming?: Naming;
   /** Called with the objects that were listed so far. */
   readonly onObjects?: (objects: number) => void;
@@ -67,11 +71,13 @@ export async function importStage(
     const manifest = parseManifest(bytes, source);
     const files: BlobRef[] = [];
     for (const file of manifest.files) files.push(await refOf(backend, file));
+    const places = manifest.files.map(({ path }, i) => ({ path, ...files[i]! }));
+    const owned = options.naming?.tenant ? tenantPlaces(places, options.naming) : undefined;
     return {
-      entries: entriesOf(manifest, files),
-      locator: encodeFileLocator(
-        manifest.files.map(({ path, size, sha256 }) => ({ path, size, digest: sha256 })),
-      ),
+      entries: entriesOf(manifest, owned ?? files),
+      locator: owned
+        ? encodePinnedLocator(options.naming!.tenant, owned)
+        : encodeFileLocator(places),
       digest: digestOf(bytes),
       origin: source,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
@@ -80,6 +86,17 @@ export async function importStage(
   } finally {
     backend.close();
   }
+}
+
+/** Files under names that are a tenant's own; an empty one is the same for all. */
+function tenantPlaces(
+  files: readonly (BlobRef & { readonly path: string })[],
+  { key, tenant }: Naming,
+) {
+  return files.map(({ path, digest: sum, size, blocks }) => {
+    const digest = size === 0 ? sum : tenantDigest(key, tenant, sum, size);
+    return { path, digest, sum, size, blocks };
+  });
 }
 
 function isLocal(source: string): boolean {

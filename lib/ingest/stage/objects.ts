@@ -77,7 +77,7 @@ export async function importObjects(
     const mtimeSec = Math.floor(modifiedMs / 1000);
     const blob = refOf(digest, pin.size);
     entries.push({ type: "file", path: nameOf(path), mode: FILE_MODE, mtimeSec, ...common, blob });
-    if (pin.size > 0) places.push({ digest, path, pin });
+    if (pin.size > 0) places.push({ digest, size: pin.size, path, pin });
     bytes += pin.size;
   }
   const locator = encodePinnedLocator(naming.tenant, places);
