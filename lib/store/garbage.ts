@@ -112,6 +112,8 @@ export interface HeldLease {
   readonly hidden: ReadonlySet<string>;
   /** To be called before anything is put or removed. BURROW_TIMEOUT. */
   check(): Promise<void>;
+  /** To be called before and after anything is put that others believe in. BURROW_LEASE: what it leads to may be gone. */
+  confirm(): Promise<void>;
   /** To be called before anything hidden is put: from its return on that is not removed while the lease lasts. */
   keep(path: string): Promise<void>;
   /** Says that something hidden was put. */
@@ -133,6 +135,7 @@ export async function withLease<T>(
     const held: HeldLease = {
       hidden,
       check: () => lease.check(),
+      confirm: () => lease.confirm(),
       keep: (path) => lease.keep(path),
       show: (path) => void hidden.delete(path),
     };
@@ -142,12 +145,28 @@ export async function withLease<T>(
   }
 }
 
+/** Whether others take what an object leads to for there when they see it: no pack and no index alone. */
+function isBelieved(path: string): boolean {
+  return /^(locators|deltas\/locators|environments|imports|pins)\//.test(path);
+}
+
 /** `inner` as one may use it who works under a lease. */
 export function heldStore(inner: WritableBackend, held: HeldLease): WritableBackend {
   const { hidden } = held;
   const refuse = (path: string) => {
     const what = "the object is being collected";
     if (hidden.has(path)) throw backendError("notFound", what, { path, origin: inner.origin });
+  };
+  const publish = async (path: string, bytes: Uint8Array) => {
+    const [wasThere] = await Promise.all([inner.has(path), held.confirm()]);
+    await inner.put(path, bytes);
+    try {
+      await held.confirm();
+    } catch (error) {
+      // A collection may not have seen it, and removed what it leads to.
+      if (!wasThere) await inner.remove(path);
+      throw error;
+    }
   };
   async function* seen(objects: AsyncIterable<SizedObject>): AsyncIterable<SizedObject> {
     for await (const object of objects) if (!hidden.has(object.path)) yield object;
@@ -165,7 +184,7 @@ export function heldStore(inner: WritableBackend, held: HeldLease): WritableBack
       // A hint, which is hidden while locators are rewritten: to have none costs space alone.
       if (isHidden && path.startsWith("near/")) return;
       if (isHidden) await held.keep(path);
-      await inner.put(path, bytes);
+      await (isBelieved(path) ? publish(path, bytes) : inner.put(path, bytes));
       if (isHidden) held.show(path);
     },
     async *list(folder: string): AsyncIterable<string> {
