@@ -31,7 +31,7 @@ export interface GarbageList {
 
 /**
  * All lists of a store that can be understood; `onBad` hears of the others. To pass one over is safe for either side: a collector removes
- * nothing by it, and a writer doesn't say that it avoids it.
+ * nothing by it, and a writer doesn't say that it avoids it, and waits for a sweep that began before its lease.
  */
 export async function readGarbage(
   store: WritableBackend,
@@ -55,10 +55,14 @@ function isCorrupt(error: unknown): boolean {
 
 function parseList(path: string, bytes: Buffer): GarbageList {
   const fail = (cause?: unknown) =>
-    new BurrowError("BURROW_CORRUPT", "a garbage list can't be understood; remove it", {
-      cause,
-      context: { path },
-    });
+    new BurrowError(
+      "BURROW_CORRUPT",
+      "a garbage list can't be understood; remove it while no store gc is at work",
+      {
+        cause,
+        context: { path },
+      },
+    );
   let value: Partial<GarbageList> & { readonly format?: unknown };
   try {
     value = JSON.parse(bytes.toString("utf8")) as typeof value;
@@ -129,8 +133,13 @@ export async function withLease<T>(
 ): Promise<T> {
   const lease = await Lease.open(inner, what, clock);
   try {
-    const lists = await readGarbage(inner);
+    let hasBad = false;
+    const lists = await readGarbage(inner, () => {
+      hasBad = true;
+    });
     await lease.avoid(lists.map(({ path }) => path));
+    // For a list that it doesn't avoid nothing goes, but by a sweep that didn't see this lease.
+    if (hasBad) await lease.whenSwept();
     const hidden = new Set(lists.flatMap(({ paths }) => paths));
     const held: HeldLease = {
       hidden,

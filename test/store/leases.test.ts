@@ -127,3 +127,32 @@ test("what commands that were killed left of their leases goes", async (t) => {
   await scene.collect();
   t.same(await scene.paths("holds"), []);
 });
+
+test("a writer that can't read a list waits for a sweep that may remove what is in it", async (t) => {
+  const { scene } = await garbageScene();
+  const garbage = await scene.paths("imports", "locators", "indexes", "packs");
+  const sweeping = `collectors/0123abcd-1-2-3@${"c".repeat(24)}`;
+  const list = `garbage/${"d".repeat(32)}`;
+  await scene.backend().put(sweeping, Buffer.from(JSON.stringify({ format: 1, stage: "sweep" })));
+  await scene.backend().put(list, Buffer.from("damaged"));
+  const early: string[] = [];
+  let hasSlept = false;
+  const watching: Hook = (call, path) => {
+    if (!hasSlept && garbage.includes(path)) early.push(`${call} ${path}`);
+  };
+  const sleep = async () => {
+    hasSlept = true;
+    await scene.backend().remove(sweeping);
+  };
+  const work = async (store: Parameters<typeof makeEnvironment>[0]) => {
+    t.ok(hasSlept);
+    const digest = await makeEnvironment(store, { big: BIG });
+    // Nothing goes for the list's sake that a later collection finds in its own.
+    await scene.collect();
+    return digest;
+  };
+  const digest = await scene.write(work, watching, sleep);
+  t.same(early, []);
+  await readAll(scene.store(), digest);
+  t.same(await broken(scene), []);
+});
