@@ -24,6 +24,7 @@ export type ErrorCode =
   | "BURROW_STALE"
   | "BURROW_TIMEOUT"
   | "BURROW_BUSY"
+  | "BURROW_LEASE"
   | "BURROW_DAEMON"
   | "BURROW_START"
   | "BURROW_UNSUPPORTED";

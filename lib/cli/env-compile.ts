@@ -17,7 +17,7 @@ import type { WritableBackend } from "../store/store.ts";
 import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
-import { rootOfCompiled } from "./env-root.ts";
+import { areVariables, rootOfCompiled } from "./env-root.ts";
 import {
   type Environment,
   type EnvironmentPackage,
@@ -131,11 +131,13 @@ async function compileIn(
   const job = jobOf(environment, options);
   const key = ["capture", CAPTURE_VERSION, snapshot, base.snapshot, JSON.stringify(job)];
   const work = { snapshot, base: base.snapshot, index, job };
+  const noted = await findImport<Captured>(store, key);
   const done =
-    (await findImport<Captured>(store, key)) ??
-    (await ticking(progress, "the job runs in a sandbox", () =>
-      run(context, store, known, work, { ...options, timeoutMs }, key),
-    ));
+    noted !== undefined && areVariables(noted.facts?.variables)
+      ? noted
+      : await ticking(progress, "the job runs in a sandbox", () =>
+          run(context, store, known, work, { ...options, timeoutMs }, key),
+        );
   const { layer, facts } = done;
   const root = rootOfCompiled(index, layer, facts.variables);
   const stack = [index, await readIndex(store, layer), layerOf([root])];

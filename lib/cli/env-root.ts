@@ -18,7 +18,7 @@ const VARIABLES_XATTR = "user.burrow.variables";
 
 export interface EnvironmentRoot {
   readonly prefix: string;
-  /** Variables of a command that runs in it; undefined where an earlier Burrow compiled it, which kept them in its document. */
+  /** Variables of a command that runs in it; undefined where an earlier Burrow compiled it, which kept them where nothing vouches for them. */
   readonly variables: Readonly<Record<string, string>> | undefined;
 }
 
@@ -83,11 +83,15 @@ function parseVariables(text: string, snapshot: Digest): Record<string, string> 
   } catch {
     value = undefined;
   }
+  if (areVariables(value)) return value;
+  throw senseless(snapshot, "variables");
+}
+
+/** Whether something is what a sandbox may be given as variables: a shell's names, and texts. */
+export function areVariables(value: unknown): value is Record<string, string> {
   const isVariable = ([name, content]: [string, unknown]) =>
     /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && isText(content) && !content.includes("\0");
-  if (isObject(value) && Object.entries(value).every(isVariable))
-    return value as Record<string, string>;
-  throw senseless(snapshot, "variables");
+  return isObject(value) && Object.entries(value).every(isVariable);
 }
 
 function senseless(snapshot: Digest, what: "prefix" | "variables"): BurrowError {

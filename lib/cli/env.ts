@@ -41,7 +41,6 @@ import { checkWheel, importWheels, isWheel } from "./env-wheel.ts";
 import {
   ENVIRONMENT_FORMAT,
   type Environment,
-  findImport,
   noteImport,
   readEnvironment,
   writeEnvironment,
@@ -57,6 +56,7 @@ import {
   table,
   writeText,
 } from "./output.ts";
+import { findPackage } from "./package-note.ts";
 import { readIndex } from "./read-index.ts";
 import { findDamage, REPAIR } from "./store-verify.ts";
 
@@ -339,7 +339,7 @@ async function importPackages(
       release: (item, path) => {
         if (item.path === undefined) rmSync(path, { force: true });
       },
-      find: (key) => findImport<PackageFacts>(store, key),
+      find: (key) => findPackage(store, key),
       makeLayer: (key, item, link) =>
         makeLayer(store, known, key, link, (text) => progress.update(`${labelOf(item)}: ${text}`)),
       onPackage: ({ item, isNew, warnings }) => {

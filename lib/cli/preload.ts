@@ -5,7 +5,6 @@ import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { PRELOAD_MEMORY_BYTES } from "../base/limits.ts";
 import { openCache } from "../cache/cache.ts";
-import type { PackageFacts } from "../ingest/conda/environment.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import { pythonTarget } from "../ingest/conda/noarch.ts";
 import { defaultJobs, WorkerPool } from "../preload/pool.ts";
@@ -19,9 +18,10 @@ import { findDigest, isDigestLike, isDigestOrFile } from "./digests.ts";
 import { checkPrefix, DEFAULT_PREFIX, makeEnvironmentIn } from "./env.ts";
 import { checkPython, isFile, isPackage, packagesOf } from "./env-input.ts";
 import { checkWheel, isWheel } from "./env-wheel.ts";
-import { findImport, noteImport } from "./environment.ts";
+import { noteImport } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { Progress, type ProgressLine, SILENCE } from "./output.ts";
+import { findPackage } from "./package-note.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
@@ -264,7 +264,7 @@ async function loadInto(
   const preloader = new Preloader(
     {
       pool,
-      find: (key) => findImport<PackageFacts>(store, key),
+      find: (key) => findPackage(store, key),
       note: async (key, layer, facts) => {
         // A worker has written it.
         for (const folder of ["indexes", "locators"] as const)

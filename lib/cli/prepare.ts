@@ -18,13 +18,12 @@ import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath, STORE_MARKER } from "../store/layout.ts";
 import { checkTenant, NO_TENANT } from "../store/object-pin.ts";
-import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
+import { refuseReadOnly, writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
 import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { PREFIX_XATTR, readRoot } from "./env-root.ts";
-import { readEnvironment } from "./environment.ts";
 import { ensureFacts } from "./image-facts.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
 import type { QuerySpec } from "./oci-spec.ts";
@@ -149,8 +148,13 @@ async function resolveEnv(
   const source = { snapshot, origin: context.store };
   const { prefix, variables } = readRoot(new Index(await ensureSnapshot(cache, source)), snapshot);
   if (variables !== undefined) return { ...source, at: prefix, variables };
-  const document = await readEnvironment(openOrigin(context.store), snapshot);
-  return { ...source, at: prefix, variables: document.variables ?? {} };
+  // They are in its document, for which no digest vouches: whoever writes to the store could say LD_PRELOAD.
+  const said = showDigest(snapshot).slice(0, 19);
+  const advice = `run "burrow env compile ${said}" again, and take the snapshot that it prints`;
+  progress.line(
+    `${said} was compiled by an earlier Burrow: it runs without its variables; ${advice}`,
+  );
+  return { ...source, at: prefix, variables: {} };
 }
 
 /** What the options say of the query, checked before anything is read or written. */

@@ -16,6 +16,7 @@ import { readEnvironment } from "./environment.ts";
 import { readFacts } from "./image-facts.ts";
 import { counted, ExitCode, Progress, type ProgressLine, print, SILENCE } from "./output.ts";
 import { PackCheck, packsOf } from "./pack-check.ts";
+import { checkNotes } from "./package-note.ts";
 import { readIndex } from "./read-index.ts";
 import { type Fault, Faults, showFault } from "./store-faults.ts";
 
@@ -120,6 +121,7 @@ export async function verifyStore(
       if (digest === undefined) continue;
       await readEnvironment(reader, digest).catch((error: unknown) => faults.add(path, error));
     }
+    await checkNotes(listed, fault);
     const named = new Set([...packs.map(({ path }) => path), ...check.packs()]);
     done = 0;
     await inParallel(named, PACKS, async (path) => {

@@ -24,11 +24,15 @@ export class JoinedLease implements HeldLease {
   }
 
   check(): Promise<void> {
-    return this.#ask(undefined);
+    return this.#ask("check");
+  }
+
+  confirm(): Promise<void> {
+    return this.#ask("confirm");
   }
 
   keep(path: string): Promise<void> {
-    return this.#ask(path);
+    return this.#ask("keep", path);
   }
 
   show(path: string): void {
@@ -49,11 +53,11 @@ export class JoinedLease implements HeldLease {
     else waiting?.reject(thrownError(error));
   }
 
-  #ask(keeps: string | undefined): Promise<void> {
+  #ask(what: Ask["what"], path = ""): Promise<void> {
     return new Promise((resolve, reject) => {
       const id = this.#id++;
       this.#waiting.set(id, { resolve, reject });
-      this.#say({ kind: "ask", id, keeps });
+      this.#say({ kind: "ask", id, what, path });
     });
   }
 }

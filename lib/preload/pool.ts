@@ -153,11 +153,11 @@ export class WorkerPool {
     else this.#report(member, report);
   }
 
-  async #answer({ worker }: Member, { id, keeps }: Ask): Promise<void> {
+  async #answer({ worker }: Member, { id, what, path }: Ask): Promise<void> {
     const { held } = this.#options;
     let error: Answer["error"];
     try {
-      await (keeps === undefined ? held.check() : held.keep(keeps));
+      await held[what](path);
     } catch (why) {
       error = plainError(why);
     }

@@ -60,12 +60,13 @@ export interface Shown {
   readonly path: string;
 }
 
-/** A worker asks the lease's holder to check it, or to keep a path. */
+/** A worker has the lease's holder do something (HeldLease). */
 export interface Ask {
   readonly kind: "ask";
   readonly id: number;
+  readonly what: "check" | "confirm" | "keep";
   /** What is to be kept. */
-  readonly keeps: string | undefined;
+  readonly path: string;
 }
 
 export interface Answer {

@@ -31,7 +31,7 @@ export interface GarbageList {
 
 /**
  * All lists of a store that can be understood; `onBad` hears of the others. To pass one over is safe for either side: a collector removes
- * nothing by it, and a writer doesn't say that it avoids it.
+ * nothing by it, and a writer doesn't say that it avoids it, and waits for a sweep that began before its lease.
  */
 export async function readGarbage(
   store: WritableBackend,
@@ -55,10 +55,14 @@ function isCorrupt(error: unknown): boolean {
 
 function parseList(path: string, bytes: Buffer): GarbageList {
   const fail = (cause?: unknown) =>
-    new BurrowError("BURROW_CORRUPT", "a garbage list can't be understood; remove it", {
-      cause,
-      context: { path },
-    });
+    new BurrowError(
+      "BURROW_CORRUPT",
+      "a garbage list can't be understood; remove it while no store gc is at work",
+      {
+        cause,
+        context: { path },
+      },
+    );
   let value: Partial<GarbageList> & { readonly format?: unknown };
   try {
     value = JSON.parse(bytes.toString("utf8")) as typeof value;
@@ -112,6 +116,8 @@ export interface HeldLease {
   readonly hidden: ReadonlySet<string>;
   /** To be called before anything is put or removed. BURROW_TIMEOUT. */
   check(): Promise<void>;
+  /** To be called before and after anything is put that others believe in. BURROW_LEASE: what it leads to may be gone. */
+  confirm(): Promise<void>;
   /** To be called before anything hidden is put: from its return on that is not removed while the lease lasts. */
   keep(path: string): Promise<void>;
   /** Says that something hidden was put. */
@@ -127,12 +133,18 @@ export async function withLease<T>(
 ): Promise<T> {
   const lease = await Lease.open(inner, what, clock);
   try {
-    const lists = await readGarbage(inner);
+    let hasBad = false;
+    const lists = await readGarbage(inner, () => {
+      hasBad = true;
+    });
     await lease.avoid(lists.map(({ path }) => path));
+    // For a list that it doesn't avoid nothing goes, but by a sweep that didn't see this lease.
+    if (hasBad) await lease.whenSwept();
     const hidden = new Set(lists.flatMap(({ paths }) => paths));
     const held: HeldLease = {
       hidden,
       check: () => lease.check(),
+      confirm: () => lease.confirm(),
       keep: (path) => lease.keep(path),
       show: (path) => void hidden.delete(path),
     };
@@ -142,12 +154,28 @@ export async function withLease<T>(
   }
 }
 
+/** Whether others take what an object leads to for there when they see it: no pack and no index alone. */
+function isBelieved(path: string): boolean {
+  return /^(locators|deltas\/locators|environments|imports|pins)\//.test(path);
+}
+
 /** `inner` as one may use it who works under a lease. */
 export function heldStore(inner: WritableBackend, held: HeldLease): WritableBackend {
   const { hidden } = held;
   const refuse = (path: string) => {
     const what = "the object is being collected";
     if (hidden.has(path)) throw backendError("notFound", what, { path, origin: inner.origin });
+  };
+  const publish = async (path: string, bytes: Uint8Array) => {
+    const [wasThere] = await Promise.all([inner.has(path), held.confirm()]);
+    await inner.put(path, bytes);
+    try {
+      await held.confirm();
+    } catch (error) {
+      // A collection may not have seen it, and removed what it leads to.
+      if (!wasThere) await inner.remove(path);
+      throw error;
+    }
   };
   async function* seen(objects: AsyncIterable<SizedObject>): AsyncIterable<SizedObject> {
     for await (const object of objects) if (!hidden.has(object.path)) yield object;
@@ -165,7 +193,7 @@ export function heldStore(inner: WritableBackend, held: HeldLease): WritableBack
       // A hint, which is hidden while locators are rewritten: to have none costs space alone.
       if (isHidden && path.startsWith("near/")) return;
       if (isHidden) await held.keep(path);
-      await inner.put(path, bytes);
+      await (isBelieved(path) ? publish(path, bytes) : inner.put(path, bytes));
       if (isHidden) held.show(path);
     },
     async *list(folder: string): AsyncIterable<string> {

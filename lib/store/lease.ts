@@ -10,13 +10,22 @@ import { classOf, type SizedObject, timeoutError, type WritableBackend } from ".
 
 export const LEASES = "leases";
 export const COLLECTORS = "collectors";
+/** Of each lease and collector an object that is put once and never again: once gone, it stays gone. */
+export const HOLDS = "holds";
 const FORMAT = 1;
 const BODY_MAX_BYTES = 64 * 1024 * 1024;
 
 /** What isn't renewed for so long, by the store's clock, has ended: a machine that hangs, or sleeps. */
 export const LEASE_MS = 3_600_000;
-/** A dozen renewals may fail before that. */
-const RENEW_MS = LEASE_MS / 12;
+/** Sixty renewals may fail before that. */
+const RENEW_MS = LEASE_MS / 60;
+/**
+ * What isn't renewed for so long has ended, if its process isn't seen where it should be. That alone proves nothing: clones of one memory
+ * snapshot have the same boot and other processes, so a live one of theirs isn't seen here.
+ */
+export const UNSEEN_MS = 3 * RENEW_MS;
+/** A collector looks whether it is still the one before what it does later than this after the last look. */
+const CONFIRM_MS = 10_000;
 /** Looks for the end of a sweep, which takes seconds. */
 const LOOK_MS = 500;
 
@@ -45,6 +54,7 @@ export interface LiveLease extends LeaseBody, SizedObject {}
 /** An object that says that somebody is at work, renewed until it is closed. */
 class Mark<Body> {
   readonly path: string;
+  readonly #hold: string;
   readonly #store: WritableBackend;
   readonly #clock: Clock;
   readonly #timer: NodeJS.Timeout;
@@ -58,6 +68,7 @@ class Mark<Body> {
     this.#clock = clock;
     this.#body = body;
     this.path = `${folder}/${ownOwner()}@${randomBytes(12).toString("hex")}`;
+    this.#hold = holdOf(this.path);
     // One that fails is made good by the next, or found by check().
     this.#timer = setInterval(() => void this.put().catch(() => undefined), RENEW_MS);
     this.#timer.unref();
@@ -65,6 +76,20 @@ class Mark<Body> {
 
   get body(): Body {
     return this.#body;
+  }
+
+  /** Puts both objects. In this order: one without its hold is of nobody who is at work. */
+  async open(): Promise<void> {
+    await this.#store.put(this.#hold, Buffer.from(`${JSON.stringify({ format: FORMAT })}\n`));
+    await this.put();
+  }
+
+  /**
+   * BURROW_LEASE when others took its owner for ended, whatever all clocks say: a renewal brings the object back, but not its hold, which
+   * they removed first.
+   */
+  async confirm(): Promise<void> {
+    if (!(await this.#store.has(this.#hold))) throw goneError(this.#store, this.path);
   }
 
   /** Writes the object anew: the last body put is the last in the store. */
@@ -101,8 +126,9 @@ class Mark<Body> {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#puts.catch(() => undefined);
-    // Who may not remove it leaves it to run out.
-    await this.#store.remove(this.path).catch(() => undefined);
+    // Who may not remove them leaves them to run out.
+    for (const path of [this.path, this.#hold])
+      await this.#store.remove(path).catch(() => undefined);
   }
 }
 
@@ -121,7 +147,7 @@ export class Lease {
   static async open(store: WritableBackend, what: string, clock: Clock = CLOCK): Promise<Lease> {
     const lease = new Lease(store, what, clock);
     try {
-      await lease.#mark.put();
+      await lease.#mark.open();
     } catch (error) {
       await lease.close();
       throw error;
@@ -158,6 +184,11 @@ export class Lease {
     return this.#mark.check();
   }
 
+  /** To be called before and after anything is put that others believe in. BURROW_LEASE: what it leads to may be gone. */
+  confirm(): Promise<void> {
+    return this.#mark.confirm();
+  }
+
   close(): Promise<void> {
     return this.#mark.close();
   }
@@ -172,9 +203,12 @@ interface CollectorBody {
 export class Collector {
   readonly #mark: Mark<CollectorBody>;
   readonly #store: WritableBackend;
+  readonly #clock: Clock;
+  #confirmedMs = Number.NEGATIVE_INFINITY;
 
   private constructor(store: WritableBackend, clock: Clock) {
     this.#store = store;
+    this.#clock = clock;
     this.#mark = new Mark<CollectorBody>(store, COLLECTORS, { stage: "mark" }, clock);
   }
 
@@ -182,7 +216,7 @@ export class Collector {
   static async open(store: WritableBackend, clock: Clock = CLOCK): Promise<Collector> {
     const collector = new Collector(store, clock);
     try {
-      await collector.#mark.put();
+      await collector.#mark.open();
       const { path } = collector.#mark;
       const marks = await liveMarks(store, COLLECTORS, await collector.now());
       const other = marks.find((mark) => mark.path !== path);
@@ -205,7 +239,21 @@ export class Collector {
   /** From now on writers that make something again which may be removed wait. The leases that are in force, read after that. */
   async beginSweep(): Promise<LiveLease[]> {
     await this.#mark.put({ stage: "sweep" });
-    return await this.leases();
+    const leases = await this.leases();
+    await this.#removeLeftHolds();
+    await this.#mark.confirm();
+    return leases;
+  }
+
+  /** Those whose lease or collector was never put, or went without them. */
+  async #removeLeftHolds(): Promise<void> {
+    const nowMs = await this.now();
+    for await (const { path, modifiedMs } of this.#store.sizes(HOLDS)) {
+      if (nowMs - modifiedMs <= LEASE_MS) continue;
+      const name = path.slice(HOLDS.length + 1);
+      const isOf = (folder: string) => this.#store.has(`${folder}/${name}`);
+      if (!(await isOf(LEASES)) && !(await isOf(COLLECTORS))) await this.#store.remove(path);
+    }
   }
 
   /** The leases that are in force. */
@@ -214,9 +262,13 @@ export class Collector {
     return marks.map(({ body, ...object }) => ({ ...object, ...knownBody(body) }));
   }
 
-  /** To be called before each removal. BURROW_TIMEOUT. */
-  check(): Promise<void> {
-    return this.#mark.check();
+  /** To be called before each removal. BURROW_TIMEOUT; BURROW_LEASE when another collector may be at work by now. */
+  async check(): Promise<void> {
+    await this.#mark.check();
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#confirmedMs < CONFIRM_MS) return;
+    await this.#mark.confirm();
+    this.#confirmedMs = nowMs;
   }
 
   close(): Promise<void> {
@@ -231,15 +283,22 @@ function knownBody(body: LeaseBody | undefined): LeaseBody {
   return { what, avoids: texts(body?.avoids), keeps: texts(body?.keeps) };
 }
 
-/** When an object was put. BURROW_TIMEOUT when it is gone: somebody took its owner for ended. */
+function holdOf(path: string): string {
+  return `${HOLDS}/${path.slice(path.indexOf("/") + 1)}`;
+}
+
+function goneError(store: WritableBackend, lease: string): BurrowError {
+  const what = "a collection of the store took this command for ended; run it again";
+  const context = { lease, store: store.origin };
+  return new BurrowError("BURROW_LEASE", what, { class: "transient", context });
+}
+
+/** When an object was put. BURROW_LEASE when it is gone: somebody took its owner for ended. */
 async function timeOf(store: WritableBackend, path: string): Promise<number> {
   const folder = path.slice(0, path.lastIndexOf("/"));
   for await (const object of store.sizes(folder))
     if (object.path === path) return object.modifiedMs;
-  throw timeoutError("the lease on the store is gone; run it again", {
-    lease: path,
-    store: store.origin,
-  });
+  throw goneError(store, path);
 }
 
 interface LiveMark<Body> extends SizedObject {
@@ -253,18 +312,33 @@ async function liveMarks<Body>(
   folder: string,
   nowMs: number,
 ): Promise<LiveMark<Body>[]> {
+  let objects = await all(store.sizes(folder));
+  const ended = objects.filter((object) => isOver(object, nowMs));
+  for (const object of ended) {
+    // Its hold first: whoever is at work after all and renews it from here on either is seen below, or finds the hold gone.
+    await store.remove(holdOf(object.path));
+    await store.remove(object.path);
+  }
+  if (ended.length > 0) objects = await all(store.sizes(folder));
   const marks: LiveMark<Body>[] = [];
-  for await (const object of store.sizes(folder)) {
-    const owner = object.path.slice(folder.length + 1).split("@")[0]!;
-    const isOver = nowMs - object.modifiedMs > LEASE_MS || (isOfHere(owner) && hasEnded(owner));
-    if (isOver) {
-      await store.remove(object.path);
-      continue;
-    }
-    const read = await readBody<Body>(store, object.path);
-    if (read !== "gone") marks.push({ ...object, body: read });
+  for (const object of objects) {
+    const body = await readBody<Body>(store, object.path);
+    if (body !== "gone") marks.push({ ...object, body });
   }
   return marks;
+}
+
+async function all(objects: AsyncIterable<SizedObject>): Promise<SizedObject[]> {
+  const list: SizedObject[] = [];
+  for await (const object of objects) list.push(object);
+  return list;
+}
+
+/** Whether a lease or collector has ended, as far as can be seen: who is taken for ended finds it out by its hold. */
+function isOver({ path, modifiedMs }: SizedObject, nowMs: number): boolean {
+  const idleMs = nowMs - modifiedMs;
+  const owner = path.slice(path.indexOf("/") + 1).split("@")[0]!;
+  return idleMs > (isOfHere(owner) && hasEnded(owner) ? UNSEEN_MS : LEASE_MS);
 }
 
 async function readBody<Body>(

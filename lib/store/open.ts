@@ -115,6 +115,7 @@ export async function pinIn(origin: string, digest: Digest): Promise<void> {
   try {
     await lease.whenSwept();
     await pin(store, digest);
+    await lease.confirm();
   } finally {
     await lease.close();
   }

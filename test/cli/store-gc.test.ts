@@ -7,6 +7,7 @@ import { IndexKind } from "../../lib/layer/format.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { collect } from "../../lib/store/gc.ts";
 import { objectPath } from "../../lib/store/layout.ts";
+import { UNSEEN_MS } from "../../lib/store/lease.ts";
 import { openStore, writingStore } from "../../lib/store/open.ts";
 import { openPackWriter } from "../../lib/store/pack-writer.ts";
 import { entriesOf, noise } from "../suite/daemon-node.ts";
@@ -139,7 +140,7 @@ test("a check says what is missing, and what nothing refers to", async (t) => {
   t.match(await check(), { code: 1, stdout: /faults [3-9]/ });
 });
 
-test("a collector that was killed is not waited for", async (t) => {
+test("a collector that was killed is waited for for minutes, not an hour", async (t) => {
   const node = newNode(t);
   const [a] = await environments(node.store);
   await forget(await openStore(node.store), a);
@@ -151,6 +152,12 @@ test("a collector that was killed is not waited for", async (t) => {
   t.equal(child.exitCode, null, "it has only begun");
   child.kill("SIGKILL");
   await ended;
+  const soon = await node.run(["store", "gc"]);
+  t.match(soon, { code: 1, stderr: /another collection of this store is at work/ });
+  for (const name of fs.readdirSync(folder)) {
+    const then = (Date.now() - UNSEEN_MS) / 1000 - 5;
+    fs.utimesSync(`${folder}/${name}`, then, then);
+  }
   t.match(await report(node, "--keep-within", "0"), { code: 0, faults: [] });
   t.same(fs.readdirSync(folder), []);
   t.equal(fs.existsSync(`${node.store}/${objectPath("locators", a)}`), false);

@@ -113,6 +113,7 @@ export class Scene {
       "deltas",
       "environments",
       "garbage",
+      "holds",
       "images",
       "imports",
       "indexes",

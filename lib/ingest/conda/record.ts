@@ -83,7 +83,11 @@ export function recordBytes(record: PackageRecord): Buffer {
 }
 
 /** Where a record lies below the prefix; latin1, since its parts have no other characters than a file name may. */
-export function recordPath({ name, version, build }: IndexJson): string {
+export function recordPath({
+  name,
+  version,
+  build,
+}: Pick<IndexJson, "name" | "version" | "build">): string {
   return `conda-meta/${Buffer.from(`${name}-${version}-${build}.json`).toString("latin1")}`;
 }
 
