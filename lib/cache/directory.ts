@@ -256,9 +256,9 @@ export class CacheDirectory {
         replace(aside, path);
       } catch (error) {
         const { code } = errnoOf(error);
-        if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+        if (code !== "ENOENT" && code !== "ENOTDIR" && code !== "ELOOP") throw error;
         // Something else than a folder may have its name.
-        if (fs.statSync(shard, { throwIfNoEntry: false })?.isDirectory() !== true) dropFile(shard);
+        if (fs.lstatSync(shard, { throwIfNoEntry: false })?.isDirectory() !== true) dropFile(shard);
         makeOpenFolder(shard);
         fs.renameSync(aside, path);
       }
