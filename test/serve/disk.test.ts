@@ -201,3 +201,15 @@ test("folders that can't be read or are none cost a fetch, and no other file", {
   }
   for (const name of names) t.ok(at.isRight(name), `${name}: no folder`);
 });
+
+test("a disk whose fsync hangs is demoted, and nobody waits for it", {
+  skip: needsRoot || needsStrace,
+}, async (t) => {
+  const inject = "inject=fsync:delay_enter=60000000";
+  const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", inject];
+  const at = await scene(t, "", strace);
+  for (const name of Object.keys(FILES)) t.ok(at.isRight(name), name);
+  const { room } = await at.node.status();
+  t.match(room, { isDiskDemoted: true, demotions: 1 });
+  t.ok(room.memory.blobs > 0);
+});
