@@ -13,6 +13,8 @@ const O_NOFOLLOW = 0o400000;
 const O_NONBLOCK = 0o4000;
 /** Tries to open a file that the daemon is about to evict: it holds its lease for some microseconds. */
 const OPEN_TRIES = 4;
+/** Failures to open a blob that the daemon is asked about. */
+const HELPED: readonly number[] = [-Errno.EAGAIN, -Errno.EIO, -Errno.ENOTDIR, -Errno.ELOOP];
 const O_DIRECTORY = 0o200000;
 const O_PATH = 0o10000000;
 
@@ -138,7 +140,10 @@ export class BlobReader {
     return readAll(large.fd, offset, out);
   }
 
-  /** A host FD of the whole blob, or -errno: -ENOENT also when it is being evicted or its disk fails, which the daemon may help. */
+  /**
+   * A host FD of the whole blob, or -errno: -ENOENT also when it is being evicted, its disk fails or its folder is none, which the daemon
+   * may help. Whatever keeps us from it, it is no news of the sandbox's own file.
+   */
   #openWhole(place: BlobPlace): number {
     let fd = this.#handed.get(place.row) ?? -1;
     if (fd >= 0) {
@@ -148,7 +153,8 @@ export class BlobReader {
     let tries = 0;
     do fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
     while (fd === -Errno.EAGAIN && ++tries < OPEN_TRIES);
-    return fd === -Errno.EAGAIN || fd === -Errno.EIO ? -Errno.ENOENT : fd;
+    if (HELPED.includes(fd)) return -Errno.ENOENT;
+    return fd === -Errno.EACCES || fd === -Errno.EPERM ? -Errno.EIO : fd;
   }
 
   /** From now on the blob is read from its whole, sealed file. */

@@ -4,11 +4,13 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
+import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
 import type { PlaceFigures } from "../store/mirrors.ts";
 import { errnoOf } from "../store/node-error.ts";
+import type { AskFailure } from "./counters.ts";
 import type { KeeperFacts } from "./keeper.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
 import type { OriginFigures } from "./origins.ts";
@@ -24,6 +26,8 @@ export interface EnsureOptions {
   readonly startMs?: number;
   /** Where its output goes; nowhere when missing. */
   readonly logFile?: string;
+  /** Whether one that is there is known to be right. */
+  readonly isKnown?: boolean;
 }
 
 /** One of the places where an origin lies: docs/origins.md has the fields. */
@@ -50,8 +54,10 @@ export interface DaemonStatus {
   readonly room: RoomStatus;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, OriginFigures>>;
-  /** The last ask that was answered with an errno: when, by the clock of this node, and why; the code of docs/errors.md, if it has one. */
-  readonly lastFailure?: { readonly atMs: number; readonly error: string; readonly code?: string };
+  /** The last ask that was answered with an errno. Other users than the daemon's own and root hear of no failure, origin or view. */
+  readonly lastFailure?: AskFailure;
+  /** The last of each mount, of a few of them; missing from a daemon of an earlier version. */
+  readonly failures?: Readonly<Record<string, AskFailure>>;
 }
 
 export interface RoomStatus extends KeeperFacts, ShelfFacts {}
@@ -117,10 +123,16 @@ export async function stopDaemon(cache: string, waitMs: number = START_MS): Prom
   throw daemonError(`did not end within ${waitMs} ms`, cache);
 }
 
-/** Has a daemon accept connections for a cache: the one there is, or a new one, detached. */
+/**
+ * Has a daemon accept connections for a cache: the one there is, or a new one, detached. BURROW_DAEMON when none can be had, or the one
+ * there is looks for mounts in another place.
+ */
 export async function ensureDaemon(options: EnsureOptions): Promise<void> {
   const { cache, state } = options;
-  if (await isDaemonUp(cache)) return;
+  if (await isDaemonUp(cache)) {
+    if (options.isKnown !== true) await checkState(cache, state);
+    return;
+  }
   const cli = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
   const command = options.command ?? [process.execPath, cli];
   const args = [...command.slice(1), "daemon", "start", "--cache", cache, "--state", state];
@@ -136,6 +148,25 @@ export async function ensureDaemon(options: EnsureOptions): Promise<void> {
     child.unref();
   } finally {
     fs.closeSync(output);
+  }
+}
+
+/** To a daemon of another state directory the caller's mounts are unknown: each read in a sandbox would fail, and nothing say why. */
+async function checkState(cache: string, state: string): Promise<void> {
+  const found = await daemonStatus(cache);
+  if (found === undefined || realPath(found.state) === realPath(state)) return;
+  throw new BurrowError(
+    "BURROW_DAEMON",
+    `the daemon serves another state directory, ${found.state}`,
+    { context: { cache, state, advice: "give that one, or another cache, or burrow daemon stop" } },
+  );
+}
+
+function realPath(path: string): string {
+  try {
+    return fs.realpathSync(path);
+  } catch {
+    return resolve(path);
   }
 }
 

@@ -1,5 +1,7 @@
 // What the daemon counts while it fetches; they only ever grow. STATUS shows them by these names. Control plane.
 
+import { BurrowError, explain } from "../base/error.ts";
+
 export interface FetchCounters {
   /** Asks answered, and those answered with an errno. */
   asks: number;
@@ -46,3 +48,15 @@ export function newFetchCounters(): FetchCounters {
 
 /** One line of the daemon's log: an event and facts that name package, blob, pack and origin. */
 export type Log = (event: string, facts: Readonly<Record<string, string | number>>) => void;
+
+/** Why an ask was answered with an errno: when, ms by the clock of this node, and the code of docs/errors.md, if it has one. */
+export interface AskFailure {
+  readonly atMs: number;
+  readonly error: string;
+  readonly code?: string;
+}
+
+export function failureOf(error: unknown): AskFailure {
+  const code = error instanceof BurrowError ? { code: error.code } : {};
+  return { atMs: Date.now(), error: explain(error), ...code };
+}

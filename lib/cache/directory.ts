@@ -9,6 +9,7 @@ import { type Digest, isDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { makeFolder, makeOwnFolder } from "../store/folder.ts";
 import { errnoOf } from "../store/node-error.ts";
+import { flush } from "./flush.ts";
 import {
   BOOT_FILE,
   CACHE_FOLDERS,
@@ -25,7 +26,6 @@ import { isSealed, setSeal } from "./seal.ts";
 import { expectedSum, setSum } from "./sums.ts";
 import { suspectShard } from "./suspects.ts";
 
-const fsyncAsync = promisify(fs.fsync);
 const readAsync = promisify(fs.read);
 
 /** A gofer in a user namespace must be able to look things up. */
@@ -46,6 +46,8 @@ export class CacheDirectory {
   /** What its files take; without a limit unless the daemon sets one. */
   readonly room = new Room();
   readonly lingering = new Lingering(this.room);
+  /** How long a disk may hang before a write to it fails; only who has another place for files is better off so. */
+  stallMs = Number.POSITIVE_INFINITY;
   readonly #unsynced = new Set<string>();
   #isSyncing = false;
 
@@ -147,7 +149,7 @@ export class CacheDirectory {
     try {
       if (sum !== digest) setSum(fd, sum);
       // Before the seal: after a power cut a sealed name must not stand before its data.
-      await fsyncAsync(fd);
+      await flush(fd, this.stallMs);
       fs.fchmodSync(fd, SEALED_MODE);
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
@@ -253,9 +255,9 @@ export class CacheDirectory {
         replace(aside, path);
       } catch (error) {
         const { code } = errnoOf(error);
-        if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+        if (code !== "ENOENT" && code !== "ENOTDIR" && code !== "ELOOP") throw error;
         // Something else than a folder may have its name.
-        if (fs.statSync(shard, { throwIfNoEntry: false })?.isDirectory() !== true) dropFile(shard);
+        if (fs.lstatSync(shard, { throwIfNoEntry: false })?.isDirectory() !== true) dropFile(shard);
         makeOpenFolder(shard);
         fs.renameSync(aside, path);
       }
@@ -394,7 +396,7 @@ async function syncFolder(path: string): Promise<void> {
   try {
     const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
     try {
-      await fsyncAsync(fd);
+      await flush(fd, Number.POSITIVE_INFINITY);
     } finally {
       fs.closeSync(fd);
     }

@@ -4,11 +4,9 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { dirname } from "node:path";
-import { promisify } from "node:util";
 import { BurrowError } from "../base/error.ts";
 import type { Log } from "./counters.ts";
-
-const fsyncAsync = promisify(fs.fsync);
+import { flush, STALL_MS } from "./flush.ts";
 
 export class DiskHealth {
   /** How often it was demoted. */
@@ -55,7 +53,7 @@ export class DiskHealth {
       const fd = fs.openSync(path, "wx");
       try {
         fs.writeSync(fd, "x");
-        await fsyncAsync(fd);
+        await flush(fd, STALL_MS);
       } finally {
         fs.closeSync(fd);
         fs.unlinkSync(path);

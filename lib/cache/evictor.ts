@@ -3,7 +3,6 @@
 // somebody has it open or mapped, the kernel. docs/design/0007-cache-room.md. Control plane.
 
 import fs from "node:fs";
-import { setImmediate as turn } from "node:timers/promises";
 import { type Digest, isDigest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { native } from "../sys/native.ts";
@@ -11,11 +10,10 @@ import { type CacheDirectory, dropFile } from "./directory.ts";
 import { openRegular } from "./regular-file.ts";
 import type { Group } from "./room.ts";
 import { type Found, groupsOf, lookAt } from "./survey.ts";
+import { Turns } from "./turns.ts";
 
 /** Files of which the ones to go are chosen, when none of those come by was unused since the last time. */
 const SAMPLE_FILES = 1_024;
-/** Files that are removed or marked before others have their turn: some 3 ms. */
-const TURN_FILES = 200;
 /** What goes at once beyond what is wanted: this part of the limit. */
 const BATCH = 1 / 32;
 
@@ -103,8 +101,9 @@ export class Evictor {
   /** Has the first of a sorted sample go until `bytes` are free: only unused ones unless `isAny`. What stays is marked. */
   async #evict(sample: readonly Candidate[], bytes: number, isAny: boolean): Promise<number> {
     let freed = 0;
-    for (const [i, file] of sample.entries()) {
-      if (i % TURN_FILES === TURN_FILES - 1) await turn();
+    const turns = new Turns();
+    for (const file of sample) {
+      if (turns.isOver) await turns.next();
       if (this.#isStopped) break;
       if (freed < bytes && (isAny || isUnused(file))) freed += this.#remove(file);
       else this.#mark(file);

@@ -6,10 +6,16 @@ import fs from "node:fs";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
-import { BurrowError, explain } from "../base/error.ts";
+import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
-import { type FetchCounters, type Log, newFetchCounters } from "./counters.ts";
+import {
+  type AskFailure,
+  type FetchCounters,
+  failureOf,
+  type Log,
+  newFetchCounters,
+} from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { Flights } from "./flights.ts";
@@ -64,9 +70,7 @@ export class Fetcher {
   readonly counters: FetchCounters = newFetchCounters();
   readonly origins: Origins;
   /** When and why the last ask failed that was answered with an errno. */
-  lastFailure:
-    | { readonly atMs: number; readonly error: string; readonly code?: string }
-    | undefined;
+  lastFailure: AskFailure | undefined;
   readonly shelf: Shelf;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
@@ -126,8 +130,8 @@ export class Fetcher {
       if (errno === Errno.ETIMEDOUT) this.counters.timeouts++;
       if (errno === Errno.ENOSPC) this.counters.noSpace++;
       if (errno === Errno.ESTALE) this.counters.stale++;
-      const code = error instanceof BurrowError ? { code: error.code } : {};
-      this.lastFailure = { atMs: Date.now(), error: explain(error), ...code };
+      this.lastFailure = failureOf(error);
+      source.onFailure?.(this.lastFailure);
       if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
       return { errno, state: 0, name: "", hostFd: -1 };
     } finally {

@@ -8,6 +8,7 @@ import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec
 import { digestOf } from "../store/hash.ts";
 import type { FoundChunk, Locator, PinnedFile, RunChunk } from "../store/locator.ts";
 import type { ByteRange, ObjectPin, Sender } from "../store/store.ts";
+import type { AskFailure } from "./counters.ts";
 import type { Origin } from "./origins.ts";
 import { SEGMENT_BYTES } from "./segments.ts";
 
@@ -58,6 +59,8 @@ export interface Source {
   readonly table: BlobTable;
   /** Hears of content that was asked for and isn't whole on this node. */
   readonly onMiss?: (bytes: number) => void;
+  /** Hears why an ask of it was answered with an errno. */
+  readonly onFailure?: (failure: AskFailure) => void;
 }
 
 /**

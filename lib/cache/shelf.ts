@@ -5,6 +5,7 @@ import { digestOf } from "../store/hash.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { DiskHealth } from "./disk-health.ts";
+import { STALL_MS } from "./flush.ts";
 import { type MemoryFacts, MemoryTier } from "./memory-tier.ts";
 import { expectedCost, type Reservation } from "./room.ts";
 
@@ -28,6 +29,7 @@ export class Shelf {
     this.memory = new MemoryTier(memoryBytes);
     this.#hasMemory = memoryBytes > 0;
     cache.room.isPatient = !this.#hasMemory;
+    if (this.#hasMemory) cache.stallMs = STALL_MS;
     this.health = new DiskHealth(`${cache.root}/tmp`, log);
   }
 

@@ -2,13 +2,11 @@
 // held in memory. Later it looks again where somebody else may have written or removed something. Control plane.
 
 import fs from "node:fs";
-import { setImmediate as turn } from "node:timers/promises";
 import { errnoOf } from "../store/node-error.ts";
 import { CACHE_FOLDERS, type CacheFolder } from "./layout.ts";
 import { costOf, FILE_COST_BYTES, type Group, type Room } from "./room.ts";
+import { Turns } from "./turns.ts";
 
-/** Files that are looked at before others have their turn: some 2 ms. */
-const TURN_FILES = 400;
 /** A folder that takes less is listed at once, in some 50 us: an eviction from a small cache goes through all of them. */
 const AT_ONCE_BYTES = 4 * 1024 * 1024;
 /** Files that later looks may cost a second. */
@@ -54,8 +52,9 @@ export async function lookAt(root: string, group: Group, room: Room): Promise<Fo
       folder === undefined ? [] : isSmall ? fs.readdirSync(path) : await fs.promises.readdir(path);
     const found: Found[] = [];
     let bytes = folder === undefined ? 0 : costOf(folder) - FILE_COST_BYTES;
-    for (const [i, name] of names.entries()) {
-      if (i % TURN_FILES === TURN_FILES - 1) await turn();
+    const turns = new Turns();
+    for (const name of names) {
+      if (turns.isOver) await turns.next();
       const one = lookAtFile(`${path}/${name}`, name);
       if (one === undefined) continue;
       bytes += one.costBytes;

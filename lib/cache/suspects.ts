@@ -3,11 +3,9 @@
 
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { setImmediate as turn } from "node:timers/promises";
 import { errnoOf } from "../store/node-error.ts";
+import { Turns } from "./turns.ts";
 
-/** Files that are moved before others have their turn: some 2 ms. */
-const TURN_FILES = 200;
 /** suspect/ab.<nonce>: a shard that waits. */
 const WAITING = /^([0-9a-f]{2})\.[0-9a-f]+$/;
 
@@ -37,8 +35,9 @@ export async function joinSuspects(root: string, isStopped: () => boolean): Prom
     const folder = `${root}/suspect/${name}`;
     try {
       const files = await fs.promises.readdir(folder);
-      for (const [i, file] of files.entries()) {
-        if (i % TURN_FILES === TURN_FILES - 1) await turn();
+      const turns = new Turns();
+      for (const file of files) {
+        if (turns.isOver) await turns.next();
         if (isStopped()) return;
         fs.mkdirSync(`${root}/suspect/${shard}`, { recursive: true, mode: 0o755 });
         fs.renameSync(`${folder}/${file}`, `${root}/suspect/${shard}/${file}`);

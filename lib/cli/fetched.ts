@@ -16,7 +16,7 @@ export interface Fetched {
   readonly timeouts: number;
   /** For objects of a stage that are others by now. */
   readonly stale: number;
-  /** The last of them, whoever asked. */
+  /** The last of them that the mount asked for. */
   readonly lastFailure?: DaemonStatus["lastFailure"];
 }
 
@@ -29,15 +29,16 @@ const NOTHING: Fetched = {
   stale: 0,
 };
 
-/** What the daemon has done since it started. A daemon that doesn't say is no reason to fail a run. */
-export async function fetchedSoFar(cache: string): Promise<Fetched> {
+/** What the daemon has done since it started, and why an ask of that mount failed. A daemon that doesn't say is no reason to fail a run. */
+export async function fetchedSoFar(cache: string, mountId: string): Promise<Fetched> {
   const status = await daemonStatus(cache).catch(() => undefined);
   if (status === undefined) return NOTHING;
+  const lastFailure = status.failures?.[mountId];
   const meters = Object.values(status.origins);
   return {
     ...NOTHING,
     ...status.fetch,
-    ...(status.lastFailure === undefined ? {} : { lastFailure: status.lastFailure }),
+    ...(lastFailure === undefined ? {} : { lastFailure }),
     requests: meters.reduce((sum, meter) => sum + meter.requests, 0),
     bytes: meters.reduce((sum, meter) => sum + meter.bytes, 0),
   };

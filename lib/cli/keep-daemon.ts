@@ -13,7 +13,7 @@ export function keepDaemon(context: Context): () => void {
     if (isBusy) return;
     isBusy = true;
     // One that can't be started is tried again; meanwhile the gofer answers what needs it with EIO at its deadline.
-    ensureDaemon({ cache: context.cache, state: context.state })
+    ensureDaemon({ cache: context.cache, state: context.state, isKnown: true })
       .catch(() => {})
       .finally(() => {
         isBusy = false;

@@ -111,7 +111,7 @@ async function runQuery(
   writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
   const preparedMs = performance.now();
   const isMeasured = options.stats === true || statsFile !== undefined;
-  const before = await fetchedSoFar(context.cache);
+  const before = await fetchedSoFar(context.cache, id);
   const flags = runscFlags(options);
   const stopKeeping = keepDaemon(context);
   const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs };
@@ -129,7 +129,7 @@ async function runQuery(
   const result = { ...ended, exitCode };
   const failed = failedReads(result.counters);
   if (!isMeasured && failed === 0) return result.exitCode;
-  const fetched = fetchedBetween(before, await fetchedSoFar(context.cache));
+  const fetched = fetchedBetween(before, await fetchedSoFar(context.cache, id));
   if (failed > 0) report(readFailure(failed, fetched, context), context.isJson);
   if (!isMeasured) return result.exitCode;
   const stats = {

@@ -121,7 +121,7 @@ export async function verifyStore(
       if (digest === undefined) continue;
       await readEnvironment(reader, digest).catch((error: unknown) => faults.add(path, error));
     }
-    await checkNotes(listed, fault);
+    await checkNotes(listed, (path, error) => faults.add(path, error));
     const named = new Set([...packs.map(({ path }) => path), ...check.packs()]);
     done = 0;
     await inParallel(named, PACKS, async (path) => {

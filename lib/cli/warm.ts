@@ -103,8 +103,10 @@ async function bring(
   const upper = { sizeBytes: UPPER_BYTES, inodes: inodesFor(UPPER_BYTES) };
   for (let count = 1; left.length > 0; count++) {
     let failed = 0;
+    let mountId = "";
     try {
       await withRun(context, async ({ id }) => {
+        mountId = id;
         writeMounts(context, id, source, [], upper);
         await ensureDaemon({ cache: context.cache, state: context.state });
         const start = whole - bytesOf(left);
@@ -119,7 +121,7 @@ async function bring(
     if (first === undefined || count < TRIES) continue;
     // What was had and isn't here has gone again.
     if (failed === 0) throw await evicted(cache, left.length, wanted.length);
-    throw await failure(context, "BURROW_ORIGIN", first, Errno.EIO);
+    throw await failure(context, mountId, "BURROW_ORIGIN", first, Errno.EIO);
   }
 }
 
@@ -170,7 +172,8 @@ async function askAll(
       if (errno === 0) had++;
       else last = errno;
       // The others are worth a try whatever this one lacks, but for space.
-      if (errno === Errno.ENOSPC) throw await failure(context, "BURROW_NO_SPACE", blob, errno);
+      if (errno === Errno.ENOSPC)
+        throw await failure(context, mountId, "BURROW_NO_SPACE", blob, errno);
     });
     return last;
   };
@@ -178,7 +181,7 @@ async function askAll(
     // Each that fails was tried for some seconds: where all of these do, the others would take as long for nothing.
     const probes = spread(blobs, PROBES);
     const errno = await ask([...probes], PROBES_AT_ONCE);
-    if (had === 0) throw await failure(context, "BURROW_ORIGIN", blobs[0]!, errno);
+    if (had === 0) throw await failure(context, mountId, "BURROW_ORIGIN", blobs[0]!, errno);
     await ask(
       blobs.filter((blob) => !probes.has(blob)),
       ASKS,
@@ -233,12 +236,13 @@ function bytesOf(blobs: readonly Wanted[]): number {
 /** What to say of a blob that did not come: the daemon knows more. */
 async function failure(
   context: Context,
+  mountId: string,
   code: "BURROW_NO_SPACE" | "BURROW_ORIGIN",
   blob: Wanted,
   errno: number,
 ): Promise<BurrowError> {
   const status = await daemonStatus(context.cache).catch(() => undefined);
-  const { lastFailure } = status ?? {};
+  const lastFailure = status?.failures?.[mountId];
   const why = lastFailure?.error ?? errnoName(errno);
   const told = code === "BURROW_ORIGIN" ? codeOfFailure(lastFailure) : code;
   return new BurrowError(told, `can't bring a file to this node: ${why}`, {

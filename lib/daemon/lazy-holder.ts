@@ -48,9 +48,18 @@ export class Holder {
   readonly #path: string;
   readonly #child: ChildProcess;
   readonly #state: number;
+  #isOurs = true;
 
-  /** Has a shell hold a device from now on, and writes the state file at `path` anew. Throws the system's errors. */
-  constructor(path: string, device: number, suffix: string, files: readonly HeldFile[]) {
+  /**
+   * Has a shell hold a device from now on, and writes the state file at `path` anew. Throws the system's errors. `onLost`: the shell has
+   * ended, and not by us.
+   */
+  constructor(
+    path: string,
+    device: number,
+    { suffix, files }: Pick<Held, "suffix" | "files">,
+    onLost: () => void,
+  ) {
     this.#path = path;
     // In a process group of its own: signals to ours are not for it. It holds nothing else of ours.
     this.#child = spawn("sh", ["-c", `cat; sleep ${LINGER_SECONDS}`], {
@@ -68,16 +77,24 @@ export class Holder {
     this.#state = fs.openSync(aside, "ax", 0o600);
     fs.writeSync(this.#state, [head, ...files].map((line) => `${JSON.stringify(line)}\n`).join(""));
     fs.renameSync(aside, path);
+    this.#child.once("exit", () => {
+      if (!this.#isOurs) return;
+      this.#isOurs = false;
+      fs.closeSync(this.#state);
+      onLost();
+    });
   }
 
   /** Notes a file before anyone hears its name. */
   note(file: HeldFile): void {
-    fs.writeSync(this.#state, `${JSON.stringify(file)}\n`);
+    if (this.#isOurs) fs.writeSync(this.#state, `${JSON.stringify(file)}\n`);
   }
 
   /** Ends it: nobody takes over. */
   end(): void {
     fs.rmSync(this.#path, { force: true });
+    if (!this.#isOurs) return;
+    this.#isOurs = false;
     fs.closeSync(this.#state);
     endGroup(this.#child.pid);
   }

@@ -27,6 +27,9 @@ const READ_AHEAD_KIB = 1024;
 /** Closing such an FD asks nobody, or our own end would wait for us. man open(2). */
 const O_PATH = 0o10000000;
 
+/** A pause before another holder is started: whatever ends them all must not keep the daemon busy. */
+const HOLD_AGAIN_MS = 100;
+
 /** What a lazy mount needs of its daemon. */
 export interface LazyContext {
   readonly cache: CacheDirectory;
@@ -103,12 +106,21 @@ export class LazyMount {
   /** Has somebody hold the mount from now on. Without it a daemon that ends takes the mount along. */
   #hold(): void {
     try {
-      const { suffix } = this.#files;
+      const given = { suffix: this.#files.suffix, files: this.#files.held() };
       const path = lazyStatePath(this.#cache.root);
-      this.#holder = new Holder(path, this.#device, suffix, this.#files.held());
+      this.#holder = new Holder(path, this.#device, given, () => this.#holdAgain());
     } catch (error) {
       this.#log("lazy mount not held", { error: explain(error) });
     }
+  }
+
+  /** The holder was killed: another takes its place, before the daemon is, too. */
+  #holdAgain(): void {
+    this.#log("lazy mount's holder lost", {});
+    const again = () => {
+      if (!this.#isClosed) this.#hold();
+    };
+    setTimeout(again, HOLD_AGAIN_MS).unref();
   }
 
   /** Counters and what there is now, for STATUS. */

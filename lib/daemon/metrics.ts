@@ -29,6 +29,7 @@ export function processFigures(
   return {
     queues: fetcher.origins.queues(),
     views: views.figures(),
+    failures: views.failures(),
     loop: loop.figures,
     process: { residentBytes: process.memoryUsage.rss(), cpuMs: (user + system) / 1e3 },
   };

@@ -8,7 +8,7 @@ import net from "node:net";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { PARKED_MAX } from "../base/limits.ts";
-import type { Log } from "../cache/counters.ts";
+import { type AskFailure, failureOf, type Log } from "../cache/counters.ts";
 import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import {
   AnswerState,
@@ -56,8 +56,8 @@ export interface ServerContext {
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
   readonly log: Log;
-  /** JSON of STATUS_REPLY. */
-  status(): unknown;
+  /** JSON of STATUS_REPLY; isOwner: who asks is root or the daemon's own user. */
+  status(isOwner: boolean): unknown;
   /** Counts what is in the cache again, for its owner's sake. Never rejects. */
   look(): Promise<void>;
 }
@@ -115,7 +115,7 @@ export class Server {
 
   #accept(socket: net.Socket): void {
     const user = peerUser(socket);
-    const isOwner = user === 0 || user === process.getuid?.();
+    const isOwner = user === 0 || user === process.geteuid?.();
     const connection = new Connection(this.#context, socket, isOwner, () => {
       this.#strangers.delete(user, connection);
     });
@@ -144,11 +144,13 @@ class Connection {
   /** Asks by id; the value tells an ask from a cancelled one of the same id. */
   readonly #open = new Map<number, AskFields>();
   readonly #onWelcome: () => void;
+  /** Of root or the daemon's own user. */
   /** Asks that are worked on: the open ones, and those cancelled meanwhile. */
   #atWork = 0;
   #snapshots: readonly SnapshotSource[] | undefined;
   #isRefused = false;
   #takesFiles = false;
+  #mountId = "";
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -264,6 +266,7 @@ class Connection {
     const { views } = this.#context;
     const view = views.open(mountId);
     this.#view = view;
+    this.#mountId = mountId;
     this.#socket.once("close", () => views.close(mountId, view));
   }
 
@@ -302,7 +305,7 @@ class Connection {
   ): Promise<FetchAnswer> {
     const snapshot = snapshots[ask.snapshot];
     if (snapshot === undefined) return failure(Errno.EINVAL);
-    const { fetcher, lazy, sources, deadlineMs, log } = this.#context;
+    const { fetcher, lazy, sources, views, deadlineMs, log } = this.#context;
     if (isLazy && lazy === undefined) return NO_LAZY_FILE;
     try {
       const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
@@ -310,13 +313,15 @@ class Connection {
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;
       };
-      return await fetcher.ask({ ...source, onMiss }, ask.row, ask.first, ask.count);
+      const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
+      return await fetcher.ask({ ...source, onMiss, onFailure }, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {
         snapshot: snapshot.snapshot,
         origin: snapshot.origin,
         error: explain(error),
       });
+      views.failed(this.#mountId, failureOf(error));
       const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
       return failure(isLate ? Errno.ETIMEDOUT : Errno.EIO);
     }
@@ -348,7 +353,7 @@ class Connection {
   }
 
   #sendStatus(id: number): void {
-    const json = Buffer.from(JSON.stringify(this.#context.status()));
+    const json = Buffer.from(JSON.stringify(this.#context.status(this.#isOwner)));
     const capacity = Math.min(FRAME_BYTES + json.length, FRAME_MAX_BYTES);
     this.#send(capacity, (out) => encodeStatusReply(out, id, json));
   }

@@ -14,7 +14,7 @@ import type { SnapshotSource } from "../gofer/mount.ts";
 import { environmentOrigins, readOrigins } from "../store/origins-file.ts";
 import { notOurs, takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
-import { statusOf } from "./control.ts";
+import { forStrangers, statusOf } from "./control.ts";
 import { exposition } from "./exposition.ts";
 import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
@@ -172,7 +172,7 @@ class RunningDaemon implements Daemon {
     this.#fetcher = fetcher;
     this.#lazy = lazy;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
-    const status = () => this.status();
+    const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
     const { deadlineMs, silentMs } = config;
     this.#server = new Server({
       fetcher,
@@ -220,7 +220,7 @@ class RunningDaemon implements Daemon {
     throw notOurs(`is not ${socketPath(cache)}`);
   }
 
-  status(): unknown {
+  status(): Record<string, unknown> {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
     const now = { connections, standbys: waiting };

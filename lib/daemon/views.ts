@@ -1,10 +1,16 @@
 // Views: what each sandbox's view had to wait for. Of a few at a time, so that a node which starts thousands a day does not make as
 // many series: those that came when a place was free; all others, and those that are gone, are counted together. Control plane.
 
+import type { AskFailure } from "../cache/counters.ts";
+
 /** Views with a place of their own. */
 export const VIEWS_MAX = 32;
 /** The name of all others; no mount has it. */
 export const OTHER_VIEWS = "(other)";
+
+/** Mounts whose last failure is kept, and how much of its text: STATUS is one frame. */
+const FAILURES_MAX = 16;
+const FAILURE_CHARS = 1_000;
 
 /** Only ever grows. */
 export interface ViewFigures {
@@ -24,6 +30,7 @@ interface View {
 export class Views {
   readonly #views = new Map<string, View>();
   readonly #other = newFigures();
+  readonly #failures = new Map<string, AskFailure>();
 
   /** Called for each connection of a view that is welcomed; the figures are the caller's to add to until close(). */
   open(id: string): ViewFigures {
@@ -42,6 +49,19 @@ export class Views {
     this.#views.delete(id);
     for (const key of Object.keys(figures) as (keyof ViewFigures)[])
       this.#other[key] += figures[key];
+  }
+
+  /** Notes why an ask of a mount failed: who ran the sandbox asks for it when that has ended. */
+  failed(id: string, failure: AskFailure): void {
+    this.#failures.delete(id);
+    this.#failures.set(id, { ...failure, error: failure.error.slice(0, FAILURE_CHARS) });
+    const [oldest] = this.#failures.keys();
+    if (this.#failures.size > FAILURES_MAX && oldest !== undefined) this.#failures.delete(oldest);
+  }
+
+  /** The last failure of those mounts that failed last. */
+  failures(): Record<string, AskFailure> {
+    return Object.fromEntries(this.#failures);
   }
 
   /** By view; the others last. */

@@ -8,7 +8,7 @@ import { openCache } from "../../lib/cache/cache.ts";
 import type { CacheDirectory } from "../../lib/cache/directory.ts";
 import { Evictor } from "../../lib/cache/evictor.ts";
 import { expectedCost, Room } from "../../lib/cache/room.ts";
-import { Survey } from "../../lib/cache/survey.ts";
+import { lookAt, Survey } from "../../lib/cache/survey.ts";
 import { joinSuspects } from "../../lib/cache/suspects.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -223,4 +223,53 @@ test("an evictor that was stopped takes nothing more", async (t) => {
   evictor.stop();
   await going;
   t.ok(digests.every((digest) => isHere(cache, digest)));
+});
+
+test("a look, an eviction and a move of suspects let others in, also where each file costs a while", async (t) => {
+  const [cache, digests] = await cacheOf(t, 150);
+  const fsAny = fs as { lstatSync: unknown; unlinkSync: unknown; renameSync: unknown };
+  const { lstatSync, unlinkSync, renameSync } = fs;
+  t.teardown(() => Object.assign(fsAny, { lstatSync, unlinkSync, renameSync }));
+  /** As on a disk that has to be asked. */
+  const slow =
+    <A extends unknown[], R>(call: (...words: A) => R) =>
+    (...words: A): R => {
+      for (const end = performance.now() + 2; performance.now() < end; );
+      return call(...words);
+    };
+  let turns = 0;
+  let isDone = false;
+  const counted = async (work: Promise<unknown>): Promise<number> => {
+    turns = 0;
+    isDone = false;
+    const others = (async () => {
+      for (; !isDone; turns++) await new Promise(setImmediate);
+    })();
+    await work;
+    isDone = true;
+    await others;
+    return turns;
+  };
+  // All in one shard: between two, others have their turn anyway.
+  const shard = `${cache.root}/blobs/ab`;
+  fs.mkdirSync(shard, { recursive: true });
+  for (const digest of digests)
+    renameSync(cache.path("blobs", digest), `${shard}/ab${digest.slice(2)}`);
+  fsAny.lstatSync = slow(lstatSync as (path: fs.PathLike) => fs.Stats);
+  t.ok(
+    (await counted(lookAt(cache.root, "blobs/ab", cache.room))) >= 30,
+    `${turns} while it looks`,
+  );
+  fsAny.lstatSync = lstatSync;
+  fsAny.renameSync = slow(renameSync);
+  const waiting = `${cache.root}/suspect/ab.01`;
+  renameSync(shard, waiting);
+  const moved = await counted(joinSuspects(cache.root, () => false));
+  t.ok(moved >= 30, `${moved} while they are moved`);
+  fsAny.renameSync = renameSync;
+  fsAny.unlinkSync = slow(unlinkSync);
+  cache.room.limitBytes = 1;
+  const evicted = await counted(new Evictor(cache, NOTHING).makeRoom(150 * FILE_BYTES));
+  t.ok(fs.readdirSync(`${cache.root}/suspect/ab`).length < 75, "most of them go");
+  t.ok(evicted >= 30, `${evicted} while they go`);
 });

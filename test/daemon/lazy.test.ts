@@ -98,7 +98,10 @@ test("what can't be had is EIO, never zeros, and right once it can", { skip }, a
     if (fault === "flip" && got !== "EIO") t.ok(LARGE.subarray(at, at + 4096).equals(got));
     else t.equal(got, "EIO", fault);
     server.fault = () => "none";
-    t.ok((await bytesAt(fd, at, 4096)).equals(LARGE.subarray(at, at + 4096)), `after ${fault}`);
+    // By these deadlines it may be late on a loaded machine.
+    const isRight = (bytes: Buffer) => bytes.equals(LARGE.subarray(at, at + 4096));
+    const again = () => bytesAt(fd, at, 4096).then(isRight, () => false);
+    t.ok(await until(again), `after ${fault}`);
   }
   t.ok((await node.status()).lazy!["failedReads"]! >= 4);
 });
@@ -163,11 +166,35 @@ test("a daemon that ends without gofers unmounts it", { skip }, async (t) => {
   t.notOk(fs.existsSync(`${node.cache}/lazy.state`));
 });
 
+function holderOf(cache: string): number {
+  const [head] = fs.readFileSync(`${cache}/lazy.state`, "utf8").split("\n");
+  return Number(JSON.parse(head!).holder.split("-")[2]);
+}
+
+test("a holder that is killed while files are read has a successor", { skip }, async (t) => {
+  const { node, server, client } = await lazyScene(t);
+  const fd = await donated(t, client);
+  server.fault = (path) => (path.startsWith("packs/") ? "stall-headers" : "none");
+  const waiting = bytesAt(fd, 5, 100);
+  await until(async () => (await node.status()).lazy!["underWay"]! > 0);
+  const holder = holderOf(node.cache);
+  process.kill(-holder, "SIGKILL");
+  t.ok(await until(() => holderOf(node.cache) !== holder), "another one holds it");
+  // Then its daemon, too, with that read under way.
+  process.kill((await node.status()).pid, "SIGKILL");
+  await until(async () => !(await isDaemonUp(node.cache)));
+  server.fault = () => "none";
+  const next = await node.start(CONFIG);
+  t.ok((await waiting).equals(LARGE.subarray(5, 105)));
+  t.ok((await bytesAt(fd, 0, LARGE.length)).equals(LARGE));
+  t.equal(node.lazyMounts, 1);
+  next.kill("SIGKILL");
+});
+
 test("a mount whose holder is gone, too, is made anew", { skip }, async (t) => {
   const { node, client, mountId } = await lazyScene(t);
   const fd = await donated(t, client);
-  const state = fs.readFileSync(`${node.cache}/lazy.state`, "utf8");
-  const holder = Number(JSON.parse(state.split("\n")[0]!).holder.split("-")[2]);
+  const holder = holderOf(node.cache);
   process.kill((await node.status()).pid, "SIGKILL");
   await until(async () => !(await isDaemonUp(node.cache)));
   process.kill(-holder, "SIGKILL");
@@ -186,9 +213,7 @@ test("a mount whose holder is gone, too, is made anew", { skip }, async (t) => {
 
 test("where it can't be mounted the daemon serves without it", { skip }, async (t) => {
   const node = (await scene(t, { large: LARGE })).node;
-  fs.mkdirSync(node.cache);
-  fs.writeFileSync(`${node.cache}/lazy`, "in its place");
-  await node.start(CONFIG);
+  await node.start(CONFIG, ["setpriv", "--bounding-set=-sys_admin"]);
   t.match(node.output, /no lazy mount.*lazy/);
   t.notOk((await node.status()).lazy);
 });

@@ -3,6 +3,7 @@
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
+import { dirname } from "node:path";
 import { type Test, test } from "tap";
 import { DONATE_MAX_BYTES } from "../../lib/base/limits.ts";
 import { stopDaemon } from "../../lib/cache/client.ts";
@@ -145,4 +146,70 @@ test("each write, fsync and rename of a failing disk may fail: no wrong bytes, n
     t.ok(room.demotions + room.memory.blobs > 0, `${call}: ${room.demotions} demotions`);
     await stopDaemon(at.node.cache);
   }
+});
+
+/** Mounts something over a path for as long as the test lasts, or until the result is called. */
+function cover(t: Test, path: string, ...mounts: readonly (readonly string[])[]): () => void {
+  const uncover = () => spawnSync("umount", ["-l", path]);
+  for (const [i, words] of mounts.entries()) {
+    const { status, stderr } = spawnSync("mount", [...words, path]);
+    if (status !== 0) throw new Error(String(stderr));
+    if (i === 0) t.teardown(uncover);
+  }
+  return () => void t.equal(spawnSync("umount", [path]).status, 0);
+}
+
+test("a cache that is mounted read-only under its daemon: all is read, and kept again once it can be", {
+  skip: needsRoot,
+}, async (t) => {
+  const at = await scene(t, "");
+  t.ok(at.isRight("s0"));
+  await at.node.settled();
+  const { cache } = at.node;
+  const uncover = cover(t, cache, ["--bind", cache], ["-o", "remount,bind,ro"]);
+  const names = Object.keys(FILES);
+  for (const name of names) t.ok(at.isRight(name), name);
+  t.match((await at.node.status()).room, { isDiskDemoted: true, demotions: 1 });
+  uncover();
+  t.ok(await until(async () => !(await at.node.status()).room.isDiskDemoted), "promoted");
+  for (const name of names) t.ok(at.isRight(name), `${name} after it`);
+  t.ok(names.filter((name) => name.startsWith("s")).every((name) => fs.existsSync(at.path(name))));
+});
+
+test("folders that can't be read or are none cost a fetch, and no other file", {
+  skip: needsRoot,
+}, async (t) => {
+  const caps = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+  const at = await scene(t, "", caps);
+  const names = Object.keys(FILES);
+  for (const name of names) t.ok(at.isRight(name), name);
+  await at.node.settled();
+  const shards = names.map((name) => dirname(at.path(name)));
+  // The gofer may read everything; what it can't open it asks for.
+  for (const shard of shards.slice(0, 10)) {
+    fs.rmSync(shard, { recursive: true, force: true });
+    fs.mkdirSync(shard, { recursive: true, mode: 0o000 });
+  }
+  for (const name of names) t.ok(at.isRight(name), `${name}: unreadable`);
+  for (const shard of shards.slice(10, 20)) {
+    fs.rmSync(shard, { recursive: true, force: true });
+    fs.writeFileSync(shard, "x");
+  }
+  for (const shard of shards.slice(20, 30)) {
+    fs.rmSync(shard, { recursive: true, force: true });
+    fs.symlinkSync(shard, shard);
+  }
+  for (const name of names) t.ok(at.isRight(name), `${name}: no folder`);
+});
+
+test("a disk whose fsync hangs is demoted, and nobody waits for it", {
+  skip: needsRoot || needsStrace,
+}, async (t) => {
+  const inject = "inject=fsync:delay_enter=60000000";
+  const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", inject];
+  const at = await scene(t, "", strace);
+  for (const name of Object.keys(FILES)) t.ok(at.isRight(name), name);
+  const { room } = await at.node.status();
+  t.match(room, { isDiskDemoted: true, demotions: 1 });
+  t.ok(room.memory.blobs > 0);
 });
