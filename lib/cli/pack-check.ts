@@ -100,7 +100,7 @@ export class PackCheck {
       else {
         // Which of its files are wrong is worth knowing; where it can't be read at all, nothing more is.
         const wrong = await eachBlob(wanted, (one) => this.#read([one]));
-        this.#onFault(pack, damaged(pack, wrong.size), [...wrong.keys()]);
+        this.#onFault(pack, damaged(wrong.size), [...wrong.keys()]);
       }
       return;
     }
@@ -179,9 +179,9 @@ async function eachBlob(
   return wrong;
 }
 
-function damaged(pack: string, files: number): BurrowError {
+function damaged(files: number): BurrowError {
   const what = `it is not what its name says: ${counted(files, "file")} in it can't be had`;
-  return new BurrowError("BURROW_DIGEST_MISMATCH", what, { context: { path: pack } });
+  return new BurrowError("BURROW_DIGEST_MISMATCH", what);
 }
 
 function lost(pack: string, files: number, cause: unknown): BurrowError {
