@@ -38,6 +38,8 @@ import { sumOfBlocks } from "./sums.ts";
 const BACKGROUND_RUN_BYTES = 1024 * 1024;
 /** One demand request at most, whatever was asked for. */
 const RUN_MAX_BYTES = 4 * 1024 * 1024;
+/** Blocks that are fetched ahead of who reads in order: the link carries them while the last ones are verified, and read. */
+const READ_AHEAD_BLOCKS = 8;
 /** Blocks looked at for one run: more than compressed ones fill it at the ratios seen (up to 3.8). */
 const RUN_MAX_BLOCKS = 64;
 /** Tries for a block whose content is wrong. */
@@ -83,6 +85,8 @@ export class LargeBlob {
   #finished: Promise<void> | undefined;
   /** Origins that it is streamed from. */
   readonly #streaming = new Set<string>();
+  /** Where the last ask ended. */
+  #readEnd = 0;
   /** Asks that wait for it. */
   #demands = 0;
   #isDropped = false;
@@ -154,7 +158,10 @@ export class LargeBlob {
     return !this.#pending.isEmpty || this.#streaming.size > 0;
   }
 
-  /** Resolves when the blocks are present and verified; true when the blob is whole by then. */
+  /**
+   * Resolves when the blocks are present and verified; true when the blob is whole by then. While it is streamed, whoever reads on
+   * doesn't wait for the whole's digest: its blocks are right, and the stream ends with that.
+   */
   async ensure(
     source: Source,
     row: number,
@@ -164,10 +171,21 @@ export class LargeBlob {
   ): Promise<boolean> {
     const runBytes = Math.min(RUN_MAX_BYTES, Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES));
     const want = { source, row, signal, runBytes, isDemand: true };
-    await this.#demand(want, first, first + count);
-    if (this.#presentCount < this.count) return false;
+    const end = first + count;
+    const asked = this.#demand(want, first, end);
+    // Who fails to get these asks for them itself.
+    if (first > 0 && first === this.#readEnd) this.#readAhead(want, end).catch(() => undefined);
+    this.#readEnd = end;
+    await asked;
+    if (this.#presentCount < this.count || this.#streaming.size > 0) return false;
     await this.#finish();
     return true;
+  }
+
+  async #readAhead(want: Want, from: number): Promise<void> {
+    const signal = this.#context.deadline();
+    const to = Math.min(this.count, from + READ_AHEAD_BLOCKS);
+    if (from < to && !this.#hasAll(from, to)) await this.#demand({ ...want, signal }, from, to);
   }
 
   /** Fetches all of it at once, as demand. */
