@@ -154,8 +154,9 @@ export class CacheDirectory {
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
     } catch (error) {
-      if (error instanceof BurrowError && error.code === "BURROW_NO_SPACE") throw error;
-      throw ioError("can't keep a file", aside, error);
+      // With the path: by that the disk is found to be at fault.
+      const isFull = error instanceof BurrowError && error.code === "BURROW_NO_SPACE";
+      throw isFull ? error : ioError("can't keep a file", aside, error);
     }
   }
 

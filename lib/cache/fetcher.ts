@@ -54,7 +54,7 @@ const ANSWER_TRIES = 3;
 /** Blobs whose true size is remembered since an index had it wrong: those who say so again cost no look at the file. */
 const SIZES_MAX = 8_192;
 
-/** A blob that is cut into blocks, as who asks for it has it. */
+/** What is asked for, as the index of who asks has it. */
 interface Wanted {
   readonly source: Source;
   readonly row: number;
