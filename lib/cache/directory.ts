@@ -292,8 +292,12 @@ export async function hashFile(fd: number): Promise<Digest> {
   }
 }
 
-/** A failed system call as a BurrowError that keeps its errno: BURROW_NO_SPACE when the disk is full. */
+/** A failed system call as a BurrowError that keeps its errno and names the path, by which the disk is known: BURROW_NO_SPACE when it is full. */
 export function ioError(message: string, path: string, cause: unknown): BurrowError {
+  if (cause instanceof BurrowError && cause.errno !== undefined) {
+    const { code, errno } = cause;
+    return new BurrowError(code, message, { errno, cause, context: { path } });
+  }
   const { errno, code } = errnoOf(cause);
   const isFull = code === "ENOSPC" || code === "EDQUOT";
   return new BurrowError(isFull ? "BURROW_NO_SPACE" : "BURROW_IO", message, {

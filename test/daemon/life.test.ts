@@ -145,6 +145,15 @@ test("it takes no socket that isn't the cache's own, and says so", async (t) => 
   }
 });
 
+/** "" for a file that is gone. */
+function textOf(path: string): string {
+  try {
+    return fs.readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
 test("it serves on a socket that it is handed, and leaves its name", async (t) => {
   const node = newNode(t);
   fs.mkdirSync(node.cache, { recursive: true });
@@ -154,11 +163,11 @@ test("it serves on a socket that it is handed, and leaves its name", async (t) =
   t.ok(await until(() => isDaemonUp(node.cache)));
   t.equal((await node.status()).pid, daemon.pid);
   const { ino } = fs.statSync(`${node.cache}/daemon.sock`);
-  const inherited = fs.readdirSync(`/proc/${daemon.pid}/fdinfo`).filter((fd) => {
-    const flags = /^flags:\s*([0-7]+)/m.exec(
-      fs.readFileSync(`/proc/${daemon.pid}/fdinfo/${fd}`, "utf8"),
-    );
-    return Number(fd) > 2 && (Number.parseInt(flags?.[1] ?? "0", 8) & 0o2000000) === 0;
+  const facts = `/proc/${daemon.pid}/fdinfo`;
+  const inherited = fs.readdirSync(facts).filter((fd) => {
+    if (Number(fd) <= 2) return false;
+    const flags = /^flags:\s*([0-7]+)/m.exec(textOf(`${facts}/${fd}`));
+    return (Number.parseInt(flags?.[1] ?? "2000000", 8) & 0o2000000) === 0;
   });
   t.same(inherited, [], "what it starts doesn't inherit it");
   daemon.kill("SIGTERM");

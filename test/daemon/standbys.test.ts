@@ -88,7 +88,8 @@ t.test(
     const node = await withNode(t);
     const daemon = await node.start({ standbys: 1 });
     const folder = standbyFolder(node.cache);
-    const isRehearsing = () => fs.readdirSync(folder).some((name) => name.endsWith(".rehearsal"));
+    const isRehearsing = () =>
+      fs.existsSync(folder) && fs.readdirSync(folder).some((name) => name.endsWith(".rehearsal"));
     t.ok(await until(isRehearsing));
     daemon.kill("SIGTERM");
     t.equal(await exited(daemon), 0, node.output);
