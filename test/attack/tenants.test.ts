@@ -16,6 +16,7 @@ import { LazyFiles } from "../../lib/daemon/lazy-files.ts";
 import { Sources } from "../../lib/daemon/sources.ts";
 import { BLOB_BYTES, Blob, Header, Table } from "../../lib/layer/format.ts";
 import { digestOf } from "../../lib/store/hash.ts";
+import { NO_TENANT } from "../../lib/store/object-pin.ts";
 import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
 
@@ -66,7 +67,7 @@ async function shared(t: Test, files: Files, options: FetcherOptions = {}) {
     });
     const manifest = { format: 1, files: listed, symlinks: [], directories: [] };
     fs.writeFileSync(`${origin}/burrow-stage.json`, JSON.stringify(manifest));
-    const snapshot = await importStageIndex(cache, origin, new Progress(true, false), "them");
+    const snapshot = await importStageIndex(cache, origin, new Progress(true, false), NO_TENANT);
     const source = await open({ snapshot, origin });
     const named = Array.from({ length: source.table.count }, (_, i) => source.table.digestAt(i));
     t.same(named, claims.map(({ digest }) => digest).sort(), "the index says what the stage does");

@@ -6,6 +6,7 @@ import fs from "node:fs";
 import { dirname } from "node:path";
 import { type Test, test } from "tap";
 import { DONATE_MAX_BYTES } from "../../lib/base/limits.ts";
+import { openCache } from "../../lib/cache/cache.ts";
 import { stopDaemon } from "../../lib/cache/client.ts";
 import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { contentOf, open, walkTo } from "../suite/lisafs-calls.ts";
@@ -52,6 +53,8 @@ async function scene(
   node.cache = cache === "" ? node.cache : `${cache}/cache`;
   const published = await publish(node.store, FILES);
   const id = node.mount(node.store, published.digest);
+  // It becomes a cache before its disk fails.
+  openCache(node.cache);
   await node.start({ memoryBytes: 32 * MIB, limitBytes }, prefix);
   // A strace that is killed leaves its daemon behind.
   t.teardown(() => stopDaemon(node.cache));
