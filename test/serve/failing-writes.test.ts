@@ -194,6 +194,7 @@ const GATE: readonly Point[] = [
   // In the middle of a large file, which a read waits for that the background stream fetches.
   { call: "pwrite64", error: "EIO", when: 16 },
   { call: "fsync", error: "ENOSPC", when: 1 },
+  { call: "utimensat", error: "EIO", when: 1 },
   { call: "rename", error: "EROFS", when: 3 },
   { call: "ftruncate", error: "EDQUOT", when: 1 },
 ];
