@@ -6,6 +6,7 @@ import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { promisify } from "node:util";
 import { type Digest, isDigest } from "../base/digest.ts";
+import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { makeFolder, makeOwnFolder } from "../store/folder.ts";
 import { errnoOf } from "../store/node-error.ts";
@@ -154,9 +155,8 @@ export class CacheDirectory {
       setSeal(fd, digest);
       this.#rename(aside, folder, digest);
     } catch (error) {
-      // With the path: by that the disk is found to be at fault.
-      const isFull = error instanceof BurrowError && error.code === "BURROW_NO_SPACE";
-      throw isFull ? error : ioError("can't keep a file", aside, error);
+      // Named by its path, whatever failed: that is how the disk is known to be at fault.
+      throw ioError("can't keep a file", aside, error);
     }
   }
 
@@ -294,12 +294,8 @@ export async function hashFile(fd: number): Promise<Digest> {
 
 /** A failed system call as a BurrowError that keeps its errno and names the path, by which the disk is known: BURROW_NO_SPACE when it is full. */
 export function ioError(message: string, path: string, cause: unknown): BurrowError {
-  if (cause instanceof BurrowError && cause.errno !== undefined) {
-    const { code, errno } = cause;
-    return new BurrowError(code, message, { errno, cause, context: { path } });
-  }
-  const { errno, code } = errnoOf(cause);
-  const isFull = code === "ENOSPC" || code === "EDQUOT";
+  const errno = cause instanceof BurrowError ? (cause.errno ?? Errno.EIO) : errnoOf(cause).errno;
+  const isFull = errno === Errno.ENOSPC || errno === Errno.EDQUOT;
   return new BurrowError(isFull ? "BURROW_NO_SPACE" : "BURROW_IO", message, {
     errno,
     cause,

@@ -48,14 +48,23 @@ export class MemoryTier {
 
   /** A file for a blob of this size, all holes: an FD, the caller's, whose cost the caller counts in `room`. BURROW_NO_SPACE. */
   create(sizeBytes: number): number {
-    const fd = native.memfd("burrow-blob", sizeBytes);
-    if (fd < 0) {
-      throw new BurrowError("BURROW_NO_SPACE", `no memory for a blob: ${errnoName(fd)}`, {
-        errno: -fd,
+    const made = native.memfd("burrow-blob", sizeBytes);
+    if (made < 0) {
+      throw new BurrowError("BURROW_NO_SPACE", `no memory for a blob: ${errnoName(made)}`, {
+        errno: -made,
       });
     }
-    fs.fchmodSync(fd, 0o444);
-    return fd;
+    try {
+      // Opened anew: the kernel doesn't count a memfd's first FD among those who write it, and so grants no lease on it (linux,
+      // fs/locks.c check_conflicting_open), by which we learn who else has the file.
+      const fd = fs.openSync(`/proc/self/fd/${made}`, "r+");
+      fs.fchmodSync(fd, 0o444);
+      return fd;
+    } catch (error) {
+      throw ioError("can't open a file of memory", GROUP, error);
+    } finally {
+      fs.closeSync(made);
+    }
   }
 
   /** Takes a whole, verified file that `create` made and whose cost was counted. */

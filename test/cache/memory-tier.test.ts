@@ -1,0 +1,59 @@
+// The memory tier gives back what it takes: a blob that was dropped costs nothing once nobody has it open, and those used longest ago make
+// place for others.
+
+import fs from "node:fs";
+import { test } from "tap";
+import type { Digest } from "../../lib/base/digest.ts";
+import { MemoryTier } from "../../lib/cache/memory-tier.ts";
+import { digestOf } from "../../lib/store/hash.ts";
+import { noise } from "../suite/daemon-node.ts";
+
+const BLOB_BYTES = 20_000;
+
+function put(memory: MemoryTier, seed: number): Promise<Digest> {
+  const bytes = noise(BLOB_BYTES, seed);
+  const digest = digestOf(bytes);
+  return memory.put(digest, bytes).then(() => digest);
+}
+
+/** Files of memory that this process has open. */
+function openBlobs(): number {
+  const links = fs.readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return "";
+    }
+  });
+  return links.filter((link) => link.includes("burrow-blob")).length;
+}
+
+test("a dropped blob takes memory as long as somebody has it open", async (t) => {
+  const memory = new MemoryTier(1024 * 1024);
+  const free = memory.room.freeBytes;
+  const unused = await put(memory, 1);
+  memory.drop(unused);
+  t.same([openBlobs(), memory.room.freeBytes], [0, free], "nobody had it");
+  const used = await put(memory, 2);
+  const hostFd = memory.open(used);
+  memory.drop(used);
+  memory.lingering.look();
+  t.ok(memory.room.freeBytes <= free - BLOB_BYTES, "it is counted");
+  t.ok(fs.readFileSync(hostFd).equals(noise(BLOB_BYTES, 2)), "and whole");
+  t.throws(() => fs.writeSync(hostFd, "x"), { code: "EBADF" });
+  fs.closeSync(hostFd);
+  memory.lingering.look();
+  t.same([openBlobs(), memory.room.freeBytes], [0, free], "it is gone with its last user");
+  memory.close();
+});
+
+test("what was used longest ago makes place", async (t) => {
+  const memory = new MemoryTier(6 * BLOB_BYTES);
+  const digests: Digest[] = [];
+  for (let i = 0; i < 40; i++) digests.push(await put(memory, i));
+  t.ok(memory.has(digests.at(-1)!) && !memory.has(digests[0]!));
+  t.ok(memory.read(digests.at(-1)!)?.equals(noise(BLOB_BYTES, 39)));
+  t.equal(openBlobs(), memory.facts.blobs);
+  memory.close();
+  t.equal(openBlobs(), 0);
+});
