@@ -54,7 +54,7 @@ async function scene(
   const published = await publish(node.store, FILES);
   const id = node.mount(node.store, published.digest);
   // It becomes a cache before its disk fails.
-  openCache(node.cache);
+  openCache(node.cache).startUp(false);
   await node.start({ memoryBytes: 32 * MIB, limitBytes }, prefix);
   // A strace that is killed leaves its daemon behind.
   t.teardown(() => stopDaemon(node.cache));
