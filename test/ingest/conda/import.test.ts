@@ -72,6 +72,23 @@ t.test("a package becomes what conda would link, from either format", async (t) 
   }
 });
 
+t.test("a placeholder across the border of blocks is replaced like any other", async (t) => {
+  const bytes = Buffer.alloc(2 * 1024 * 1024 + 77, "x");
+  // Across what is read, hashed, cut into blocks and gathered: at each border another part of it on either side.
+  for (const [i, border] of [2 ** 16, 2 ** 18, 2 ** 19, 2 ** 20, 2 ** 20 + 2 ** 18].entries())
+    bytes.write(`${PLACEHOLDER}/lib/${PLACEHOLDER}\0`, border - 1 - i * 60, "latin1");
+  const large = { files: [{ name: "lib/large.so", content: bytes }] };
+  const { text } = await imported(
+    await conda({ ...large, placeholders: { "lib/large.so": "binary" } }),
+  );
+  const expected = bytes
+    .toString("latin1")
+    .replaceAll(`${PLACEHOLDER}/lib/${PLACEHOLDER}\0`, (found) =>
+      `${PREFIX}/lib/${PREFIX}`.padEnd(found.length, "\0"),
+    );
+  t.ok(text("lib/large.so") === expected);
+});
+
 t.test("the record is what conda-meta holds, and holds no times", async (t) => {
   const bytes = await conda(spec);
   const sha256 = createHash("sha256").update(bytes).digest("hex");
