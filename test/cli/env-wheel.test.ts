@@ -87,7 +87,7 @@ test("a wheel that fits no Python there, or is there already, is refused", async
   const preload = await node.run(["preload", WHEEL]);
   t.match(preload, { code: 2, stderr: /needs a lock or packages to lie beside.*BURROW_USAGE/ });
   const failed = await node.run(["preload", "plain-1.0-0.conda", WHEEL]);
-  t.match(failed, { code: 1, stderr: /needs an environment with a Python in it.*BURROW_USAGE/ });
+  t.match(failed, { code: 2, stderr: /needs an environment with a Python in it.*BURROW_USAGE/ });
 });
 
 test("preload makes the same environment with wheels, on this node, too", async (t) => {
