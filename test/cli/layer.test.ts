@@ -33,7 +33,7 @@ test("a directory and a tar become layers and a snapshot; a tar is not read twic
   const merged = await node.run(["layer", "import", "--snapshot", "--json", "tree.tar", "tree"]);
   const { snapshot } = JSON.parse(merged.stdout) as { snapshot: string };
   const listed = await node.run(["layer", "ls"]);
-  t.match(listed.stdout, /^digest +kind +inodes +content\n/);
+  t.match(listed.stdout, /^digest +kind +inodes +content +of\n/);
   t.ok(listed.stdout.includes(first.stdout.trim()));
   t.match(listed.stdout, new RegExp(`${snapshot} +snapshot +6 `));
   const shown = await node.run(["layer", "show", snapshot]);
