@@ -1,5 +1,5 @@
 // Owns: proof that long commands killed at any moment can be begun again, with the same result and nothing left; a few moments of each.
-// kill-compile.test.ts has env compile. Plane: control.
+// kill-compile.long.test.ts has env compile. Plane: control.
 
 import { test } from "tap";
 import { newNode } from "./cli.ts";

@@ -9,6 +9,8 @@ import { newNode } from "./cli.ts";
 import { imageIn } from "./kill-node.ts";
 import { damageEach, objectsOf, scene } from "./repair-node.ts";
 
+const isLong = process.env["BURROW_LONG"] === "1";
+
 test("an object of each kind, damaged, is written again", (t) => damageEach(t, false));
 
 test("what was repaired can be brought to a node; without --repair the note is believed", async (t) => {
@@ -55,7 +57,7 @@ test("what is kept of an image is checked and repaired, too", async (t) => {
   const words = ["layer", "import", "--snapshot", "--quiet", imageIn(node)];
   const first = await node.run(words);
   t.equal(first.code, 0, first.stderr);
-  for (const change of ["", "{}\n"]) {
+  for (const change of isLong ? ["", "{}\n"] : ["{}\n"]) {
     fs.writeFileSync(path.join(node.store, objectsOf(node, "images")[0]!), change);
     const verified = await node.run(["store", "verify"]);
     t.match(verified, { code: 1, stdout: /\nimages\/\S+: .*not what its snapshot says/ });
