@@ -12,7 +12,7 @@ case ${1:-} in
   --long) isLong=1 ;;
   *) echo "usage: test/gate.sh [--long]" >&2; exit 2 ;;
 esac
-if [ "$isLong" = 1 ]; then export BURROW_LONG=1 testSeconds=7200; else unset BURROW_LONG; testSeconds=800; fi
+if [ "$isLong" = 1 ]; then export BURROW_LONG=1 testSeconds=7200; else unset BURROW_LONG; testSeconds=1000; fi
 
 out=build/gate
 mkdir -p "$out" || exit 1

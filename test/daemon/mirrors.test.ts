@@ -60,7 +60,7 @@ test("an origin that lies is found out, left alone, and named", async (t) => {
 
 test("all are down: the answer is an errno, and the log names each", async (t) => {
   const { node, server, mirror, origins, published, mountId } = await mirrored(t);
-  await node.start({ origins, deadlineMs: 2000 });
+  await node.start({ origins, deadlineMs: 10_000 });
   const client = await node.connect(mountId);
   t.equal((await client.askBlob(0, published.row("file0"))).errno, 0);
   await node.settled();
