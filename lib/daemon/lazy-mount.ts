@@ -70,13 +70,14 @@ export class LazyMount {
   }
 
   /**
-   * Takes over the mount that another daemon left to a holder, or mounts anew in the place of what is there. Throws BURROW_DAEMON where
-   * the kernel or our rights don't allow it.
+   * Takes over the mount that another daemon left to a holder, wanted or not: sandboxes read from it. Otherwise mounts anew in the place
+   * of what is there, or only removes that when none is wanted. Throws BURROW_DAEMON where the kernel or our rights don't allow it.
    */
-  static async mount(context: LazyContext): Promise<LazyMount> {
+  static async mount(context: LazyContext, isWanted: boolean): Promise<LazyMount | undefined> {
     const { root } = context.cache;
     const folder = lazyFolder(root);
-    const held = isMounted(folder) ? takeHeld(lazyStatePath(root)) : undefined;
+    const isThere = isMounted(folder);
+    const held = isThere ? takeHeld(lazyStatePath(root)) : undefined;
     if (held !== undefined) {
       const mount = new LazyMount(context, held.device, held);
       if (mount.#session.resume()) {
@@ -87,6 +88,10 @@ export class LazyMount {
       }
       await mount.close();
     }
+    if (!isWanted) {
+      if (isThere) await unmount(folder);
+      return undefined;
+    }
     const device = await mountFuse(folder);
     const mount = new LazyMount(context, device);
     await mount.#prime();
@@ -94,9 +99,9 @@ export class LazyMount {
   }
 
   /** The same; undefined, and the log says why, where that can't be: large files are read by block there. */
-  static async tryMount(context: LazyContext): Promise<LazyMount | undefined> {
+  static async tryMount(context: LazyContext, isWanted: boolean): Promise<LazyMount | undefined> {
     try {
-      return await LazyMount.mount(context);
+      return await LazyMount.mount(context, isWanted);
     } catch (error) {
       context.log("no lazy mount", { error: explain(error) });
       return undefined;

@@ -37,6 +37,8 @@ export interface Daemon {
   /** Ends it; `ended` resolves with the reason. */
   stop(reason: string): void;
   status(): unknown;
+  /** Whether it serves a lazy mount, by its options or since it was left one. */
+  readonly hasLazyMount: boolean;
 }
 
 /**
@@ -59,7 +61,7 @@ export async function startDaemon(
     const sources = new Sources(cache, config.state, readerOf);
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
     const context = { cache, fetcher, open, log };
-    const lazy = config.lazyMount ? await LazyMount.tryMount(context) : undefined;
+    const lazy = await LazyMount.tryMount(context, config.lazyMount);
     daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
@@ -105,7 +107,7 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   if (told !== undefined) daemon.stop(told);
   log("ended", { reason: await daemon.ended });
   // A thread may wait for a lazy mount that was left to the next daemon.
-  if (config.lazyMount) process.exit(0);
+  if (daemon.hasLazyMount) process.exit(0);
   return 0;
 }
 
@@ -227,6 +229,10 @@ class RunningDaemon implements Daemon {
     const more = { views: this.#views, loop: this.#loop };
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
+  }
+
+  get hasLazyMount(): boolean {
+    return this.#lazy !== undefined;
   }
 
   stop(reason: string): void {

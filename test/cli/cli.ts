@@ -7,6 +7,7 @@ import path from "node:path";
 import type { Test } from "tap";
 import { stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions } from "../conformance/runsc.ts";
+import { removeLazyMount } from "../suite/lazy-leftovers.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
 export const MAIN = path.join(ROOT, "dist/burrow.cjs");
@@ -139,6 +140,7 @@ export class Node {
   async close(): Promise<void> {
     for (const child of this.#children) if (child.exitCode === null) child.kill("SIGKILL");
     await stopDaemon(this.cache).catch(() => false);
+    removeLazyMount(this.cache);
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 }

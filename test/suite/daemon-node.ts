@@ -1,7 +1,7 @@
 // A node for daemon tests: a temporary store, cache and state directory, snapshots in the store, mounts that name them, a daemon
 // in a process of its own, and a client that speaks the mailbox. Everything is removed by close().
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
@@ -32,7 +32,7 @@ import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { openStore } from "../../lib/store/open.ts";
 import { type NearIndex, openPackWriter, type WriterOptions } from "../../lib/store/pack-writer.ts";
-import { pidOf } from "../../lib/sys/owner.ts";
+import { lazyMountsOf, removeLazyMount } from "./lazy-leftovers.ts";
 import { sleep, until } from "./wait.ts";
 
 /** Files of a snapshot under test, by name. */
@@ -178,16 +178,7 @@ export class TestNode {
 
   /** How often something is mounted where the daemon mounts large files that are on their way. */
   get lazyMounts(): number {
-    const lines = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-    return lines.filter((line) => line.split(" ")[4] === `${this.cache}/lazy`).length;
-  }
-
-  #endHolder(): void {
-    const path = `${this.cache}/lazy.state`;
-    if (!fs.existsSync(path)) return;
-    const { holder } = JSON.parse(fs.readFileSync(path, "utf8").split("\n")[0]!);
-    const pid = pidOf(holder);
-    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+    return lazyMountsOf(this.cache);
   }
 
   async close(): Promise<void> {
@@ -196,11 +187,7 @@ export class TestNode {
     for (const child of this.#children) child.kill("SIGKILL");
     await Promise.all(gone);
     // A killed daemon leaves its lazy mount to a holder, for the next one.
-    this.#endHolder();
-    if (this.lazyMounts > 0) {
-      spawnSync("umount", ["-f", `${this.cache}/lazy`]);
-      spawnSync("umount", ["-l", `${this.cache}/lazy`]);
-    }
+    removeLazyMount(this.cache);
     fs.rmSync(this.root, { recursive: true, force: true });
   }
 }
