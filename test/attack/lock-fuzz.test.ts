@@ -131,7 +131,9 @@ for (const [name, read, sound, codes] of KINDS) {
       }),
       { numRuns: RUNS * 4, seed: SEED },
     );
-    t.ok(seen.size > 1, `seed ${SEED}: ${JSON.stringify([...seen])}`);
+    // Of JSON hardly any damage is taken: some seeds have none.
+    const refused = [...seen.keys()].filter((code) => code !== "taken");
+    t.ok(refused.length > 0, `seed ${SEED}: ${JSON.stringify([...seen])}`);
   });
 }
 
