@@ -6,7 +6,7 @@ import net from "node:net";
 import { BurrowError } from "../base/error.ts";
 import { EXPOSITION_TYPE } from "./exposition.ts";
 
-/** What a collector may take, and how many there may be. */
+/** How long a collector may be connected, from its request's first byte to the answer's last, and how many there may be. */
 const REQUEST_MS = 5_000;
 const CONNECTIONS_MAX = 16;
 
@@ -39,14 +39,26 @@ export class MetricsServer {
   constructor(address: MetricsAddress, text: () => string) {
     this.#address = address;
     const settings = { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS };
+    const served = new WeakSet<net.Socket>();
     this.#server = http.createServer(settings, (request, response) => {
+      // One answer a connection: what a client sends ahead of its reading would have us keep an answer for each.
+      if (served.has(request.socket)) return;
+      served.add(request.socket);
       const { status, body } = answer(request, text);
       const length = Buffer.byteLength(body);
-      const headers = { "content-type": EXPOSITION_TYPE, "content-length": length };
+      const headers = {
+        "content-type": EXPOSITION_TYPE,
+        "content-length": length,
+        connection: "close",
+      };
       response.writeHead(status, status === 405 ? { ...headers, allow: "GET, HEAD" } : headers);
       response.end(request.method === "HEAD" ? "" : body);
     });
     this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#server.on("connection", (socket: net.Socket) => {
+      const timer = setTimeout(() => socket.destroy(), REQUEST_MS);
+      socket.once("close", () => clearTimeout(timer));
+    });
   }
 
   /** BURROW_DAEMON when the address can't be had. */

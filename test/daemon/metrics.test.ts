@@ -2,6 +2,7 @@
 
 import fs from "node:fs";
 import http from "node:http";
+import net from "node:net";
 import { test } from "tap";
 import { daemonStatus } from "../../lib/cache/client.ts";
 import { EXPOSITION_TYPE, exposition, METRIC_NAMES } from "../../lib/daemon/exposition.ts";
@@ -11,7 +12,7 @@ import { OTHER_VIEWS, VIEWS_MAX, Views } from "../../lib/daemon/views.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { readExposition, type Series } from "../suite/exposition.ts";
 import { freePort } from "../suite/free-port.ts";
-import { until } from "../suite/wait.ts";
+import { sleep, until } from "../suite/wait.ts";
 
 test("the reader of these tests refuses what is wrong", async (t) => {
   const head = "# HELP a_total Some\n# TYPE a_total counter\n";
@@ -149,6 +150,40 @@ test("over HTTP to this machine alone, and nothing but reading", async (t) => {
   ];
   for (const text of wrong)
     t.throws(() => parseMetricsAddress(text), { code: "BURROW_USAGE" }, text);
+});
+
+test("who asks ahead and doesn't read gets one answer, for a while", async (t) => {
+  const port = await freePort();
+  let answers = 0;
+  const text = () => {
+    answers++;
+    return "x 1\n".repeat(2_000_000);
+  };
+  const server = new MetricsServer(parseMetricsAddress(`tcp:127.0.0.1:${port}`), text);
+  t.teardown(() => server.close());
+  await server.listen();
+  const slow = net.connect(port, "127.0.0.1");
+  t.teardown(() => slow.destroy());
+  slow.pause();
+  slow.write("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(500));
+  t.ok(await until(() => answers > 0));
+  t.match(await ask({ host: "127.0.0.1", port }, "/metrics"), { status: 200 });
+  t.equal(answers, 2, "one each");
+  let isClosed = false;
+  slow
+    .once("error", () => undefined)
+    .once("close", () => {
+      isClosed = true;
+    });
+  // It would read its one answer now; what it gets is what the kernel held, and the end.
+  await sleep(6_000);
+  let bytes = 0;
+  slow.on("data", (piece: Buffer) => {
+    bytes += piece.length;
+  });
+  slow.resume();
+  t.ok(await until(() => isClosed));
+  t.ok(bytes < 8_000_000, `${bytes} bytes`);
 });
 
 test("names of origins are plain, few, and can't break the format", async (t) => {
