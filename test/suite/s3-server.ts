@@ -293,7 +293,7 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer | undefined> {
   try {
     for await (const piece of request) pieces.push(piece as Buffer);
   } catch (error) {
-    if (request.destroyed && !request.complete) return undefined;
+    if (request.destroyed) return undefined;
     throw error;
   }
   return Buffer.concat(pieces);
