@@ -78,7 +78,7 @@ sanitized() ( # In a subshell: the library is preloaded into nothing else.
   bash native/build.sh --asan || exit
   export LD_PRELOAD=$library BURROW_ADDON=$PWD/build/native-asan/burrow.node
   export ASAN_OPTIONS=detect_leaks=0:log_path=$PWD/$out/asan UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-  for each in transport/channel tree/host tree/upper; do
+  for each in transport/channel tree/host tree/upper cache/pool; do
     [ -f "dist/test/$each.test.js" ] || continue
     timeout 60 node "dist/test/$each.test.js" || echo "$each failed under sanitizers"
   done

@@ -1,5 +1,5 @@
-// An origin of the pread bench: `node pread-origin.js DIR MBIT` serves the files of a directory by ranges over HTTP on loopback, no
-// faster than a link of so many Mbit/s, and prints its port.
+// An origin of benches: `node pread-origin.js DIR MBIT [LATENCY_MS]` serves the files of a directory by ranges over HTTP on loopback, no
+// faster than a link of so many Mbit/s, each answer so much later, and prints its port.
 
 import fs from "node:fs";
 import http from "node:http";
@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const [folder, mbit] = [process.argv[2]!, Number(process.argv[3])];
+const latencyMs = Number(process.argv[4] ?? 0);
 const PIECE_BYTES = 64 * 1024;
 const bytesPerMs = (mbit * 1e6) / 8 / 1000;
 let freeAtMs = 0;
@@ -20,6 +21,7 @@ async function transmit(bytes: number): Promise<void> {
 
 const server = http.createServer(async (request, response) => {
   try {
+    if (latencyMs > 0) await sleep(latencyMs);
     const fd = fs.openSync(`${folder}${decodeURIComponent(request.url ?? "/")}`, "r");
     const { size } = fs.fstatSync(fd);
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "") ?? [];

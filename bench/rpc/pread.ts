@@ -4,11 +4,9 @@
 // Expected: a futex round trip of 4 to 8 us, a pread(2) of 0.7 us and a copy for 4 KiB; the copy alone for 1 MiB. Cold: what the link gives,
 // less the gaps between requests; sha256 and LZ4 run beside it. A lookup is a bit of arithmetic and one byte.
 
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import http from "node:http";
-import { fileURLToPath } from "node:url";
 import type { Digest } from "../../lib/base/digest.ts";
 import { pieceAt } from "../../lib/cache/pieces.ts";
 import { objectPath } from "../../lib/store/layout.ts";
@@ -17,35 +15,16 @@ import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { noise, publish, TestNode } from "../../test/suite/daemon-node.ts";
 import { open, walkTo } from "../../test/suite/lisafs-calls.ts";
 import type { LisafsClient } from "../../test/suite/lisafs-client.ts";
-import { serveMount, type Teardown } from "../../test/suite/served.ts";
-import type { Bench } from "../run.ts";
+import { serveMount } from "../../test/suite/served.ts";
+import type { Bench, Result } from "../run.ts";
+import { startDiod } from "./diod.ts";
+import { Ends, startOrigin } from "./ends.ts";
 
-const ORIGIN = fileURLToPath(new URL("./pread-origin.js", import.meta.url));
 const MIB = 1024 * 1024;
 const LINK_MBIT = 1000;
 const READS = 20_000;
-
-/** What is torn down when the bench ends, in reverse order. */
-class Ends implements Teardown {
-  readonly #actions: (() => void | Promise<void>)[] = [];
-
-  teardown(action: () => void | Promise<void>): void {
-    this.#actions.push(action);
-  }
-
-  async run(): Promise<void> {
-    for (const action of this.#actions.reverse()) await action();
-  }
-}
-
-async function startOrigin(ends: Ends, folder: string): Promise<string> {
-  const child: ChildProcess = spawn(process.execPath, [ORIGIN, folder, String(LINK_MBIT)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  ends.teardown(() => void child.kill("SIGKILL"));
-  const [port] = (await once(child.stdout!, "data")) as [Buffer];
-  return `http://127.0.0.1:${String(port).trim()}`;
-}
+const SMALL_BYTES = 4096;
+const LOOKUP_ROUNDS = 11;
 
 /** MiB/s of a plain GET: what there is to have. */
 async function plainGet(url: string): Promise<number> {
@@ -76,33 +55,125 @@ async function sequential(client: LisafsClient, fd: number, bytes: number): Prom
 }
 
 /** Microseconds of 4 KiB reads at random, sorted. */
-function random(client: LisafsClient, fd: number, bytes: number, count: number): number[] {
+function random(read: (offset: number) => void, bytes: number, count: number): number[] {
   const took: number[] = [];
   for (let i = 0; i < count; i++) {
-    const offset = Math.floor(Math.random() * (bytes / 4096 - 1)) * 4096;
+    const offset = Math.floor(Math.random() * (bytes / SMALL_BYTES - 1)) * SMALL_BYTES;
     const startedMs = performance.now();
-    const { errno } = client.call(Mid.PRead, { fd, offset, count: 4096 });
+    read(offset);
     took.push((performance.now() - startedMs) * 1000);
-    if (errno !== 0) throw new Error(`PRead: errno ${errno}`);
   }
   return took.sort((a, b) => a - b);
 }
 
-/** How often a second the place of a block is found in a locator. */
+/** MiB/s of reading the whole file in order by calls that block. */
+function inOrder(read: (offset: number, count: number) => void, bytes: number, most: number) {
+  const startedMs = performance.now();
+  for (let at = 0; at < bytes; at += most) read(at, Math.min(most, bytes - at));
+  return bytes / MIB / ((performance.now() - startedMs) / 1000);
+}
+
+interface Hot {
+  readonly mibPerSecond: number;
+  readonly us: readonly number[];
+}
+
+/** Ours and the peer's in turns, `rounds` times: the best in order, all at random. */
+function hotInTurns(
+  readers: readonly { read(offset: number, count: number): void; readonly readMax: number }[],
+  bytes: number,
+  rounds: number,
+  reads: number,
+): Hot[] {
+  const hot = readers.map(() => ({ mibPerSecond: 0, us: [] as number[] }));
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, reader] of readers.entries()) {
+      const all = hot[i]!;
+      const { readMax } = reader;
+      const speed = inOrder((at, count) => reader.read(at, count), bytes, Math.min(MIB, readMax));
+      all.mibPerSecond = Math.max(all.mibPerSecond, speed);
+      all.us.push(...random((at) => reader.read(at, SMALL_BYTES), bytes, reads / rounds));
+    }
+  }
+  for (const { us } of hot) us.sort((a, b) => a - b);
+  return hot;
+}
+
+function percentiles(us: readonly number[]): { smallP50Us: number; smallP99Us: number } {
+  const at = (share: number) => Number(us[Math.floor(us.length * share)]!.toFixed(1));
+  return { smallP50Us: at(0.5), smallP99Us: at(0.99) };
+}
+
+/** How often a second of this thread's CPU time the place of a block is found in a locator, by round, sorted: others work here, too. */
 function lookups(
   bytes: Uint8Array,
   digests: readonly (readonly [Digest, number])[],
   count: number,
-): number {
+): number[] {
   const locator = new Locator(bytes);
-  const startedMs = performance.now();
-  let found = 0;
-  for (let i = 0; i < count; i++) {
-    const [digest, size] = digests[(i * 7919) % digests.length]!;
-    found += pieceAt(locator, digest, size, 0).length;
+  const rates = Array.from({ length: LOOKUP_ROUNDS }, () => {
+    const startedMs = threadMs();
+    let found = 0;
+    for (let i = 0; i < count; i++) {
+      const [digest, size] = digests[(i * 7919) % digests.length]!;
+      found += pieceAt(locator, digest, size, 0).length;
+    }
+    if (found === 0) throw new Error("nothing was found");
+    return Math.round(count / ((threadMs() - startedMs) / 1000));
+  });
+  return rates.sort((a, b) => a - b);
+}
+
+/** CPU time of the main thread. man proc_pid_schedstat(5). */
+function threadMs(): number {
+  return Number(fs.readFileSync("/proc/self/schedstat", "latin1").split(" ")[0]) / 1e6;
+}
+
+interface HotFile {
+  readonly client: LisafsClient;
+  readonly fd: number;
+  /** A directory of the bench's own. */
+  readonly root: string;
+  readonly content: Buffer;
+  readonly isQuick: boolean;
+}
+
+/** Reads the file that is whole on this node now, and the same by diod where there is one. */
+async function hotBesidePeer(
+  emit: (result: Result) => void,
+  ends: Ends,
+  { client, fd, root, content, isQuick }: HotFile,
+): Promise<void> {
+  const ours = {
+    readMax: MIB,
+    read: (offset: number, count: number) => {
+      const { errno } = client.call(Mid.PRead, { fd, offset, count });
+      if (errno !== 0) throw new Error(`PRead: errno ${errno}`);
+    },
+  };
+  const shared = `${root}/shared`;
+  fs.mkdirSync(shared);
+  fs.writeFileSync(`${shared}/large`, content);
+  const diod = startDiod(ends, shared, "large");
+  const readers = typeof diod === "string" ? [ours] : [ours, diod];
+  const [hot, peer] = hotInTurns(readers, content.length, 5, isQuick ? 500 : READS);
+  const figures = ({ mibPerSecond, us }: Hot) => ({
+    hotMibPerSecond: Math.round(mibPerSecond),
+    ...percentiles(us),
+  });
+  emit({ case: "a large file, hot", ...figures(hot!) });
+  if (typeof diod === "string") emit({ case: "diod", skipped: diod });
+  else {
+    const [mine, theirs] = [figures(hot!), figures(peer!)];
+    emit({
+      case: "diod",
+      ...theirs,
+      readMaxBytes: diod.readMax,
+      ratioP50: Number((mine.smallP50Us / theirs.smallP50Us).toFixed(2)),
+      ratioP99: Number((mine.smallP99Us / theirs.smallP99Us).toFixed(2)),
+      ratioHot: Number((mine.hotMibPerSecond / theirs.hotMibPerSecond).toFixed(2)),
+    });
   }
-  if (found === 0) throw new Error("nothing was found");
-  return count / ((performance.now() - startedMs) / 1000);
 }
 
 export const bench: Bench = async (emit, { isQuick }) => {
@@ -113,28 +184,21 @@ export const bench: Bench = async (emit, { isQuick }) => {
     const fileMib = isQuick ? 16 : 64;
     const files = { large: noise(fileMib * MIB, 3) };
     const published = await publish(node.store, files);
-    const url = await startOrigin(ends, node.store);
+    const url = await startOrigin(ends, node.store, LINK_MBIT);
     await node.start({ background: true });
     const { client } = await serveMount(ends, node, node.mount(url, published.digest));
     const { fd } = open(client, walkTo(client, "large"));
     const link = await plainGet(`${url}/${firstPack(node.store)}`);
     const cold = await sequential(client, fd, files.large.length);
-    let hot = 0;
-    for (let i = 0; i < 3; i++) {
-      hot = Math.max(hot, await sequential(client, fd, files.large.length));
-    }
-    const us = random(client, fd, files.large.length, isQuick ? 500 : READS);
     emit({
-      case: "a large file",
+      case: "a large file, cold",
       fileMib,
       linkMbit: LINK_MBIT,
       plainGetMibPerSecond: Math.round(link),
       coldMibPerSecond: Math.round(cold),
       coldOfLink: Number((cold / link).toFixed(2)),
-      hotMibPerSecond: Math.round(hot),
-      smallP50Us: Number(us[us.length >> 1]!.toFixed(1)),
-      smallP99Us: Number(us[Math.floor(us.length * 0.99)]!.toFixed(1)),
     });
+    await hotBesidePeer(emit, ends, { client, fd, root: node.root, content: files.large, isQuick });
     const blobs = isQuick ? 500 : 20_000;
     const small = Object.fromEntries(
       Array.from({ length: blobs }, (_, i) => [`${i}`, noise(64, i + 1)]),
@@ -142,8 +206,13 @@ export const bench: Bench = async (emit, { isQuick }) => {
     const { digest, refs } = await publish(node.store, small);
     const locator = fs.readFileSync(`${node.store}/${objectPath("locators", digest)}`);
     const places = [...refs.values()].map((ref) => [ref.digest, ref.size] as const);
-    const perSecond = lookups(locator, places, isQuick ? 10_000 : 5_000_000);
-    emit({ case: "where a block lies", blobs, perSecond: Math.round(perSecond) });
+    const rates = lookups(locator, places, isQuick ? 10_000 : 500_000);
+    emit({
+      case: "where a block lies",
+      blobs,
+      leastPerCpuSecond: rates[0]!,
+      perCpuSecond: rates[rates.length >> 1]!,
+    });
   } finally {
     await ends.run();
   }

@@ -34,6 +34,7 @@ export const Errno = {
   ENODATA: 61,
   EPROTO: 71,
   EOVERFLOW: 75,
+  EPROTOTYPE: 91,
   EOPNOTSUPP: 95,
   ENOBUFS: 105,
   ECONNREFUSED: 111,
@@ -42,6 +43,7 @@ export const Errno = {
   ESTALE: 116,
   EREMOTEIO: 121,
   EDQUOT: 122,
+  ECANCELED: 125,
 } as const;
 
 export type ErrnoName = keyof typeof Errno;

@@ -15,6 +15,8 @@ export const SYMLINK_MAX_BYTES = 4095;
 export const LISAFS_MESSAGE_MAX_BYTES = 2 * MIB - 4 * KIB;
 /** Channel window: 16 bytes of flipcall header, 4 of channel header, one largest payload, in pages. */
 export const CHANNEL_WINDOW_BYTES = 2 * MIB;
+/** What is kept of a channel's request while its reply overwrites it; paths take 10 KiB, and the data of a write isn't overwritten. */
+export const CHANNEL_JOURNAL_BYTES = 64 * KIB;
 /**
  * Channels granted per connection. The client asks for 2 to 4 (LISAFS: channel.go maxChannels); at
  * least one must be granted. Further ones get ENOMEM, which it takes quietly.
@@ -51,6 +53,34 @@ export const PARKED_BYTES_MAX = 64;
 export const MISS_DEADLINE_MS = 30_000;
 /** Parked requests of one gofer: one per communicator can exist, so this bounds a bug, not a client. */
 export const PARKED_MAX = 512;
+
+/**
+ * Largest and least 9P message. Linux's client sends none larger over a socket (net/9p/trans_fd.c, MAX_SOCK_BUF), and asks for no less
+ * (net/9p/client.c, p9_client_create).
+ */
+export const NINEP_MESSAGE_MAX_BYTES = 1 * MIB;
+export const NINEP_MESSAGE_MIN_BYTES = 4 * KIB;
+/** What may come of a client before it has agreed upon a size. */
+export const NINEP_FIRST_BYTES = 8 * KIB;
+/** Clients of one 9P server at a time; further ones are disconnected. Each has buffers of four largest messages at most. */
+export const NINEP_SESSIONS_MAX = 32;
+/** Clients that are refused, while they are told so; further ones are just disconnected. */
+export const NINEP_REFUSED_MAX = 4;
+/** Requests of one client that wait for bytes: all clients together stay within PARKED_MAX. More wait unread, all behind them too. */
+export const NINEP_PARKED_MAX = 16;
+/** What is kept of one: two names and what goes with them. What is longer never waits. */
+export const NINEP_PARKED_BYTES_MAX = 1 * KIB;
+/** Requests of one client that are answered before another has its turn. */
+export const NINEP_TURN_MESSAGES = 64;
+/** A client that has not said which protocol it speaks after this long is disconnected. */
+export const NINEP_HELLO_MS = 10_000;
+/** Fids of one client, and the places in trees that they know: Linux's client keeps a fid for each file it has seen of late. */
+export const NINEP_FIDS_MAX = 65_536;
+export const NINEP_PLACES_MAX = 131_072;
+/** Blobs that the fids of one client hold open; past it files are opened for each read. */
+export const NINEP_HOST_FDS_MAX = 512;
+/** Bytes of extended attributes that the fids of one client hold. */
+export const NINEP_ATTRIBUTE_BYTES_MAX = 4 * MIB;
 
 /** Bytes of a layer or snapshot index: 2^32 - 1 rows of nothing; offsets stay u32 within it. */
 export const INDEX_MAX_BYTES = 0xffff_ffff;

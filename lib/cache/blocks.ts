@@ -14,9 +14,13 @@ const O_NONBLOCK = 0o4000;
 /** Tries to open a file that the daemon is about to evict: it holds its lease for some microseconds. */
 const OPEN_TRIES = 4;
 /** Failures to open a blob that the daemon is asked about. */
-const HELPED: readonly number[] = [-Errno.EAGAIN, -Errno.EIO, -Errno.ENOTDIR, -Errno.ELOOP];
-const O_DIRECTORY = 0o200000;
-const O_PATH = 0o10000000;
+const HELPED: readonly number[] = [
+  -Errno.EAGAIN,
+  -Errno.EIO,
+  -Errno.ENOTDIR,
+  -Errno.ELOOP,
+  -Errno.EACCES,
+];
 
 /** Where a blob stands in its snapshot's index. */
 export interface BlobPlace {
@@ -39,6 +43,14 @@ interface Large {
   present: Uint8Array;
 }
 
+/** Folders of the cache, by FDs that a reader takes; -errno where there is none. */
+export interface BlobFolders {
+  /** Of large blobs on their way. */
+  readonly partialFd: number;
+  /** The daemon's lazy mount. */
+  readonly lazyFd: number;
+}
+
 const NONE = new Uint8Array(0);
 /** Whole blobs that came along with answers and weren't taken yet: of requests that are run again in a moment. */
 const HANDED_MAX = 64;
@@ -46,7 +58,7 @@ const HANDED_MAX = 64;
 export class BlobReader {
   readonly #snapshot: number;
   readonly #objects: LocalObjects;
-  readonly #partialDirectory: string;
+  readonly #partialFd: number;
   readonly #mailbox: Mailbox;
   /** The daemon's lazy mount, ours; -1: it has none. */
   readonly #lazyFd: number;
@@ -56,13 +68,12 @@ export class BlobReader {
   readonly #handed = new Map<number, number>();
 
   /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). */
-  constructor(snapshot: number, objects: LocalObjects, cache: string, mailbox: Mailbox) {
+  constructor(snapshot: number, objects: LocalObjects, folders: BlobFolders, mailbox: Mailbox) {
     this.#snapshot = snapshot;
     this.#objects = objects;
-    this.#partialDirectory = `${cache}/partial`;
+    this.#partialFd = folders.partialFd;
     this.#mailbox = mailbox;
-    // By a path that ends in the mount: nobody is asked for that. man open(2), O_PATH.
-    this.#lazyFd = native.openAt(-1, `${cache}/lazy`, O_DIRECTORY | O_PATH, 0);
+    this.#lazyFd = folders.lazyFd;
   }
 
   /**
@@ -154,7 +165,7 @@ export class BlobReader {
     do fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
     while (fd === -Errno.EAGAIN && ++tries < OPEN_TRIES);
     if (HELPED.includes(fd)) return -Errno.ENOENT;
-    return fd === -Errno.EACCES || fd === -Errno.EPERM ? -Errno.EIO : fd;
+    return fd === -Errno.EPERM ? -Errno.EIO : fd;
   }
 
   /** From now on the blob is read from its whole, sealed file. */
@@ -190,7 +201,8 @@ export class BlobReader {
   }
 
   #openPartial(name: string): number {
-    return native.openAt(-1, `${this.#partialDirectory}/${name}`, O_NOFOLLOW | O_NONBLOCK, 0);
+    if (this.#partialFd < 0) return this.#partialFd;
+    return native.openAt(this.#partialFd, name, O_NOFOLLOW | O_NONBLOCK, 0);
   }
 
   /** Keeps a whole blob that isn't in the cache directory until the request that waits for it is run again. */
@@ -211,7 +223,7 @@ export class BlobReader {
     this.#handed.clear();
     for (const large of this.#large.values()) if (large.fd >= 0) native.closeFd(large.fd);
     this.#large.clear();
-    if (this.#lazyFd >= 0) native.closeFd(this.#lazyFd);
+    for (const fd of [this.#lazyFd, this.#partialFd]) if (fd >= 0) native.closeFd(fd);
   }
 }
 

@@ -9,8 +9,10 @@ import { objectPath } from "../store/layout.ts";
 import { Locator } from "../store/locator.ts";
 import { type OpenOptions, openOrigin } from "../store/open.ts";
 import type { Backend } from "../store/store.ts";
-import { CacheDirectory, dropFile, hashFile } from "./directory.ts";
-import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
+import { CacheDirectory, dropFile } from "./directory.ts";
+import { openThrough, readThrough } from "./look.ts";
+import { hashFile } from "./pool.ts";
+import { openRegular } from "./regular-file.ts";
 import { expectedSum } from "./sums.ts";
 
 /** Opens a cache directory, making it when it is missing. */
@@ -21,30 +23,47 @@ export function openCache(root: string): CacheDirectory {
 /**
  * Has a snapshot's index, verified and sealed, and its locator in the cache; fetches what is missing. An index that is here
  * is hashed again: it is what everything else is trusted by, and takes a millisecond. Returns the index's bytes. `reader`: of the
- * origin, where the caller has one open.
+ * origin, where the caller has one open. `onUnkept`: who can do without them in the cache hears that they can't be kept.
  */
 export async function ensureIndex(
   cache: CacheDirectory,
   origin: string,
   digest: Digest,
-  options: OpenOptions & { reader?: Backend; signal?: AbortSignal } = {},
+  options: OpenOptions & {
+    reader?: Backend;
+    signal?: AbortSignal;
+    onUnkept?: (error: unknown) => void;
+  } = {},
 ): Promise<Buffer> {
   const held = await heldWhole(cache, "indexes", digest);
-  const hasLocator = isRegularFile(cache.path("locators", digest));
+  const hasLocator = await isThere(cache, digest);
   if (held !== undefined && hasLocator) return held;
   const backend = options.reader ?? openOrigin(origin, options);
   try {
     const got = options.signal ? { signal: options.signal } : {};
     const bytes = held ?? (await backend.get(objectPath("indexes", digest), got));
-    if (!hasLocator) {
-      const locator = await backend.get(objectPath("locators", digest), got);
-      new Locator(locator);
-      cache.writeHint("locators", digest, locator);
+    const locator = hasLocator ? undefined : await backend.get(objectPath("locators", digest), got);
+    if (locator !== undefined) new Locator(locator);
+    try {
+      if (locator !== undefined) await cache.writeHint("locators", digest, locator);
+      if (held === undefined) await cache.writeSealed("indexes", digest, bytes);
+    } catch (error) {
+      if (options.onUnkept === undefined) throw error;
+      options.onUnkept(error);
     }
-    if (held === undefined) await cache.writeSealed("indexes", digest, bytes);
     return bytes;
   } finally {
     if (options.reader === undefined) backend.close();
+  }
+}
+
+/** Whether a snapshot's locator is in the cache: a regular file, whatever is in it. */
+async function isThere(cache: CacheDirectory, digest: Digest): Promise<boolean> {
+  try {
+    void cache.disk.close(await openThrough(cache.disk, cache.path("locators", digest)));
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -56,7 +75,7 @@ export async function keepIndex(
 ): Promise<Digest> {
   const digest = digestOf(index);
   new Locator(locator);
-  cache.writeHint("locators", digest, locator);
+  await cache.writeHint("locators", digest, locator);
   if ((await heldWhole(cache, "indexes", digest)) === undefined) {
     await cache.writeSealed("indexes", digest, index);
   }
@@ -69,12 +88,12 @@ export async function heldWhole(
   folder: "indexes" | "images",
   digest: Digest,
 ): Promise<Buffer | undefined> {
-  const state = cache.check(folder, digest, -1);
+  const state = await cache.look(folder, digest, -1);
   if (state === "missing") return undefined;
   if (state === "broken" && (await cache.revive(folder, digest)) < 0) return undefined;
-  const bytes = readRegular(cache.path(folder, digest));
+  const bytes = await readThrough(cache.disk, cache.path(folder, digest));
   if (digestOf(bytes) === digest) return bytes;
-  cache.drop(folder, digest);
+  await cache.drop(folder, digest);
   return undefined;
 }
 
@@ -141,17 +160,17 @@ export async function verifyCache(
 }
 
 /** Unlinks the blobs used longest ago until at most maxBytes are left: what was removed. `onBlob` hears how much that is so far. */
-export function evict(
+export async function evict(
   cache: CacheDirectory,
   maxBytes: number,
   onBlob?: (removed: { readonly blobs: number; readonly bytes: number }) => void,
-): { blobs: number; bytes: number } {
+): Promise<{ blobs: number; bytes: number }> {
   const blobs = [...listBlobs(cache)].sort((a, b) => a.usedMs - b.usedMs);
   let left = blobs.reduce((sum, blob) => sum + blob.size, 0);
   const removed = { blobs: 0, bytes: 0 };
   for (const { digest, size } of blobs) {
     if (left <= maxBytes) break;
-    cache.drop("blobs", digest);
+    await cache.drop("blobs", digest);
     left -= size;
     removed.blobs++;
     removed.bytes += size;
@@ -174,7 +193,7 @@ async function isRight(path: string, digest: Digest): Promise<boolean> {
     });
   }
   try {
-    return (await hashFile(fd)) === expectedSum(fd, digest);
+    return (await hashFile(fd)) === (await expectedSum(fd, digest));
   } finally {
     fs.closeSync(fd);
   }

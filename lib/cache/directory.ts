@@ -2,15 +2,17 @@
 // whole, verified by the caller, fsynced and sealed. Removal is by unlink alone: a file may be mapped in a sandbox, and
 // truncating it would be a SIGBUS there. docs/format/cache.md. Control plane.
 
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { promisify } from "node:util";
 import { type Digest, isDigest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { makeFolder, makeOwnFolder } from "../store/folder.ts";
-import { errnoOf } from "../store/node-error.ts";
-import { flush } from "./flush.ts";
+import { makeFolder, makeFolderBy, makeOwnFolder } from "../store/folder.ts";
+import { formatOf } from "../store/layout.ts";
+import { errnoOf, ioError } from "../store/node-error.ts";
+import { Calls, FACTS, Fact, type FdOf, failureIn, type Results } from "../sys/calls.ts";
+import { native } from "../sys/native.ts";
+import { Disk } from "./disk.ts";
 import {
   BOOT_FILE,
   CACHE_FOLDERS,
@@ -21,39 +23,44 @@ import {
   shardOf,
 } from "./layout.ts";
 import { Lingering } from "./lingering.ts";
+import { type FileState, isAbsence, type Looked, Looks, openThrough, statThrough } from "./look.ts";
+import { hashFile } from "./pool.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
-import { isSealed, setSeal } from "./seal.ts";
-import { expectedSum, setSum } from "./sums.ts";
+import { isSealed, sealOf } from "./seal.ts";
+import { expectedSum, noteSum } from "./sums.ts";
 import { suspectShard } from "./suspects.ts";
-
-const readAsync = promisify(fs.read);
 
 /** A gofer in a user namespace must be able to look things up. */
 const FOLDER_MODE = 0o755;
 const SEALED_MODE = 0o444;
-const HASH_PIECE_BYTES = 1024 * 1024;
+const WRITE_NEW = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL;
 /** Nothing is written for longer; after that a pid is taken for another process's. */
 const WRITING_MAX_MS = 600_000;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 /** The marker and the boot file have some 40 bytes. */
 const NOTE_MAX_BYTES = 4096;
 
-/** What a look at a file of the cache says. */
-export type FileState = "sealed" | "broken" | "missing";
-
 export class CacheDirectory {
   readonly root: string;
   /** What its files take; without a limit unless the daemon sets one. */
   readonly room = new Room();
-  readonly lingering = new Lingering(this.room);
-  /** How long a disk may hang before a write to it fails; only who has another place for files is better off so. */
-  stallMs = Number.POSITIVE_INFINITY;
+  /** By which all is done that a sandbox may wait for. */
+  readonly disk: Disk;
+  readonly lingering: Lingering;
+  /** False when there surely are no suspects. */
+  hasSuspects = true;
+  readonly #looks: Looks;
+  /** Folders that are there, as far as we know. */
+  readonly #shards = new Set<string>();
   readonly #unsynced = new Set<string>();
   #isSyncing = false;
 
   private constructor(root: string) {
     this.root = root;
+    this.disk = new Disk(root);
+    this.#looks = new Looks(this.disk, root);
+    this.lingering = new Lingering(this.room, (fd) => this.disk.close(fd));
   }
 
   /** Opens a cache, making it when `create` and it is missing. Throws for one of another format. */
@@ -73,19 +80,34 @@ export class CacheDirectory {
     return cachePath(this.root, folder, digest);
   }
 
-  /** Looks at a file by one open and fstat. size -1: any. */
+  /** Looks at a file by one open and fstat, on this thread: not for the daemon. size -1: any. */
   check(folder: CacheFolder, digest: Digest, size: number): FileState {
     let fd: number;
     try {
       fd = openRegular(this.path(folder, digest));
     } catch (error) {
-      const { code } = errnoOf(error);
-      return code === "ENOENT" || code === "ENOTDIR" ? "missing" : "broken";
+      return isAbsence(errnoOf(error).errno) ? "missing" : "broken";
     }
     try {
       return isSealed(fd, digest, size) ? "sealed" : "broken";
     } finally {
       fs.closeSync(fd);
+    }
+  }
+
+  /** The same through the disk's queue; "missing" on a disk that hangs. */
+  async look(folder: CacheFolder, digest: Digest, size: number): Promise<FileState> {
+    const states = await this.lookAll([{ folder, digest, size }]);
+    return states[0]!;
+  }
+
+  /** Several looks at the price of one; as "missing" of files that are on a disk that hangs. */
+  async lookAll(files: readonly Looked[]): Promise<FileState[]> {
+    try {
+      return await this.#looks.at(files);
+    } catch (error) {
+      if (!(error instanceof BurrowError)) throw error;
+      return files.map(() => "missing");
     }
   }
 
@@ -101,63 +123,91 @@ export class CacheDirectory {
     sum: Digest = digest,
   ): Promise<void> {
     const space = reserved ?? (await this.room.reserve(expectedCost(bytes.length)));
-    const aside = this.temporary(digest);
-    let fd = -1;
+    const facts = new Float64Array(FACTS);
+    const keep = (by: Pick<Reservation, "keep">) =>
+      by.keep(groupOf(folder, digest), costOf({ blocks: facts[Fact.blocks]! }));
+    // The file that stands after all is nobody's but the cache's.
+    const late = (results: Results) => {
+      if (failureIn(results) === 0) keep({ keep: (group, cost) => this.room.add(group, cost) });
+    };
     try {
-      fd = fs.openSync(aside, "wx", 0o600);
-      writeFully(fd, bytes, 0);
-      await this.publish(fd, aside, folder, digest, sum);
-      space.keep(groupOf(folder, digest), costOf(fs.fstatSync(fd)));
-    } catch (error) {
-      dropAside(aside);
-      throw error instanceof BurrowError
-        ? error
-        : ioError("can't write to the cache", aside, error);
+      await this.#inShard(folder, digest, async (path) => {
+        const aside = this.temporary(digest);
+        const calls = new Calls();
+        const fd = { at: calls.open(aside, WRITE_NEW, 0o600) };
+        calls.pwrite(fd, bytes, 0);
+        if (sum !== digest) noteSum(calls, fd, sum);
+        addSeal(calls, fd, digest);
+        calls.stat(fd, facts);
+        calls.rename(aside, path);
+        calls.always(() => calls.close(fd)).ifFailed(() => calls.unlink(aside));
+        const options = { bytes: bytes.length, late };
+        await this.disk.calls("write", calls, "can't write to the cache", aside, options);
+      });
+      keep(space);
     } finally {
       if (reserved === undefined) space.release();
-      if (fd >= 0) fs.closeSync(fd);
     }
   }
 
   /** Writes an unsealed hint (a locator): whole or not at all, verified by its user. Without space for it: BURROW_NO_SPACE. */
-  writeHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): void {
-    const aside = this.temporary(digest);
+  async writeHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): Promise<void> {
     const space = this.room.tryReserve(expectedCost(bytes.length));
     if (space === undefined) {
-      throw new BurrowError("BURROW_NO_SPACE", "no space for a hint", { context: { path: aside } });
+      throw new BurrowError("BURROW_NO_SPACE", "no space for a hint", {
+        context: { path: this.path(folder, digest) },
+      });
     }
     try {
-      fs.writeFileSync(aside, bytes, { mode: 0o644, flag: "wx" });
-      fs.chmodSync(aside, 0o644);
-      this.#rename(aside, folder, digest);
+      await this.#inShard(folder, digest, async (path) => {
+        const aside = this.temporary(digest);
+        const calls = new Calls();
+        const fd = { at: calls.open(aside, WRITE_NEW, 0o644) };
+        calls.pwrite(fd, bytes, 0);
+        calls.fchmod(fd, 0o644);
+        calls.rename(aside, path);
+        calls.always(() => calls.close(fd)).ifFailed(() => calls.unlink(aside));
+        const options = { bytes: bytes.length };
+        await this.disk.calls("write", calls, "can't write to the cache", aside, options);
+      });
       space.keep(groupOf(folder, digest), expectedCost(bytes.length));
-    } catch (error) {
-      dropAside(aside);
-      throw ioError("can't write to the cache", aside, error);
     } finally {
       space.release();
     }
   }
 
-  /** Fsyncs, seals and names an open, verified file, which comes to `sum` where its name isn't that. The FD stays the caller's. */
+  /**
+   * Fsyncs, seals and names an open, verified file, which comes to `sum` where its name isn't that: what it takes. The FD stays the
+   * caller's. If the disk hangs it may have its name later, and is counted then.
+   */
   async publish(
     fd: number,
     aside: string,
     folder: CacheFolder,
     digest: Digest,
     sum: Digest = digest,
-  ): Promise<void> {
-    try {
-      if (sum !== digest) setSum(fd, sum);
-      // Before the seal: after a power cut a sealed name must not stand before its data.
-      await flush(fd, this.stallMs);
-      fs.fchmodSync(fd, SEALED_MODE);
-      setSeal(fd, digest);
-      this.#rename(aside, folder, digest);
-    } catch (error) {
+    sizeBytes = 0,
+  ): Promise<number> {
+    const facts = new Float64Array(FACTS);
+    const cost = () => costOf({ blocks: facts[Fact.blocks]! });
+    const late = (results: Results) => {
+      if (failureIn(results) === 0) this.room.add(groupOf(folder, digest), cost());
+    };
+    await this.#inShard(folder, digest, async (path) => {
+      const calls = new Calls();
+      // Of our own: the caller may close the other one while this hangs, and its number would be another file's.
+      const own = native.dupFd(fd);
+      if (own < 0) throw new BurrowError("BURROW_IO", "no FD to keep a file by", { errno: -own });
+      if (sum !== digest) noteSum(calls, own, sum);
+      addSeal(calls, own, digest);
+      calls.stat(own, facts);
+      if (aside !== path) calls.rename(aside, path);
+      calls.always(() => calls.close(own));
       // Named by its path, whatever failed: that is how the disk is known to be at fault.
-      throw ioError("can't keep a file", aside, error);
-    }
+      const options = { bytes: sizeBytes, late, ownFd: own };
+      await this.disk.calls("write", calls, "can't keep a file", aside, options);
+    });
+    return cost();
   }
 
   /** Hashes a file that is broken or suspect; right ones are sealed and end in blobs/, wrong ones are dropped: the size of a right one, or -1. */
@@ -165,35 +215,50 @@ export class CacheDirectory {
     const path = this.path(folder, digest);
     let fd = -1;
     try {
-      fd = openRegular(path);
-      if ((await hashFile(fd)) === expectedSum(fd, digest)) {
+      fd = await openThrough(this.disk, path);
+      if ((await hashFile(fd, this.disk)) === (await expectedSum(fd, digest, this.disk))) {
         const target = folder === "suspect" ? "blobs" : folder;
-        await this.publish(fd, path, target, digest);
+        const facts = await statThrough(this.disk, fd);
+        const sizeBytes = facts[Fact.size]!;
+        const cost = await this.publish(fd, path, target, digest, digest, sizeBytes);
         if (folder !== target) {
-          const cost = costOf(fs.fstatSync(fd));
           this.room.subtract(groupOf(folder, digest), cost);
           this.room.add(groupOf(target, digest), cost);
         }
-        return fs.fstatSync(fd).size;
+        return sizeBytes;
       }
     } catch {
       // A file that can't be read is as good as a wrong one.
     } finally {
-      if (fd >= 0) fs.closeSync(fd);
+      if (fd >= 0) void this.disk.close(fd);
     }
     try {
-      this.drop(folder, digest);
+      await this.drop(folder, digest);
     } catch {
       // On a disk that takes no writes a wrong file stays, and is never vouched for.
     }
     return -1;
   }
 
-  drop(folder: CacheFolder, digest: Digest): void {
+  /** Unlinks a file, or what stands in its place. */
+  async drop(folder: CacheFolder, digest: Digest): Promise<void> {
     const path = this.path(folder, digest);
-    const cost = costAt(path);
-    dropFile(path);
-    this.room.subtract(groupOf(folder, digest), cost);
+    const facts = new Float64Array(FACTS);
+    const calls = new Calls();
+    calls.optional(() => calls.lstat(path, facts));
+    const unlinked = calls.unlink(path);
+    const results = await this.disk.run("write", () => calls.run());
+    const errno = -results[unlinked]!;
+    if (errno === Errno.EISDIR)
+      await this.disk.run("write", () => fs.promises.rm(path, { force: true, recursive: true }));
+    else if (errno > 0 && !isAbsence(errno))
+      throw ioError(
+        "can't remove a cached file",
+        path,
+        new BurrowError("BURROW_IO", "", { errno }),
+      );
+    if (results[0] === 0)
+      this.room.subtract(groupOf(folder, digest), costOf({ blocks: facts[Fact.blocks]! }));
   }
 
   /** A path in tmp/ that nothing had before. */
@@ -213,7 +278,10 @@ export class CacheDirectory {
     const bootPath = `${this.root}/${BOOT_FILE}`;
     const isSameBoot =
       isRegularFile(bootPath) && readRegular(bootPath, NOTE_MAX_BYTES).toString().trim() === boot;
-    if (isSameBoot && !isSuspect) return false;
+    if (isSameBoot && !isSuspect) {
+      this.hasSuspects = fs.readdirSync(`${this.root}/suspect`).length > 0;
+      return false;
+    }
     for (const shard of shardNames(`${this.root}/blobs`)) suspectShard(this.root, shard);
     // Last: killed before this, the next daemon starts over.
     const aside = `${this.root}/tmp/boot`;
@@ -242,29 +310,49 @@ export class CacheDirectory {
 
   #checkMarker(): void {
     const text = readRegular(`${this.root}/${CACHE_MARKER}`, NOTE_MAX_BYTES).toString();
-    if (text.includes(`"format":${CACHE_FORMAT}}`)) return;
+    if (formatOf(text) === CACHE_FORMAT) return;
     throw new BurrowError("BURROW_UNSUPPORTED", "the cache has a format this program can't use", {
       context: { cache: this.root, marker: text.slice(0, 80) },
     });
   }
 
-  #rename(aside: string, folder: CacheFolder, digest: Digest): void {
+  /**
+   * Does what ends by giving a file its name; where the folder for it is missing, or something else has the name of either, that is set
+   * right, and it is done again.
+   */
+  async #inShard(
+    folder: CacheFolder,
+    digest: Digest,
+    work: (path: string) => Promise<void>,
+  ): Promise<void> {
     const path = this.path(folder, digest);
     const shard = `${this.root}/${folder}/${shardOf(digest)}`;
-    if (aside !== path) {
-      try {
-        replace(aside, path);
-      } catch (error) {
-        const { code } = errnoOf(error);
-        if (code !== "ENOENT" && code !== "ENOTDIR" && code !== "ELOOP") throw error;
-        // Something else than a folder may have its name.
-        if (fs.lstatSync(shard, { throwIfNoEntry: false })?.isDirectory() !== true) dropFile(shard);
-        makeOpenFolder(shard);
-        fs.renameSync(aside, path);
-      }
+    if (!this.#shards.has(shard)) {
+      // It counts from here on.
+      this.room.add(groupOf(folder, digest), 0);
+      await this.#makeShard(shard);
+    }
+    try {
+      await work(path);
+    } catch (error) {
+      const errno = error instanceof BurrowError ? (error.errno ?? 0) : 0;
+      const isOfShard = isAbsence(errno) || errno === Errno.ELOOP;
+      if (!isOfShard && errno !== Errno.EISDIR) throw error;
+      if (isOfShard) await this.#makeShard(shard);
+      else await this.drop(folder, digest);
+      await work(path);
     }
     this.#unsynced.add(shard);
     void this.#syncFolders();
+  }
+
+  async #makeShard(shard: string): Promise<void> {
+    try {
+      await this.disk.run("write", () => makeShard(shard));
+    } catch (error) {
+      throw ioError("can't make a folder of the cache", shard, error);
+    }
+    this.#shards.add(shard);
   }
 
   /** Folders are fsynced behind the answers: a name that a power cut takes costs a fetch, not a wrong byte. */
@@ -274,33 +362,10 @@ export class CacheDirectory {
     while (this.#unsynced.size > 0) {
       const shards = [...this.#unsynced];
       this.#unsynced.clear();
-      await Promise.all(shards.map(syncFolder));
+      await Promise.all(shards.map((shard) => syncFolder(this.disk, shard)));
     }
     this.#isSyncing = false;
   }
-}
-
-/** sha256 of an open file, read by position in pieces. */
-export async function hashFile(fd: number): Promise<Digest> {
-  const hash = createHash("sha256");
-  const piece = Buffer.allocUnsafe(HASH_PIECE_BYTES);
-  for (let offset = 0; ; ) {
-    const { bytesRead } = await readAsync(fd, piece, 0, piece.length, offset);
-    if (bytesRead === 0) return hash.digest("hex") as Digest;
-    hash.update(piece.subarray(0, bytesRead));
-    offset += bytesRead;
-  }
-}
-
-/** A failed system call as a BurrowError that keeps its errno and names the path, by which the disk is known: BURROW_NO_SPACE when it is full. */
-export function ioError(message: string, path: string, cause: unknown): BurrowError {
-  const errno = cause instanceof BurrowError ? (cause.errno ?? Errno.EIO) : errnoOf(cause).errno;
-  const isFull = errno === Errno.ENOSPC || errno === Errno.EDQUOT;
-  return new BurrowError(isFull ? "BURROW_NO_SPACE" : "BURROW_IO", message, {
-    errno,
-    cause,
-    context: { path },
-  });
 }
 
 /** Unlinks a file that may be gone, or what stands in its place. */
@@ -312,24 +377,6 @@ export function dropFile(path: string): void {
     if (code === "ENOENT" || code === "ENOTDIR") return;
     if (code !== "EISDIR") throw error;
     fs.rmSync(path, { force: true, recursive: true });
-  }
-}
-
-/** Drops what was being written; where that fails, too, the next daemon does it. The first failure is the one to tell. */
-function dropAside(path: string): void {
-  try {
-    dropFile(path);
-  } catch {
-    // As above.
-  }
-}
-
-/** What a file takes; 0 when nothing can be said of it. */
-function costAt(path: string): number {
-  try {
-    return costOf(fs.lstatSync(path));
-  } catch {
-    return 0;
   }
 }
 
@@ -393,15 +440,34 @@ function shardNames(folder: string): string[] {
     .sort();
 }
 
-async function syncFolder(path: string): Promise<void> {
+/** A folder between, in the place of whatever else has its name. */
+async function makeShard(path: string): Promise<void> {
+  const { lstat, mkdir, rm, chmod } = fs.promises;
   try {
-    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-    try {
-      await flush(fd, Number.POSITIVE_INFINITY);
-    } finally {
-      fs.closeSync(fd);
-    }
-  } catch {
-    // Evicted or made suspect meanwhile; there is nothing to make durable.
+    await mkdir(path, FOLDER_MODE);
+  } catch (error) {
+    const stat = await lstat(path).catch(() => undefined);
+    if (stat?.isDirectory() === true) return;
+    if (stat === undefined && errnoOf(error).code !== "ENOENT") throw error;
+    await rm(path, { force: true });
+    await makeFolderBy(fs.promises, path);
   }
+  await chmod(path, FOLDER_MODE);
+}
+
+async function syncFolder(disk: Disk, path: string): Promise<void> {
+  const calls = new Calls();
+  const fd = { at: calls.open(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY) };
+  calls.fsync(fd);
+  calls.always(() => calls.close(fd));
+  // Evicted or made suspect meanwhile: there is nothing to make durable.
+  await disk.run("write", () => calls.run(), { isPatient: true }).catch(() => undefined);
+}
+
+/** Has a chain make an open file durable, and then sealed: after a power cut a sealed name must not stand before its data. */
+function addSeal(calls: Calls, fd: FdOf, digest: Digest): void {
+  const { sec, nsec } = sealOf(digest);
+  calls.fsync(fd);
+  calls.fchmod(fd, SEALED_MODE);
+  calls.futimens(fd, sec, nsec);
 }

@@ -5,19 +5,24 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { dirname } from "node:path";
 import { BurrowError } from "../base/error.ts";
+import { Calls } from "../sys/calls.ts";
 import type { Log } from "./counters.ts";
-import { flush, STALL_MS } from "./flush.ts";
+import type { Disk } from "./disk.ts";
+
+const PROBE_FLAGS = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL;
 
 export class DiskHealth {
   /** How often it was demoted. */
   demotions = 0;
+  readonly #disk: Disk;
   readonly #folder: string;
   readonly #log: Log;
   #isDemoted = false;
   #isProbing = false;
 
   /** Tries its writes in `folder`. */
-  constructor(folder: string, log: Log) {
+  constructor(disk: Disk, folder: string, log: Log) {
+    this.#disk = disk;
     this.#folder = folder;
     this.#log = log;
   }
@@ -44,20 +49,24 @@ export class DiskHealth {
     return true;
   }
 
-  /** Called about once a second: promotes a demoted disk that takes a write again. Never rejects. */
+  /**
+   * Called about once a second: promotes a demoted disk that takes a write again, and of which nothing that was asked hangs any more.
+   * Never rejects.
+   */
   async probe(): Promise<void> {
-    if (!this.#isDemoted || this.#isProbing) return;
+    if (!this.#isDemoted || this.#isProbing || this.#disk.hanging > 0) return;
     this.#isProbing = true;
     const path = `${this.#folder}/probe.${process.pid}.${randomBytes(4).toString("hex")}`;
     try {
-      const fd = fs.openSync(path, "wx");
-      try {
-        fs.writeSync(fd, "x");
-        await flush(fd, STALL_MS);
-      } finally {
-        fs.closeSync(fd);
-        fs.unlinkSync(path);
-      }
+      const calls = new Calls();
+      const fd = { at: calls.open(path, PROBE_FLAGS, 0o600) };
+      calls.pwrite(fd, Buffer.from("x"), 0);
+      calls.fsync(fd);
+      calls.always(() => calls.close(fd));
+      calls.unlink(path);
+      calls.ifFailed(() => calls.unlink(path));
+      await this.#disk.calls("write", calls, "the disk takes no writes", path, { isProbe: true });
+      this.#disk.recovered();
       this.#isDemoted = false;
       this.#log("disk promoted", { folder: this.#folder });
     } catch {

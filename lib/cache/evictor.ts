@@ -5,17 +5,21 @@
 import fs from "node:fs";
 import { type Digest, isDigest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { Calls, type Place, type Results } from "../sys/calls.ts";
 import { native } from "../sys/native.ts";
-import { type CacheDirectory, dropFile } from "./directory.ts";
-import { openRegular } from "./regular-file.ts";
+import type { CacheDirectory } from "./directory.ts";
 import type { Group } from "./room.ts";
 import { type Found, groupsOf, lookAt } from "./survey.ts";
-import { Turns } from "./turns.ts";
 
 /** Files of which the ones to go are chosen, when none of those come by was unused since the last time. */
 const SAMPLE_FILES = 1_024;
 /** What goes at once beyond what is wanted: this part of the limit. */
 const BATCH = 1 / 32;
+
+/** Files that go, or are marked, in one go. */
+const BATCH_FILES = 64;
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 export interface EvictorCounters {
   /** Files that went, and their bytes with all that they took. */
@@ -57,19 +61,22 @@ export class Evictor {
     return this.#hasReferences;
   }
 
-  /** Evicts at least `bytes` and a little more, if it can: what was freed. Never rejects. */
-  async makeRoom(bytes: number): Promise<number> {
+  /** Evicts at least `bytes` and so many files, and a little more, if it can: the bytes that were freed. Never rejects. */
+  async makeRoom(bytes: number, files = 0): Promise<number> {
     const { room } = this.#cache;
     const before = room.usedBytes;
     const batch = Math.min(bytes + room.limitBytes * BATCH, Math.max(bytes, room.usedBytes));
     let freed = 0;
+    const lastEvicted = this.counters.evicted + files;
+    const isDone = () => freed >= bytes && this.counters.evicted >= lastEvicted;
     let sample: Candidate[] = [];
     const { length } = this.#groups;
     // The second time round all that is left was unused since the first, or is in use.
-    for (let steps = 0; steps < 2 * length && freed < bytes && !this.#isStopped; steps++) {
+    for (let steps = 0; steps < 2 * length && !isDone() && !this.#isStopped; steps++) {
       const group = this.#groups[this.#hand]!;
       this.#hand = (this.#hand + 1) % length;
-      const found = await lookAt(this.#cache.root, group, room);
+      const isEmpty = room.limitBytes > 0 && room.isSurveyed && room.bytesOf(group) === 0;
+      const found = isEmpty ? [] : await lookAt(this.#cache, group);
       if (found === undefined) continue;
       const isSecond = steps >= length;
       for (const file of found) {
@@ -81,7 +88,10 @@ export class Evictor {
       const isClear = this.#hasReferences && sample.some(isUnused);
       if (!isEnough && !isRound && !isClear) continue;
       sample.sort(byUse);
-      freed += await this.#evict(sample, batch - freed, isEnough || isRound);
+      // A little ahead of need, as with bytes: of some files that are about to be nobody knows whether the disk counts them yet.
+      const ahead = files > 0 ? BATCH_FILES : 0;
+      const more = { bytes: batch - freed, files: lastEvicted + ahead - this.counters.evicted };
+      freed += await this.#evict(sample, more, isEnough || isRound);
       sample = [];
     }
     // Others may have removed files: to know of it is as good.
@@ -98,55 +108,99 @@ export class Evictor {
     return !isSecondRound && this.#spared.isPromised(digest);
   }
 
-  /** Has the first of a sorted sample go until `bytes` are free: only unused ones unless `isAny`. What stays is marked. */
-  async #evict(sample: readonly Candidate[], bytes: number, isAny: boolean): Promise<number> {
+  /** Has the first of a sorted sample go until enough is free: only unused ones unless `isAny`. What stays is marked. */
+  async #evict(
+    sample: readonly Candidate[],
+    { bytes, files }: { readonly bytes: number; readonly files: number },
+    isAny: boolean,
+  ): Promise<number> {
+    const lastEvicted = this.counters.evicted + files;
+    const isDone = () => freed >= bytes && this.counters.evicted >= lastEvicted;
     let freed = 0;
-    const turns = new Turns();
-    for (const file of sample) {
-      if (turns.isOver) await turns.next();
-      if (this.#isStopped) break;
-      if (freed < bytes && (isAny || isUnused(file))) freed += this.#remove(file);
-      else this.#mark(file);
+    let at = 0;
+    try {
+      while (at < sample.length && !this.#isStopped && !isDone()) {
+        // No more than are wanted: what stays is made up for by those behind it.
+        const batch: Candidate[] = [];
+        const missing = lastEvicted - this.counters.evicted;
+        const isShort = (sum: number) => sum < bytes || batch.length < missing;
+        for (let sum = freed; isShort(sum) && batch.length < BATCH_FILES; at++) {
+          const file = sample[at];
+          if (file === undefined || !(isAny || isUnused(file))) break;
+          batch.push(file);
+          sum += file.costBytes;
+        }
+        if (batch.length === 0) break;
+        freed += await this.#remove(batch);
+      }
+      for (; at < sample.length && !this.#isStopped; at += BATCH_FILES)
+        await this.#mark(sample.slice(at, at + BATCH_FILES));
+    } catch (error) {
+      // The disk hangs: nothing goes now.
+      if (!(error instanceof BurrowError)) throw error;
     }
     return freed;
   }
 
-  /** Unlinks a file that nobody has open: what that freed. */
-  #remove(file: Candidate): number {
-    const path = `${this.#cache.root}/${file.group}/${file.name}`;
-    let fd = -1;
-    try {
-      fd = openRegular(path);
-      // Whoever opens it from here on is told to try again, until it has no name.
-      if (native.leaseFd(fd) === -Errno.EAGAIN) {
-        this.counters.inUse++;
-        return 0;
+  /** Unlinks those of some files that nobody has open: what that freed. */
+  async #remove(files: readonly Candidate[]): Promise<number> {
+    const calls = new Calls();
+    const places = files.map((file) => {
+      const path = this.#pathOf(file);
+      const one = { opened: 0 as Place, leased: 0 as Place, unlinked: 0 as Place };
+      calls.optional(() => {
+        one.opened = calls.open(path, READ);
+      });
+      calls.needing(one.opened, () => {
+        // Whoever opens it from here on is told to try again, until it has no name.
+        one.leased = calls.lease({ at: one.opened });
+        calls.needing(one.leased, () => {
+          one.unlinked = calls.unlink(path);
+        });
+        calls.close({ at: one.opened });
+      });
+      return one;
+    });
+    let freed = 0;
+    const count = (results: Results) => {
+      for (const [i, { opened, leased, unlinked }] of places.entries()) {
+        if (results[unlinked] === 0) freed += this.#gone(files[i]!);
+        else if (results[opened] === -Errno.ENOENT) continue;
+        else if (results[leased] === -Errno.EAGAIN) this.counters.inUse++;
+        // One that can't go must not keep the others.
+        else if (results[unlinked] !== -Errno.ENOENT) this.counters.stuck++;
       }
-      dropFile(path);
-    } catch {
-      if (fd < 0 && !fs.existsSync(path)) return 0;
-      // One that can't go must not keep the others.
-      this.counters.stuck++;
-      return 0;
-    } finally {
-      if (fd >= 0) fs.closeSync(fd);
-    }
+    };
+    count(await this.#cache.disk.run("write", () => calls.run(), {}, count));
+    return freed;
+  }
+
+  #gone(file: Candidate): number {
     this.#cache.room.subtract(file.group, file.costBytes);
     this.counters.evicted++;
     this.counters.evictedBytes += file.costBytes;
     return file.costBytes;
   }
 
-  /** Clears a file's reference: when the hand comes by again, it tells whether the file was read. */
-  #mark(file: Candidate): void {
-    if (file.readMs === 0) return;
-    try {
-      const fd = openRegular(`${this.#cache.root}/${file.group}/${file.name}`);
-      native.futimens(fd, -1, 0);
-      fs.closeSync(fd);
-    } catch {
+  /** Clears references of files: when the hand comes by again, they tell whether the files were read. */
+  async #mark(files: readonly Candidate[]): Promise<void> {
+    const calls = new Calls();
+    for (const file of files) {
+      if (file.readMs === 0) continue;
       // Gone, or not to be marked: it is taken for used.
+      calls.optional(() => {
+        const at = calls.open(this.#pathOf(file), READ);
+        calls.needing(at, () => {
+          calls.futimens({ at }, -1, 0);
+          calls.close({ at });
+        });
+      });
     }
+    if (calls.length > 0) await this.#cache.disk.run("write", () => calls.run());
+  }
+
+  #pathOf({ group, name }: Candidate): string {
+    return `${this.#cache.root}/${group}/${name}`;
   }
 }
 

@@ -5,10 +5,17 @@ import { BurrowError, explain } from "../base/error.ts";
 import type { Locator } from "../store/locator.ts";
 import { classOf, isAstray } from "../store/store.ts";
 import type { FetchCounters, Log } from "./counters.ts";
+import { Deadlines } from "./deadlines.ts";
+import type { CacheDirectory } from "./directory.ts";
 import { ObjectPins } from "./object-pins.ts";
 import type { Origin, Origins } from "./origins.ts";
 import { type Piece, pieceAt, type Source } from "./pieces.ts";
 
+/**
+ * Readers that are read ahead of at once, whatever they read: 64 MiB on their way. With as many as there are readers, those of thousands of
+ * files would stand in line before what somebody waits for, which then isn't here by its deadline (pitfalls E1).
+ */
+const READ_AHEADS_MAX = 32;
 /** What it takes to hear from all that is under way why it failed. */
 const REASON_MS = 250;
 
@@ -18,17 +25,17 @@ export class FetchContext {
   readonly #log: Log;
   readonly #deadlineMs: number;
   readonly #pins: ObjectPins;
-  readonly #stop = new AbortController();
+  readonly #deadlines = new Deadlines();
+  #readAheads = 0;
 
-  /** `root` is the cache directory. */
   constructor(
-    root: string,
+    cache: CacheDirectory,
     origins: Origins,
     counters: FetchCounters,
     log: Log,
     deadlineMs: number,
   ) {
-    this.#pins = new ObjectPins(root);
+    this.#pins = new ObjectPins(cache);
     this.#origins = origins;
     this.counters = counters;
     this.#log = log;
@@ -38,11 +45,22 @@ export class FetchContext {
   /** A signal for one piece of work: fires shortly before the deadline, so that the reason is known by then, or when the fetcher stops. */
   deadline(): AbortSignal {
     const ms = this.#deadlineMs - Math.min(REASON_MS, this.#deadlineMs / 10);
-    return AbortSignal.any([this.#stop.signal, AbortSignal.timeout(ms)]);
+    return this.#deadlines.signal(ms);
+  }
+
+  /** Takes leave to read ahead, to be given back by endReadAhead; false when there is none. */
+  startReadAhead(): boolean {
+    if (this.#readAheads >= READ_AHEADS_MAX) return false;
+    this.#readAheads++;
+    return true;
+  }
+
+  endReadAhead(): void {
+    this.#readAheads--;
   }
 
   stop(): void {
-    this.#stop.abort();
+    this.#deadlines.stop();
   }
 
   origin(source: Source): Origin {
@@ -64,14 +82,14 @@ export class FetchContext {
     pieces: readonly number[],
     signal: AbortSignal,
   ): Promise<{ origin: Origin; pieces: Piece[]; locator: Locator }> {
-    const find = (locator: Locator) => {
-      const pinned = this.#pins.of(source.origin, locator, digest, size);
+    const find = async (locator: Locator) => {
+      const pinned = await this.#pins.of(source.origin, locator, digest, size);
       const found = pieces.map((k) => pieceAt(locator, digest, size, k, pinned));
       return { origin: this.origin(source), pieces: found, locator };
     };
     const locator = await this.locator(source, signal);
     try {
-      return find(locator);
+      return await find(locator);
     } catch (error) {
       const fresh = await this.refresh(source, locator, error, signal);
       if (fresh === undefined) throw error;
@@ -85,7 +103,8 @@ export class FetchContext {
    */
   async checkUncut(source: Source, digest: Digest, size: number, signal: AbortSignal) {
     const locator = await this.locator(source, signal);
-    if (this.#pins.of(source.origin, locator, digest, size)?.pin !== undefined) return;
+    const pinned = await this.#pins.of(source.origin, locator, digest, size);
+    if (pinned?.pin !== undefined) return;
     throw new BurrowError("BURROW_BAD_INDEX", "the index has too few digests for a blob's size", {
       context: { sizeBytes: size },
     });

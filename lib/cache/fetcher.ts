@@ -3,6 +3,7 @@
 // may do anything: none of it reaches others. Control plane.
 
 import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
@@ -17,6 +18,7 @@ import {
   newFetchCounters,
 } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
+import { STALL_MS } from "./disk.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { Flights } from "./flights.ts";
 import { LargeBlob } from "./large.ts";
@@ -91,13 +93,7 @@ export class Fetcher {
     this.#hasBackground = options.background ?? true;
     const log = options.log ?? (() => undefined);
     this.shelf = new Shelf(cache, options.memoryBytes ?? 0, log);
-    this.#context = new FetchContext(
-      cache.root,
-      this.origins,
-      this.counters,
-      log,
-      this.#deadlineMs,
-    );
+    this.#context = new FetchContext(cache, this.origins, this.counters, log, this.#deadlineMs);
   }
 
   /** Whether nothing is under way. */
@@ -165,16 +161,20 @@ export class Fetcher {
    * Gives up partial files that nobody waits for or has open, first those that nobody works on, then those that only stream behind demand:
    * the bytes that are free by that.
    */
-  dropIdle(bytes: number): number {
+  async dropIdle(bytes: number): Promise<number> {
     let freed = 0;
+    const dropped: Promise<void>[] = [];
     const byWork = [...this.#larges].sort(([, a], [, b]) => Number(a.isBusy) - Number(b.isBusy));
     for (const [key, large] of byWork) {
       if (freed >= bytes) break;
       if (large.isDropped || large.isWanted || large.isInMemory || large.isInUse) continue;
       freed += large.costBytes;
-      large.drop();
+      dropped.push(large.drop());
       this.#larges.delete(key);
     }
+    // A disk that hangs is waited for by nobody.
+    const hung = sleep(STALL_MS, undefined, { ref: false });
+    if (dropped.length > 0) await Promise.race([Promise.all(dropped), hung]);
     return freed;
   }
 
@@ -186,7 +186,7 @@ export class Fetcher {
   /** Ends all work; partial files are removed. Asks under way are answered with errors. */
   close(): void {
     this.#context.stop();
-    for (const large of this.#larges.values()) large.drop();
+    for (const large of this.#larges.values()) void large.drop();
     this.#larges.clear();
     this.shelf.memory.close();
     this.origins.close();
@@ -228,10 +228,13 @@ export class Fetcher {
   async #settle(digest: Digest, size: number): Promise<boolean> {
     const known = this.#sizes.get(digest);
     if (known !== undefined) checkSize(size, known);
-    const state = this.#cache.check("blobs", digest, size);
+    const looked = [{ folder: "blobs" as const, digest, size }];
+    const suspects = [{ folder: "suspect" as const, digest, size }];
+    const { hasSuspects } = this.#cache;
+    const states = await this.#cache.lookAll(hasSuspects ? [...looked, ...suspects] : looked);
+    const [state, suspect = "missing"] = states;
     if (state === "sealed") return true;
-    const isSuspect =
-      state === "missing" && this.#cache.check("suspect", digest, size) !== "missing";
+    const isSuspect = state === "missing" && suspect !== "missing";
     if (state === "missing" && !isSuspect) return false;
     const found = await (this.#settling.get(digest) ?? this.#revive(digest, isSuspect));
     if (found >= 0) checkSize(size, found);
@@ -240,10 +243,11 @@ export class Fetcher {
 
   /** The size of a file that is right; -1 of one that was not. */
   #revive(digest: Digest, isSuspect: boolean): Promise<number> {
-    const isIntact = !isSuspect && this.#cache.check("blobs", digest, -1) === "sealed";
-    const settling = this.#cache
-      .revive(isSuspect ? "suspect" : "blobs", digest)
-      .then((size) => {
+    const looking = isSuspect ? undefined : this.#cache.look("blobs", digest, -1);
+    const settling = Promise.resolve(looking)
+      .then(async (state) => {
+        const isIntact = state === "sealed";
+        const size = await this.#cache.revive(isSuspect ? "suspect" : "blobs", digest);
         if (size < 0) this.counters.dropped++;
         else this.#sizes.set(digest, size);
         if (size >= 0 && !isIntact) this.counters.resealed++;
@@ -276,7 +280,7 @@ export class Fetcher {
 
   async #fetchSmall(source: Source, digest: Digest, size: number): Promise<void> {
     // A flight may have ended between the look at the disk and this one.
-    if (await this.#settle(digest, size)) return;
+    if (this.shelf.isFresh(digest) && (await this.#settle(digest, size))) return;
     const { claim, end } = this.#flights.start(source, digest);
     const enlist = (blob: Digest) => this.#enlist(source.origin, blob);
     try {
@@ -299,8 +303,7 @@ export class Fetcher {
     const adopted = this.#flights.adopt(origin, digest);
     if (adopted !== undefined) return adopted;
     const isFlying = this.#flights.get(origin, digest) !== undefined;
-    if (isFlying || this.shelf.memory.has(digest)) return undefined;
-    if (this.#cache.check("blobs", digest, -1) !== "missing") return undefined;
+    if (isFlying || this.shelf.memory.has(digest) || this.shelf.isFresh(digest)) return undefined;
     return this.#flights.bring(origin, digest);
   }
 
@@ -315,7 +318,8 @@ export class Fetcher {
       return await ask(large);
     } catch (error) {
       // The background stream may have completed it meanwhile.
-      if (this.#cache.check("blobs", digest, size) === "sealed") return this.#complete(digest);
+      if ((await this.#cache.look("blobs", digest, size)) === "sealed")
+        return this.#complete(digest);
       if (large.isInMemory || !this.shelf.fallsBack(error)) throw error;
       return await ask(this.#large(wanted, true));
     } finally {
@@ -344,8 +348,9 @@ export class Fetcher {
   #large({ key, digest, size }: Wanted, inMemory: boolean): LargeBlob {
     const known = this.#larges.get(key);
     if (known !== undefined && !known.isDropped) {
-      if (!inMemory || known.isInMemory) return known;
-      known.drop();
+      const isToBe = inMemory || this.#cache.disk.isHung;
+      if (!isToBe || known.isInMemory) return known;
+      void known.drop();
     }
     const large = this.#create(digest, size, inMemory);
     this.#larges.set(key, large);
@@ -377,7 +382,7 @@ export class Fetcher {
     for (const [key, large] of [...this.#larges].reverse()) {
       if (large.isDropped) this.#larges.delete(key);
       else if (!large.isBusy && ++idle > IDLE_PARTIALS_MAX) {
-        large.drop();
+        void large.drop();
         this.#larges.delete(key);
       }
     }

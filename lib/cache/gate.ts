@@ -1,10 +1,11 @@
-// Gate: how many requests go to an origin at once, and who goes first. Demand overtakes background work, which waits
-// while demand is under way, but not for ever (pitfalls D6). Control plane.
+// Gate: how many requests go to an origin at once, and who goes first. Demand overtakes background work, which gets what demand leaves:
+// a range on the link or in a router's queue can't be called back, so none is sent while demand is under way or was a moment ago, and
+// small ones, one at a time, until it has been quiet for a while; but never none for ever (pitfalls D6). docs/design/0014-background.md.
+// Control plane.
 
 import { timeoutError } from "../store/store.ts";
 
 interface Waiter {
-  readonly isDemand: boolean;
   readonly sinceMs: number;
   readonly start: () => void;
 }
@@ -16,20 +17,48 @@ export interface GateFigures {
   readonly backgroundQueued: number;
 }
 
-/** Background work may hold this many places, and starts beside demand after having waited this long. */
+/** What time it is, and a call later, with what takes that back. */
+export interface Clock {
+  nowMs(): number;
+  after(ms: number, call: () => void): () => void;
+}
+
+/** Places of background work when nobody has asked for long, and until then. */
 const BACKGROUND_SLOTS = 2;
+const CAUTIOUS_SLOTS = 1;
+/** A sandbox that reads cold files asks again within this time, mostly: then the link is to be free. */
+const QUIET_MS = 300;
+/** Who was quiet for so long is done. */
+const CALM_MS = 1_000;
+/** Under steady demand background work starts once in so long: with CAUTIOUS_BYTES it meets less than one demand in a hundred. */
 const PATIENCE_MS = 500;
+
+/** A background request is long enough for bandwidth where it is calm; else it is off a link of 1 Gbit/s in 2 ms. */
+const CALM_BYTES = 1024 * 1024;
+const CAUTIOUS_BYTES = 256 * 1024;
+
+const REAL: Clock = {
+  nowMs: () => performance.now(),
+  after: (ms, call) => {
+    const timer = setTimeout(call, Math.ceil(ms)).unref();
+    return () => clearTimeout(timer);
+  },
+};
 
 export class Gate {
   readonly #slots: number;
+  readonly #clock: Clock;
   readonly #demandQueue: Waiter[] = [];
   readonly #backgroundQueue: Waiter[] = [];
   #demand = 0;
   #background = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #demandEndMs = Number.NEGATIVE_INFINITY;
+  #backgroundStartMs = Number.NEGATIVE_INFINITY;
+  #forgetTimer: () => void = () => undefined;
 
-  constructor(slots: number) {
+  constructor(slots: number, clock: Clock = REAL) {
     this.#slots = slots;
+    this.#clock = clock;
   }
 
   /** What is under way and what waits now. */
@@ -42,14 +71,21 @@ export class Gate {
     };
   }
 
+  /** How much one background request should ask for, in bytes. */
+  get backgroundBytes(): number {
+    return this.#quietMs() >= CALM_MS ? CALM_BYTES : CAUTIOUS_BYTES;
+  }
+
   /** Runs `work` when it is its turn; rejects as a timeout when the signal fires before that. */
   async run<T>(isDemand: boolean, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     await this.#enter(isDemand, signal);
     try {
       return await work();
     } finally {
-      if (isDemand) this.#demand--;
-      else this.#background--;
+      if (isDemand) {
+        this.#demand--;
+        this.#demandEndMs = this.#clock.nowMs();
+      } else this.#background--;
       this.#admit();
     }
   }
@@ -66,7 +102,7 @@ export class Gate {
         signal.removeEventListener("abort", onAbort);
         resolve();
       };
-      const waiter = { isDemand, sinceMs: Date.now(), start };
+      const waiter = { sinceMs: this.#clock.nowMs(), start };
       if (signal.aborted) return onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
       queue.push(waiter);
@@ -79,20 +115,36 @@ export class Gate {
       this.#demand++;
       this.#demandQueue.shift()!.start();
     }
-    const first = this.#backgroundQueue[0];
-    if (first === undefined || this.#background >= BACKGROUND_SLOTS) return;
-    if (this.#demand + this.#background >= this.#slots) return;
-    const waitedMs = Date.now() - first.sinceMs;
-    if (this.#demand === 0 || waitedMs >= PATIENCE_MS) {
+    this.#forgetTimer();
+    while (this.#backgroundQueue.length > 0 && this.#demand + this.#background < this.#slots) {
+      const waitMs = this.#backgroundWaitMs(this.#backgroundQueue[0]!);
+      if (waitMs > 0) {
+        // Without a time it is the end of another request that lets it start.
+        if (waitMs < Number.POSITIVE_INFINITY)
+          this.#forgetTimer = this.#clock.after(waitMs, () => this.#admit());
+        return;
+      }
       this.#background++;
+      this.#backgroundStartMs = this.#clock.nowMs();
       this.#backgroundQueue.shift()!.start();
-      this.#admit();
-    } else if (this.#timer === undefined) {
-      this.#timer = setTimeout(() => {
-        this.#timer = undefined;
-        this.#admit();
-      }, PATIENCE_MS - waitedMs);
-      this.#timer.unref();
     }
+  }
+
+  /** How long there has been no demand. */
+  #quietMs(): number {
+    if (this.#demand + this.#demandQueue.length > 0) return 0;
+    return this.#clock.nowMs() - this.#demandEndMs;
+  }
+
+  /** How long background work has yet to wait if nothing changes. */
+  #backgroundWaitMs({ sinceMs }: Waiter): number {
+    const isDemanded = this.#demand + this.#demandQueue.length > 0;
+    const quietMs = this.#quietMs();
+    if (this.#background >= BACKGROUND_SLOTS) return Number.POSITIVE_INFINITY;
+    const untilCalmMs = isDemanded ? Number.POSITIVE_INFINITY : CALM_MS - quietMs;
+    if (this.#background >= CAUTIOUS_SLOTS) return untilCalmMs;
+    const untilQuietMs = isDemanded ? Number.POSITIVE_INFINITY : QUIET_MS - quietMs;
+    const waitedMs = this.#clock.nowMs() - Math.max(sinceMs, this.#backgroundStartMs);
+    return Math.min(untilQuietMs, PATIENCE_MS - waitedMs);
   }
 }

@@ -29,7 +29,7 @@ export interface Tenant {
   /** Was promised to a gofer a moment ago, or is being worked on. */
   isPromised(digest: Digest): boolean;
   /** Gives up partial files that nobody works with: the bytes that are free by that. */
-  dropIdle(bytes: number): number;
+  dropIdle(bytes: number): Promise<number>;
   tick(): Promise<void>;
 }
 
@@ -57,13 +57,15 @@ export class Keeper {
       isPinned: (digest) => this.#pinned.has(digest),
       isPromised: (digest) => tenant.isPromised(digest),
     });
-    this.#survey = new Survey(cache.root, cache.room);
+    this.#survey = new Survey(cache);
     const { room } = cache;
     room.limitBytes = limitBytes;
     room.add("fixed", FIXED_BYTES);
-    room.makeRoom = (bytes) => this.#makeRoom(bytes);
+    room.makeRoom = (bytes, files) => this.#makeRoom(bytes, files);
+    const space = spaceOf(fs.statfsSync(cache.root));
+    room.countInodes(space.inodes, space.freeInodes);
     // Whatever is in the cache is no more than what is on its disk.
-    if (limitBytes > 0) room.unknown(Math.max(0, limitBytes - disk(cache.root).usedBytes));
+    if (limitBytes > 0) room.unknown(Math.max(0, limitBytes - space.usedBytes));
   }
 
   get facts(): KeeperFacts {
@@ -77,7 +79,7 @@ export class Keeper {
 
   /** Looks at what is there, for the limit's sake. Never rejects. */
   async start(): Promise<void> {
-    await joinSuspects(this.#cache.root, () => this.#isStopped);
+    await joinSuspects(this.#cache, () => this.#isStopped);
     if (this.#cache.room.limitBytes > 0) await this.#survey.run();
   }
 
@@ -117,28 +119,50 @@ export class Keeper {
     if (limitBytes > 0 && isSurveyed && freeBytes < limitBytes * LOW) {
       await this.#makeRoom(limitBytes * HIGH - freeBytes);
     }
-    const { sizeBytes, freeBytes: left } = disk(this.#cache.root);
-    if (left < sizeBytes * DISK_FREE) await this.#makeRoom(sizeBytes * DISK_FREE - left);
+    const space = await this.#lookAtDisk();
+    if (space === undefined) return;
+    const wantedBytes = space.sizeBytes * DISK_FREE - space.freeBytes;
+    const wantedFiles = Math.ceil(space.inodes * DISK_FREE - space.freeInodes);
+    if (wantedBytes > 0 || wantedFiles > 0)
+      await this.#makeRoom(Math.max(0, wantedBytes), Math.max(0, wantedFiles));
   }
 
-  async #makeRoom(bytes: number): Promise<number> {
+  /** What the file system has, which the room hears of; undefined when it hangs or can't tell. */
+  async #lookAtDisk(): Promise<Space | undefined> {
+    const { root, disk, room } = this.#cache;
+    try {
+      const space = spaceOf(await disk.run("look", () => fs.promises.statfs(root)));
+      room.countInodes(space.inodes, space.freeInodes);
+      return space;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #makeRoom(bytes: number, files = 0): Promise<number> {
     if (this.#isStopped) return 0;
     await this.#pinned.refresh();
-    const freed = await this.#evictor.makeRoom(bytes);
-    return freed >= bytes ? freed : freed + this.#tenant.dropIdle(bytes - freed);
+    const freed = await this.#evictor.makeRoom(bytes, files);
+    if (files > 0) await this.#lookAtDisk();
+    return freed >= bytes ? freed : freed + (await this.#tenant.dropIdle(bytes - freed));
   }
 }
 
-/** Bytes of a file system: all, in use, and free to us. */
-function disk(path: string): { sizeBytes: number; usedBytes: number; freeBytes: number } {
-  try {
-    const { blocks, bfree, bavail, bsize } = fs.statfsSync(path);
-    return {
-      sizeBytes: blocks * bsize,
-      usedBytes: (blocks - bfree) * bsize,
-      freeBytes: bavail * bsize,
-    };
-  } catch {
-    return { sizeBytes: 0, usedBytes: Number.POSITIVE_INFINITY, freeBytes: 0 };
-  }
+interface Space {
+  readonly sizeBytes: number;
+  readonly usedBytes: number;
+  readonly freeBytes: number;
+  readonly inodes: number;
+  readonly freeInodes: number;
+}
+
+/** Of a file system: all, in use, and free to us. */
+function spaceOf({ blocks, bfree, bavail, bsize, files, ffree }: fs.StatsFs): Space {
+  return {
+    inodes: files,
+    freeInodes: ffree,
+    sizeBytes: blocks * bsize,
+    usedBytes: (blocks - bfree) * bsize,
+    freeBytes: bavail * bsize,
+  };
 }

@@ -2,19 +2,19 @@
 // and which are being fetched. A block counts as present only after its digest was right and it was written; the whole
 // becomes a file of blobs/ only after its own digest was right. Control plane.
 
-import { randomBytes } from "node:crypto";
-import fs from "node:fs";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { digestOf } from "../store/hash.ts";
+import { ioError } from "../store/node-error.ts";
 import { classOf, isAstray } from "../store/store.ts";
-import { type CacheDirectory, dropFile, hashFile, ioError, writeFully } from "./directory.ts";
+import type { CacheDirectory } from "./directory.ts";
 import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import { isInUse, type Lingering } from "./lingering.ts";
-import { type MemoryTier, openForReading } from "./memory-tier.ts";
+import type { MemoryTier } from "./memory-tier.ts";
 import type { Origin } from "./origins.ts";
+import { PartialFile } from "./partial-file.ts";
 import { failuresOf, Pending, type Run } from "./pending.ts";
 import {
   getPieces,
@@ -24,22 +24,18 @@ import {
   type Source,
   type StoredPiece,
 } from "./pieces.ts";
-import {
-  costOf,
-  expectedCost,
-  FILE_COST_BYTES,
-  groupOf,
-  type Reservation,
-  type Room,
-} from "./room.ts";
-import { sumOfBlocks } from "./sums.ts";
+import type { StoredBlock } from "./pool.ts";
+import { expectedCost, FILE_COST_BYTES, groupOf, type Reservation, type Room } from "./room.ts";
 
-/** One background request: long enough for bandwidth, short enough to let demand in between. */
-const BACKGROUND_RUN_BYTES = 1024 * 1024;
+/** Of one blob at once: while the blocks of one are verified the link carries those of the other. */
+const BACKGROUND_RUNS = 2;
 /** One demand request at most, whatever was asked for. */
 const RUN_MAX_BYTES = 4 * 1024 * 1024;
-/** Blocks that are fetched ahead of who reads in order: the link carries them while the last ones are verified, and read. */
-const READ_AHEAD_BLOCKS = 8;
+/**
+ * Blocks that are fetched ahead of who reads in order: the link carries them while the last ones are verified, and read. The more, the longer
+ * it has been so; when half of them are read the next are asked for.
+ */
+const READ_AHEAD_BLOCKS = { least: 8, most: 32 };
 /** Blocks looked at for one run: more than compressed ones fill it at the ratios seen (up to 3.8). */
 const RUN_MAX_BLOCKS = 64;
 /** Tries for a block whose content is wrong. */
@@ -59,14 +55,14 @@ interface Want {
   readonly signal: AbortSignal;
   readonly runBytes: number;
   readonly isDemand: boolean;
+  /** Leaves alone what is on its way already. */
+  readonly isPatient?: boolean;
 }
 
 export class LargeBlob {
   readonly digest: Digest;
   readonly size: number;
   readonly count: number;
-  /** Name below partial/, never used again by any daemon. */
-  readonly name: string;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
   /** In whose memory the file is; undefined: on disk. */
@@ -79,14 +75,23 @@ export class LargeBlob {
   #sum: Digest;
   readonly #pending = new Pending();
   #presentCount = 0;
+  /** Writes under way off the loop. */
+  readonly #writing = new Set<Promise<unknown>>();
   /** What the partial file takes. */
   #costBytes = 0;
-  #fd: number;
+  readonly #file: PartialFile;
+  /** When it has its file. */
+  readonly #opened: Promise<void>;
   #finished: Promise<void> | undefined;
+  /** When the file is gone, of a dropped one. */
+  #ended: Promise<void> | undefined;
   /** Origins that it is streamed from. */
   readonly #streaming = new Set<string>();
   /** Where the last ask ended. */
   #readEnd = 0;
+  /** Who reads in order: how far ahead of that is fetched, in blocks, and how far it was asked for. */
+  #ahead = 0;
+  #aheadEnd = 0;
   /** Asks that wait for it. */
   #demands = 0;
   #isDropped = false;
@@ -109,8 +114,10 @@ export class LargeBlob {
     const { room, lingering } = memory ?? cache;
     this.#medium = { room, lingering, group: memory === undefined ? "partial" : "memory" };
     this.#present = new Uint8Array(this.count);
-    this.name = `${blob.digest}.${randomBytes(8).toString("hex")}`;
-    this.#fd = memory?.create(blob.size) ?? fs.openSync(this.#path, "wx+", 0o644);
+    this.#file = new PartialFile(cache, memory, blob);
+    this.#opened = memory === undefined ? this.#open() : Promise.resolve();
+    // Who asks for blocks of it hears why it can't be.
+    this.#opened.catch(() => undefined);
   }
 
   /** Starts a blob, with a file in partial/ or in `memory`. BURROW_NO_SPACE, BURROW_IO. */
@@ -120,20 +127,24 @@ export class LargeBlob {
     wanted: { readonly digest: Digest; readonly size: number },
     memory?: MemoryTier,
   ): LargeBlob {
-    let blob: LargeBlob | undefined;
+    const blob = new LargeBlob(cache, context, wanted, memory);
+    blob.#count(FILE_COST_BYTES);
+    return blob;
+  }
+
+  /** Throws BURROW_NO_SPACE or BURROW_IO, and nothing is left. */
+  async #open(): Promise<void> {
     try {
-      blob = new LargeBlob(cache, context, wanted, memory);
-      if (memory === undefined) {
-        fs.fchmodSync(blob.#fd, 0o644);
-        fs.ftruncateSync(blob.#fd, wanted.size);
-      }
-      blob.#count(FILE_COST_BYTES);
-      return blob;
+      await this.#file.make(() => !this.#isDropped);
     } catch (error) {
-      blob?.drop();
-      if (error instanceof BurrowError) throw error;
-      throw ioError("can't make a partial file", `${cache.root}/partial`, error);
+      void this.drop();
+      throw error;
     }
+  }
+
+  /** Name below partial/, never used again by any daemon. */
+  get name(): string {
+    return this.#file.name;
   }
 
   get isInMemory(): boolean {
@@ -142,11 +153,7 @@ export class LargeBlob {
 
   /** An FD for reading a file in memory, the caller's; -1 when it is closed. */
   openForReading(): number {
-    return this.#fd < 0 ? -1 : openForReading(this.#fd);
-  }
-
-  get #path(): string {
-    return `${this.#cache.root}/partial/${this.name}`;
+    return this.#file.openForReading();
   }
 
   /** Dropped: its file is gone and it takes no more asks. */
@@ -174,18 +181,34 @@ export class LargeBlob {
     const end = first + count;
     const asked = this.#demand(want, first, end);
     // Who fails to get these asks for them itself.
-    if (first > 0 && first === this.#readEnd) this.#readAhead(want, end).catch(() => undefined);
-    this.#readEnd = end;
+    this.#readAhead(want, first, end).catch(() => undefined);
     await asked;
     if (this.#presentCount < this.count || this.#streaming.size > 0) return false;
     await this.#finish();
     return true;
   }
 
-  async #readAhead(want: Want, from: number): Promise<void> {
+  async #readAhead(want: Want, first: number, end: number): Promise<void> {
+    // One block at the start says nothing of what is read next.
+    const isInOrder = first === this.#readEnd && (first > 0 || end > 1);
+    this.#readEnd = end;
+    if (!isInOrder) this.#ahead = 0;
+    // Who turned elsewhere may come back to where nothing was fetched.
+    if (this.#ahead === 0) this.#aheadEnd = end;
+    if (!isInOrder || this.#aheadEnd - end > this.#ahead / 2) return;
+    const { least, most } = READ_AHEAD_BLOCKS;
+    this.#ahead = Math.min(most, Math.max(least, 2 * this.#ahead));
+    const from = Math.max(end, this.#aheadEnd);
+    const to = Math.min(this.count, end + this.#ahead);
+    this.#aheadEnd = to;
     const signal = this.#context.deadline();
-    const to = Math.min(this.count, from + READ_AHEAD_BLOCKS);
-    if (from < to && !this.#hasAll(from, to)) await this.#demand({ ...want, signal }, from, to);
+    const runBytes = Math.min(RUN_MAX_BYTES, Math.max(0, to - from) * BLOCK_BYTES);
+    if (from >= to || this.#hasAll(from, to) || !this.#context.startReadAhead()) return;
+    try {
+      await this.#demand({ ...want, signal, runBytes }, from, to);
+    } finally {
+      this.#context.endReadAhead();
+    }
   }
 
   /** Fetches all of it at once, as demand. */
@@ -198,6 +221,7 @@ export class LargeBlob {
   async #demand(want: Want, from: number, to: number): Promise<void> {
     this.#demands++;
     try {
+      await this.#opened;
       await this.#fetch(want, from, to);
     } finally {
       this.#demands--;
@@ -210,6 +234,7 @@ export class LargeBlob {
     if (this.#streaming.has(origin) || this.#isDropped) return;
     this.#streaming.add(origin);
     try {
+      await this.#opened;
       await this.#streamRest(source, row);
     } catch (error) {
       this.#context.logFailure("background", this.digest, source, error);
@@ -225,26 +250,40 @@ export class LargeBlob {
 
   /** Whether a gofer has the partial file open: then its end would free nothing. */
   get isInUse(): boolean {
-    return this.#fd >= 0 && isInUse(this.#fd);
+    return this.#file.isInUse;
   }
 
   get costBytes(): number {
     return this.#costBytes;
   }
 
-  /** Unlinks the partial file and closes it. Gofers that have it open keep what they know to be present. */
-  drop(): void {
-    if (this.#isDropped) return;
+  /**
+   * Unlinks the partial file and closes it: resolves when its space is free, or sure to be. Gofers that have it open keep what they know
+   * to be present.
+   */
+  drop(): Promise<void> {
+    if (this.#isDropped) return Promise.resolve();
     this.#isDropped = true;
-    this.#unname();
-    if (this.#finished === undefined) this.#closeFd();
+    if (this.#finished !== undefined) return Promise.resolve();
+    this.#ended = this.#end();
+    return this.#ended;
   }
 
   async #streamRest(source: Source, row: number): Promise<void> {
     const origin = this.#context.origin(source);
     // What comes from elsewhere is waited for, by fetching the rest first.
-    for (const isPatient of [true, false]) await this.#streamFrom(origin, source, row, isPatient);
+    let failure: unknown;
+    for (const isPatient of [true, false]) {
+      const runs = Array.from({ length: BACKGROUND_RUNS }, () =>
+        this.#streamFrom(origin, source, row, isPatient),
+      );
+      const reasons = await failuresOf(runs);
+      failure ??= reasons[0];
+      // What one failed to get the other may: who asks meanwhile starts no stream beside it.
+      if (reasons.length === runs.length) throw failure;
+    }
     if (this.#presentCount === this.count) await this.#finish();
+    else if (failure !== undefined) throw failure;
   }
 
   async #streamFrom(
@@ -253,17 +292,24 @@ export class LargeBlob {
     row: number,
     isPatient: boolean,
   ): Promise<void> {
-    for (let at = 0; at < this.count && !this.#isDropped; ) {
-      const isPassed = isPatient && this.#pending.isElsewhere(source.origin, at);
-      if (this.#present[at] === 1 || isPassed) {
-        at++;
-        continue;
-      }
+    for (let at = this.#nextAbsent(0, isPatient); at >= 0; at = this.#nextAbsent(at, isPatient)) {
       const signal = this.#context.deadline();
-      const want = { source, row, signal, runBytes: BACKGROUND_RUN_BYTES, isDemand: false };
       // Its turn comes first, then the choice of blocks: demand never waits for a request that only stands in line.
-      await origin.inBackground(signal, () => this.#fetch(want, at, at + 1));
+      await origin.inBackground(signal, async () => {
+        const next = this.#nextAbsent(at, isPatient);
+        const runBytes = origin.backgroundBytes;
+        const want = { source, row, signal, runBytes, isDemand: false, isPatient };
+        if (next >= 0) await this.#fetch(want, next, next + 1);
+      });
     }
+  }
+
+  /** The next block that isn't here, and for who is patient not on its way either; -1: none. */
+  #nextAbsent(from: number, isPatient: boolean): number {
+    for (let at = from; at < this.count && !this.#isDropped; at++) {
+      if (this.#present[at] === 0 && !(isPatient && this.#pending.has(at))) return at;
+    }
+    return -1;
   }
 
   /** Has the missing blocks of [from, to) fetched, in runs that may reach past `to`. Wary: it waits for runs of its own snapshot only. */
@@ -283,6 +329,7 @@ export class LargeBlob {
     for (let block = from; block < to; block++) {
       if (this.#present[block] === 1) continue;
       const pending = this.#pending.get(source.origin, block);
+      if (want.isPatient === true && this.#pending.has(block)) continue;
       if (pending !== undefined && !(isWary && pending.snapshot !== source.snapshot)) {
         if (!own.has(pending)) others.add(pending);
         continue;
@@ -293,8 +340,9 @@ export class LargeBlob {
       const work = this.#run(want, found.origin, block, asked);
       own.add(this.#pending.add(source, block, asked.length, work));
     }
-    const failures = await failuresOf(own);
-    const shared = await failuresOf(others);
+    const ends = (runs: ReadonlySet<Run>) => [...runs].map(({ done }) => done);
+    const failures = await failuresOf(ends(own));
+    const shared = await failuresOf(ends(others));
     if (this.#hasAll(from, to)) return;
     if (failures.length > 0) {
       const reason = failures.find(isAstray) ?? failures[0];
@@ -329,7 +377,9 @@ export class LargeBlob {
       const stored = await getPieces(origin, pieces, want.isDemand, want.signal);
       await this.#keep(want, first, pieces, stored, space);
     } finally {
-      space.release();
+      // What was written to a file that is dropped takes its space until that is gone.
+      if (this.#ended === undefined) space.release();
+      else void this.#ended.then(() => space.release());
     }
   }
 
@@ -340,16 +390,21 @@ export class LargeBlob {
     stored: readonly StoredPiece[],
     space: Reservation,
   ): Promise<void> {
+    const written = await this.#keepRight(want, first, pieces, stored);
     let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
       try {
         if (piece.pin !== undefined) {
-          this.#keepPinned(first + i, stored[i]!.stored, space);
+          await this.#keepPinned(first + i, stored[i]!.stored, space);
           continue;
         }
         this.#sum = piece.sum ?? this.#sum;
+        if (written.has(first + i)) {
+          this.#note(first + i, piece.length, space);
+          continue;
+        }
         const digest = want.source.table.blockDigest(want.row, first + i);
-        this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
+        await this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
       } catch (error) {
         if (this.#isDropped) throw error;
         failure ??= error;
@@ -358,11 +413,37 @@ export class LargeBlob {
     if (failure !== undefined) throw failure;
   }
 
+  /** Writes blocks whose content is right, off the loop: which ones. None is present by that yet. */
+  async #keepRight(
+    { source, row }: Want,
+    first: number,
+    pieces: readonly Piece[],
+    stored: readonly StoredPiece[],
+  ): Promise<ReadonlySet<number>> {
+    const blocks: StoredBlock[] = [];
+    for (const [i, { codec, length, pin }] of pieces.entries()) {
+      const block = first + i;
+      if (pin !== undefined || this.#present[block] === 1) continue;
+      const digest = source.table.blockDigest(row, block);
+      blocks.push({ stored: stored[i]!.stored, codec, length, block, digest });
+    }
+    if (blocks.length === 0 || !this.#file.isOpen) return new Set();
+    const work = this.#file.keep(blocks);
+    this.#writing.add(work);
+    try {
+      return await work;
+    } catch (error) {
+      throw this.#failed(error);
+    } finally {
+      this.#writing.delete(work);
+    }
+  }
+
   /** Keeps a block of a pinned object, and what it comes to: whatever is read of it later is compared with that. */
-  #keepPinned(block: number, content: Uint8Array, space: Reservation): void {
+  async #keepPinned(block: number, content: Uint8Array, space: Reservation): Promise<void> {
     if (this.#present[block] === 1) return;
     this.#sums[block] = digestOf(content);
-    this.#write(block, content, space);
+    await this.#write(block, content, space);
   }
 
   /** The content of a block, fetched again on its own while it is wrong: a bounded number of times. */
@@ -385,22 +466,37 @@ export class LargeBlob {
     }
   }
 
-  #write(block: number, content: Uint8Array, space: Reservation): void {
-    if (this.#isDropped)
-      throw this.#failure ?? new BurrowError("BURROW_IO", "the partial file was dropped");
+  async #write(block: number, content: Uint8Array, space: Reservation): Promise<void> {
+    this.#checkNotDropped();
     if (this.#present[block] === 1) return;
     try {
-      writeFully(this.#fd, content, block * BLOCK_BYTES);
+      await this.#file.write(content, block * BLOCK_BYTES);
     } catch (error) {
-      // Most likely a full disk, which this file's end relieves.
-      this.#failure = ioError("can't write to a partial file", this.#path, error);
-      this.drop();
-      throw this.#failure;
+      throw this.#failed(error);
     }
+    this.#note(block, content.length, space);
+  }
+
+  /** Most likely a full disk, or one that hangs, which this file's end relieves. */
+  #failed(cause: unknown): BurrowError {
+    this.#failure = ioError("can't write to a partial file", this.#file.path, cause);
+    void this.drop();
+    return this.#failure;
+  }
+
+  /** A block that was written is present from now on; another may have brought it meanwhile: the same bytes. */
+  #note(block: number, length: number, space: Reservation): void {
+    this.#checkNotDropped();
+    if (this.#present[block] === 1) return;
     this.#present[block] = 1;
     this.#presentCount++;
-    this.#count(expectedCost(content.length) - FILE_COST_BYTES, space);
+    this.#count(expectedCost(length) - FILE_COST_BYTES, space);
     this.#context.counters.blocks++;
+  }
+
+  #checkNotDropped(): void {
+    if (!this.#isDropped) return;
+    throw this.#failure ?? new BurrowError("BURROW_IO", "the partial file was dropped");
   }
 
   #finish(): Promise<void> {
@@ -410,10 +506,10 @@ export class LargeBlob {
 
   async #verifyWhole(): Promise<void> {
     try {
+      // A block may be on its way from two origins: the later one is written once more, and a sealed file takes no writes.
+      while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
       const isPinned = this.#sums.length > 0;
-      const sum = await (isPinned
-        ? sumOfBlocks(this.#fd, this.size, this.#sums)
-        : hashFile(this.#fd));
+      const sum = await this.#file.sum(isPinned ? this.#sums : undefined);
       if (sum === undefined || (!isPinned && sum !== this.#sum)) {
         throw new BurrowError("BURROW_DIGEST_MISMATCH", "blocks are right but not their blob", {
           context: { blob: showDigest(this.digest) },
@@ -422,36 +518,25 @@ export class LargeBlob {
       await this.#keepWhole(sum);
       this.#context.counters.blobs++;
       this.#context.counters.blobBytes += this.size;
-    } catch (error) {
-      this.#unname();
-      throw error;
     } finally {
       this.#isDropped = true;
-      this.#closeFd();
+      // What matters is that a wrong one becomes no file of blobs/.
+      void this.#end();
     }
   }
 
   async #keepWhole(sum: Digest): Promise<void> {
     if (this.#memory !== undefined) {
-      this.#memory.adopt(this.digest, this.#fd, this.#costBytes);
-      this.#fd = -1;
+      this.#memory.adopt(this.digest, this.#file.takeFd(), this.#costBytes);
     } else {
-      await this.#cache.publish(this.#fd, this.#path, "blobs", this.digest, sum);
+      const { digest, size } = this;
+      const { fd, path } = this.#file;
+      const cost = await this.#cache.publish(fd, path, "blobs", digest, sum, size);
       const { room } = this.#cache;
-      room.add(groupOf("blobs", this.digest), costOf(fs.fstatSync(this.#fd)));
+      room.add(groupOf("blobs", digest), cost);
       room.subtract("partial", this.#costBytes);
     }
     this.#costBytes = 0;
-  }
-
-  /** Removes the partial file's name; on a disk that takes no writes the next daemon does. */
-  #unname(): void {
-    if (this.#memory !== undefined) return;
-    try {
-      dropFile(this.#path);
-    } catch {
-      // What matters is that it becomes no file of blobs/.
-    }
   }
 
   #count(bytes: number, space?: Reservation): void {
@@ -462,16 +547,14 @@ export class LargeBlob {
   }
 
   /** Ends with the file, whatever became of it; one without a name takes its space until nobody has it open. */
-  #closeFd(): void {
-    if (this.#fd < 0) return;
+  async #end(): Promise<void> {
+    const fd = this.#file.takeFd();
+    const costBytes = this.#costBytes;
     const { room, lingering, group } = this.#medium;
-    room.subtract(group, this.#costBytes);
-    if (this.#costBytes > 0 && isInUse(this.#fd)) {
-      lingering.take(this.#fd, this.#costBytes);
-    } else {
-      fs.closeSync(this.#fd);
-    }
     this.#costBytes = 0;
-    this.#fd = -1;
+    const isLingering = fd >= 0 && costBytes > 0 && isInUse(fd);
+    await this.#file.remove(isLingering ? -1 : fd);
+    room.subtract(group, costBytes);
+    if (isLingering) lingering.take(fd, costBytes);
   }
 }

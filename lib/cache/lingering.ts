@@ -11,10 +11,13 @@ const FILES_MAX = 256;
 
 export class Lingering {
   readonly #room: Room;
+  readonly #close: (fd: number) => Promise<void> | void;
   readonly #files = new Map<number, number>();
 
-  constructor(room: Room) {
+  /** `close` ends an FD: the end of a file without a name frees its space, for which a disk may take its time. */
+  constructor(room: Room, close: (fd: number) => Promise<void> | void = fs.closeSync) {
     this.#room = room;
+    this.#close = close;
   }
 
   /** Takes the FD of a file that was unlinked and took so many bytes. */
@@ -38,9 +41,11 @@ export class Lingering {
   }
 
   #end(fd: number): void {
-    fs.closeSync(fd);
-    this.#room.linger(-(this.#files.get(fd) ?? 0));
+    const bytes = this.#files.get(fd) ?? 0;
     this.#files.delete(fd);
+    const closing = this.#close(fd);
+    if (closing === undefined) this.#room.linger(-bytes);
+    else void closing.then(() => this.#room.linger(-bytes));
   }
 }
 

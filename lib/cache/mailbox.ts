@@ -7,6 +7,7 @@ import { Errno, MISS } from "../base/errno.ts";
 import { PARKED_MAX } from "../base/limits.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
+import { DAEMON_SOCKET } from "./layout.ts";
 import {
   type AnswerFields,
   bringsFile,
@@ -67,18 +68,29 @@ export class Mailbox {
   /** Counts connections: what was received on one means nothing on the next. */
   #connection = 0;
   #out: Buffer = Buffer.alloc(0);
+  #folderFd: number | undefined = undefined;
   #fd = -1;
   #slot = -1;
   #retryMs = RECONNECT_FIRST_MS;
   #retryAtMs = 0;
   /** Ticket of the ask that the last MISS stands for. */
   lastTicket = 0;
+  /** What that ask is for: another number for other bytes. A request that goes on from one to the next gets on. */
+  lastPlace = 0;
   /** Called for each answer: the ticket, and 0 or a positive errno. */
   onAnswer: (ticket: number, errno: number) => void = () => {};
 
   constructor(socketPath: string, mountId: string) {
     this.#path = socketPath;
     this.#mountId = mountId;
+  }
+
+  /**
+   * From now on the daemon's socket is looked for in a directory that is held by this FD, or, -1, in the working directory: its path
+   * leads nowhere any more. The FD stays the caller's.
+   */
+  useFolder(folderFd: number): void {
+    this.#folderFd = folderFd;
   }
 
   /** The wait slot of the connected socket, or -1. */
@@ -91,6 +103,7 @@ export class Mailbox {
     for (const ask of this.#asks.values()) {
       if (ask.row !== row || ask.snapshot !== snapshot || ask.count !== 0 || ask.isLazy) continue;
       this.lastTicket = ask.ticket;
+      this.lastPlace = placeOf(ask);
       return MISS;
     }
     return this.#ask(snapshot, row, -1, 0, listener);
@@ -125,6 +138,7 @@ export class Mailbox {
     const ask: Ask = { ticket, snapshot, row, first, count, isLazy, listener };
     this.#asks.set(ticket, ask);
     this.lastTicket = ticket;
+    this.lastPlace = placeOf(ask);
     if (this.#fd >= 0) this.#sendAsk(ask);
     else this.connect(0);
     return MISS;
@@ -150,7 +164,10 @@ export class Mailbox {
   /** Connects and asks again for all that is open. A daemon that isn't there is tried again by tick(). */
   connect(nowMs: number): void {
     if (this.#fd >= 0) return;
-    const fd = native.connectUnix(this.#path);
+    const fd =
+      this.#folderFd === undefined
+        ? native.connectUnix(this.#path)
+        : native.connectHere(this.#folderFd, DAEMON_SOCKET);
     if (fd < 0) {
       this.#retryAtMs = nowMs + this.#retryMs;
       this.#retryMs = Math.min(2 * this.#retryMs, RECONNECT_MAX_MS);
@@ -295,3 +312,10 @@ const inFds = new Int32Array(5);
 const scratch = Buffer.alloc(FRAME_MAX_BYTES);
 /** The answer that is taken. */
 const answer: AnswerFields = { errno: 0, state: 0, name: "" };
+
+const ROWS = 2 ** 24;
+const BLOCKS = 2 ** 20;
+
+function placeOf({ snapshot, row, first }: Ask): number {
+  return (snapshot * ROWS + row) * BLOCKS + first + 1;
+}

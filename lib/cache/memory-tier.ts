@@ -6,8 +6,9 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { ioError } from "../store/node-error.ts";
 import { native } from "../sys/native.ts";
-import { ioError, writeFully } from "./directory.ts";
+import { writeFully } from "./directory.ts";
 import { isInUse, Lingering } from "./lingering.ts";
 import { expectedCost, Room } from "./room.ts";
 

@@ -6,20 +6,27 @@ import { BurrowError } from "../base/error.ts";
 import type { Locator, PinnedFile } from "../store/locator.ts";
 import { pinnedDigest, tenantDigest } from "../store/object-pin.ts";
 import { parseS3, type S3Place } from "../store/s3-place.ts";
-import { readStageKey } from "./stage-key.ts";
+import type { Disk } from "./disk.ts";
+import { stageKeyThrough } from "./stage-key.ts";
 
 export class ObjectPins {
   readonly #root: string;
+  readonly #disk: Disk;
   #key: Buffer | undefined;
   readonly #places = new Map<string, S3Place>();
 
-  /** `root` is the cache directory. */
-  constructor(root: string) {
+  constructor({ root, disk }: { readonly root: string; readonly disk: Disk }) {
     this.#root = root;
+    this.#disk = disk;
   }
 
   /** The object that a blob is; undefined when the locator is of another kind. Throws for one that leads elsewhere. */
-  of(origin: string, locator: Locator, digest: Digest, size: number): PinnedFile | undefined {
+  async of(
+    origin: string,
+    locator: Locator,
+    digest: Digest,
+    size: number,
+  ): Promise<PinnedFile | undefined> {
     if (locator.kind !== "pinned") return undefined;
     const row = locator.find(digest);
     if (row < 0) throw wrong("does not name the object", digest, origin);
@@ -34,7 +41,7 @@ export class ObjectPins {
     if (pin === undefined || pin.size === size) {
       if (isNamedBy(this.#key)) return found;
       // The first time, or there is another key by now.
-      this.#key = readStageKey(this.#root);
+      this.#key = await stageKeyThrough(this.#disk, this.#root);
       if (isNamedBy(this.#key)) return found;
     }
     throw wrong(

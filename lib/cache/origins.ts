@@ -13,7 +13,7 @@ import type { Backend, ByteRange, ObjectPin, Sender } from "../store/store.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate, type GateFigures } from "./gate.ts";
-import { readRegular } from "./regular-file.ts";
+import { readThrough } from "./look.ts";
 import { Segments, type Sent } from "./segments.ts";
 import { type TierFigures, TierFilling } from "./tier.ts";
 
@@ -26,6 +26,7 @@ const LOCATORS_MAX_BYTES = 256 * 1024 * 1024;
 const CROWD = 16;
 /** How long they are one after that: of those that wait for the same, one goes ahead of the others when it comes. */
 const CROWD_MS = 2_000;
+const CROWD_BACKGROUND_BYTES = 1024 * 1024;
 /** Tries of one request: they ride out an origin that starts anew, which takes a few seconds. */
 const TRIES = 8;
 /** Tries after the first: one in ten, and one a second when nothing is earned. */
@@ -120,6 +121,11 @@ export class Origin {
       return isDemand ? this.#gate.run(true, signal, work) : work();
     };
     return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
+  }
+
+  /** How much background work should ask for at once. For a crowd few requests are worth more than short ones. */
+  get backgroundBytes(): number {
+    return this.isCrowded ? CROWD_BACKGROUND_BYTES : this.#gate.backgroundBytes;
   }
 
   /** Runs work when background work has its turn; its ranges are asked for with isDemand false. */
@@ -261,7 +267,9 @@ export class Origins {
   ): Promise<Locator> {
     if (!isStale) {
       try {
-        return new Locator(readRegular(this.#cache.path("locators", snapshot)));
+        return new Locator(
+          await readThrough(this.#cache.disk, this.#cache.path("locators", snapshot)),
+        );
       } catch {
         // Missing, cut off, or no file at all: the origin has it.
       }
@@ -269,7 +277,7 @@ export class Origins {
     const bytes = await this.get(name).whole(objectPath("locators", snapshot), signal);
     const locator = new Locator(bytes);
     try {
-      this.#cache.writeHint("locators", snapshot, bytes);
+      await this.#cache.writeHint("locators", snapshot, bytes);
     } catch {
       // A full disk: the hint is good in memory.
     }

@@ -22,6 +22,12 @@ export class Pending {
     return this.#origins.get(origin)?.get(block);
   }
 
+  /** Whether a block is on its way from anywhere. */
+  has(block: number): boolean {
+    for (const runs of this.#origins.values()) if (runs.has(block)) return true;
+    return false;
+  }
+
   /** Whether a block is on its way from any other origin. */
   isElsewhere(origin: string, block: number): boolean {
     for (const [name, runs] of this.#origins) if (name !== origin && runs.has(block)) return true;
@@ -46,7 +52,7 @@ export class Pending {
 }
 
 /** Waits until all have ended: why those failed that did. */
-export async function failuresOf(runs: Iterable<Run>): Promise<unknown[]> {
-  const outcomes = await Promise.allSettled([...runs].map(({ done }) => done));
+export async function failuresOf(works: Iterable<Promise<unknown>>): Promise<unknown[]> {
+  const outcomes = await Promise.allSettled(works);
   return outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
 }

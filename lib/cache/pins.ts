@@ -5,8 +5,9 @@ import fs from "node:fs";
 import { type Digest, isDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { makeFolder } from "../store/folder.ts";
+import { ioError } from "../store/node-error.ts";
 import { heldWhole } from "./cache.ts";
-import { type CacheDirectory, ioError } from "./directory.ts";
+import type { CacheDirectory } from "./directory.ts";
 
 /** Snapshots pinned at once: each costs 8 bytes a blob in the daemon's memory. */
 export const PINS_MAX = 1_024;
@@ -19,7 +20,7 @@ export interface Pinned {
   refresh(): Promise<void>;
 }
 
-function pinsFolder(cache: CacheDirectory): string {
+export function pinsFolder(cache: CacheDirectory): string {
   return `${cache.root}/pins`;
 }
 

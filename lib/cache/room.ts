@@ -21,8 +21,12 @@ const EXHAUSTED_FACTOR = 8;
 /** A folder of the cache that has a sum of its own: "blobs/ab", "partial". */
 export type Group = string;
 
-/** Makes place: frees at least `bytes` if it can; resolves to what it freed. */
-export type MakeRoom = (bytes: number) => Promise<number>;
+/** Makes place: frees at least `bytes`, and so many files' inodes, if it can; resolves to the bytes that it freed. */
+export type MakeRoom = (bytes: number, files?: number) => Promise<number>;
+
+/** Inodes that are left to what nobody reserves: folders, partial files, asides of the CLI's; or this part of all, if that is less. */
+const SPARE_INODES = 64;
+const SPARE_SHARE = 1 / 20;
 
 /** What a file of this content may take at most, before it is there. */
 export function expectedCost(sizeBytes: number): number {
@@ -66,6 +70,9 @@ export interface RoomFacts {
   readonly reservedBytes: number;
   /** Of files that were removed while a sandbox had them open. */
   readonly lingeringBytes: number;
+  /** Inodes that the disk has, and those that are free, when they were last counted; 0 of each where it needs none. */
+  readonly inodes: number;
+  readonly freeInodes: number;
   /** False while the first look at what there is goes on: usedBytes is too low then. */
   readonly isSurveyed: boolean;
 }
@@ -84,6 +91,9 @@ export class Room {
   #lingeringBytes = 0;
   /** Until all was looked at: what may surely be added. */
   #creditBytes = 0;
+  #inodes = 0;
+  #freeInodes = 0;
+  #reservedFiles = 0;
   #isSurveyed = true;
   #making: Promise<void> | undefined;
   #exhaustedUntilMs = 0;
@@ -93,6 +103,21 @@ export class Room {
     if (this.limitBytes === 0) return Number.POSITIVE_INFINITY;
     const left = this.limitBytes - this.#usedBytes - this.#lingeringBytes;
     return (this.#isSurveyed ? left : this.#creditBytes) - this.#reservedBytes;
+  }
+
+  /** Files that may be made now. */
+  get freeFiles(): number {
+    if (this.#inodes === 0) return Number.POSITIVE_INFINITY;
+    const spare = Math.min(SPARE_INODES, this.#inodes * SPARE_SHARE);
+    return Math.floor(this.#freeInodes - spare) - this.#reservedFiles;
+  }
+
+  /** What the disk says of its inodes now: all (0: it makes them as it needs them), and those that are free. */
+  countInodes(all: number, free: number): void {
+    const isMore = free > this.#freeInodes;
+    this.#inodes = all;
+    this.#freeInodes = free;
+    if (isMore) this.#wake();
   }
 
   get usedBytes(): number {
@@ -109,6 +134,8 @@ export class Room {
       usedBytes: this.#usedBytes,
       reservedBytes: this.#reservedBytes,
       lingeringBytes: this.#lingeringBytes,
+      inodes: this.#inodes,
+      freeInodes: this.#freeInodes,
       isSurveyed: this.#isSurveyed,
     };
   }
@@ -184,16 +211,16 @@ export class Room {
   }
 
   /**
-   * Reserves space, for which others may be evicted. Throws BURROW_NO_SPACE (ENOSPC) when nothing can go, BURROW_TIMEOUT when the signal
-   * fires before.
+   * Reserves space for so many files, for which others may be evicted. Throws BURROW_NO_SPACE (ENOSPC) when nothing can go,
+   * BURROW_TIMEOUT when the signal fires before.
    */
-  async reserve(bytes: number, signal?: AbortSignal): Promise<Reservation> {
-    while (this.freeBytes < bytes) {
+  async reserve(bytes: number, signal?: AbortSignal, files = 1): Promise<Reservation> {
+    while (this.freeBytes < bytes || this.freeFiles < files) {
       if (signal?.aborted) throw timeoutError("gave up waiting for space in the cache", {});
-      if (bytes > this.limitBytes) throw this.#full(bytes);
+      if (this.freeBytes < bytes && bytes > this.limitBytes) throw this.#full(bytes);
       const restMs = this.#exhaustedUntilMs - performance.now();
       if (restMs <= 0) {
-        await this.#make(bytes - this.freeBytes);
+        await this.#make(Math.max(0, bytes - this.freeBytes), files);
         continue;
       }
       // What others have reserved becomes files, which can go, or is given back.
@@ -201,16 +228,18 @@ export class Room {
       if (isInVain) throw this.#full(bytes);
       await this.#change(restMs, signal);
     }
-    return this.#reserveNow(bytes);
+    return this.#reserveNow(bytes, files);
   }
 
-  /** What there is now and nobody must go for; undefined when that isn't enough. */
+  /** What there is for one file now and nobody must go for; undefined when that isn't enough. */
   tryReserve(bytes: number): Reservation | undefined {
-    return this.freeBytes < bytes ? undefined : this.#reserveNow(bytes);
+    return this.freeBytes < bytes || this.freeFiles < 1 ? undefined : this.#reserveNow(bytes, 1);
   }
 
-  #reserveNow(bytes: number): Reservation {
+  #reserveNow(bytes: number, files: number): Reservation {
     let left = bytes;
+    let filesLeft = files;
+    this.#reservedFiles += files;
     this.#reservedBytes += bytes;
     const give = (part: number) => {
       left -= part;
@@ -221,8 +250,17 @@ export class Room {
       keep: (group, kept) => {
         this.add(group, kept);
         give(Math.min(left, kept));
+        if (filesLeft === 0) return;
+        // It is taken, until the disk's are counted again.
+        filesLeft--;
+        this.#reservedFiles--;
+        this.#freeInodes--;
       },
-      release: () => give(left),
+      release: () => {
+        this.#reservedFiles -= filesLeft;
+        filesLeft = 0;
+        give(left);
+      },
     };
   }
 
@@ -234,11 +272,12 @@ export class Room {
   }
 
   /** One at a time makes place for all that wait. */
-  #make(bytes: number): Promise<void> {
+  #make(bytes: number, files: number): Promise<void> {
     const startedMs = performance.now();
-    this.#making ??= this.makeRoom(bytes)
+    this.#making ??= this.makeRoom(bytes, Math.max(0, files - this.freeFiles))
       .then((freed) => {
-        if (freed >= bytes || (freed > 0 && this.isPatient)) return;
+        const isEnough = freed >= bytes && this.freeFiles >= files;
+        if (isEnough || (freed > 0 && this.isPatient)) return;
         const nowMs = performance.now();
         const restMs = Math.max(EXHAUSTED_MS, EXHAUSTED_FACTOR * (nowMs - startedMs));
         this.#exhaustedUntilMs = nowMs + restMs;
@@ -250,10 +289,14 @@ export class Room {
   }
 
   #full(bytes: number): BurrowError {
-    const { limitBytes, usedBytes, reservedBytes } = this.facts;
-    return new BurrowError("BURROW_NO_SPACE", "the cache's limit is reached and nothing can go", {
+    const { limitBytes, usedBytes, reservedBytes, freeInodes } = this.facts;
+    const isOfBytes = this.freeBytes < bytes;
+    const why = isOfBytes ? "the cache's limit is reached" : "the cache's disk has no inodes left";
+    return new BurrowError("BURROW_NO_SPACE", `${why} and nothing can go`, {
       errno: Errno.ENOSPC,
-      context: { wantedBytes: bytes, limitBytes, usedBytes, reservedBytes },
+      context: isOfBytes
+        ? { wantedBytes: bytes, limitBytes, usedBytes, reservedBytes }
+        : { freeInodes },
     });
   }
 

@@ -41,7 +41,11 @@ const facts = new Float64Array(5);
 
 /** Whether an open file has the size (-1: any) and the seal of a digest. */
 export function isSealed(fd: number, digest: Digest, size: number): boolean {
-  if (native.statFd(fd, facts) < 0) return false;
+  return native.statFd(fd, facts) >= 0 && saysSealed(facts, digest, size);
+}
+
+/** The same by what stat(2) said of it, as statFd and Calls.stat leave it. */
+export function saysSealed(facts: Float64Array, digest: Digest, size: number): boolean {
   const { sec, nsec } = sealOf(digest);
   const mode = facts[1]!;
   return (

@@ -1,13 +1,18 @@
 // Shelf: where a fetched blob is put: on the cache's disk, or in memory when the disk can't take it. Control plane.
 
+import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
+import { STALL_MS } from "./disk.ts";
 import { DiskHealth } from "./disk-health.ts";
-import { STALL_MS } from "./flush.ts";
 import { type MemoryFacts, MemoryTier } from "./memory-tier.ts";
 import { expectedCost, type Reservation } from "./room.ts";
+
+/** Longer than any ask lives. */
+const FRESH_MS = 60_000;
+const FRESH_MAX = 16_384;
 
 export interface ShelfFacts {
   readonly memory: MemoryFacts;
@@ -21,6 +26,8 @@ export class Shelf {
   readonly memory: MemoryTier;
   readonly health: DiskHealth;
   readonly #hasMemory: boolean;
+  /** What was kept a moment ago: who looked before that doesn't know. */
+  readonly #fresh = new LRUCache<Digest, true>({ max: FRESH_MAX, ttl: FRESH_MS });
   readonly #keeping = new Map<Digest, Promise<void>>();
 
   /** memoryBytes 0: what the disk can't take fails. */
@@ -29,8 +36,9 @@ export class Shelf {
     this.memory = new MemoryTier(memoryBytes);
     this.#hasMemory = memoryBytes > 0;
     cache.room.isPatient = !this.#hasMemory;
-    if (this.#hasMemory) cache.stallMs = STALL_MS;
-    this.health = new DiskHealth(`${cache.root}/tmp`, log);
+    if (this.#hasMemory) cache.disk.stallMs = STALL_MS;
+    this.health = new DiskHealth(cache.disk, `${cache.root}/tmp`, log);
+    cache.disk.onHang = (error) => void this.health.blame(error);
   }
 
   get facts(): ShelfFacts {
@@ -62,6 +70,11 @@ export class Shelf {
     }
   }
 
+  /** Whether a blob was kept so short a time ago that an earlier look at the disk may have missed it. */
+  isFresh(digest: Digest): boolean {
+    return this.#fresh.has(digest);
+  }
+
   /**
    * Keeps a verified blob, which comes to `sum`, on disk when there is space for it; once, of several that bring it at a time: whether it
    * wasn't here. BURROW_NO_SPACE, BURROW_IO.
@@ -74,13 +87,21 @@ export class Shelf {
   ): Promise<boolean> {
     for (let other = this.#keeping.get(digest); other; other = this.#keeping.get(digest))
       await other.catch(() => undefined);
-    const isHere = this.cache.check("blobs", digest, content.length) === "sealed";
-    if (isHere || this.memory.has(digest)) return false;
-    const work = this.#put(digest, content, space, sum);
-    const kept = work.finally(() => this.#keeping.delete(digest));
+    let isNews = false;
+    const work = async () => {
+      // Whoever has it fetched has looked for it before.
+      const isPerhaps = this.isFresh(digest);
+      const isHere =
+        isPerhaps && (await this.cache.look("blobs", digest, content.length)) === "sealed";
+      if (isHere || this.memory.has(digest)) return;
+      await this.#put(digest, content, space, sum);
+      this.#fresh.set(digest, true);
+      isNews = true;
+    };
+    const kept = work().finally(() => this.#keeping.delete(digest));
     this.#keeping.set(digest, kept);
     await kept;
-    return true;
+    return isNews;
   }
 
   async #put(

@@ -33,7 +33,7 @@ export interface Neighbour {
   settle(isHere: boolean): void;
 }
 
-/** Takes a neighbour into the run, unless it is here already or on its way. */
+/** Takes a neighbour that isn't on the disk into the run, unless it is in memory or on its way. */
 export type Enlist = (digest: Digest) => Neighbour | undefined;
 
 /** Called once, right before a flight sends its request: the outcome of a run that took the blob along meanwhile. */
@@ -72,6 +72,7 @@ export async function fetchSmall(
   }
   const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
+  const around = await absentAround(shelf, locator, digest, pieces[0]!);
   // Not a tick may pass between an empty claim and the run: asks side by side would each fetch what the first brings along.
   const adopted = claim();
   if (adopted !== undefined && (await adopted)) return { finished: Promise.resolve() };
@@ -84,7 +85,7 @@ export async function fetchSmall(
     try {
       run =
         attempt === 1
-          ? runOf(locator, digest, piece, enlist)
+          ? runOf(locator, digest, piece, (blob) => (around.has(blob) ? enlist(blob) : undefined))
           : [{ digest, piece, neighbour: undefined }];
       ({ run, space } = await reserveRun(shelf, run, digest, signal));
       const stored = await getPieces(
@@ -118,11 +119,29 @@ export async function fetchSmall(
   }
 }
 
+/** Blobs around one that aren't on the disk: what a run may bring along. */
+async function absentAround(
+  shelf: Shelf,
+  locator: Locator,
+  digest: Digest,
+  piece: Piece,
+): Promise<ReadonlySet<Digest>> {
+  if (isAlone(locator, piece)) return new Set();
+  const blobs = locator.runAround(locator.find(digest), FETCH_RUN_BYTES).map(({ blob }) => blob);
+  const looked = blobs.map((blob) => ({ folder: "blobs" as const, digest: blob, size: -1 }));
+  const states = await shelf.cache.lookAll(looked);
+  return new Set(blobs.filter((_, i) => states[i] === "missing"));
+}
+
+/** A delta's neighbours are deltas, too: each needs a request for its base, and its own time. */
+function isAlone(locator: Locator, piece: Piece): boolean {
+  return locator.kind !== "packs" || piece.codec === Codec.delta;
+}
+
 /** The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. */
 function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
   const asked: RunItem = { digest, piece, neighbour: undefined };
-  // A delta's neighbours are deltas, too: each needs a request for its base, and its own time.
-  if (locator.kind !== "packs" || piece.codec === Codec.delta) return [asked];
+  if (isAlone(locator, piece)) return [asked];
   const around = locator.runAround(locator.find(digest), FETCH_RUN_BYTES);
   const at = around.findIndex((chunk) => chunk.blob === digest);
   const isTaken = (i: number) => {
@@ -162,7 +181,8 @@ async function reserveRun(
   const costOf = (items: readonly RunItem[]) =>
     items.filter(isKept).reduce((sum, { piece }) => sum + expectedCost(piece.length), 0);
   try {
-    return { run, space: await shelf.cache.room.reserve(costOf(run), signal) };
+    const files = run.filter(isKept).length;
+    return { run, space: await shelf.cache.room.reserve(costOf(run), signal, files) };
   } catch (error) {
     if (!isFull(error)) throw error;
     const isModest = costOf(run) <= shelf.cache.room.limitBytes * RUN_SHARE;

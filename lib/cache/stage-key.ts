@@ -3,9 +3,12 @@
 
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
+import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { errnoOf } from "../store/node-error.ts";
-import { type CacheDirectory, ioError } from "./directory.ts";
+import { errnoOf, ioError } from "../store/node-error.ts";
+import type { CacheDirectory } from "./directory.ts";
+import type { Disk } from "./disk.ts";
+import { readThrough } from "./look.ts";
 import { readRegular } from "./regular-file.ts";
 
 export const STAGE_KEY = "stage.key";
@@ -14,18 +17,35 @@ const KEY_BYTES = 32;
 /** The key of a cache. BURROW_NOT_FOUND where no stage was ever listed, BURROW_CORRUPT for a file that is none. */
 export function readStageKey(root: string): Buffer {
   const path = `${root}/${STAGE_KEY}`;
-  let key: Buffer;
   try {
-    key = readRegular(path, KEY_BYTES + 1);
+    return checked(readRegular(path, KEY_BYTES + 1), path);
   } catch (cause) {
-    const isMissing = errnoOf(cause).code === "ENOENT";
-    if (!isMissing) throw ioError("can't read the cache's key", path, cause);
-    throw new BurrowError("BURROW_NOT_FOUND", "the cache has no key for stages", {
-      context: { path },
-    });
+    throw unreadable(cause, path);
   }
+}
+
+/** The same through a disk's queue. */
+export async function stageKeyThrough(disk: Disk, root: string): Promise<Buffer> {
+  const path = `${root}/${STAGE_KEY}`;
+  try {
+    return checked(await readThrough(disk, path, KEY_BYTES + 1), path);
+  } catch (cause) {
+    throw unreadable(cause, path);
+  }
+}
+
+function checked(key: Buffer, path: string): Buffer {
   if (key.length === KEY_BYTES) return key;
   throw new BurrowError("BURROW_CORRUPT", "the cache's key for stages has another length", {
+    context: { path },
+  });
+}
+
+function unreadable(cause: unknown, path: string): BurrowError {
+  const { code, errno } = cause instanceof BurrowError ? cause : errnoOf(cause);
+  if (code === "BURROW_CORRUPT") return cause as BurrowError;
+  if (errno !== Errno.ENOENT) return ioError("can't read the cache's key", path, cause);
+  return new BurrowError("BURROW_NOT_FOUND", "the cache has no key for stages", {
     context: { path },
   });
 }

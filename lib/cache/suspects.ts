@@ -4,7 +4,8 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { errnoOf } from "../store/node-error.ts";
-import { Turns } from "./turns.ts";
+import { Calls } from "../sys/calls.ts";
+import type { Disk } from "./disk.ts";
 
 /** suspect/ab.<nonce>: a shard that waits. */
 const WAITING = /^([0-9a-f]{2})\.[0-9a-f]+$/;
@@ -27,32 +28,33 @@ export function suspectShard(root: string, shard: string): void {
   }
 }
 
+/** Files that join in one go. */
+const BATCH_FILES = 256;
+
 /** Has shards that wait join the others. What of them is asked for before is fetched. Never rejects; ends early when `isStopped`. */
-export async function joinSuspects(root: string, isStopped: () => boolean): Promise<void> {
-  for (const name of namesIn(`${root}/suspect`)) {
+export async function joinSuspects(
+  { root, disk }: { readonly root: string; readonly disk: Disk },
+  isStopped: () => boolean,
+): Promise<void> {
+  const read = (folder: string) => disk.run("walk", () => fs.promises.readdir(folder));
+  for (const name of await read(`${root}/suspect`).catch(() => [])) {
     const shard = WAITING.exec(name)?.[1];
     if (shard === undefined) continue;
     const folder = `${root}/suspect/${name}`;
+    const target = `${root}/suspect/${shard}`;
     try {
-      const files = await fs.promises.readdir(folder);
-      const turns = new Turns();
-      for (const file of files) {
-        if (turns.isOver) await turns.next();
+      const files = await read(folder);
+      await disk.run("walk", () => fs.promises.mkdir(target, { recursive: true, mode: 0o755 }));
+      for (let at = 0; at < files.length; at += BATCH_FILES) {
         if (isStopped()) return;
-        fs.mkdirSync(`${root}/suspect/${shard}`, { recursive: true, mode: 0o755 });
-        fs.renameSync(`${folder}/${file}`, `${root}/suspect/${shard}/${file}`);
+        const calls = new Calls();
+        for (const file of files.slice(at, at + BATCH_FILES))
+          calls.rename(`${folder}/${file}`, `${target}/${file}`);
+        await disk.calls("walk", calls, "can't move suspects", folder);
       }
-      fs.rmdirSync(folder);
+      await disk.run("walk", () => fs.promises.rmdir(folder));
     } catch {
       // It waits for the next start.
     }
-  }
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return fs.readdirSync(folder);
-  } catch {
-    return [];
   }
 }

@@ -7,6 +7,7 @@ import { isNamedByContent } from "../store/layout.ts";
 import { openTier } from "../store/open.ts";
 import type { WritableBackend } from "../store/store.ts";
 import type { Log } from "./counters.ts";
+import { Deadlines } from "./deadlines.ts";
 
 /** Objects that wait; what comes when there are more is noted when it is missed again. */
 const QUEUE_MAX = 256;
@@ -35,7 +36,7 @@ export class TierFilling {
   readonly #options: TierOptions;
   /** By path: whether it is to be written even where the tier has it. */
   readonly #queue = new Map<string, boolean>();
-  readonly #stop = new AbortController();
+  readonly #deadlines = new Deadlines();
   #store: Promise<WritableBackend> | undefined;
   #isRunning = false;
   #pausedUntilMs = 0;
@@ -54,7 +55,7 @@ export class TierFilling {
 
   /** The tier lacks an object; or has it wrong, and it is to be replaced. */
   note(path: string, isWrong: boolean): void {
-    if (!isNamedByContent(path) || this.#stop.signal.aborted) return;
+    if (!isNamedByContent(path) || this.#deadlines.isStopped) return;
     if (performance.now() < this.#pausedUntilMs) return;
     if (this.#queue.size >= QUEUE_MAX && !this.#queue.has(path)) return;
     this.#queue.set(path, isWrong || this.#queue.get(path) === true);
@@ -62,7 +63,7 @@ export class TierFilling {
   }
 
   close(): void {
-    this.#stop.abort();
+    this.#deadlines.stop();
     this.#queue.clear();
     void this.#store?.then((store) => store.close()).catch(() => undefined);
   }
@@ -74,7 +75,7 @@ export class TierFilling {
       try {
         await this.#fill(path, isWrong);
       } catch (error) {
-        if (this.#stop.signal.aborted) break;
+        if (this.#deadlines.isStopped) break;
         this.#failed++;
         this.#queue.clear();
         this.#pausedUntilMs = performance.now() + (this.#options.pauseMs ?? PAUSE_MS);
@@ -96,7 +97,7 @@ export class TierFilling {
     const { at, read } = this.#options;
     this.#store ??= openTier(at);
     const store = await this.#store;
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(FILL_MS)]);
+    const signal = this.#deadlines.signal(FILL_MS);
     // Another node may have been faster.
     if (isWrong || !(await store.has(path, signal))) {
       const bytes = await read(path, signal);

@@ -74,7 +74,7 @@ export function addCache(program: Command): void {
       progress.begin(`clearing ${context.cache}`);
       const say = ({ blobs, bytes }: { blobs: number; bytes: number }) =>
         `removed ${counted(blobs, "file")}, ${showBytes(bytes)}`;
-      const removed = evict(cache, maxBytes, (soFar) => progress.update(say(soFar)));
+      const removed = await evict(cache, maxBytes, (soFar) => progress.update(say(soFar)));
       const packages = new Packages(context.cache, []).clear();
       await lookAgain(context.cache);
       progress.end();
@@ -151,6 +151,7 @@ function unknown(cache: CacheDirectory, snapshot: string): never {
 
 function roomRows(room: RoomStatus): string[][] {
   const { limitBytes, usedBytes, byFolder, evicted, evictedBytes, inUse } = room;
+  const { inodes, freeInodes } = room;
   const limit = limitBytes === 0 ? "none" : showBytes(limitBytes);
   const folders = Object.entries(byFolder).map(([name, bytes]) => `${name} ${showBytes(bytes)}`);
   const counting = room.isSurveyed ? "" : ", still counting";
@@ -158,6 +159,8 @@ function roomRows(room: RoomStatus): string[][] {
   return [
     ["limit", limit],
     ...(limitBytes === 0 ? [] : [["taken", taken]]),
+    // A daemon of an earlier version doesn't say.
+    ...(inodes > 0 ? [["inodes", `${freeInodes} of the disk's ${inodes} are free`]] : []),
     ["evicted", `${counted(evicted, "file")}, ${showBytes(evictedBytes)}`],
     ["kept", `${counted(inUse, "time")}, since somebody had it open`],
   ];

@@ -4,9 +4,9 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
-import { ioError } from "../cache/directory.ts";
 import { DEFAULT_CACHE, DEFAULT_STATE } from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
+import { ioError } from "../store/node-error.ts";
 
 export interface Context {
   /** Mounts and runs of this node. $BURROW_STATE. */

@@ -22,6 +22,7 @@ interface StartOptions {
   standbys?: string;
   lazyMount?: boolean;
   metrics?: string;
+  metricsNames?: boolean;
   origins?: string;
   json?: boolean;
 }
@@ -63,6 +64,7 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
     "memoryBytes",
     "lazyMount",
     "metrics",
+    "metricsNames",
     "origins",
     "background",
     "standbys",
@@ -105,6 +107,10 @@ export function addDaemon(program: Command): void {
       "--metrics <ADDRESS>",
       "serve metrics over HTTP at unix:/PATH or tcp:127.0.0.1:PORT, path /metrics",
     )
+    .option(
+      "--metrics-names",
+      "name origins and views over TCP, too: any user of this machine can ask there",
+    )
     .option("--origins <FILE>", "where else origins lie, as JSON (default: $BURROW_ORIGINS)")
     .option("--suspect", "verify every cached file again before it is used")
     .addHelpText("after", EXAMPLES)
@@ -124,6 +130,7 @@ export function addDaemon(program: Command): void {
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,
         metrics: options.metrics ?? "",
+        metricsNames: options.metricsNames === true,
         origins: options.origins ? resolve(options.origins) : (process.env["BURROW_ORIGINS"] ?? ""),
       });
       process.exitCode = await runDaemon(config, logToStderr);

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { NATIVE_DIRECTORY } from "../sys/native.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { hardening } from "./hardening.ts";
 import { ExitCode, print, table } from "./output.ts";
 import { tryPlatforms } from "./platforms.ts";
 
@@ -59,6 +60,7 @@ export function diagnose(context: Context): Finding[] {
     root(),
     ptrace(),
     futexWaitv(),
+    hardened(),
     program("zstd", undefined, "apt-get install zstd (to import .conda packages)", "limited"),
     program("bzip2", undefined, "apt-get install bzip2 (to import .tar.bz2 packages)", "limited"),
     folder("state", context.state),
@@ -194,6 +196,13 @@ function futexWaitv(): Finding {
   const isFit = major > 5 || (major === 5 && minor >= 16);
   const advice = "use Linux 5.16 or later";
   return { name: "kernel", state: isFit ? "ok" : "missing", detail: `Linux ${release}`, advice };
+}
+
+/** What a gofer gives up. */
+function hardened(): Finding {
+  const advice =
+    "Linux 5.19 or later with lsm=landlock,…; BURROW_HARDEN unset. docs/seccomp.md says what is given up without";
+  return { name: "hardening", ...hardening(), advice };
 }
 
 /** Whether sandboxes start, and on which platforms; nothing where something above is missing that they need anyway. */

@@ -5,7 +5,6 @@ import { createWriteStream, rmSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { PACKAGE_MAX_BYTES } from "../base/limits.ts";
-import { ioError } from "../cache/directory.ts";
 import { plainUrl } from "../ingest/conda/record.ts";
 import {
   type Answer,
@@ -14,6 +13,7 @@ import {
   withAnswer,
   withRetries,
 } from "../ingest/fetch-stream.ts";
+import { ioError } from "../store/node-error.ts";
 
 export interface DownloadOptions extends RetryOptions {
   /** Bytes of the file so far, those of an earlier try included. */

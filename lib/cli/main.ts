@@ -14,10 +14,12 @@ import { addEnvRemove } from "./env-rm.ts";
 import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
+import { addLayerKeep } from "./layer-keep.ts";
 import { checkRequired, checkValues } from "./option-values.ts";
 import { ExitCode, report } from "./output.ts";
 import { addPreload } from "./preload.ts";
 import { addRun } from "./run.ts";
+import { addServe } from "./serve.ts";
 import { addStage } from "./stage.ts";
 import { addStore } from "./store.ts";
 
@@ -43,11 +45,14 @@ function makeProgram(): Command {
     .addHelpText("after", EXAMPLES);
   addRun(program);
   addBundle(program);
+  addServe(program);
   const env = addEnv(program);
   addEnvCompile(env);
   addEnvRemove(env);
   addPreload(program);
-  addLayerDiff(addLayer(program));
+  const layer = addLayer(program);
+  addLayerDiff(layer);
+  addLayerKeep(layer);
   addStage(program);
   addStore(program);
   addCache(program);

@@ -1,5 +1,11 @@
 // The OCI bundle of a query: config.json for runsc, docker or containerd, over mounts that Burrow serves. Pure. Control plane.
 
+/** A directory or file of the host. */
+export interface Bind {
+  readonly source: string;
+  readonly isReadOnly: boolean;
+}
+
 export interface QuerySpec {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -12,10 +18,10 @@ export interface QuerySpec {
   readonly root: string;
   /** Source of /tmp: <state>/mounts/<id> of an upper. */
   readonly tmp: string;
-  /** Host directories passed through read-only: destination -> source. */
-  readonly binds: Readonly<Record<string, string>>;
+  /** What of the host is passed through, by destination. */
+  readonly binds: Readonly<Record<string, Bind>>;
   readonly memoryBytes?: number;
-  /** For a runsc that is told to lay its own upper over the root: Burrow's is read-only. */
+  /** Of a view with an upper, or for a runsc that is told to lay its own over the root. */
   readonly isRootWritable?: boolean;
 }
 
@@ -51,11 +57,11 @@ export function ociSpec(query: QuerySpec): unknown {
         options: ["nosuid", "noexec", "nodev", "ro"],
       },
       { destination: "/tmp", type: "bind", source: query.tmp, options: ["rbind", "rw"] },
-      ...Object.entries(query.binds).map(([destination, source]) => ({
+      ...Object.entries(query.binds).map(([destination, { source, isReadOnly }]) => ({
         destination,
         type: "bind",
         source,
-        options: ["rbind", "ro"],
+        options: ["rbind", isReadOnly ? "ro" : "rw"],
       })),
     ],
     linux: {

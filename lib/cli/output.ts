@@ -3,7 +3,7 @@
 import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { BurrowError, explain } from "../base/error.ts";
-import { ioError } from "../cache/directory.ts";
+import { errnoOf, ioCode, ioError } from "../store/node-error.ts";
 
 /** Exit codes of burrow itself; `run` passes its command's code through. */
 export const ExitCode = { ok: 0, failed: 1, usage: 2, brokenPipe: 141 } as const;
@@ -140,7 +140,7 @@ export function codeOf(error: unknown): string {
   if (error instanceof BurrowError) return error.code;
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return "BURROW_INTERNAL";
-  return code === "ENOSPC" || code === "EDQUOT" ? "BURROW_NO_SPACE" : "BURROW_IO";
+  return ioCode(errnoOf(error).errno);
 }
 
 /** What to do for an ordinary user who was refused. */

@@ -12,6 +12,7 @@ import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { cachePath } from "../cache/layout.ts";
+import type { UpperSize } from "../gofer/mount.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import type { DeltaStore } from "../store/deltas.ts";
@@ -25,8 +26,9 @@ import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { PREFIX_XATTR, readRoot } from "./env-root.ts";
 import { ensureFacts } from "./image-facts.ts";
+import { type ClaimedUpper, claimUpper, type Place } from "./kept-upper.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
-import type { QuerySpec } from "./oci-spec.ts";
+import type { Bind, QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
 import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
 
@@ -41,6 +43,8 @@ export interface QueryOptions {
   bind?: string[];
   setEnv?: string[];
   tmpSize: string;
+  writable?: string | true;
+  upper?: string;
   cwd?: string;
   user?: string;
   memory?: string;
@@ -68,8 +72,8 @@ export function addQueryOptions(command: Command): Command {
       collect,
     )
     .option(
-      "--bind <PATH=SOURCE>",
-      "pass a host directory through, read-only, at PATH; repeatable",
+      "--bind <PATH=SOURCE[:rw]>",
+      "pass a host directory or file through at PATH, read-only but with :rw; repeatable",
       collect,
     )
     .option(
@@ -78,6 +82,10 @@ export function addQueryOptions(command: Command): Command {
       collect,
     )
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
+    .option(
+      "--writable [SIZE]",
+      "let the command write anywhere: changes are its own, up to this quota (256M), and gone with it",
+    )
     .option("--cwd <DIR>", "working directory (default: the image's, or /)")
     .option("--user <UID[:GID]>", "user of the command (default: the image's, or 65534:65534)")
     .option("--memory <SIZE>", "memory limit of the sandbox and its gofer (needs cgroups)")
@@ -93,6 +101,8 @@ export interface Prepared {
   /** Snapshots of the view, the base first, and the paths that they are seen at. */
   readonly snapshots: readonly Digest[];
   readonly places: readonly string[];
+  /** The upper that the caller gave, to be given back when the sandbox has ended. */
+  readonly kept?: ClaimedUpper;
   /** The bundle's facts. Of no command: the base's own, which is BURROW_USAGE where it has none. */
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
@@ -170,7 +180,7 @@ function settingsOf(options: QueryOptions, { store }: Context) {
   if (cwd !== undefined && !cwd.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--cwd: ${cwd} is no absolute path`);
   return {
-    upper: { sizeBytes, inodes: inodesFor(sizeBytes) },
+    uppers: { tmp: { sizeBytes, inodes: inodesFor(sizeBytes) }, ...rootUpper(options) },
     given: {
       ...(options.user === undefined ? {} : parseUser(options.user)),
       ...(cwd === undefined ? {} : { cwd }),
@@ -183,6 +193,14 @@ function settingsOf(options: QueryOptions, { store }: Context) {
     stages: stagesOf(options.stage ?? []),
     tenant: tenantOf(options.tenant),
   };
+}
+
+function rootUpper({ writable, upper }: QueryOptions): { root?: UpperSize } {
+  if (writable !== undefined && upper !== undefined)
+    throw new BurrowError("BURROW_USAGE", "--writable and --upper: changes go to one of them");
+  if (writable === undefined) return {};
+  const sizeBytes = parseSize(writable === true ? "256M" : writable, "--writable");
+  return { root: { sizeBytes, inodes: inodesFor(sizeBytes) } };
 }
 
 /** An empty one is as good as none. */
@@ -277,7 +295,7 @@ export async function prepare(
   options: QueryOptions,
 ): Promise<Prepared> {
   const progress = new Progress(options.quiet === true, options.json === true);
-  const { upper, variables, stages, tenant, memory, given, binds } = settingsOf(options, context);
+  const { uppers, variables, stages, tenant, memory, given, binds } = settingsOf(options, context);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
@@ -295,11 +313,15 @@ export async function prepare(
   }
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
-  const mounts = writeMounts(context, id, base, grafts, upper);
+  const places = [{ ...base, at: "/" }, ...grafts];
+  const kept = options.upper === undefined ? undefined : claimUpper(options.upper, places);
+  const isWritable = kept !== undefined || uppers.root !== undefined;
+  const { mounts } = writeQuery(context, id, places, uppers, kept);
   return {
     mounts,
-    snapshots: [base.snapshot, ...grafts.map((graft) => graft.snapshot)],
-    places: ["/", ...grafts.map((graft) => graft.at)],
+    ...(kept === undefined ? {} : { kept }),
+    snapshots: places.map(({ snapshot }) => snapshot),
+    places: places.map(({ at }) => at),
     spec: (command, isTerminal) => ({
       ...defaults,
       ...given,
@@ -311,12 +333,33 @@ export async function prepare(
       hostname: "burrow",
       root: mounts.root,
       tmp: mounts.tmp,
+      ...(isWritable ? { isRootWritable: true } : {}),
     }),
   };
 }
 
-function bindOf(text: string): [string, string] {
-  const [path, source] = pair(text, "--bind", "PATH=SOURCE");
+/** Writes the mounts; an upper that was claimed for them is given back when that fails. */
+function writeQuery(
+  context: Context,
+  id: string,
+  [base, ...grafts]: readonly Place[],
+  uppers: { tmp: UpperSize; root?: UpperSize },
+  kept: ClaimedUpper | undefined,
+): { mounts: QueryMounts } {
+  const root = kept === undefined ? {} : { root: { directory: kept.directory } };
+  try {
+    return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }) };
+  } catch (error) {
+    kept?.[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Of a source whose own name ends like that, the last ":rw" or ":ro" counts. */
+function bindOf(text: string): [string, Bind] {
+  const [path, rest] = pair(text, "--bind", "PATH=SOURCE[:rw]");
+  const isReadOnly = !rest.endsWith(":rw");
+  const source = isReadOnly && !rest.endsWith(":ro") ? rest : rest.slice(0, -3);
   if (!path.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--bind: ${path} is no absolute path`);
   if (!existsSync(source))
@@ -324,7 +367,7 @@ function bindOf(text: string): [string, string] {
   if (!statSync(source).isDirectory() && !statSync(source).isFile()) {
     throw new BurrowError("BURROW_USAGE", `--bind: ${source} is no directory or file`);
   }
-  return [path, asOrigin(source)];
+  return [path, { source: asOrigin(source), isReadOnly }];
 }
 
 /** 2^32 - 1 is no id: it means "leave it as it is". */

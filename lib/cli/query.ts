@@ -6,7 +6,12 @@ import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { MOUNT_FORMAT, mountDirectory } from "../gofer/mount.ts";
+import {
+  MOUNT_FORMAT,
+  mountDirectory,
+  type UpperDirectory,
+  type UpperSize,
+} from "../gofer/mount.ts";
 import { makeFolder } from "../store/folder.ts";
 import type { Context } from "./context.ts";
 import { writeText } from "./output.ts";
@@ -24,11 +29,6 @@ export interface QueryMounts {
   readonly tmp: string;
 }
 
-export interface UpperSize {
-  readonly sizeBytes: number;
-  readonly inodes: number;
-}
-
 /** An id that nobody else has: sortable by time, so that leftovers can be told. */
 export function newRunId(): string {
   return `q${Date.now().toString(36)}-${randomBytes(4).toString("hex")}`;
@@ -40,7 +40,7 @@ export function writeMounts(
   id: string,
   base: Source,
   grafts: readonly (Source & { at: string })[],
-  upper: UpperSize,
+  uppers: { tmp: UpperSize; root?: UpperSize | UpperDirectory },
 ): QueryMounts {
   for (const each of [id, `${id}-tmp`]) {
     if (!existsSync(mountDirectory(context.state, each))) continue;
@@ -59,12 +59,12 @@ export function writeMounts(
     cache: context.cache,
     base: described(base),
     grafts: grafts.map((graft) => ({ at: graft.at, ...described(graft) })),
+    ...(uppers.root === undefined ? {} : { upper: uppers.root }),
   });
   const tmp = writeMount(context.state, `${id}-tmp`, {
     format: MOUNT_FORMAT,
     kind: "upper",
-    sizeBytes: upper.sizeBytes,
-    inodes: upper.inodes,
+    ...uppers.tmp,
     mode: 0o1777,
   });
   return { id, root, tmp };

@@ -58,3 +58,10 @@ export function refusedEnding(view: LookedAt, started: Started): Ending {
   }
   return { exitCode: RUNTIME_FAILED };
 }
+
+/** What is said of servers that others took the place of, or nothing. */
+export function successorNote(restarts: number): string | undefined {
+  if (restarts === 0) return undefined;
+  const times = restarts === 1 ? "once" : `${restarts} times`;
+  return `the sandbox's server died, or was relieved, and another went on in its place: ${times}`;
+}

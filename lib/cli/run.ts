@@ -29,6 +29,7 @@ import {
   lateEnding,
   RUNTIME_FAILED,
   refusedEnding,
+  successorNote,
   unconnectedEnding,
 } from "./run-failure.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
@@ -45,7 +46,7 @@ interface RunOptions extends QueryOptions {
 
 const EXAMPLES = `
 Without a command, an image's Entrypoint and Cmd are run; its variables, directory and user hold where none are given. It runs
-without capabilities, with a read-only root and /tmp of its own.
+without capabilities, with a read-only root (but see --writable) and /tmp of its own.
 
 The command's exit code is passed on, 128 + n when signal n ended it. Burrow's own: 126, the command can't be executed; 127, there
 is no such command in the sandbox; 128, runsc could not start it (or the command's own); 1, it failed before that; 2, wrong usage.
@@ -54,7 +55,8 @@ Examples:
   burrow run --base rootfs.tar -- /bin/cat /etc/os-release
   burrow run --base image.tar
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
-  burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py`;
+  burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py
+  burrow run --base sha256:… --env sha256:… --writable 1G --user 0 -- pip install --no-index /stage/wheels/own.whl`;
 
 export function addRun(program: Command): void {
   addQueryOptions(program.command("run"))
@@ -71,6 +73,10 @@ export function addRun(program: Command): void {
       new Option("--network <KIND>", "runsc's network")
         .choices(["none", "sandbox", "host"])
         .default("none"),
+    )
+    .option(
+      "--upper <DIR>",
+      "as --writable, with the changes kept in a folder, for the next run over the same or burrow layer keep",
     )
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option(
@@ -106,13 +112,14 @@ async function runQuery(
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
   const prepared = await prepare(context, id, options);
+  using _kept = prepared.kept;
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const query = prepared.spec(command, isTerminal);
   writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
   const preparedMs = performance.now();
   const isMeasured = options.stats === true || statsFile !== undefined;
   const before = await fetchedSoFar(context.cache, id);
-  const flags = runscFlags(options);
+  const flags = runscFlags(options, query);
   const stopKeeping = keepDaemon(context);
   const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs };
   const killsBefore = memoryKills();
@@ -126,6 +133,8 @@ async function runQuery(
   if (failure !== undefined) report(failure, context.isJson);
   const note = memoryNote(exitCode, memoryKills() - killsBefore, options.memory);
   if (note !== undefined) new Progress(false, context.isJson).line(note);
+  const successors = successorNote(ended.counters[Count.restarts]!);
+  if (successors !== undefined) new Progress(false, context.isJson).line(successors);
   const result = { ...ended, exitCode };
   const failed = failedReads(result.counters);
   if (!isMeasured && failed === 0) return result.exitCode;
@@ -152,9 +161,13 @@ function parseStart(text: string): number {
   throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
 }
 
-function runscFlags(options: RunOptions): string[] {
+function runscFlags(options: RunOptions, { binds }: QuerySpec): string[] {
   const { network, memory, runscFlag = [] } = options;
-  const flags = [...cgroupFlags(memory), `--network=${network}`, ...runscFlag];
+  const flags = [...cgroupFlags(memory), `--network=${network}`];
+  // Others may work in a directory that the sandbox writes to: each must see what the other does.
+  const isShared = Object.values(binds).some((bind) => !bind.isReadOnly);
+  if (isShared) flags.push("--file-access-mounts=shared");
+  flags.push(...runscFlag);
   if (options.platform !== undefined) flags.push(`--platform=${options.platform}`);
   return flags;
 }

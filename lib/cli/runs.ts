@@ -3,8 +3,8 @@
 
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { ioError } from "../cache/directory.ts";
 import { isMountId } from "../gofer/mount.ts";
+import { ioError } from "../store/node-error.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
 import { type Context, makeFolders } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
@@ -37,7 +37,18 @@ export function openRun(context: Context): Run {
 /** Removes what a run keeps in files; its sandbox is gone by then. May be called again. */
 export function closeRun(context: Context, { id, folder }: Run): void {
   removeMounts(context, id);
+  for (const name of mountNames(context))
+    if (name.startsWith(`${id}-`)) removeMounts(context, name);
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** A server has mounts for each of its views: ID-1 and so on. */
+function mountNames({ state }: Context): string[] {
+  try {
+    return readdirSync(join(state, "mounts"));
+  } catch {
+    return []; // no mount yet
+  }
 }
 
 /** Whether a signal now ends this process and what there is of the run: not while a sandbox gets the signals. */

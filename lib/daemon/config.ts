@@ -25,6 +25,8 @@ export interface DaemonConfig {
   readonly lazyMount: boolean;
   /** Where figures are served over HTTP, as parseMetricsAddress takes it; "": nowhere. */
   readonly metrics: string;
+  /** Whether they name origins and views over TCP, too, where any user of this machine can ask. */
+  readonly metricsNames: boolean;
   /** Servers that wait for stubs at a time. */
   readonly standbys: number;
   /** Verify every blob anew, whatever the boot file says. */
@@ -48,6 +50,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   background: true,
   lazyMount: false,
   metrics: "",
+  metricsNames: false,
   standbys: 1,
   suspect: false,
   headerMs: 10_000,

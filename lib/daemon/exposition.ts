@@ -137,6 +137,12 @@ const METRICS: readonly Metric[] = [
   ),
   gauge("cache_used_bytes", "What the cache takes of its disk", one(["room", "usedBytes"])),
   gauge("cache_limit_bytes", "What it may take; 0: no limit", one(["room", "limitBytes"])),
+  gauge(
+    "cache_disk_inodes",
+    "Inodes of the cache's disk; 0: it needs none",
+    one(["room", "inodes"]),
+  ),
+  gauge("cache_disk_inodes_free", "Those that are free", one(["room", "freeInodes"])),
   counter("evicted_files", "Files evicted from the cache", one(["room", "evicted"])),
   counter("evicted_bytes", "What they took of the disk", one(["room", "evictedBytes"])),
   gauge("disk_demoted", "Whether the disk takes no writes", one(["room", "isDiskDemoted"])),
@@ -209,6 +215,17 @@ export function exposition(status: unknown): string {
     }
   }
   return lines.map((line) => `${line}\n`).join("");
+}
+
+/** A status without names of origins and views: what is counted by them is summed up. */
+export function unnamed(status: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const out: Record<string, unknown> = { ...status };
+  for (const table of ["origins", "queues", "views"]) {
+    const members = Object.values(at(status, table) ?? {});
+    // Each has a key of its own, and all of them are shown as one name: see plain().
+    out[table] = Object.fromEntries(members.map((value, i) => [`${OTHER}#${i}`, value]));
+  }
+  return out;
 }
 
 function escaped(text: string): string {

@@ -138,7 +138,7 @@ export class LazyMount {
     const nothing = { errno: 0, state: AnswerState.lazy, name: "" };
     if (row >= source.table.count) return { ...nothing, errno: Errno.EINVAL };
     const digest = source.table.digestAt(row);
-    if (this.#cache.check("blobs", digest, source.table.sizeOf(row)) === "sealed") {
+    if ((await this.#cache.look("blobs", digest, source.table.sizeOf(row))) === "sealed") {
       return { errno: 0, state: AnswerState.complete, name: "" };
     }
     if (this.#isClosed) return nothing;

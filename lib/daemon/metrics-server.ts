@@ -9,6 +9,8 @@ import { EXPOSITION_TYPE } from "./exposition.ts";
 /** How long a collector may be connected, from its request's first byte to the answer's last, and how many there may be. */
 const REQUEST_MS = 5_000;
 const CONNECTIONS_MAX = 16;
+/** The daemon's user and root; who else is to collect, chgrp(1) and chmod(1) say. */
+const SOCKET_MODE = 0o600;
 
 export type MetricsAddress =
   | { readonly path: string }
@@ -26,9 +28,14 @@ export function parseMetricsAddress(text: string): MetricsAddress {
   throw new BurrowError("BURROW_USAGE", `--metrics: ${what}`);
 }
 
-/** Figures name origins and views: no other machine is to have them. */
+/** How a node is used is nobody's business on another machine. */
 function isLoopback(host: string): boolean {
   return host === "::1" || (net.isIPv4(host) && host.startsWith("127."));
+}
+
+/** Whether all users of this machine can ask there, and not only those who may open a socket. */
+export function isOpenToAll(address: MetricsAddress): boolean {
+  return "port" in address;
 }
 
 export class MetricsServer {
@@ -77,7 +84,10 @@ export class MetricsServer {
           }),
         );
       });
-      this.#server.listen(address, resolve);
+      this.#server.listen(address, () => {
+        if ("path" in address) fs.chmodSync(address.path, SOCKET_MODE);
+        resolve();
+      });
     });
   }
 

@@ -1,10 +1,12 @@
 // PinnedBlobs: which blobs belong to pinned snapshots, at 8 bytes each. Control plane.
 
-import type { Digest } from "../base/digest.ts";
+import fs from "node:fs";
+import { type Digest, isDigest } from "../base/digest.ts";
 import { heldWhole } from "../cache/cache.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
-import { listPins, type Pinned } from "../cache/pins.ts";
+import { type Pinned, pinsFolder } from "../cache/pins.ts";
 import { faultOf, Index } from "../layer/index.ts";
+import { errnoOf } from "../store/node-error.ts";
 
 /** A blob is known by so many digits of its digest: that another one has them, and stays as well, hurts nobody. */
 const KEY_DIGITS = 13;
@@ -30,13 +32,26 @@ export class PinnedBlobs implements Pinned {
 
   /** Reads what was pinned and forgets what was unpinned since. A snapshot whose index is gone or wrong has no blobs here. */
   async refresh(): Promise<void> {
-    const pins = new Set(listPins(this.#cache));
+    const pins = await this.#pins();
+    // On a disk that can't be read what was pinned stays so.
+    if (pins === undefined) return;
     for (const known of [...this.#keys.keys()]) if (!pins.has(known)) this.#keys.delete(known);
     for (const snapshot of pins) {
       if (this.#keys.has(snapshot)) continue;
       const bytes = await heldWhole(this.#cache, "indexes", snapshot).catch(() => undefined);
       if (bytes !== undefined && faultOf(bytes) === undefined)
         this.#keys.set(snapshot, keysOf(new Index(bytes)));
+    }
+  }
+
+  /** Snapshots that are pinned; undefined when nobody can tell. */
+  async #pins(): Promise<Set<Digest> | undefined> {
+    const folder = pinsFolder(this.#cache);
+    try {
+      const names = await this.#cache.disk.run("look", () => fs.promises.readdir(folder));
+      return new Set(names.filter(isDigest));
+    } catch (error) {
+      return errnoOf(error).code === "ENOENT" ? new Set() : undefined;
     }
   }
 }

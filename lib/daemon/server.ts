@@ -143,23 +143,24 @@ class Connection {
   readonly #isOwner: boolean;
   /** Asks by id; the value tells an ask from a cancelled one of the same id. */
   readonly #open = new Map<number, AskFields>();
-  readonly #onWelcome: () => void;
+  readonly #onHello: () => void;
   /** Of root or the daemon's own user. */
   /** Asks that are worked on: the open ones, and those cancelled meanwhile. */
   #atWork = 0;
   #snapshots: readonly SnapshotSource[] | undefined;
   #isRefused = false;
+  #isGreeting = false;
   #takesFiles = false;
   #mountId = "";
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
 
-  constructor(context: ServerContext, socket: net.Socket, isOwner: boolean, onWelcome: () => void) {
+  constructor(context: ServerContext, socket: net.Socket, isOwner: boolean, onHello: () => void) {
     this.#context = context;
     this.#socket = socket;
     this.#isOwner = isOwner;
-    this.#onWelcome = onWelcome;
+    this.#onHello = onHello;
     socket.setTimeout(context.silentMs, () => socket.destroy());
     socket.on("data", (bytes) => this.#receive(bytes));
     socket.on("drain", () => this.#continue());
@@ -182,8 +183,9 @@ class Connection {
     if (!this.#isFull) this.#socket.resume();
   }
 
+  /** Whether nothing more is taken from the peer for now. */
   get #isFull(): boolean {
-    return this.#socket.writableLength > UNSENT_MAX_BYTES;
+    return this.#isGreeting || this.#socket.writableLength > UNSENT_MAX_BYTES;
   }
 
   #takeFrames(): void {
@@ -232,34 +234,41 @@ class Connection {
     }
   }
 
+  /** Nothing else of the peer is heard until it is welcome. */
   #hello(start: number, length: number, id: number): boolean {
     if (this.#snapshots !== undefined) return false;
-    let errno = 0;
-    let count = 0;
     this.#takesFiles = helloTakesFiles(this.#in, start);
-    if (helloVersion(this.#in, start, length) !== MAILBOX_VERSION) {
-      errno = Errno.EOPNOTSUPP;
-    } else {
-      const mountId = helloMountId(this.#in, start, length);
+    const isVersion = helloVersion(this.#in, start, length) === MAILBOX_VERSION;
+    const mountId = isVersion ? helloMountId(this.#in, start, length) : "";
+    this.#isGreeting = true;
+    // Who waits for an answer doesn't stand there only; refused, it is ended.
+    this.#onHello();
+    void this.#welcome(isVersion, mountId, id);
+    return true;
+  }
+
+  async #welcome(isVersion: boolean, mountId: string, id: number): Promise<void> {
+    let errno = isVersion ? 0 : Errno.EOPNOTSUPP;
+    if (isVersion) {
       try {
-        this.#snapshots = this.#context.sources.snapshots(mountId);
-        count = this.#snapshots.length;
+        this.#snapshots = await this.#context.sources.snapshots(mountId);
       } catch (error) {
-        const isMissing = error instanceof BurrowError && error.class === "notFound";
-        errno = isMissing ? Errno.ENOENT : Errno.EINVAL;
+        errno = errnoOfHello(error);
         this.#context.log("hello refused", { mountId, error: explain(error) });
       }
     }
-    this.#send(64, (out) => encodeWelcome(out, id, errno, count));
+    this.#isGreeting = false;
+    if (this.#socket.destroyed) return;
+    this.#send(64, (out) => encodeWelcome(out, id, errno, this.#snapshots?.length ?? 0));
     if (errno !== 0) {
       this.#isRefused = true;
+      this.#in = Buffer.alloc(0);
       this.#socket.end();
-      return true;
+      return;
     }
     this.#socket.setTimeout(0);
-    this.#countFor(helloMountId(this.#in, start, length));
-    this.#onWelcome();
-    return true;
+    this.#countFor(mountId);
+    this.#continue();
   }
 
   #countFor(mountId: string): void {
@@ -371,6 +380,12 @@ class Connection {
 }
 
 const NO_LAZY_FILE: FetchAnswer = { errno: 0, state: AnswerState.lazy, name: "", hostFd: -1 };
+
+function errnoOfHello(error: unknown): number {
+  if (!(error instanceof BurrowError)) return Errno.EINVAL;
+  if (error.class === "notFound") return Errno.ENOENT;
+  return error.code === "BURROW_IO" ? Errno.EIO : Errno.EINVAL;
+}
 
 function failure(errno: number): FetchAnswer {
   return { errno, state: 0, name: "", hostFd: -1 };

@@ -6,8 +6,9 @@ import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { ensureIndex } from "../cache/cache.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import { Disk, STALL_MS } from "../cache/disk.ts";
 import type { BlobTable, Source } from "../cache/pieces.ts";
-import { isMountId, readMount, type SnapshotSource } from "../gofer/mount.ts";
+import { isMountId, readMountLater, type SnapshotSource } from "../gofer/mount.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Backend } from "../store/store.ts";
@@ -18,6 +19,8 @@ const INDEXES_MAX_BYTES = 512 * 1024 * 1024;
 export class Sources {
   readonly #cache: CacheDirectory;
   readonly #state: string;
+  /** On which the state lies: another one than the cache's, perhaps. */
+  readonly #disk: Disk;
   readonly #readerOf: (origin: string) => Backend;
   readonly #tables = new LRUCache<Digest, IndexTable>({ maxSize: INDEXES_MAX_BYTES });
   /** By origin, too: who waits for one that hangs does so for their own. */
@@ -26,14 +29,16 @@ export class Sources {
   /** `readerOf` opens an origin, or gives the one that is open. */
   constructor(cache: CacheDirectory, state: string, readerOf: (origin: string) => Backend) {
     this.#cache = cache;
+    this.#disk = new Disk(state);
+    this.#disk.stallMs = STALL_MS;
     this.#state = state;
     this.#readerOf = readerOf;
   }
 
   /** Snapshots of a mount by number: its base, then its grafts in order. Throws when there is no such view. */
-  snapshots(mountId: string): SnapshotSource[] {
+  async snapshots(mountId: string): Promise<SnapshotSource[]> {
     if (!isMountId(mountId)) throw new BurrowError("BURROW_USAGE", "no valid mount id");
-    const mount = readMount(this.#state, mountId);
+    const mount = await this.#disk.run("look", () => readMountLater(this.#state, mountId));
     if (mount.kind !== "view") {
       throw new BurrowError("BURROW_USAGE", "the mount is no view", { context: { mountId } });
     }
@@ -56,7 +61,12 @@ export class Sources {
 
   async #read({ snapshot, origin }: SnapshotSource, signal: AbortSignal): Promise<IndexTable> {
     const reader = this.#readerOf(origin);
-    const bytes = await ensureIndex(this.#cache, origin, snapshot, { reader, signal });
+    const bytes = await ensureIndex(this.#cache, origin, snapshot, {
+      reader,
+      signal,
+      // What is verified is as good in memory.
+      onUnkept: () => undefined,
+    });
     const fault = faultOf(bytes);
     if (fault !== undefined) {
       throw new BurrowError("BURROW_BAD_INDEX", fault, {

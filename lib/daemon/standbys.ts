@@ -13,6 +13,8 @@ import { standbyFolder } from "../cache/layout.ts";
 const PROGRAM = fileURLToPath(new URL("../../standby.cjs", import.meta.url));
 /** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
 const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "--"];
+/** So long that no hardened server's filter lets it be connected to: lib/gofer/calls.ts, DAEMON_ADDRESS_BYTES. */
+const STANDBY_NAME = "standby-";
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will. */
@@ -102,7 +104,7 @@ export class Standbys {
   }
 
   #spawn(): void {
-    const path = `${this.#folder}/${process.pid}-${this.#started++}`;
+    const path = `${this.#folder}/${STANDBY_NAME}${process.pid}-${this.#started++}`;
     const words = [...ISOLATION, process.execPath, "--no-warnings", PROGRAM, path];
     // The caller's NODE_* would be code and settings of others in a server.
     const env = { PATH: process.env["PATH"] };

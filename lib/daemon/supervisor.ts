@@ -6,21 +6,23 @@ import { openCache } from "../cache/cache.ts";
 import { daemonStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
+import type { Disk } from "../cache/disk.ts";
 import { Fetcher } from "../cache/fetcher.ts";
 import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { environmentOrigins, readOrigins } from "../store/origins-file.ts";
+import { native } from "../sys/native.ts";
 import { notOurs, takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
 import { forStrangers, statusOf } from "./control.ts";
-import { exposition } from "./exposition.ts";
+import { exposition, unnamed } from "./exposition.ts";
 import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
-import { MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
+import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { PinnedBlobs } from "./pinned.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
@@ -29,7 +31,7 @@ import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
-const POOL_THREADS = 8;
+const POOL_THREADS = 12;
 
 export interface Daemon {
   /** Resolves when it has ended, for whatever reason. */
@@ -37,6 +39,8 @@ export interface Daemon {
   /** Ends it; `ended` resolves with the reason. */
   stop(reason: string): void;
   status(): unknown;
+  /** Whether calls on the cache's disk hang. */
+  readonly isDiskHung: boolean;
   /** Whether it serves a lazy mount, by its options or since it was left one. */
   readonly hasLazyMount: boolean;
 }
@@ -83,7 +87,7 @@ export async function startDaemon(
 /** Runs a daemon until it ends or is told to by SIGTERM, SIGINT or SIGHUP: the body of `burrow daemon start`. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
-  // Of the usual four, two may wait for the lazy mount's requests. libuv asks when the first is wanted.
+  // Six may be the cache disk's (lib/cache/disk.ts), two the lazy mount's. libuv asks when the first is wanted.
   process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
   const listener = takeListener();
   closeInherited();
@@ -106,6 +110,8 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   }
   if (told !== undefined) daemon.stop(told);
   log("ended", { reason: await daemon.ended });
+  // A thread may wait for a disk, and would be waited for.
+  if (daemon.isDiskHung) native.exitNow(0);
   // A thread may wait for a lazy mount that was left to the next daemon.
   if (daemon.hasLazyMount) process.exit(0);
   return 0;
@@ -155,6 +161,7 @@ class RunningDaemon implements Daemon {
   readonly #fetcher: Fetcher;
   readonly #keeper: Keeper;
   readonly #lazy: LazyMount | undefined;
+  readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
   readonly #views = new Views();
@@ -173,6 +180,7 @@ class RunningDaemon implements Daemon {
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
+    this.#disk = cache.disk;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
     const { deadlineMs, silentMs } = config;
@@ -187,14 +195,20 @@ class RunningDaemon implements Daemon {
       status,
       look: () => this.#keeper.look(),
     });
-    this.#metrics =
-      config.metrics === ""
-        ? undefined
-        : new MetricsServer(parseMetricsAddress(config.metrics), () => exposition(this.status()));
+    this.#metrics = config.metrics === "" ? undefined : this.#metricsServer();
     this.#standbys = new Standbys(config.cache, config.standbys, log);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+  }
+
+  #metricsServer(): MetricsServer {
+    const { metrics, metricsNames } = this.#config;
+    const address = parseMetricsAddress(metrics);
+    const isNamed = metricsNames || !isOpenToAll(address);
+    return new MetricsServer(address, () =>
+      exposition(isNamed ? this.status() : unnamed(this.status())),
+    );
   }
 
   async listen(listener: number | undefined): Promise<void> {
@@ -229,6 +243,10 @@ class RunningDaemon implements Daemon {
     const more = { views: this.#views, loop: this.#loop };
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
+  }
+
+  get isDiskHung(): boolean {
+    return this.#disk.hanging > 0;
   }
 
   get hasLazyMount(): boolean {

@@ -1,6 +1,7 @@
 // Adopt: the server's end of its socket to the stub: receives the sandbox's FDs, gives copies back for safe keeping. The
 // protocol is docs/protocol/adopt.md. Runs before the data plane and, for keep and drop, beside it: never blocks then.
 
+import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { native } from "../sys/native.ts";
 
@@ -11,8 +12,19 @@ const FDS_MAX = 200;
 const MESSAGE_MAX_BYTES = 64 * 1024;
 /** ADOPT: more of these messages follow. */
 const MORE = 1;
+/** ADOPT: get ready and say READY; another server has these, and a second ADOPT follows when it has ended. */
+const PREPARE = 2;
 
-export const Type = { adopt: 1, keep: 2, drop: 3, start: 4, ready: 5, done: 6 } as const;
+export const Type = {
+  adopt: 1,
+  keep: 2,
+  drop: 3,
+  start: 4,
+  ready: 5,
+  done: 6,
+  serving: 7,
+  leave: 8,
+} as const;
 
 export const Role = {
   io: 1,
@@ -29,7 +41,13 @@ export const Role = {
   memory: 16,
   fdSocket: 17,
   upper: 18,
+  fdPeer: 19,
+  journal: 20,
+  reads: 21,
 } as const;
+
+const MSG_DONTWAIT = 0x40;
+const MSG_PEEK_DONTWAIT = 0x42;
 
 export interface AdoptedFd {
   readonly role: number;
@@ -47,10 +65,10 @@ export interface Message {
 }
 
 /** Blocks for the next message of the stub; undefined when the stub is gone or, with its FDs closed, when it is malformed. */
-export function receiveMessage(stubFd: number): Message | undefined {
+export function receiveMessage(stubFd: number, flags = 0): Message | undefined {
   const message = Buffer.alloc(MESSAGE_MAX_BYTES);
   const fds = new Int32Array(FDS_MAX + 1);
-  const got = native.receiveMessage(stubFd, message, fds, 0);
+  const got = native.receiveMessage(stubFd, message, fds, flags);
   if (got <= 0) return undefined;
   const count = got < HEADER_BYTES ? 0 : message.readUInt16LE(6);
   const bodyAt = HEADER_BYTES + count * RECORD_BYTES;
@@ -77,8 +95,14 @@ export function receiveMessage(stubFd: number): Message | undefined {
   return { type: message.readUInt16LE(4), flags: message.readUInt32LE(8), fds: received, body };
 }
 
+export interface Adopted {
+  readonly fds: readonly AdoptedFd[];
+  /** Another server still serves on these. */
+  readonly isPreparing: boolean;
+}
+
 /** Blocks until the stub has sent all FDs. Throws BURROW_USAGE when the peer is no stub. */
-export function receiveAdopted(stubFd: number): AdoptedFd[] {
+export function receiveAdopted(stubFd: number): Adopted {
   const adopted: AdoptedFd[] = [];
   for (;;) {
     const message = receiveMessage(stubFd);
@@ -86,7 +110,8 @@ export function receiveAdopted(stubFd: number): AdoptedFd[] {
       throw new BurrowError("BURROW_USAGE", "the stub sent no adopt message, or a malformed one");
     }
     adopted.push(...message.fds);
-    if ((message.flags & MORE) === 0) return adopted;
+    if ((message.flags & MORE) !== 0) continue;
+    return { fds: adopted, isPreparing: (message.flags & PREPARE) !== 0 };
   }
 }
 
@@ -136,7 +161,25 @@ export function dropConnection(stubFd: number, index: number): void {
   send(stubFd, Type.drop, index);
 }
 
-/** A standby's answer to a START that it takes: < 0 when nobody waits for it any more. */
+/** Tells the stub that all is taken up: from now on it replaces us when we die. */
+export function sendServing(stubFd: number): void {
+  send(stubFd, Type.serving);
+}
+
+/** Whether the stub, which has something to say, is gone or wants us to leave to a successor what we have. */
+export function isToLeave(stubFd: number): boolean {
+  const peeked = native.receiveMessage(
+    stubFd,
+    new Uint8Array(1),
+    new Int32Array(1),
+    MSG_PEEK_DONTWAIT,
+  );
+  if (peeked === -Errno.EAGAIN || peeked === -Errno.EINTR) return false;
+  const message = receiveMessage(stubFd, MSG_DONTWAIT);
+  return message === undefined || message.type === Type.leave;
+}
+
+/** The answer to a START that a standby takes, and to an ADOPT that only prepares: < 0 when nobody waits for it any more. */
 export function sendReady(stubFd: number): number {
   return send(stubFd, Type.ready);
 }

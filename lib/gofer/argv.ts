@@ -1,6 +1,8 @@
 // The arguments that runsc gives its gofer, read leniently: unknown flags are ignored, since every revision has its own and
 // global flags come in any order. reference: gofer launch contract of 2022, 2024 and 2026 revisions. Control plane.
 
+import type { SpecialFiles } from "../tree/host-special.ts";
+
 /** What a mount's lower and upper layers are. runsc: container.go GoferMountConf. */
 export interface MountConf {
   readonly lower: string;
@@ -13,6 +15,8 @@ export interface GoferArguments {
   readonly mountConfs: readonly MountConf[] | undefined;
   /** How many files it may have open (2024 and later). */
   readonly fdLimit: number | undefined;
+  /** --host-fifo and --host-uds: what special files of host directories it may open and make. */
+  readonly special: SpecialFiles;
 }
 
 /** Reads `--name=value` and `--name value` of the flags we know. */
@@ -29,7 +33,15 @@ export function parseGoferArguments(argv: readonly string[]): GoferArguments {
   const confs = value("gofer-mount-confs");
   const limit = Number(value("fdlimit"));
   const fdLimit = Number.isSafeInteger(limit) && limit > 0 ? limit : undefined;
-  return { bundle: value("bundle") ?? ".", mountConfs: parseMountConfs(confs), fdLimit };
+  // 2022 takes the older name for all, too.
+  const sockets = value("fsgofer-host-uds") === "true" ? "all" : (value("host-uds") ?? "none");
+  const special = {
+    opensFifos: value("host-fifo") === "open",
+    connectsSockets: sockets === "open" || sockets === "all",
+    bindsSockets: sockets === "create" || sockets === "all",
+  };
+  const bundle = value("bundle") ?? ".";
+  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, special };
 }
 
 /** "lower:upper[:size=…],…": container.go GoferMountConfFlags. Bind entries only: no comma in a size. */

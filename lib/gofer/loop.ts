@@ -11,9 +11,17 @@ import {
 import type { Mailbox } from "../cache/mailbox.ts";
 import { Count, counters } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
-import { Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
+import { type ChannelFds, Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
+import { ConnectionJournal } from "../serve/lisafs/journal.ts";
 import { Park, type Parked } from "../serve/park.ts";
-import { addSocket, createWait, nextEvent, requestBytes, WaitEvent } from "../sys/wait.ts";
+import {
+  addSocket,
+  armSocket,
+  createWait,
+  nextEvent,
+  requestBytes,
+  WaitEvent,
+} from "../sys/wait.ts";
 import { CHANNEL_HEADER_BYTES, type Channel } from "../transport/channel.ts";
 import type { Communicator } from "../transport/communicator.ts";
 import type { Socket } from "../transport/socket.ts";
@@ -21,8 +29,17 @@ import type { Tree } from "../tree/tree.ts";
 
 /** How the loop tells the stub what to keep and drop. */
 export interface Keeper {
-  keepChannel(connection: number, channel: number, memoryFd: number, socketFd: number): void;
+  keepChannel(connection: number, channel: number, fds: ChannelFds): void;
+  /** The FDs of a connection's journal, borrowed. */
+  keepJournal(connection: number, memoryFd: number, watchFd: number): void;
   drop(connection: number): void;
+}
+
+/** What the stub has kept of a connection: ours from here on. */
+export interface Legacy {
+  readonly memoryFd: number;
+  readonly watchFd: number;
+  readonly channels: readonly (ChannelFds & { readonly number: number })[];
 }
 
 /** Times a request whose blob vanishes between answer and re-run is run again before it is EIO. */
@@ -39,8 +56,10 @@ export class Loop implements ConnectionHost {
   readonly #mailboxes: Mailbox[] = [];
   /** The mailbox of each connection that may miss. */
   readonly #mailboxOf = new Map<Connection, Mailbox>();
-  /** The socket whose end is ours; -1: none. */
+  /** The stub's socket; -1: none. */
   #leaderSlot = -1;
+  #isEnd = () => true;
+  readonly #legacies: { readonly connection: Connection; readonly legacy: Legacy }[] = [];
   #isOver = false;
   #reruns = 0;
   #added = 0;
@@ -57,15 +76,34 @@ export class Loop implements ConnectionHost {
    * Serves a tree on a connected socket, which it takes: 0 or -errno. -EMFILE past CONNECTIONS_MAX: each has at least one
    * channel, or its client could not mount. Every connection is added before run().
    */
-  add(index: number, socketFd: number, tree: Tree, isReadOnly: boolean, mailbox?: Mailbox): number {
+  add(
+    index: number,
+    socketFd: number,
+    tree: Tree,
+    isReadOnly: boolean,
+    mailbox?: Mailbox,
+    legacy?: Legacy,
+  ): number {
     if (this.#added === CONNECTIONS_MAX) return -Errno.EMFILE;
-    const connection = new Connection(index, tree, isReadOnly, this);
+    const journal =
+      legacy === undefined
+        ? ConnectionJournal.create(socketFd, tree)
+        : ConnectionJournal.open(legacy.memoryFd, legacy.watchFd, tree);
+    if (typeof journal === "number") return journal;
+    if (!journal.isResumed) {
+      this.#keeper.keepJournal(index, journal.memoryFd, journal.socket.watchFd);
+    }
+    journal.closeFd();
+    const connection = new Connection(index, tree, isReadOnly, this, journal);
+    const lost = connection.restore();
+    if (lost > 0) this.#log(`mount ${index}: ${lost} FDs of the client are lost, and answer EIO`);
     const socket = connection.listen(socketFd);
     if (typeof socket === "number") return socket;
+    if (legacy !== undefined) this.#legacies.push({ connection, legacy });
     this.#connections.add(connection);
     this.#added++;
     this.#sockets[socket.slot] = socket;
-    counters[Count.connections]!++;
+    if (legacy === undefined) counters[Count.connections]!++;
     if (mailbox !== undefined) {
       this.#mailboxOf.set(connection, mailbox);
       this.#mailboxes.push(mailbox);
@@ -74,13 +112,33 @@ export class Loop implements ConnectionHost {
     return 0;
   }
 
-  /** Has the loop end when the peer of a socket, which says nothing, is gone. */
-  endWith(socketFd: number): void {
+  /** In the place of a mount whose connection has ended, under another server. */
+  skip(): void {
+    this.#added++;
+  }
+
+  /** Has `isEnd` say whether the loop ends when a socket has something to say or its peer is gone. */
+  heed(socketFd: number, isEnd: () => boolean): void {
     this.#leaderSlot = addSocket(socketFd);
+    this.#isEnd = isEnd;
+  }
+
+  /** Takes up what predecessors left unanswered. */
+  #resume(): void {
+    for (const { connection, legacy } of this.#legacies.splice(0)) {
+      for (const { number, ...fds } of legacy.channels) {
+        const failed = connection.adoptChannel(number, fds);
+        if (failed < 0) this.#log(`mount ${connection.index}: a channel is lost: ${failed}`);
+      }
+      if (!connection.isOpen || connection.socket!.resume()) continue;
+      this.#log(`mount ${connection.index}: ended, since a message was being sent or received`);
+      connection.end();
+    }
   }
 
   /** Runs until every connection has ended. Blocks the thread. */
   run(): void {
+    this.#resume();
     let channel: Channel | undefined;
     while (this.#connections.size > 0 && !this.#isOver) {
       // The reply of the channel just served goes out in the same native call that waits for the next request.
@@ -109,7 +167,8 @@ export class Loop implements ConnectionHost {
 
   #advance(slot: number): void {
     if (slot === this.#leaderSlot) {
-      this.#isOver = true;
+      this.#isOver = this.#isEnd();
+      if (!this.#isOver) armSocket(slot, false);
       return;
     }
     const socket = this.#sockets[slot];
@@ -144,6 +203,7 @@ export class Loop implements ConnectionHost {
       mid,
       payload: from.bytes.slice(start, start + Math.min(payloadBytes, PARKED_BYTES_MAX)),
       deadlineMs: performance.now() + this.#missDeadlineMs,
+      place: mailbox.lastPlace,
     });
   }
 
@@ -151,8 +211,8 @@ export class Loop implements ConnectionHost {
     this.#channels[channel.slot] = { connection, channel };
   }
 
-  keepChannel(connection: Connection, channel: number, memoryFd: number, socketFd: number): void {
-    this.#keeper.keepChannel(connection.index, channel, memoryFd, socketFd);
+  keepChannel(connection: Connection, channel: number, fds: ChannelFds): void {
+    this.#keeper.keepChannel(connection.index, channel, fds);
   }
 
   ended(connection: Connection): void {
@@ -215,6 +275,10 @@ export class Loop implements ConnectionHost {
     if (!connection.isOpen) return;
     from.bytes.set(payload, from.payloadStart);
     if (dispatch(connection, from, mid, payload.length, this.#log) === MISS) {
+      if (mailbox.lastPlace !== parked.place) {
+        this.#goOn(parked, mailbox);
+        return;
+      }
       const isEndless = ++this.#reruns > RERUNS_MAX * (1 + this.#park.size);
       if (isEndless) this.#fail(parked, Errno.EIO);
       else this.#park.add(mailbox.lastTicket, parked);
@@ -222,6 +286,15 @@ export class Loop implements ConnectionHost {
     }
     this.#reruns = 0;
     this.#flush(parked);
+  }
+
+  /** A request that has got what it waited for and now waits for other bytes, as a copy-up does, has its time again. */
+  #goOn(parked: Parked, mailbox: Mailbox): void {
+    this.#park.add(mailbox.lastTicket, {
+      ...parked,
+      deadlineMs: performance.now() + this.#missDeadlineMs,
+      place: mailbox.lastPlace,
+    });
   }
 
   /** Failing another of the same connection may have ended it: then its windows are gone. */

@@ -5,4 +5,4 @@ import { runServer } from "./serve.ts";
 
 const stubFd = Number(process.env["BURROW_ADOPT_FD"] ?? 3);
 const words = process.argv.slice(2);
-native.exitNow(runServer({ stubFd, words, settings: process.env, isStandby: false }));
+native.exitNow(runServer({ stubFd, words, settings: process.env }));

@@ -2,6 +2,7 @@
 // and the daemon (origins). docs/format/mount.md. Control plane.
 
 import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, parseDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -27,12 +28,22 @@ export interface ViewMount {
   readonly cache: string;
   readonly base: SnapshotSource;
   readonly grafts: readonly GraftSource[];
+  /** What a sandbox changes goes to a tmpfs of its own, or to a directory that is kept; without, the view is read-only. */
+  readonly upper?: UpperSize | UpperDirectory;
 }
 
-export interface UpperMount {
-  readonly kind: "upper";
+export interface UpperDirectory {
+  /** Absolute path; docs/format/upper.md. */
+  readonly directory: string;
+}
+
+export interface UpperSize {
   readonly sizeBytes: number;
   readonly inodes: number;
+}
+
+export interface UpperMount extends UpperSize {
+  readonly kind: "upper";
   /** Permissions of its root, e.g. 0o1777. */
   readonly mode: number;
 }
@@ -61,13 +72,33 @@ export function mountIdOf(state: string, source: string): string | undefined {
 
 /** Reads and checks <state>/mounts/<id>/mount.json. BURROW_NOT_FOUND, BURROW_USAGE. */
 export function readMount(state: string, id: string): Mount {
-  const path = join(mountDirectory(state, id), "mount.json");
-  let text: string;
+  const path = mountPath(state, id);
   try {
-    text = readFileSync(path, "utf8");
+    return mountOf(readFileSync(path, "utf8"), path);
   } catch (cause) {
-    throw new BurrowError("BURROW_NOT_FOUND", `no mount ${id}: can't read ${path}`, { cause });
+    throw cause instanceof BurrowError ? cause : noMount(id, path, cause);
   }
+}
+
+/** The same on another thread. */
+export async function readMountLater(state: string, id: string): Promise<Mount> {
+  const path = mountPath(state, id);
+  try {
+    return mountOf(await readFile(path, "utf8"), path);
+  } catch (cause) {
+    throw cause instanceof BurrowError ? cause : noMount(id, path, cause);
+  }
+}
+
+function mountPath(state: string, id: string): string {
+  return join(mountDirectory(state, id), "mount.json");
+}
+
+function noMount(id: string, path: string, cause: unknown): BurrowError {
+  return new BurrowError("BURROW_NOT_FOUND", `no mount ${id}: can't read ${path}`, { cause });
+}
+
+function mountOf(text: string, path: string): Mount {
   try {
     return checkMount(JSON.parse(text) as unknown);
   } catch (cause) {
@@ -84,8 +115,7 @@ export function checkMount(value: unknown): Mount {
   if (fields["kind"] === "upper") {
     return {
       kind: "upper",
-      sizeBytes: count(fields["sizeBytes"], "sizeBytes"),
-      inodes: count(fields["inodes"], "inodes"),
+      ...upperSize(fields, ""),
       mode: count(fields["mode"], "mode") & 0o7777,
     };
   }
@@ -96,11 +126,28 @@ export function checkMount(value: unknown): Mount {
     kind: "view",
     cache: text(fields["cache"], "cache"),
     base: source(fields["base"], "base"),
+    ...(fields["upper"] === undefined
+      ? {}
+      : { upper: viewUpper(record(fields["upper"], "upper")) }),
     grafts: grafts.map((graft: unknown, i) => {
       const at = text(record(graft, `grafts[${i}]`)["at"], `grafts[${i}].at`);
       if (!at.startsWith("/")) throw new Error(`grafts[${i}].at is no absolute path: ${at}`);
       return { ...source(graft, `grafts[${i}]`), at };
     }),
+  };
+}
+
+function viewUpper(fields: Record<string, unknown>): UpperSize | UpperDirectory {
+  if (fields["directory"] === undefined) return upperSize(fields, "upper.");
+  const directory = text(fields["directory"], "upper.directory");
+  if (!directory.startsWith("/")) throw new Error("upper.directory is no absolute path");
+  return { directory };
+}
+
+function upperSize(fields: Record<string, unknown>, where: string): UpperSize {
+  return {
+    sizeBytes: count(fields["sizeBytes"], `${where}sizeBytes`),
+    inodes: count(fields["inodes"], `${where}inodes`),
   };
 }
 

@@ -136,7 +136,7 @@ export async function rehearse(
     const words = ["gofer", "--bundle", scratch];
     // Nothing misses, but when somebody takes the files away.
     const settings = { BURROW_STATE: scratch, BURROW_MISS_DEADLINE_MS: "1" };
-    serve({ stubFd, words, settings, isStandby: true }); // until the caller hangs up
+    serve({ stubFd, words, settings, isRehearsal: true }); // until the caller hangs up
     await ended;
     for (const fd of [stubFd, ...held]) native.closeFd(fd);
     counters.fill(0);

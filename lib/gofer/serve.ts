@@ -5,16 +5,27 @@ import { errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
 import { MISS_DEADLINE_MS } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
-import { COUNTER_BYTES, COUNTER_COUNT, useCounters } from "../serve/counters.ts";
+import { COUNTER_BYTES, COUNTER_COUNT, Count, counters, useCounters } from "../serve/counters.ts";
 import { native } from "../sys/native.ts";
+import { JOURNAL_VERSION, JOURNAL_VERSION_OFFSET } from "../transport/socket-journal.ts";
 import { Attr, type Ino, type Tree } from "../tree/tree.ts";
-import { type AdoptedFd, dropConnection, keepFds, Role, receiveAdopted } from "./adopt.ts";
+import {
+  type AdoptedFd,
+  dropConnection,
+  isToLeave,
+  keepFds,
+  Role,
+  receiveAdopted,
+  sendReady,
+  sendServing,
+} from "./adopt.ts";
 import { parseGoferArguments } from "./argv.ts";
-import { mountsJson, parseSpec, servedMounts } from "./bundle.ts";
+import { mountsJson, parseSpec, type ServedMount, servedMounts } from "./bundle.ts";
+import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
-import { Loop } from "./loop.ts";
+import { type Keeper, type Legacy, Loop } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
-import { openTree, shareFds } from "./trees.ts";
+import { type OpenedTree, openTree, shareFds } from "./trees.ts";
 
 /** What a stub tells its server. */
 export interface Launch {
@@ -24,8 +35,8 @@ export interface Launch {
   readonly words: readonly string[];
   /** BURROW_*: the environment that runsc was started with. */
   readonly settings: Readonly<Record<string, string | undefined>>;
-  /** The stub is no parent of ours: its end must end us, too. */
-  readonly isStandby: boolean;
+  /** The process goes on to serve others: it gives up nothing. */
+  readonly isRehearsal?: boolean;
 }
 
 /** As many FDs as the hard limit allows: each inode of a host directory or upper that the sandbox knows is one. */
@@ -112,65 +123,163 @@ const USED = new Set<number>([
   Role.syncNvproxy,
   Role.debugLog,
   Role.syncSentryExit,
+  Role.memory,
+  Role.fdSocket,
+  Role.upper,
+  Role.fdPeer,
+  Role.journal,
+  Role.reads,
 ]);
 
 function showCpu({ user, system }: NodeJS.CpuUsage): string {
   return `${Math.round(user / 1000)} ms of CPU and ${Math.round(system / 1000)} in the kernel`;
 }
 
-/** The launch duties, then the loop. Throws when the launch can't be served. */
-export function serve({ stubFd, words, settings, isStandby }: Launch): void {
-  const adopted = receiveAdopted(stubFd);
-  for (const { role, fd } of adopted) if (!USED.has(role)) native.closeFd(fd);
-  const first = (role: number) => adopted.find((each) => each.role === role)?.fd;
-  // --log is left alone: with --log-format=json, as containerd asks for, others parse it.
-  const logFd = first(Role.debugLog);
-  if (settings["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
+/** Refuses what a predecessor of another version noted, while that may still go on serving. */
+function checkJournals(adopted: readonly AdoptedFd[]): void {
+  const version = Buffer.alloc(4);
+  for (const { role, fd } of adopted) {
+    if (role !== Role.journal) continue;
+    const got = native.preadFd(fd, version, JOURNAL_VERSION_OFFSET);
+    const is = got === version.length ? version.readUInt32LE(0) : 0;
+    if (is === JOURNAL_VERSION) continue;
+    throw new Error(`the journals are of version ${is}; this program reads ${JOURNAL_VERSION}`);
+  }
+}
+
+/** What of the mounts is served: trees and sockets by the mount's position. */
+interface Opened {
+  readonly mounts: readonly ServedMount[];
+  /** undefined: a predecessor's client has ended it. */
+  readonly trees: readonly (OpenedTree | undefined)[];
+}
+
+/** The FD of a role and a connection. */
+function fdOf(adopted: readonly AdoptedFd[], role: number, index: number): number | undefined {
+  return adopted.find((each) => each.role === role && each.index === index)?.fd;
+}
+
+/** Reads the spec and opens every tree; a first server tells the sandbox its mounts. Throws when the launch can't be served. */
+function openMounts(launch: Launch, adopted: readonly AdoptedFd[]): Opened {
+  const { words, settings } = launch;
   const args = parseGoferArguments(words);
   waitForEof(adopted, Role.syncChroot);
   waitForEof(adopted, Role.syncNvproxy);
-  const spec = parseSpec(readSpec(first(Role.spec)!));
+  const spec = parseSpec(readSpec(fdOf(adopted, Role.spec, 0)!));
   const mounts = servedMounts(spec, args);
-  const sockets = adopted.filter(({ role }) => role === Role.io).sort((a, b) => a.index - b.index);
-  if (sockets.length !== mounts.length) {
+  const mountsFd = fdOf(adopted, Role.mounts, 0);
+  const sockets = adopted.filter(({ role }) => role === Role.io);
+  if (mountsFd !== undefined && sockets.length !== mounts.length) {
     throw new Error(`${sockets.length} io-fds for ${mounts.length} mounts`);
   }
   const state = settings["BURROW_STATE"] ?? DEFAULT_STATE;
-  const opened = mounts.map((mount) => openTree(mount, state));
-  writeMounts(
-    first(Role.mounts)!,
-    mountsJson(spec, (path) => readlinkIn(opened[0]!.tree, path)),
+  const trees = mounts.map((mount, i) =>
+    fdOf(adopted, Role.io, i) === undefined
+      ? undefined
+      : openTree(mount, state, args.special, fdOf(adopted, Role.upper, i)),
   );
+  if (mountsFd !== undefined) {
+    const root = trees[0]!.tree;
+    writeMounts(
+      mountsFd,
+      mountsJson(spec, (path) => readlinkIn(root, path)),
+    );
+  }
   const fdLimit = native.setNoFile(Math.min(args.fdLimit ?? OPEN_FILES, OPEN_FILES));
   if (fdLimit > 0) {
     shareFds(
-      opened.map(({ tree }) => tree),
+      trees.flatMap((opened) => opened?.tree ?? []),
       fdLimit,
     );
   }
-  native.setNoNewPrivs();
-  mapCounters(settings["BURROW_COUNTERS"]);
+  return { mounts, trees };
+}
 
-  const loop = new Loop(
-    {
-      keepChannel: (index, channel, memoryFd, socketFd) => {
-        keepFds(stubFd, [
-          { role: Role.memory, index, sub: 0, fd: memoryFd },
-          { role: Role.fdSocket, index, sub: channel, fd: socketFd },
-        ]);
-      },
-      drop: (index) => dropConnection(stubFd, index),
+/** What the stub kept of a connection; undefined when no server had it. */
+function legacyOf(adopted: readonly AdoptedFd[], index: number): Legacy | undefined {
+  const memoryFd = fdOf(adopted, Role.journal, index);
+  const watchFd = fdOf(adopted, Role.reads, index);
+  if (memoryFd === undefined || watchFd === undefined) return undefined;
+  const channelMemoryFd = fdOf(adopted, Role.memory, index);
+  const ends = (role: number) =>
+    adopted.filter((each) => each.role === role && each.index === index);
+  const channels = ends(Role.fdSocket).flatMap(({ sub, fd }) => {
+    const peer = ends(Role.fdPeer).find((each) => each.sub === sub);
+    if (channelMemoryFd === undefined || peer === undefined) return [];
+    return {
+      number: sub,
+      memoryFd: native.dupFd(channelMemoryFd),
+      serverFd: fd,
+      clientFd: peer.fd,
+    };
+  });
+  return { memoryFd, watchFd, channels };
+}
+
+/** What the loop has the stub keep and drop. */
+function keeperOf(stubFd: number): Keeper {
+  return {
+    keepChannel: (index, channel, { memoryFd, serverFd, clientFd }) => {
+      keepFds(stubFd, [
+        { role: Role.memory, index, sub: 0, fd: memoryFd },
+        { role: Role.fdSocket, index, sub: channel, fd: serverFd },
+        { role: Role.fdPeer, index, sub: channel, fd: clientFd },
+      ]);
     },
-    log,
-    missDeadlineMs(settings["BURROW_MISS_DEADLINE_MS"]),
-  );
-  for (const [i, { tree, isReadOnly, mailbox }] of opened.entries()) {
-    const failed = loop.add(i, sockets[i]!.fd, tree, isReadOnly, mailbox);
+    keepJournal: (index, memoryFd, watchFd) => {
+      keepFds(stubFd, [
+        { role: Role.journal, index, sub: 0, fd: memoryFd },
+        { role: Role.reads, index, sub: 0, fd: watchFd },
+      ]);
+    },
+    drop: (index) => dropConnection(stubFd, index),
+  };
+}
+
+/** The FDs to serve on, when their server has ended. What was adopted before is closed, but what trees took. */
+function waitForTurn(stubFd: number, adopted: readonly AdoptedFd[]): readonly AdoptedFd[] {
+  if (sendReady(stubFd) < 0) native.exitNow(1);
+  const { fds } = receiveAdopted(stubFd);
+  const taken = new Set<number>([Role.upper, Role.debugLog]);
+  for (const { role, fd } of adopted) if (!taken.has(role)) native.closeFd(fd);
+  for (const { role, fd } of fds) if (taken.has(role)) native.closeFd(fd);
+  return fds;
+}
+
+/** The launch duties, then the loop. Throws when the launch can't be served. */
+export function serve(launch: Launch): void {
+  const { stubFd, settings } = launch;
+  const { fds, isPreparing } = receiveAdopted(stubFd);
+  for (const { role, fd } of fds) if (!USED.has(role)) native.closeFd(fd);
+  // --log is left alone: with --log-format=json, as containerd asks for, others parse it.
+  const logFd = fdOf(fds, Role.debugLog, 0);
+  if (settings["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
+  checkJournals(fds);
+  const { mounts, trees } = openMounts(launch, fds);
+  mapCounters(settings["BURROW_COUNTERS"]);
+  const adopted = isPreparing ? waitForTurn(stubFd, fds) : fds;
+  const isSuccessor = adopted.some(({ role }) => role === Role.journal);
+  if (isSuccessor) counters[Count.restarts]!++;
+
+  const loop = new Loop(keeperOf(stubFd), log, missDeadlineMs(settings["BURROW_MISS_DEADLINE_MS"]));
+  for (const [i, opened] of trees.entries()) {
+    const socketFd = fdOf(adopted, Role.io, i);
+    if (opened === undefined || socketFd === undefined) {
+      loop.skip();
+      continue;
+    }
+    const { tree, isReadOnly, mailbox, upperFd = -1 } = opened;
+    if (upperFd >= 0) keepFds(stubFd, [{ role: Role.upper, index: i, sub: 0, fd: upperFd }]);
+    const failed = loop.add(i, socketFd, tree, isReadOnly, mailbox, legacyOf(adopted, i));
     if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
   }
-  if (isStandby) loop.endWith(stubFd);
+  const served = trees.filter((opened) => opened !== undefined);
+  if (launch.isRehearsal !== true) harden(served, settings["BURROW_HARDEN"], log);
+  loop.heed(stubFd, () => isToLeave(stubFd));
+  sendServing(stubFd);
   const atStart = process.cpuUsage();
-  log(`serving ${mounts.length} mounts after ${showCpu(atStart)}`);
+  const how = isSuccessor ? "serving on" : "serving";
+  log(`${how} ${mounts.length} mounts after ${showCpu(atStart)}`);
   loop.run();
   log(`done after ${showCpu(process.cpuUsage(atStart))}`);
 }

@@ -98,7 +98,6 @@ async function main(path: string): Promise<never> {
     stubFd: peer,
     words: start.words,
     settings: start.settings,
-    isStandby: true,
   });
   sendDone(peer, code);
   return native.exitNow(code);

@@ -1,7 +1,7 @@
 // Start: what a standby learns of a stub: all that a child would have inherited, from the stub's own directory of /proc.
 // docs/protocol/adopt.md, section 7; man proc(5). Control plane.
 
-import { closeSync, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { native } from "../sys/native.ts";
 import { Role, receiveMessage, Type } from "./adopt.ts";
@@ -16,6 +16,8 @@ export interface Start {
 
 const SETTING = /^(BURROW_[A-Z_]+)=(.*)$/s;
 const SELF = "/proc/self";
+/** linux/magic.h. */
+const PROC_SUPER_MAGIC = 0x9fa0;
 const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 
 /** Device and inode: two processes have the same file or namespace. */
@@ -70,6 +72,8 @@ function stringsOf(path: string): string[] {
 
 /** The stub whose directory of /proc this is; undefined when it must look elsewhere. Throws when it is gone. */
 function readStub(proc: string): Start | undefined {
+  // Files of another file system may say anything: root's are the kernel's word.
+  if (statfsSync(proc).type !== PROC_SUPER_MAGIC) return undefined;
   const settings: Record<string, string> = {};
   for (const setting of stringsOf(`${proc}/environ`)) {
     const match = SETTING.exec(setting);

@@ -11,11 +11,15 @@ import { BlobReader } from "../cache/blocks.ts";
 import { Mailbox } from "../cache/mailbox.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import { LocalObjects } from "../store/objects.ts";
+import { openFenced } from "../sys/fence.ts";
+import { HostFd } from "../sys/host-fd.ts";
 import { native } from "../sys/native.ts";
 import { HostTree } from "../tree/host.ts";
+import type { SpecialFiles } from "../tree/host-special.ts";
+import { OverlayTree, upperInodes } from "../tree/overlay.ts";
 import { SnapshotTree } from "../tree/snapshot.ts";
-import { Attr, type Tree } from "../tree/tree.ts";
-import { createUpper } from "../tree/upper.ts";
+import { Attr, isWritable, type Tree } from "../tree/tree.ts";
+import { createUpper, openUpper, type Upper, type UpperOptions } from "../tree/upper.ts";
 import { View } from "../tree/view.ts";
 import type { ServedMount } from "./bundle.ts";
 import { mountIdOf, readMount, type SnapshotSource, type ViewMount } from "./mount.ts";
@@ -25,19 +29,66 @@ export interface OpenedTree {
   readonly isReadOnly: boolean;
   /** The daemon's mailbox of a view. */
   readonly mailbox?: Mailbox;
+  /** Of a view: its cache, and the folders in which it opens files later. Borrowed. */
+  readonly cache?: string;
+  readonly folderFds?: readonly number[];
+  /** The mount of a new tmpfs, for the stub to keep. Borrowed; -1: none. */
+  readonly upperFd?: number;
 }
 
-/** Opens the tree of one mount. Throws BurrowError with the mount's source and what to do. */
-export function openTree(mount: ServedMount, state: string): OpenedTree {
+/**
+ * Opens the tree of one mount; `special` is for host directories. Throws BurrowError with the mount's source and what to do. `upperFd`:
+ * the mount of its tmpfs, which another server made; taken.
+ */
+export function openTree(
+  mount: ServedMount,
+  state: string,
+  special: SpecialFiles,
+  upperFd?: number,
+): OpenedTree {
   const id = mountIdOf(state, mount.source);
-  if (id === undefined) return openHost(mount);
+  if (id === undefined) return openHost(mount, special);
   const described = readMount(state, id);
-  if (described.kind === "view") return openView(described, id);
-  const tree = createUpper(described);
-  if (typeof tree === "number") {
-    throw new BurrowError("BURROW_IO", `can't make the tmpfs of mount ${id}: ${errnoName(tree)}`);
+  if (described.kind === "upper") {
+    const tree = tmpfsOf(described, id, upperFd);
+    const kept = upperFd === undefined ? tree.rootFd : -1;
+    return { tree, isReadOnly: mount.isReadOnly, upperFd: kept };
   }
-  return { tree, isReadOnly: mount.isReadOnly };
+  const view = openView(described, id);
+  const { upper } = described;
+  if (upper === undefined || mount.isReadOnly) return view;
+  const isFolder = "directory" in upper;
+  const above = isFolder
+    ? openUpperDirectory(upper.directory)
+    : tmpfsOf({ ...upper, inodes: upperInodes(upper.inodes), mode: 0o700 }, id, upperFd);
+  const inodes = isFolder ? Number.POSITIVE_INFINITY : upper.inodes;
+  const tree = OverlayTree.open(view.tree, above, { inodes });
+  if (typeof tree === "number") {
+    throw new BurrowError("BURROW_IO", `can't overlay mount ${id}: ${errnoName(tree)}`);
+  }
+  const kept = isFolder || upperFd !== undefined ? -1 : above.rootFd;
+  return { ...view, tree, isReadOnly: false, upperFd: kept };
+}
+
+/** The upper in a directory of the host. Throws BURROW_IO. */
+export function openUpperDirectory(directory: string): Upper {
+  const tree = HostTree.open(directory, { isReadOnly: false });
+  if (typeof tree !== "number" && isWritable(tree)) return tree;
+  const why = typeof tree === "number" ? errnoName(tree) : "read-only";
+  throw new BurrowError("BURROW_IO", `can't write to the upper ${directory}: ${why}`);
+}
+
+/** A new tmpfs, or the one behind the mount that another server made. */
+function tmpfsOf(options: UpperOptions, id: string, upperFd: number | undefined): Upper {
+  const tree = upperFd === undefined ? createUpper(options) : openUpper(new HostFd(upperFd));
+  if (typeof tree !== "number") return tree;
+  throw new BurrowError("BURROW_IO", `can't make the tmpfs of mount ${id}: ${errnoName(tree)}`);
+}
+
+/** The tree of the host's kernel that a tree is or writes to; undefined for one over indexes alone. */
+export function hostTreeOf(tree: Tree): HostTree | undefined {
+  if (tree instanceof OverlayTree) return tree.upper;
+  return tree instanceof HostTree ? tree : undefined;
 }
 
 /**
@@ -45,51 +96,77 @@ export function openTree(mount: ServedMount, state: string): OpenedTree {
  * others. `limit` is RLIMIT_NOFILE.
  */
 export function shareFds(trees: readonly Tree[], limit: number): void {
-  const hosts = trees.filter((tree) => tree instanceof HostTree);
+  const hosts = trees.map(hostTreeOf).filter((tree) => tree !== undefined);
   const left = limit - Math.min(OTHER_FDS_MAX, Math.floor(limit / 4));
   for (const tree of hosts) tree.limitFds(Math.floor(left / hosts.length));
 }
 
-/** A directory or file of the host, passed through read-only whatever the bundle says (writing is not supported yet). */
-function openHost(mount: ServedMount): OpenedTree {
-  const tree = HostTree.open(mount.source, { isReadOnly: true });
+/** A directory or file of the host, passed through: to be written when the bundle says so. */
+function openHost(mount: ServedMount, special: SpecialFiles): OpenedTree {
+  const { isReadOnly } = mount;
+  const tree = HostTree.open(mount.source, { isReadOnly, special });
   if (typeof tree === "number") {
     throw new BurrowError("BURROW_IO", `can't open ${mount.source}: ${errnoName(tree)}`);
   }
-  return { tree, isReadOnly: true };
+  return { tree, isReadOnly };
 }
 
 function openView(view: ViewMount, id: string): OpenedTree {
-  const indexes = openObjects(join(view.cache, "indexes"));
   const mailbox = new Mailbox(join(view.cache, "daemon.sock"), id);
-  const open = (number: number, source: SnapshotSource): SnapshotTree => {
-    const index = openIndex(indexes, source.snapshot, view.cache);
-    const objects = openObjects(join(view.cache, "blobs"));
-    const blobs = new BlobReader(number, objects, view.cache, mailbox);
-    return new SnapshotTree(number, index, blobs);
-  };
-  const base = open(0, view.base);
-  const grafts = view.grafts.map((graft, i) => ({
-    at: nameOf(graft.at),
-    tree: open(i + 1, graft),
-  }));
-  indexes.dispose();
-  const built = View.build(base, grafts, new Attr());
-  if (typeof built === "number") {
-    throw new BurrowError(
-      "BURROW_USAGE",
-      `the grafts of mount ${id} don't fit: ${errnoName(built)}`,
-    );
-  }
+  const { tree, folderFds } = buildView(view, mailbox, id);
   mailbox.connect(0);
-  return { tree: built, isReadOnly: true, mailbox };
+  return { tree, isReadOnly: true, mailbox, cache: view.cache, folderFds };
+}
+
+/** A view, and the cache's folders in which it opens files, borrowed from it. */
+export interface BuiltView {
+  readonly tree: View;
+  /** Of its snapshots, by number: the base is 0. */
+  readonly indexes: readonly Index[];
+  readonly folderFds: readonly number[];
+}
+
+/** The view of a mount over the indexes in the cache. */
+export function buildView(view: Omit<ViewMount, "kind">, mailbox: Mailbox, id: string): BuiltView {
+  const folder = openObjects(join(view.cache, "indexes"));
+  const blobsFd = openFenced(join(view.cache, "blobs"));
+  if (blobsFd < 0) throw cacheError(join(view.cache, "blobs"), blobsFd);
+  const partialFd = openFenced(join(view.cache, "partial"));
+  const lazyFd = openFenced(join(view.cache, "lazy"));
+  const copyOf = (fd: number) => (fd < 0 ? fd : native.dupFd(fd));
+  const indexes: Index[] = [];
+  const open = (source: SnapshotSource): SnapshotTree => {
+    const number = indexes.length;
+    const index = openIndex(folder, source.snapshot, view.cache);
+    indexes.push(index);
+    // Each reader closes its own; the base has those that were opened.
+    const objects = LocalObjects.take(number === 0 ? blobsFd : copyOf(blobsFd));
+    const folders =
+      number === 0
+        ? { partialFd, lazyFd }
+        : { partialFd: copyOf(partialFd), lazyFd: copyOf(lazyFd) };
+    return new SnapshotTree(number, index, new BlobReader(number, objects, folders, mailbox));
+  };
+  const base = open(view.base);
+  const grafts = view.grafts.map((graft) => ({ at: nameOf(graft.at), tree: open(graft) }));
+  folder.dispose();
+  const tree = View.build(base, grafts, new Attr());
+  if (typeof tree === "number") {
+    const why = errnoName(tree);
+    throw new BurrowError("BURROW_USAGE", `the grafts of mount ${id} don't fit: ${why}`);
+  }
+  const folderFds = [blobsFd, partialFd, lazyFd].filter((fd) => fd >= 0);
+  return { tree, indexes, folderFds };
 }
 
 function openObjects(directory: string): LocalObjects {
   const objects = LocalObjects.open(directory);
   if (typeof objects !== "number") return objects;
-  const why = errnoName(objects);
-  throw new BurrowError("BURROW_IO", `can't open the cache's ${directory}: ${why}`);
+  throw cacheError(directory, objects);
+}
+
+function cacheError(directory: string, errno: number): BurrowError {
+  return new BurrowError("BURROW_IO", `can't open the cache's ${directory}: ${errnoName(errno)}`);
 }
 
 /** Maps a snapshot's index, which is in the cache, verified and sealed, before a sandbox is started. */

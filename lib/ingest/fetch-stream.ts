@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { BurrowError, type ErrorCode } from "../base/error.ts";
 import { isS3 } from "../store/s3-place.ts";
+import { reasonOf } from "../store/unreachable.ts";
 import { s3Answer } from "./s3-answer.ts";
 
 export interface FetchOptions {
@@ -74,7 +75,10 @@ export async function withAnswer<T>(
     if (watch.why !== undefined) throw fail("BURROW_TIMEOUT", watch.why, true);
     const isOurs = typeof (cause as NodeJS.ErrnoException).syscall === "string";
     if (isOurs) throw cause;
-    throw fail("BURROW_ORIGIN", "the connection failed", true, cause);
+    // What fetch() raises says nothing itself.
+    const reason = reasonOf(cause instanceof Error ? (cause.cause ?? cause) : cause);
+    const isTransient = reason.class === "transient";
+    throw fail("BURROW_ORIGIN", `the connection failed${reason.text}`, isTransient, reason.cause);
   } finally {
     watch.end();
   }

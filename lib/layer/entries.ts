@@ -144,6 +144,11 @@ export function xattrsAt(index: Index, row: number, path: string): Map<string, s
   return xattrs;
 }
 
+/** The blob of the regular file whose inode is at a row. Throws BURROW_BAD_INDEX with `path`. */
+export function blobOf(index: Index, row: number, path: string): BlobRef {
+  return blobAt(index, row, path, new Map());
+}
+
 /** A file's blob, one object for all files that have it: block digests may be many. */
 function blobAt(index: Index, inode: number, path: string, blobs: Map<number, BlobRef>): BlobRef {
   const blob = index.field(inode, Inode.a);

@@ -5,6 +5,7 @@ import { BurrowError, type ErrorCode, explain } from "../base/error.ts";
 import type { PackageFacts } from "../ingest/conda/environment.ts";
 import type { ExplicitPackage } from "../ingest/conda/explicit.ts";
 import type { PythonTarget } from "../ingest/conda/noarch.ts";
+import { errnoOf, ioCode } from "../store/node-error.ts";
 
 /** What is worked at: an archive on this machine, which the job compares with its item before it believes it. */
 interface Archive {
@@ -110,12 +111,10 @@ export function plainError(error: unknown): PlainError {
       cause === undefined ? error.message : `${error.message}; because: ${explain(cause)}`;
     return { code, isTransient: error.class === "transient", message, context };
   }
-  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
-  const isFull = code === "ENOSPC" || code === "EDQUOT";
-  const ours = syscall === undefined ? "BURROW_INTERNAL" : "BURROW_IO";
+  const { syscall } = (error ?? {}) as NodeJS.ErrnoException;
   const text = error instanceof Error ? (syscall ? error.message : error.stack) : String(error);
   return {
-    code: isFull ? "BURROW_NO_SPACE" : ours,
+    code: syscall === undefined ? "BURROW_INTERNAL" : ioCode(errnoOf(error).errno),
     isTransient: false,
     message: text ?? "",
     context: {},

@@ -15,6 +15,8 @@ export const Count = {
   internalErrors: MID_COUNT + 7,
   refused: MID_COUNT + 8,
   connections: MID_COUNT + 9,
+  /** Servers that took the place of one that died. */
+  restarts: MID_COUNT + 10,
 } as const;
 
 export const COUNTER_COUNT = 64;
@@ -24,7 +26,8 @@ export const COUNTER_BYTES = COUNTER_COUNT * 8;
 export let counters: Float64Array = new Float64Array(COUNTER_COUNT);
 
 export function useCounters(home: Float64Array): void {
-  home.set(counters);
+  // A predecessor's are there already.
+  for (let i = 0; i < home.length; i++) home[i]! += counters[i]!;
   counters = home;
 }
 

@@ -14,6 +14,7 @@ import type { Connection } from "./lisafs/connection.ts";
 import type { Handler } from "./lisafs/handler.ts";
 import * as io from "./lisafs/io.ts";
 import * as mutate from "./lisafs/mutate.ts";
+import * as socket from "./lisafs/socket.ts";
 import * as walk from "./lisafs/walk.ts";
 
 const HANDLERS: (Handler | undefined)[] = new Array(MID_COUNT).fill(undefined);
@@ -45,11 +46,11 @@ HANDLERS[Mid.LinkAt] = mutate.linkAt;
 HANDLERS[Mid.UnlinkAt] = mutate.unlinkAt;
 HANDLERS[Mid.RenameAt] = mutate.renameAt;
 HANDLERS[Mid.RenameAt2] = mutate.renameAt;
-HANDLERS[Mid.BindAt] = mutate.bindAt;
-HANDLERS[Mid.Connect] = mutate.connect;
-HANDLERS[Mid.ConnectWithCreds] = mutate.connect;
-HANDLERS[Mid.Listen] = mutate.onBoundSocket;
-HANDLERS[Mid.Accept] = mutate.onBoundSocket;
+HANDLERS[Mid.BindAt] = socket.bindAt;
+HANDLERS[Mid.Connect] = socket.connect;
+HANDLERS[Mid.ConnectWithCreds] = socket.connect;
+HANDLERS[Mid.Listen] = socket.listen;
+HANDLERS[Mid.Accept] = socket.accept;
 
 /** Takes what an exception says, once; never writes to FDs 0 to 2. */
 export type LogLine = (line: string) => void;

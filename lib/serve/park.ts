@@ -1,49 +1,62 @@
 // Park: requests that wait for bytes. A parked request keeps a copy of what its message says (the client owns the buffer), and is run
-// again from the start when the daemon has answered; a deadline turns it into EIO. Its communicator carries no other request
-// meanwhile, so at most one is parked per communicator. Data plane.
+// again from the start when the daemon has answered; a deadline turns it into EIO. A communicator of LISAFS carries no other request
+// meanwhile, so at most one is parked per communicator; a 9P session parks as many as it has places for. Data plane.
 
 import type { Communicator } from "../transport/communicator.ts";
 import type { Connection } from "./lisafs/connection.ts";
 
-export interface Parked {
+/** What is parked, of whichever protocol. */
+export interface Waiting {
+  /** Whose request it is. */
+  readonly connection: object;
+  readonly deadlineMs: number;
+}
+
+export interface Parked extends Waiting {
   readonly connection: Connection;
   readonly from: Communicator;
   readonly mid: number;
   readonly payload: Uint8Array;
-  readonly deadlineMs: number;
+  /** What it waits for: Mailbox.lastPlace. */
+  readonly place: number;
 }
 
-export class Park {
+export class Park<P extends Waiting = Parked> {
   /** By the mailbox's ticket; several requests may wait for one blob. */
-  readonly #byTicket = new Map<number, Parked[]>();
+  readonly #byTicket = new Map<number, P[]>();
 
-  add(ticket: number, parked: Parked): void {
+  add(ticket: number, parked: P): void {
     const others = this.#byTicket.get(ticket);
     if (others === undefined) this.#byTicket.set(ticket, [parked]);
     else others.push(parked);
   }
 
   /** Takes all that wait for a ticket. */
-  take(ticket: number): Parked[] {
+  take(ticket: number): P[] {
     const parked = this.#byTicket.get(ticket) ?? [];
     this.#byTicket.delete(ticket);
     return parked;
   }
 
   /** Takes all whose deadline has passed, and says whose tickets nobody waits for any more. */
-  takeLate(nowMs: number, abandoned: (ticket: number) => void): Parked[] {
+  takeLate(nowMs: number, abandoned: (ticket: number) => void): P[] {
     return this.#takeIf((parked) => parked.deadlineMs <= nowMs, abandoned);
   }
 
   /** Drops all of a connection that ended. */
-  drop(connection: Connection, abandoned: (ticket: number) => void): void {
+  drop(connection: P["connection"], abandoned: (ticket: number) => void): void {
     this.#takeIf((parked) => parked.connection === connection, abandoned);
   }
 
-  #takeIf(matches: (parked: Parked) => boolean, abandoned: (ticket: number) => void): Parked[] {
-    const taken: Parked[] = [];
+  /** Drops one. */
+  remove(gone: P, abandoned: (ticket: number) => void): void {
+    this.#takeIf((parked) => parked === gone, abandoned);
+  }
+
+  #takeIf(matches: (parked: P) => boolean, abandoned: (ticket: number) => void): P[] {
+    const taken: P[] = [];
     for (const [ticket, waiting] of this.#byTicket) {
-      const kept: Parked[] = [];
+      const kept: P[] = [];
       for (const parked of waiting) (matches(parked) ? taken : kept).push(parked);
       if (kept.length === waiting.length) continue;
       if (kept.length > 0) {

@@ -5,7 +5,9 @@
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
+import { dropIdle } from "./agents.ts";
 import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
+import { unreachable, watchStage } from "./unreachable.ts";
 
 export interface ExchangeOptions {
   /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
@@ -51,8 +53,13 @@ export function exchange({
   return new Promise((resolve, reject) => {
     const send = options.protocol === "https:" ? https.request : http.request;
     const request = send(options);
+    const stage = watchStage(request);
     const onAbort = () => request.destroy(timeoutError("gave up waiting for the origin", facts));
-    const onSilence = () => request.destroy(timeoutError(`no answer within ${headerMs} ms`, facts));
+    const onSilence = () => {
+      // It stood idle, and nobody is at its other end.
+      if (request.reusedSocket && options.agent instanceof http.Agent) dropIdle(options.agent);
+      request.destroy(timeoutError(`no answer within ${headerMs} ms${stage()}`, facts));
+    };
     let timer = setTimeout(onSilence, headerMs);
     let isSettled = false;
     const settle = () => {
@@ -69,11 +76,7 @@ export function exchange({
     });
     request.on("error", (cause) => {
       settle();
-      reject(
-        cause instanceof BurrowError
-          ? cause
-          : backendError("transient", "the origin can't be reached", facts, cause),
-      );
+      reject(cause instanceof BurrowError ? cause : unreachable(cause, facts));
     });
     const sendFrom = (at: number) => {
       if (isSettled) return;

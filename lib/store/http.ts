@@ -1,8 +1,9 @@
 // A store below an HTTP prefix, read only. exchange.ts has the request and what is taken as its answer. Control plane.
 
-import http from "node:http";
-import https from "node:https";
+import type http from "node:http";
 import { urlToHttpOptions } from "node:url";
+import { BurrowError } from "../base/error.ts";
+import { dropIdle, openAgent } from "./agents.ts";
 import {
   type ExchangeOptions,
   exchange,
@@ -22,7 +23,7 @@ import {
   WHOLE_MAX_BYTES,
 } from "./store.ts";
 
-/** A backend below `prefix` ("http://host/path" or https). No request is made yet. */
+/** A backend below `prefix` ("http://host/path" or https). No request is made yet. BURROW_USAGE for one with a query. */
 export function httpBackend(prefix: string, options: ExchangeOptions = {}): Backend {
   return new HttpBackend(prefix, options);
 }
@@ -37,15 +38,16 @@ class HttpBackend implements Backend {
   constructor(prefix: string, options: ExchangeOptions) {
     this.origin = prefix;
     this.#base = new URL(prefix.endsWith("/") ? prefix : `${prefix}/`);
+    refuseQuery(this.#base);
     this.#headerMs = options.headerMs ?? HEADER_MS;
     this.#stallMs = options.stallMs ?? STALL_MS;
-    const settings = { keepAlive: true, maxSockets: options.sockets ?? SOCKETS };
-    this.#agent = this.#isSecure() ? new https.Agent(settings) : new http.Agent(settings);
+    this.#agent = openAgent(this.#base.protocol === "https:", options.sockets ?? SOCKETS);
   }
 
   async get(path: string, options: GetOptions = {}): Promise<Buffer> {
     const { range, signal } = options;
     if (range?.length === 0) return Buffer.alloc(0);
+    if (options.isAnew === true) dropIdle(this.#agent);
     const response = await this.#request("GET", path, range, signal);
     try {
       const maxBytes = options.maxBytes ?? WHOLE_MAX_BYTES;
@@ -70,10 +72,6 @@ class HttpBackend implements Backend {
     this.#agent.destroy();
   }
 
-  #isSecure(): boolean {
-    return this.#base.protocol === "https:";
-  }
-
   #context(path: string): Facts {
     return { path, origin: this.origin };
   }
@@ -94,4 +92,13 @@ class HttpBackend implements Backend {
     const facts = this.#context(path);
     return exchange({ request, headerMs: this.#headerMs, signal, facts });
   }
+}
+
+/** One that is signed ends its time while it is in use (pitfalls D2), would be in logs, and is of one object as a rule. */
+function refuseQuery({ origin, pathname, search, hash }: URL): void {
+  if (search === "" && hash === "") return;
+  const what =
+    "the address of a store or stage has no query (?…): for what needs rights use s3://, whose requests are each signed when they are made";
+  const address = `${origin}${pathname}`;
+  throw new BurrowError("BURROW_USAGE", what, { context: { origin: address } });
 }

@@ -26,3 +26,15 @@ export function digestOfPath(path: string): Digest | undefined {
 export function isNamedByContent(path: string): boolean {
   return path.startsWith("packs/") || path.startsWith("indexes/");
 }
+
+/** What a marker says its format is; undefined where it is no such text. */
+export function formatOf(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && "format" in value
+      ? value.format
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}

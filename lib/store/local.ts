@@ -5,7 +5,7 @@ import nodeFs from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { asideName, TMP } from "./aside.ts";
 import { makeFolderBy } from "./folder.ts";
-import { errnoOf } from "./node-error.ts";
+import { errnoOf, ioCode } from "./node-error.ts";
 import {
   backendError,
   checkPath,
@@ -117,12 +117,12 @@ class LocalBackend implements WritableBackend {
       await this.#syncFolder(folder);
     } catch (error) {
       await this.#fs.unlink(aside).catch(() => undefined);
-      const { errno, code } = errnoOf(error);
-      throw new BurrowError(
-        code === "ENOSPC" || code === "EDQUOT" ? "BURROW_NO_SPACE" : "BURROW_IO",
-        "can't write to the store",
-        { errno, cause: error, context: { path, origin: this.origin } },
-      );
+      const { errno } = errnoOf(error);
+      throw new BurrowError(ioCode(errno), "can't write to the store", {
+        errno,
+        cause: error,
+        context: { path, origin: this.origin },
+      });
     }
   }
 

@@ -99,9 +99,10 @@ export class Mirrors implements Backend {
 
   async #get(path: string, options: GetOptions, members: readonly Member[]): Promise<Buffer> {
     const length = options.range?.length;
-    const call = async (member: Member, ended: AbortSignal) => {
+    const call = async (member: Member, ended: AbortSignal, isAgain: boolean) => {
       const startedMs = performance.now();
-      const bytes = await member.backend.get(path, { ...options, signal: ended });
+      const anew = isAgain ? { isAnew: true } : {};
+      const bytes = await member.backend.get(path, { ...options, ...anew, signal: ended });
       if (length !== undefined) this.#latencies.note(length, performance.now() - startedMs);
       return { member, bytes };
     };
@@ -192,7 +193,8 @@ interface Member extends Place {
 interface Read<T> {
   readonly path: string;
   readonly members: readonly Member[];
-  readonly call: (member: Member, signal: AbortSignal) => Promise<T>;
+  /** isAgain: it was asked the same already, and hasn't answered. */
+  readonly call: (member: Member, signal: AbortSignal, isAgain: boolean) => Promise<T>;
   readonly signal: AbortSignal | undefined;
   readonly patienceMs?: number | undefined;
   readonly avoid?: ReadonlySet<string> | undefined;
@@ -299,7 +301,8 @@ class Asked<T> implements Runner<T> {
       const facts = { path, origin: backend.origin };
       throw timeoutError("gave up waiting as long as the origin asked to (Retry-After)", facts);
     }
-    return await call(this.member, signal);
+    const isAgain = this.#all.some((one) => one !== this && one.member === this.member);
+    return await call(this.member, signal, isAgain);
   }
 
   onDoubt(watcher: () => void): () => void {

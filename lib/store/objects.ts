@@ -16,7 +16,12 @@ export class LocalObjects {
   /** Over the folder that holds `ab/<64 hex>`: LocalObjects or -errno. */
   static open(directory: string): LocalObjects | number {
     const fd = native.openAt(-1, directory, O_RDONLY | O_DIRECTORY, 0);
-    return fd < 0 ? fd : new LocalObjects(fd);
+    return fd < 0 ? fd : LocalObjects.take(fd);
+  }
+
+  /** The same by the folder's FD, which it takes. */
+  static take(directoryFd: number): LocalObjects {
+    return new LocalObjects(directoryFd);
   }
 
   /**

@@ -9,7 +9,7 @@ import { distrusting } from "./distrust.ts";
 import type { ExchangeOptions } from "./exchange.ts";
 import { type HeldLease, heldStore, withLease } from "./garbage.ts";
 import { httpBackend } from "./http.ts";
-import { STORE_FORMAT, STORE_MARKER } from "./layout.ts";
+import { formatOf, STORE_FORMAT, STORE_MARKER } from "./layout.ts";
 import { Lease } from "./lease.ts";
 import { localBackend } from "./local.ts";
 import { type Meter, metered, newMeter } from "./meter.ts";
@@ -155,17 +155,6 @@ async function bareStore(origin: string): Promise<WritableBackend> {
   if (isS3(origin)) return retryingStore(s3Backend(origin));
   sweepAside(pathOf(origin));
   return localBackend(pathOf(origin));
-}
-
-function formatOf(text: string): unknown {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && "format" in value
-      ? value.format
-      : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** memfs takes a while to load and nothing but tests and dry runs wants it. */

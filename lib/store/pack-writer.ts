@@ -166,6 +166,13 @@ export class PackWriter implements BlobSink {
     return this.#note(ref);
   }
 
+  /** Has the locator name content that the store holds already: whether it does, as far as is known (store/known.ts). */
+  reuse(ref: BlobRef): boolean {
+    if (!this.#isHere(ref)) return false;
+    this.#note(ref);
+    return true;
+  }
+
   /**
    * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer.
    */

@@ -2,11 +2,12 @@
 // request itself goes through exchange.ts, so that all deadlines and what is taken as an answer are ours. The SDK retries nothing.
 // Control plane.
 
-import http, { type IncomingMessage } from "node:http";
-import https from "node:https";
+import type http from "node:http";
+import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import type { S3Client as Sdk } from "@aws-sdk/client-s3";
 import { BurrowError } from "../base/error.ts";
+import { dropIdle, openAgent } from "./agents.ts";
 import { exchange, type Facts, readBody, SOCKETS } from "./exchange.ts";
 import { answerError, codeOf, STALE_CREDENTIALS, sdkError } from "./s3-errors.ts";
 import type { S3Settings } from "./s3-place.ts";
@@ -65,11 +66,17 @@ const DEFAULT_REGION = "us-east-1";
 /** Sockets for http and https, kept open. */
 export class Agents {
   readonly #http: http.Agent;
-  readonly #https: https.Agent;
+  readonly #https: http.Agent;
 
   constructor(sockets: number = SOCKETS) {
-    this.#http = new http.Agent({ keepAlive: true, maxSockets: sockets });
-    this.#https = new https.Agent({ keepAlive: true, maxSockets: sockets });
+    this.#http = openAgent(false, sockets);
+    this.#https = openAgent(true, sockets);
+  }
+
+  /** Ends connections that nobody uses. */
+  dropIdle(): void {
+    dropIdle(this.#http);
+    dropIdle(this.#https);
   }
 
   of(protocol: string): http.Agent {

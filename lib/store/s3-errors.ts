@@ -21,6 +21,8 @@ const ADVICE: Readonly<Record<string, string>> = {
   InvalidObjectState: "the object is archived: restore it first",
 };
 const BY_STATUS: Readonly<Record<number, string>> = { 403: ADVICE["AccessDenied"]! };
+/** What S3 takes; the answer's Date may itself be a minute old. */
+const SKEW_MAX_MS = 14 * 60_000;
 const CODE = /^[A-Za-z][A-Za-z0-9]{0,63}$/;
 /** What the credential chain says that holds no secret. */
 const SAFE = /^(Could not (load|resolve) credentials|Profile |The SSO session|Token is expired)/;
@@ -49,7 +51,8 @@ export function codeOf(error: unknown): string {
 /** An answer that is not what was hoped for. */
 export function answerError(answer: IncomingMessage, code: string, facts: Facts): BurrowError {
   const status = answer.statusCode ?? 0;
-  const advice = ADVICE[code] ?? BY_STATUS[status];
+  const skew = skewOf(answer, code);
+  const advice = skew ?? ADVICE[code] ?? BY_STATUS[status];
   const region = answer.headers["x-amz-bucket-region"];
   const wait = retryAfter(answer);
   const known = {
@@ -61,7 +64,20 @@ export function answerError(answer: IncomingMessage, code: string, facts: Facts)
   };
   const what = `S3 answered ${status}${code === "" ? "" : ` ${code}`}`;
   const message = advice === undefined ? what : `${what}: ${advice}`;
-  return backendError(classOfAnswer(status, code), message, known);
+  const isSkew = code === "" && skew !== undefined;
+  return backendError(isSkew ? "transient" : classOfAnswer(status, code), message, known);
+}
+
+/**
+ * How far this machine's clock is from the service's, where that is why a request was refused: the answer to a HEAD has no code. The next
+ * request is signed by the service's clock, which the SDK has taken from the answer.
+ */
+function skewOf({ statusCode, headers }: IncomingMessage, code: string): string | undefined {
+  if (statusCode !== 403 || (code !== "" && code !== "RequestTimeTooSkewed")) return undefined;
+  const aheadMs = Date.now() - Date.parse(headers.date ?? "");
+  if (!(Math.abs(aheadMs) > SKEW_MAX_MS)) return undefined;
+  const minutes = Math.round(Math.abs(aheadMs) / 60_000);
+  return `this machine's clock is ${minutes} minutes ${aheadMs > 0 ? "ahead of" : "behind"} that of the service: set it`;
 }
 
 /** 404 of a bucket is no missing object, and a retry mends stale credentials and clocks. */

@@ -59,6 +59,7 @@ class S3Backend implements WritableBackend {
     const { range, signal } = options;
     const key = this.#key(path, signal);
     if (range?.length === 0) return Buffer.alloc(0);
+    if (options.isAnew === true) this.#agents.dropIdle();
     const call = this.#call(key, signal);
     const text = range && `bytes=${range.offset}-${range.offset + range.length - 1}`;
     const { bucket } = this.#place;

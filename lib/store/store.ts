@@ -21,6 +21,8 @@ export interface GetOptions {
   readonly pin?: ObjectPin;
   /** Someone waits for it: worth a second request when the first takes long. False: nobody does, so it isn't insisted on. */
   readonly isUrgent?: boolean;
+  /** By a new connection: one that stood open may lead nowhere. */
+  readonly isAnew?: boolean;
   /** Hears who sent what is returned, where there are several who might have. */
   readonly onSender?: (sender: Sender) => void;
   /** Names of senders to be asked after all others: what they sent was not what it must be. */

@@ -25,7 +25,7 @@ export const StatField = {
   mtimeNs: 16,
   ctimeSec: 17,
   ctimeNs: 18,
-  /** createAt alone: the FD that it opened. */
+  /** createAt and bindAt alone: the FD that they opened. */
   openFd: 19,
 } as const;
 export const STAT_FIELDS = 20;
@@ -42,6 +42,9 @@ export const StatFsField = {
 } as const;
 export const STATFS_FIELDS = 7;
 
+/** Bytes of a handle of handleOf. */
+export const HANDLE_BYTES = 48;
+
 /** struct linux_dirent64 as readDents leaves it behind the position. man getdents64(2). */
 export const Dirent64 = {
   ino: 0,
@@ -57,6 +60,7 @@ export const DENTS_START = 8;
 /** O_PATH and what a tree opens with. man open(2), values of amd64. */
 export const O_PATH = 0o10000000;
 export const O_DIRECTORY = 0o200000;
+export const O_NOATIME = 0o1000000;
 export const UTIME_NOW = 0x3fffffff;
 export const UTIME_OMIT = 0x3ffffffe;
 /** uid or gid that leaves the owner as it is. */
@@ -69,7 +73,7 @@ interface HostFsFunctions {
   lookupAt(dirFd: number, name: string, out: Float64Array): number;
   /** Opens the inode behind an O_PATH FD, unlinked or not, non-blocking. procFd: a kept FD of /proc/self/fd. */
   reopenFd(procFd: number, fd: number, flags: number): number;
-  /** The three creating calls: an O_PATH FD of the new inode, with exactly this mode and owner; else nothing is left. */
+  /** The three creating calls: an O_PATH FD of the new inode, with this mode and owner (in a set-group-id directory with its group); else nothing is left. */
   createAt(
     procFd: number,
     dirFd: number,
@@ -98,6 +102,8 @@ interface HostFsFunctions {
     out: Float64Array,
   ): number;
   linkAt(procFd: number, fd: number, dirFd: number, name: string): number;
+  /** A character device 0:0, which needs no right since Linux 5.8. */
+  whiteoutAt(dirFd: number, name: string): number;
   unlinkAt(dirFd: number, name: string, isDirectory: boolean): number;
   renameAt(
     oldDirFd: number,
@@ -106,6 +112,20 @@ interface HostFsFunctions {
     newName: string,
     flags: number,
   ): number;
+  /** A socket connected to the one behind an O_PATH FD; never waits. native/addon/hostsock.c. */
+  connectAt(procFd: number, fd: number, type: number): number;
+  /** A socket bound to a new name: the O_PATH FD of its inode, its own FD in `out` (StatField.openFd). */
+  bindAt(
+    procFd: number,
+    dirFd: number,
+    name: string,
+    type: number,
+    mode: number,
+    uid: number,
+    gid: number,
+    out: Float64Array,
+  ): number;
+  listenFd(fd: number, backlog: number): number;
   readlinkFd(fd: number, out: Uint8Array): number;
   chmodFd(procFd: number, fd: number, mode: number): number;
   chownFd(fd: number, uid: number, gid: number): number;
@@ -117,8 +137,12 @@ interface HostFsFunctions {
     mtimeNs: number,
   ): number;
   truncateFd(fd: number, size: number): number;
+  /** Fills out (HANDLE_BYTES) with what openHandle finds the inode by, whatever its names become; -EOPNOTSUPP. */
+  handleOf(fd: number, out: Uint8Array): number;
+  /** An O_PATH FD of a handle's inode, on the mount of mountFd; -ESTALE, -EPERM without CAP_DAC_READ_SEARCH. */
+  openHandle(mountFd: number, handle: Uint8Array): number;
   syncFd(fd: number): number;
-  allocateFd(fd: number, offset: number, length: number): number;
+  allocateFd(fd: number, mode: number, offset: number, length: number): number;
   /** Position at out[0], records from DENTS_START on: their bytes, 0 at the end. */
   readDents(fd: number, out: Uint8Array): number;
   /** Goes to the position at bytes[offset]: a record's `next`, or the one in front of the records. */
@@ -131,8 +155,8 @@ interface HostFsFunctions {
   removeXattr(fd: number, name: string): number;
   /** The FD of a new tmpfs that is attached nowhere, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. */
   tmpfsMount(sizeBytes: number, inodes: number, mode: number): number;
-  /** A private, read-only copy of the mounts at and below an O_PATH FD; -EPERM without CAP_SYS_ADMIN. */
-  readOnlyClone(fd: number): number;
+  /** A private copy of the mounts at and below an O_PATH FD, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. */
+  cloneMount(fd: number, isReadOnly: boolean): number;
 }
 
 export const hostFs: HostFsFunctions = native as unknown as HostFsFunctions;

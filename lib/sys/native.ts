@@ -34,6 +34,10 @@ interface FdFunctions {
   connectUnix(path: string): number;
   /** A listening socket of packets at a path that nothing has yet. */
   listenPackets(path: string): number;
+  /** A listening stream socket at the bytes of a struct sockaddr: lib/sys/address.ts. */
+  listenAt(address: Uint8Array): number;
+  /** The struct sockaddr of a socket or of its peer into `out`: its bytes. */
+  socketAddress(fd: number, ofPeer: boolean, out: Uint8Array): number;
   /** The next peer of a listening socket; -EAGAIN. */
   acceptPeer(fd: number): number;
   /** The user id of who connected a unix socket. */
@@ -43,6 +47,12 @@ interface FdFunctions {
   /** One recvmsg: bytes; received FDs (close-on-exec) in fds from 1 on, their count in fds[0]. */
   receiveMessage(fd: number, out: Uint8Array, fds: Int32Array, flags: number): number;
   memfd(name: string, size: number): number;
+  /** Of a unix stream socket: bytes that came and weren't read, or (isOutput) more than 0 while the peer hasn't read all that was sent. */
+  queuedBytes(fd: number, isOutput: boolean): number;
+  /** An FD that remembers that the peer of a unix stream socket has read something: wasRead asks it. */
+  watchReads(fd: number): number;
+  /** 1 when the peer has read something since the last call, else 0. */
+  wasRead(watchFd: number): number;
 }
 
 /** native/addon/map.c */
@@ -54,8 +64,8 @@ interface MapFunctions {
 
 /** native/addon/channel.c: lib/sys/wait.ts says what each means. */
 interface ChannelFunctions {
-  waitCreate(events: Int32Array): number;
-  waitAddChannel(window: Uint8Array): number;
+  waitCreate(events: Int32Array, isAlone: boolean): number;
+  waitAddChannel(window: Uint8Array, journal: Uint8Array, isResumed: boolean): number;
   waitDropChannel(slot: number): number;
   waitAddSocket(fd: number): number;
   waitArmSocket(slot: number, forOutput: boolean): number;
@@ -79,6 +89,37 @@ interface ProcessFunctions {
   spawnProgram(args: Uint8Array, fds: Int32Array): number;
   /** Waits until the program has ended: its status, as wait(2) has it. */
   waitProgram(pid: number): number;
+}
+
+/** native/addon/harden.c: nothing of it can be taken back. */
+interface HardenFunctions {
+  /**
+   * Each of these threads has that root and working directory, is bound by that Landlock ruleset (-1 leaves each as it is), has
+   * no_new_privs, and keeps no capability but those of the two words of bits.
+   */
+  giveUp(
+    tids: Int32Array,
+    rootFd: number,
+    directoryFd: number,
+    rulesetFd: number,
+    keptLow: number,
+    keptHigh: number,
+  ): number;
+  /** A seccomp filter for all threads: struct sock_filter, 8 bytes each. -ESRCH when a thread has another. */
+  filterCalls(program: Uint8Array): number;
+  /** Soft and hard limit; the hard one never rises. */
+  limitResource(resource: number, limit: number): number;
+  /** PR_SET_DUMPABLE 0. */
+  hideMemory(): number;
+  /** A copy of the mount at an O_PATH FD that is attached nowhere: ".." leads out of it nowhere. */
+  fenceFd(fd: number): number;
+  /** The FD of an empty directory of its own, in which nothing can be made. */
+  emptyRoot(): number;
+  landlockVersion(): number;
+  /** The FD of a ruleset that denies what is handled, but beneath each of the FDs what its rights say. */
+  landlockRules(handled: number, fds: Int32Array, rights: Int32Array): number;
+  /** A stream socket connected to one in a directory, which becomes the working directory; -1: it is. */
+  connectHere(directoryFd: number, name: string): number;
 }
 
 declare const zstdContext: unique symbol;
@@ -111,13 +152,50 @@ interface HashFunctions {
   hashLanes(bytes: Uint8Array, ranges: Uint32Array, digests: Uint8Array): number;
 }
 
+/** native/addon/pool.c: work in a thread of libuv's pool. The bytes given are the thread's until the promise resolves; it never rejects. */
+interface PoolFunctions {
+  /**
+   * Blocks of `bytes` into their places in a file, those whose content is right: (start, stored bytes, codec, content bytes, block) of each,
+   * and 32 bytes of digest, which are zeros after it was written.
+   */
+  keepBlocks(
+    fd: number,
+    bytes: Uint8Array,
+    plan: Uint32Array,
+    digests: Uint8Array,
+  ): Promise<number> | number;
+  /**
+   * How many bytes of the file were hashed into `state`, of 256 bytes, which starts anew at offset 0: fewer than `length` at its end, and
+   * then it begins with the digest.
+   */
+  hashPart(fd: number, state: Uint8Array, offset: number, length: number): Promise<number> | number;
+}
+
+/** native/addon/calls.c */
+interface CallsFunctions {
+  /**
+   * Has a thread of the pool make a chain of system calls, `rows` of `table`, as lib/sys/calls.ts writes them; what each gave stands behind
+   * them, and behind that what stat(2) said. Nobody may touch any of it before `done` is called.
+   */
+  makeCalls(
+    rows: number,
+    table: Float64Array,
+    names: Uint8Array,
+    buffers: readonly Uint8Array[],
+    done: () => void,
+  ): number;
+}
+
 export interface Native
   extends FdFunctions,
     MapFunctions,
     ChannelFunctions,
     ProcessFunctions,
+    HardenFunctions,
     CodecFunctions,
-    HashFunctions {}
+    HashFunctions,
+    PoolFunctions,
+    CallsFunctions {}
 
 /** Folder of the built addon, launcher and stub: build/native/ at the project's root. */
 export const NATIVE_DIRECTORY = fileURLToPath(new URL("../../../build/native/", import.meta.url));

@@ -7,13 +7,17 @@ import { native } from "./native.ts";
 /** What next() returns besides a channel's slot (0 to 126): add the slot to SOCKET and CLOSED. -ETIMEDOUT is < 0. */
 export const WaitEvent = { socket: 1000, closed: 2000, ring: 3000 } as const;
 
-const events = new Int32Array(1);
+/** [1] is the native side's own. */
+const events = new Int32Array(2);
 let isCreated = false;
 
-/** Starts the wait; later calls do nothing. */
-export function createWait(): void {
+/**
+ * Starts the wait; later calls do nothing. `isAlone`: there will be no channels, and nobody rings, so that it needs no helper thread and
+ * a socket's news comes without a detour.
+ */
+export function createWait(isAlone = false): void {
   if (isCreated) return;
-  const result = native.waitCreate(events);
+  const result = native.waitCreate(events, isAlone);
   assert(result === 0, "the wait starts");
   isCreated = true;
 }
@@ -32,8 +36,12 @@ export function requestBytes(): number {
 
 /** Answers a channel outside nextEvent: 0, or -EPIPE when the client shut it down. */
 export const replyTo: (slot: number, bytes: number) => number = native.waitReply;
-/** Watches a window (the caller keeps it mapped until dropChannel): a slot or -ENOMEM. */
-export const addChannel: (window: Uint8Array) => number = native.waitAddChannel;
+/**
+ * Watches a window (the caller keeps it and the journal mapped until dropChannel): a slot or -ENOMEM. isResumed: another server had
+ * the channel. An empty journal is none.
+ */
+export const addChannel: (window: Uint8Array, journal: Uint8Array, isResumed: boolean) => number =
+  native.waitAddChannel;
 /** Shuts a channel down and forgets its window. */
 export const dropChannel: (slot: number) => number = native.waitDropChannel;
 /** Watches a socket, armed for one input event: a slot or -errno. The caller owns the FD. */

@@ -6,12 +6,15 @@ import { Errno } from "../base/errno.ts";
 import { LISAFS_MESSAGE_MAX_BYTES } from "../base/limits.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
-import type { Communicator, RequestSink } from "./communicator.ts";
+import { type Communicator, PATHWAYS, type RequestSink } from "./communicator.ts";
+import { HEADER_BYTES, Phase, SAVED_BYTES, SocketJournal } from "./socket-journal.ts";
 
-const HEADER_BYTES = 8;
 /** FDs of one reply: 2 in practice (Channel); LISAFS: communicator.go wantFDs is a u8. */
 const DONATED_MAX = 8;
 const MSG_PEEK_DONTWAIT = 0x42;
+
+/** A sendmsg of so much goes out whole or not at all. Linux: net/unix/af_unix.c, unix_stream_sendmsg makes one skb of it. */
+const CHUNK_BYTES = 32 * 1024;
 
 /** What the socket is about: a request comes in, is being handled or waits for bytes, or its reply goes out. */
 const State = { receiving: 0, handling: 1, replying: 2 } as const;
@@ -21,14 +24,15 @@ const peeked = new Uint8Array(1);
 const noFds = new Int32Array(1);
 
 export class Socket implements Communicator {
-  /** Room for the largest message: untouched pages of it cost nothing. */
-  readonly bytes = new Uint8Array(HEADER_BYTES + LISAFS_MESSAGE_MAX_BYTES);
+  /** Room for the largest message. */
+  readonly bytes: Uint8Array;
   readonly payloadStart = HEADER_BYTES;
   readonly payloadCapacity = LISAFS_MESSAGE_MAX_BYTES;
   readonly slot: number;
   readonly sink: RequestSink;
   readonly #fd: number;
-  readonly #view = new DataView(this.bytes.buffer);
+  readonly #view: DataView;
+  readonly #journal: SocketJournal;
   #received = 0;
   #state: (typeof State)[keyof typeof State] = State.receiving;
   #sent = 0;
@@ -37,18 +41,82 @@ export class Socket implements Communicator {
   readonly #isOwned: boolean[] = [];
   #donatedCount = 0;
 
-  private constructor(fd: number, slot: number, sink: RequestSink) {
+  private constructor(fd: number, slot: number, sink: RequestSink, journal: SocketJournal) {
     this.#fd = fd;
     this.slot = slot;
     this.sink = sink;
+    this.#journal = journal;
+    this.bytes = journal.bytes;
+    this.#view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
   }
 
-  /** Watches a connected stream socket. Takes fd on success. */
-  static open(fd: number, sink: RequestSink): Socket | number {
+  /** Watches a connected stream socket. Takes fd and the journal on success. */
+  static open(
+    fd: number,
+    sink: RequestSink,
+    journal: SocketJournal = SocketJournal.unkept(),
+  ): Socket | number {
     const nonblocking = native.setNonblock(fd);
     if (nonblocking < 0) return nonblocking;
     const slot = addSocket(fd);
-    return slot < 0 ? slot : new Socket(fd, slot, sink);
+    return slot < 0 ? slot : new Socket(fd, slot, sink, journal);
+  }
+
+  get requestTag(): number {
+    return this.#journal.serial * PATHWAYS;
+  }
+
+  /**
+   * Goes on where another server ended, by what the journal says: runs the request that it had not answered again, or sends what is
+   * left of its reply. False when that can't be known: then the connection must end.
+   */
+  resume(): boolean {
+    const journal = this.#journal;
+    switch (journal.phase) {
+      case Phase.reading:
+        return true;
+      case Phase.handling:
+        this.#takeOut();
+        this.#rerun();
+        return true;
+      case Phase.sending:
+        return this.#resumeReply();
+      default:
+        return false;
+    }
+  }
+
+  /** A peer has nothing else to say before it is answered, so what is in the socket is the request under way. */
+  #takeOut(): void {
+    const waiting = native.queuedBytes(this.#fd, false);
+    const rest = Math.min(waiting, this.#journal.requestBytes);
+    if (rest > 0) native.readFd(this.#fd, this.bytes.subarray(0, rest));
+  }
+
+  #rerun(): void {
+    this.#journal.restoreRequest();
+    this.#handle(this.#journal.requestBytes);
+  }
+
+  /** The part that was being sent is one skb: it waits for the peer, or was read by it, or was never sent. */
+  #resumeReply(): boolean {
+    const journal = this.#journal;
+    const { toSend, sent, watchFd } = journal;
+    const isInOneMessage = toSend <= CHUNK_BYTES;
+    if (sent > 0 || toSend > this.bytes.length) return false;
+    const wasSent = native.queuedBytes(this.#fd, true) > 0 || native.wasRead(watchFd) > 0;
+    if (!wasSent) {
+      this.#rerun(); // its FDs are gone with who made them
+      return true;
+    }
+    this.#toSend = toSend;
+    this.#sent = Math.min(toSend, CHUNK_BYTES);
+    if (isInOneMessage) journal.phase = Phase.reading;
+    else {
+      this.#state = State.replying;
+      this.#send();
+    }
+    return true;
   }
 
   /** The loop saw an event on the socket: goes on with what is under way. */
@@ -65,6 +133,7 @@ export class Socket implements Communicator {
   }
 
   #receive(): void {
+    if (this.#received === 0 && this.#receiveWhole()) return;
     for (;;) {
       const wanted = this.#wanted();
       if (wanted < 0) {
@@ -72,11 +141,9 @@ export class Socket implements Communicator {
         return;
       }
       if (this.#received === wanted) {
-        const mid = this.#view.getUint16(4, true);
         this.#received = 0;
-        this.#state = State.handling;
-        this.sink.handle(this, mid, wanted - HEADER_BYTES);
-        if (this.#isParked()) armSocket(this.slot, false);
+        this.#journal.noteRequest(wanted);
+        this.#handle(wanted);
         return;
       }
       const got = native.readFd(this.#fd, this.bytes.subarray(this.#received, wanted));
@@ -90,7 +157,33 @@ export class Socket implements Communicator {
         return;
       }
       this.#received += got;
+      this.#journal.phase = Phase.torn;
     }
+  }
+
+  /**
+   * Takes a request that is there as a whole, as the sentry's are: it leaves the socket only when the journal has it. False when it is
+   * not: then it is taken out as it comes, so that a peer that sends by drops costs no more than others.
+   */
+  #receiveWhole(): boolean {
+    const room = this.bytes.subarray(0, SAVED_BYTES);
+    const peeked = native.receiveMessage(this.#fd, room, noFds, MSG_PEEK_DONTWAIT);
+    if (peeked < HEADER_BYTES) return false;
+    const whole = HEADER_BYTES + this.#view.getUint32(0, true);
+    if (whole > peeked) return false;
+    this.#journal.noteRequest(whole);
+    if (native.readFd(this.#fd, this.bytes.subarray(0, whole)) !== whole) {
+      this.sink.end(); // nobody else reads here
+      return true;
+    }
+    this.#handle(whole);
+    return true;
+  }
+
+  #handle(bytes: number): void {
+    this.#state = State.handling;
+    this.sink.handle(this, this.#view.getUint16(4, true), bytes - HEADER_BYTES);
+    if (this.#isParked()) armSocket(this.slot, false);
   }
 
   /** Asked again after a call that may have answered. */
@@ -129,12 +222,16 @@ export class Socket implements Communicator {
     this.#toSend = HEADER_BYTES + payloadBytes;
     this.#sent = 0;
     this.#state = State.replying;
+    this.#journal.noteReply(this.#toSend);
     this.#send();
   }
 
   #send(): void {
     while (this.#sent < this.#toSend) {
-      const rest = this.bytes.subarray(this.#sent, this.#toSend);
+      const end = Math.min(this.#toSend, this.#sent + CHUNK_BYTES);
+      const rest = this.bytes.subarray(this.#sent, end);
+      // What it read before is no news: only what goes out now is to be remembered.
+      if (this.#sent === 0 && this.#journal.watchFd >= 0) native.wasRead(this.#journal.watchFd);
       const fdCount = this.#sent === 0 ? this.#donatedCount : 0;
       const sent = native.sendMessage(this.#fd, rest, this.#donated, fdCount);
       if (sent === -Errno.EAGAIN) {
@@ -149,8 +246,10 @@ export class Socket implements Communicator {
       }
       if (this.#sent === 0) this.#closeDonated();
       this.#sent += sent;
+      if (this.#sent < this.#toSend) this.#journal.sent = this.#sent;
     }
     this.#state = State.receiving;
+    this.#journal.phase = Phase.reading;
     armSocket(this.slot, false);
   }
 
@@ -166,5 +265,6 @@ export class Socket implements Communicator {
     this.#closeDonated();
     dropSocket(this.slot);
     native.closeFd(this.#fd);
+    this.#journal.close();
   }
 }

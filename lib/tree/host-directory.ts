@@ -91,8 +91,10 @@ export class HostDirectories {
       }
     }
     // A cookie from before names were removed may lie past the end: it stays the end.
-    positions[handle] = Math.max(position, cookie);
-    return positions[handle]!;
+    const end = Math.max(position, cookie);
+    // The end of an empty directory is no start: who begins again must see what was made since.
+    positions[handle] = end === 0 ? -1 : end;
+    return end;
   }
 
   #offer(node: HostNode, fd: number, at: number, name: string, sink: DirentSink): boolean {

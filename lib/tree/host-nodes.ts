@@ -6,18 +6,20 @@
 import { assert } from "../base/assert.ts";
 import { Errno } from "../base/errno.ts";
 import { CONTROL_FDS_MAX } from "../base/limits.ts";
-import { StatField } from "../sys/hostfs.ts";
+import { hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { FdShare } from "./fd-share.ts";
 import type { HostHandles } from "./host-handles.ts";
+import type { NodeJournal } from "./node-journal.ts";
 import type { Ino } from "./tree.ts";
 
 export const S_IFMT = 0o170000;
 export const S_IFREG = 0o100000;
 export const S_IFDIR = 0o040000;
 export const S_IFLNK = 0o120000;
-export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;
+export const S_IFIFO = 0o010000;
+export const S_IFSOCK = 0o140000;
 
 /**
  * Slots of nodes. An Ino is a generation times this, plus the slot: found without a map, and never used again for
@@ -70,7 +72,9 @@ export class HostNodes {
   /** By devMinor; 0 is never used. */
   readonly #devices: (Device | undefined)[] = [undefined];
   #count = 0;
+  #journal: NodeJournal | undefined;
   readonly #share: FdShare;
+  readonly #restored: HostNode[] = [];
 
   constructor(share = new FdShare()) {
     this.#share = share;
@@ -114,15 +118,58 @@ export class HostNodes {
     }
     const node = this.#slots[this.#free.pop() ?? -1] ?? this.#addSlot();
     node.ino = (node.ino + SLOTS) as Ino;
+    this.#fill(node, fd, stat, devMinor);
+    this.#journal?.put(node.ino & SLOT_MASK, node.ino, hostIno, fd);
+    return node.ino;
+  }
+
+  #fill(node: HostNode, fd: number, stat: Float64Array, devMinor: number): void {
     node.fd = fd;
     node.references = 1;
     node.type = stat[StatField.mode]! & S_IFMT;
-    node.hostIno = hostIno;
+    node.hostIno = stat[StatField.ino]!;
     node.devMinor = devMinor;
-    nodes.set(hostIno, node);
+    this.#devices[devMinor]!.nodes.set(node.hostIno, node);
     this.#count++;
     this.#share.held++;
-    return node.ino;
+  }
+
+  /**
+   * Keeps from now on what a successor needs to find each inode. A predecessor's (isResumed) that are found on the root's mount live
+   * again, with one reference each, until settle. Before anything lives but the root and what every server looks up first, in one order.
+   */
+  takeJournal(journal: NodeJournal, isResumed: boolean, rootFd: number, stat: Float64Array): void {
+    this.#journal = journal;
+    if (!isResumed) return;
+    journal.forEach(rootFd, (ino, hostIno, fd) => {
+      const slot = ino & SLOT_MASK;
+      const failed = hostFs.statNode(fd, stat);
+      const devMinor = this.deviceOf(
+        stat[StatField.devMajor]!,
+        stat[StatField.devMinor]!,
+        stat[StatField.inoHigh]!,
+      );
+      while (this.#slots.length <= slot) this.#addSlot();
+      const node = this.#slots[slot]!;
+      const isSame = failed === 0 && devMinor > 0 && stat[StatField.ino] === hostIno;
+      if (!isSame || node.references > 0 || !this.hasRoom) {
+        native.closeFd(fd);
+        return false;
+      }
+      node.ino = ino as Ino;
+      this.#fill(node, fd, stat, devMinor);
+      this.#restored.push(node);
+      return true;
+    });
+    this.#free.length = 0; // slots that were used before, and may be a predecessor's
+    for (const [slot, node] of this.#slots.entries()) {
+      if (node.references === 0) this.#free.push(slot);
+    }
+  }
+
+  /** Lets go of a predecessor's inodes that nobody has acquired. */
+  settle(): void {
+    for (const node of this.#restored.splice(0)) this.release(node);
   }
 
   #addSlot(): HostNode {
@@ -154,6 +201,7 @@ export class HostNodes {
     node.references--;
     if (node.references > 0) return;
     native.closeFd(node.fd);
+    this.#journal?.remove(node.ino & SLOT_MASK);
     node.fd = -1;
     this.#devices[node.devMinor]!.nodes.delete(node.hostIno);
     this.#free.push(node.ino & SLOT_MASK);

@@ -115,6 +115,26 @@ export function rename(
   return hostFs.renameAt(from.fd, oldName, to.fd, newName, flags);
 }
 
+export function whiteout(parts: HostParts, dir: Ino, name: Name): number {
+  const parent = parts.nodes.get(dir);
+  return parent === undefined ? -Errno.EBADF : hostFs.whiteoutAt(parent.fd, name);
+}
+
+export function renameLeavingWhiteout(
+  parts: HostParts,
+  oldDir: Ino,
+  oldName: Name,
+  newDir: Ino,
+  newName: Name,
+): number {
+  const from = parts.nodes.get(oldDir);
+  const to = parts.nodes.get(newDir);
+  if (from === undefined || to === undefined) return -Errno.EBADF;
+  return hostFs.renameAt(from.fd, oldName, to.fd, newName, RENAME_WHITEOUT);
+}
+
+/** man renameat2(2). */
+const RENAME_WHITEOUT = 4;
 /** RENAME_NOREPLACE | RENAME_EXCHANGE. */
 const RENAME_FLAGS = 3;
 const TIMES = SetAttr.atime | SetAttr.mtime;

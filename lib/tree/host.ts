@@ -7,10 +7,12 @@
 import { Errno } from "../base/errno.ts";
 import { OPEN_FDS_MAX } from "../base/limits.ts";
 import { type Name, nameOf } from "../base/name.ts";
+import { openFenced } from "../sys/fence.ts";
 import { HostFd } from "../sys/host-fd.ts";
 import {
   hostFs,
   O_DIRECTORY,
+  O_NOATIME,
   O_PATH,
   STAT_FIELDS,
   STATFS_FIELDS,
@@ -26,14 +28,18 @@ import {
   HostNodes,
   type HostParts,
   S_IFBLK,
-  S_IFCHR,
   S_IFDIR,
+  S_IFIFO,
   S_IFLNK,
   S_IFMT,
   S_IFREG,
+  S_IFSOCK,
 } from "./host-nodes.ts";
+import * as special from "./host-special.ts";
+import { NO_SPECIAL_FILES, type SpecialFiles } from "./host-special.ts";
 import * as write from "./host-write.ts";
 import * as xattr from "./host-xattr.ts";
+import { NODE_JOURNAL_BYTES, NodeJournal } from "./node-journal.ts";
 import {
   type Attr,
   type CreateRequest,
@@ -42,16 +48,22 @@ import {
   O_RDONLY,
   type OpenResult,
   type SetAttrRequest,
+  type SocketTree,
   type StatFs,
-  type Tree,
 } from "./tree.ts";
+
+/** All FALLOC_FL_* there are: the system call takes 32 bits, a message has 64. */
+const ALLOCATE_MODES = 0x7f;
 
 export interface HostOptions {
   readonly isReadOnly: boolean;
+  /** Nothing when missing. */
+  readonly special?: SpecialFiles;
 }
 
-export class HostTree implements Tree {
+export class HostTree implements SocketTree {
   readonly isReadOnly: boolean;
+  readonly #special: SpecialFiles;
   readonly isStateless = false;
   readonly rootIno: Ino;
   readonly #parts: HostParts;
@@ -59,11 +71,12 @@ export class HostTree implements Tree {
   readonly #space = new Float64Array(STATFS_FIELDS);
   #isDisposed = false;
 
-  private constructor(parts: HostParts, rootIno: Ino, isReadOnly: boolean) {
+  private constructor(parts: HostParts, rootIno: Ino, options: HostOptions) {
     this.#parts = parts;
     this.#directories = new HostDirectories(parts.nodes, parts.stat, parts.share);
     this.rootIno = rootIno;
-    this.isReadOnly = isReadOnly;
+    this.isReadOnly = options.isReadOnly;
+    this.#special = options.special ?? NO_SPECIAL_FILES;
   }
 
   /**
@@ -73,7 +86,7 @@ export class HostTree implements Tree {
   static open(path: string, options: HostOptions): HostTree | number {
     const fd = native.openAt(-1, nameOf(path), O_PATH, 0);
     if (fd < 0) return fd;
-    const clone = options.isReadOnly ? hostFs.readOnlyClone(fd) : -Errno.EPERM;
+    const clone = hostFs.cloneMount(fd, options.isReadOnly);
     if (clone >= 0) native.closeFd(fd);
     return HostTree.take(new HostFd(clone >= 0 ? clone : fd), options);
   }
@@ -82,7 +95,7 @@ export class HostTree implements Tree {
   static take(root: HostFd, options: HostOptions): HostTree | number {
     const stat = new Float64Array(STAT_FIELDS);
     const failed = hostFs.statNode(root.borrow(), stat);
-    const procFd = native.openAt(-1, "/proc/self/fd", O_PATH | O_DIRECTORY, 0);
+    const procFd = openFenced("/proc/self/fd");
     const isServed = (stat[StatField.mode]! & S_IFMT) !== S_IFBLK;
     if (failed < 0 || procFd < 0 || !isServed) {
       root[Symbol.dispose]();
@@ -94,7 +107,7 @@ export class HostTree implements Tree {
     const files = new HostHandles(OPEN_FDS_MAX, share);
     const parts = { nodes, files, share, procFd, stat };
     const rootIno = nodes.take(root.take(), stat) as Ino;
-    return new HostTree(parts, rootIno, options.isReadOnly);
+    return new HostTree(parts, rootIno, options);
   }
 
   /** Bounds the FDs of live inodes, open files and open directories together: EMFILE past it. */
@@ -105,6 +118,16 @@ export class HostTree implements Tree {
   /** The FD of the root, for a stub that keeps it for a successor. Borrowed; the tree closes it. */
   get rootFd(): number {
     return this.#parts.nodes.get(this.rootIno)?.fd ?? -Errno.EBADF;
+  }
+
+  /** Whether a client may reach sockets of the host by it. */
+  get hasSockets(): boolean {
+    return this.#special.connectsSockets || this.#special.bindsSockets;
+  }
+
+  /** Whether the root is a directory; else it is a file. */
+  get isDirectory(): boolean {
+    return this.#parts.nodes.get(this.rootIno)?.type === S_IFDIR;
   }
 
   /** Live inodes and open files: each holds one FD. */
@@ -191,6 +214,15 @@ export class HostTree implements Tree {
     return this.#directories.take(hostFs.reopenFd(procFd, node.fd, O_RDONLY | O_DIRECTORY));
   }
 
+  /** As opendir, but that listing it is no access of the sandbox's: its atime stays. man open(2), O_NOATIME. */
+  opendirQuietly(ino: Ino): number {
+    const { nodes, procFd } = this.#parts;
+    const node = nodes.get(ino);
+    if (node === undefined || !this.#directories.hasRoom) return this.opendir(ino);
+    const fd = hostFs.reopenFd(procFd, node.fd, O_RDONLY | O_DIRECTORY | O_NOATIME);
+    return fd === -Errno.EPERM ? this.opendir(ino) : this.#directories.take(fd);
+  }
+
   readdir(ino: Ino, handle: number, cookie: number, sink: DirentSink): number {
     const node = this.#parts.nodes.get(ino);
     return node === undefined ? -Errno.EBADF : this.#directories.read(node, handle, cookie, sink);
@@ -201,15 +233,16 @@ export class HostTree implements Tree {
   }
 
   /**
-   * Tree.open. The FD offered is the handle's own, with the access asked for. -EPERM for a device, -ENXIO for a FIFO
-   * or socket: the host's are not the sandbox's to open. -EAGAIN while a client holds a lease on the file.
+   * Tree.open. The FD offered is the handle's own, with the access asked for. -EPERM for a device and, unless the options
+   * allow it, a FIFO, which is never waited for; -ENXIO for a socket. -EAGAIN while a client holds a lease on the file.
    */
   open(ino: Ino, flags: number, out: OpenResult): number {
     const { nodes, files, procFd } = this.#parts;
     if (this.isReadOnly && flags !== O_RDONLY) return -Errno.EROFS;
     const node = nodes.get(ino);
     if (node === undefined) return -Errno.EBADF;
-    if (node.type !== S_IFREG) return -errnoOfOpening(node);
+    const isFifo = node.type === S_IFIFO && this.#special.opensFifos;
+    if (node.type !== S_IFREG && !isFifo) return -errnoOfOpening(node);
     if (!files.hasRoom) return -Errno.EMFILE;
     const fd = hostFs.reopenFd(procFd, node.fd, flags);
     if (fd < 0) return fd;
@@ -260,6 +293,52 @@ export class HostTree implements Tree {
     return xattr.list(this.#parts, ino, out);
   }
 
+  connect(ino: Ino, sockType: number): number {
+    if (!this.#special.connectsSockets) return -Errno.EPERM;
+    return special.connect(this.#parts, ino, sockType);
+  }
+
+  bind(dir: Ino, name: Name, sockType: number, request: CreateRequest, out: OpenResult): number {
+    if (this.isReadOnly) return -Errno.EROFS;
+    if (!this.#special.bindsSockets) return -Errno.EPERM;
+    return special.bind(this.#parts, dir, name, sockType, request, out);
+  }
+
+  listenOn(handle: number, backlog: number): number {
+    const fd = this.#parts.files.get(handle);
+    return fd < 0 ? fd : hostFs.listenFd(fd, backlog);
+  }
+
+  acceptOn(handle: number): number {
+    return special.accept(this.#parts, handle);
+  }
+
+  // For a successor. Slots that were freed lose their generation with a server, but FDIDs are never used again, and so no stale one
+  // leads to the next inode of a slot.
+
+  readonly journalBytes = NODE_JOURNAL_BYTES;
+
+  takeJournal(memory: Uint8Array, isResumed: boolean): void {
+    const { nodes, stat, procFd } = this.#parts;
+    // Handles are opened by a real FD of the mount. A root that is a file has no inode but itself.
+    const flags = O_RDONLY | O_DIRECTORY;
+    const anchor = isResumed ? hostFs.reopenFd(procFd, this.rootFd, flags) : -1;
+    nodes.takeJournal(new NodeJournal(memory), isResumed, anchor, stat);
+    if (anchor >= 0) native.closeFd(anchor);
+  }
+
+  settle(): void {
+    this.#parts.nodes.settle();
+  }
+
+  reopen(ino: Ino, isDirectory: boolean, access: number): number {
+    const { nodes, files, procFd } = this.#parts;
+    const node = nodes.get(ino);
+    if (node === undefined || !files.hasRoom) return -Errno.EIO;
+    if (isDirectory) return this.opendir(ino);
+    return files.take(hostFs.reopenFd(procFd, node.fd, access));
+  }
+
   /** Closes every FD the tree holds, in reverse order of birth. */
   dispose(): void {
     if (this.#isDisposed) return;
@@ -287,12 +366,12 @@ export class HostTree implements Tree {
     return fd < 0 ? fd : hostFs.syncFd(fd);
   }
 
-  /** Mode 0 alone, as the sentry sends: others -EOPNOTSUPP. */
+  /** Any mode of fallocate(2) that the file system has; -EOPNOTSUPP for others. A sentry sends mode 0 alone. */
   allocate(_ino: Ino, handle: number, mode: number, offset: number, length: number): number {
     if (this.isReadOnly) return -Errno.EROFS;
-    if (mode !== 0) return -Errno.EOPNOTSUPP;
+    if (mode > ALLOCATE_MODES) return -Errno.EOPNOTSUPP;
     const fd = this.#parts.files.get(handle);
-    return fd < 0 ? fd : hostFs.allocateFd(fd, offset, length);
+    return fd < 0 ? fd : hostFs.allocateFd(fd, mode, offset, length);
   }
 
   create(dir: Ino, name: Name, request: CreateRequest, flags: number, out: OpenResult): number {
@@ -326,6 +405,17 @@ export class HostTree implements Tree {
     return write.rename(this.#parts, oldDir, oldName, newDir, newName, flags);
   }
 
+  /** A whiteout: a character device 0:0, which hides a name of what lies below. Linux: overlayfs.rst. */
+  whiteout(dir: Ino, name: Name): number {
+    return this.isReadOnly ? -Errno.EROFS : write.whiteout(this.#parts, dir, name);
+  }
+
+  /** Moves a name and leaves a whiteout in its place, in one step. man renameat2(2). */
+  renameLeavingWhiteout(oldDir: Ino, oldName: Name, newDir: Ino, newName: Name): number {
+    if (this.isReadOnly) return -Errno.EROFS;
+    return write.renameLeavingWhiteout(this.#parts, oldDir, oldName, newDir, newName);
+  }
+
   setxattr(ino: Ino, name: string, value: Uint8Array, flags: number): number {
     return this.isReadOnly ? -Errno.EROFS : xattr.set(this.#parts, ino, name, value, flags);
   }
@@ -338,5 +428,5 @@ export class HostTree implements Tree {
 function errnoOfOpening(node: HostNode): number {
   if (node.type === S_IFDIR) return Errno.EISDIR;
   if (node.type === S_IFLNK) return Errno.EINVAL;
-  return node.type === S_IFCHR || node.type === S_IFBLK ? Errno.EPERM : Errno.ENXIO;
+  return node.type === S_IFSOCK ? Errno.ENXIO : Errno.EPERM;
 }

@@ -17,6 +17,7 @@ import {
   type OpenResult,
   type StatFs,
   type Tree,
+  UNKNOWN_HANDLE,
 } from "./tree.ts";
 
 /** Inode numbers of the snapshots of one view: number * 2^32 + row. */
@@ -69,7 +70,7 @@ export class SnapshotTree implements Tree {
   readonly #number: number;
   readonly #inoBase: number;
   readonly #place: MutablePlace;
-  #emptyFd = -1;
+  readonly #emptyFd: number;
   #bytesInAll = -1;
 
   /** `number`: its place among the snapshots of a view, 0 for the base. */
@@ -81,6 +82,7 @@ export class SnapshotTree implements Tree {
     this.devMinor = number + 1;
     this.rootIno = (this.#inoBase + 1) as Ino;
     this.#place = { row: 0, bytes: index.bytes, digestOffset: 0, size: 0 };
+    this.#emptyFd = openEmpty();
   }
 
   #row(ino: Ino): number {
@@ -205,13 +207,7 @@ export class SnapshotTree implements Tree {
 
   /** Empty files need no blob: one empty, sealed memfd serves them all, O_RDONLY as any other donated file. */
   #openEmpty(out: OpenResult): number {
-    if (this.#emptyFd < 0) {
-      const memory = native.memfd("burrow-empty", 0);
-      if (memory < 0) return memory;
-      this.#emptyFd = native.openAt(-1, `/proc/self/fd/${memory}`, O_RDONLY, 0);
-      native.closeFd(memory);
-      if (this.#emptyFd < 0) return this.#emptyFd;
-    }
+    if (this.#emptyFd < 0) return this.#emptyFd;
     out.handle = SMALL;
     out.hostFd = this.#emptyFd;
     out.ownsFd = false;
@@ -244,6 +240,17 @@ export class SnapshotTree implements Tree {
     if (handle !== LARGE) return;
     const row = this.#row(ino);
     if (row > 0) this.#blobs.release(this.#index.field(row, Inode.a));
+  }
+
+  /** Counts again an open large file of a predecessor's. */
+  reopen(ino: Ino, _isDirectory: boolean, _access: number, handle: number): number {
+    const row = this.#row(ino);
+    if (row < 0 || handle === SMALL) return row < 0 ? row : handle;
+    const place = this.#locate(row);
+    if (typeof place === "number") return place;
+    if (handle === UNKNOWN_HANDLE && place.size <= DONATE_MAX_BYTES) return SMALL;
+    this.#blobs.acquire(place);
+    return LARGE;
   }
 
   statfs(_ino: Ino, out: StatFs): number {
@@ -288,6 +295,14 @@ export class SnapshotTree implements Tree {
   dispose(): void {
     this.#blobs.dispose();
     if (this.#emptyFd >= 0) native.closeFd(this.#emptyFd);
-    this.#emptyFd = -1;
   }
+}
+
+/** An empty, sealed memfd, O_RDONLY; -errno. Made ahead: later the process has no /proc. */
+function openEmpty(): number {
+  const memory = native.memfd("burrow-empty", 0);
+  if (memory < 0) return memory;
+  const fd = native.openAt(-1, `/proc/self/fd/${memory}`, O_RDONLY, 0);
+  native.closeFd(memory);
+  return fd;
 }

@@ -78,6 +78,9 @@ export const O_RDWR = 2;
 export const O_ACCMODE = 3;
 export const O_TRUNC = 0o1000;
 
+/** Of reopen, for who doesn't know what a predecessor's tree called it. */
+export const UNKNOWN_HANDLE = -1;
+
 /** What every tree can do: enough for a read-only one. */
 export interface Tree {
   /** Every mutating call gives EROFS. */
@@ -127,6 +130,18 @@ export interface Tree {
   /** Copies the NUL-terminated names: bytes, -ERANGE. */
   listxattr(ino: Ino, out: Uint8Array): number;
 
+  // Hot restart: a server's successor has a tree of its own over the same files. A tree that isn't stateless and has none of
+  // these loses what was known of it.
+
+  /** Bytes of memory that outlives the server which the tree wants. */
+  readonly journalBytes?: number;
+  /** Keeps in that memory what a successor needs; a predecessor's (isResumed) inodes are found again by it. Before any request. */
+  takeJournal?(memory: Uint8Array, isResumed: boolean): void;
+  /** Lets go of found inodes that nothing has acquired since takeJournal. */
+  settle?(): void;
+  /** Opens for a successor what its predecessor had opened as `handle`, or UNKNOWN_HANDLE, on an acquired ino: a handle or -errno. */
+  reopen?(ino: Ino, isDirectory: boolean, access: number, handle: number): number;
+
   /** Frees all the tree holds. Idempotent. */
   dispose(): void;
 }
@@ -150,6 +165,22 @@ export interface WritableTree extends Tree {
   rename(oldDir: Ino, oldName: Name, newDir: Ino, newName: Name, flags: number): number;
   setxattr(ino: Ino, name: string, value: Uint8Array, flags: number): number;
   removexattr(ino: Ino, name: string): number;
+}
+
+/** What a tree adds that lets a sandbox reach Unix sockets of the host. Each call says -EPERM where its policy does. */
+export interface SocketTree extends Tree {
+  /** A socket of a type (0: of its own) connected to the socket of an inode, the caller's: its FD, or -errno. Never waits. */
+  connect(ino: Ino, sockType: number): number;
+  /** Binds a socket of a type to a new name: the Ino, with `out` filled; -EEXIST. close() gives its handle back. */
+  bind(dir: Ino, name: Name, sockType: number, request: CreateRequest, out: OpenResult): number;
+  /** 0 or -errno, by a handle of bind. */
+  listenOn(handle: number, backlog: number): number;
+  /** The FD of the next peer, the caller's; -EAGAIN when there is none. */
+  acceptOn(handle: number): number;
+}
+
+export function hasSockets(tree: Tree): tree is SocketTree {
+  return "connect" in tree;
 }
 
 export function isWritable(tree: Tree): tree is WritableTree {

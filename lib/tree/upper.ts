@@ -8,6 +8,8 @@ import { hostFs } from "../sys/hostfs.ts";
 import { HostTree } from "./host.ts";
 import { isWritable, type WritableTree } from "./tree.ts";
 
+export type Upper = HostTree & WritableTree;
+
 export interface UpperOptions {
   /** Bytes of content: whole pages of files, and of symlink targets too long for their inode. At least a page. */
   readonly sizeBytes: number;
@@ -26,7 +28,7 @@ const PAGE_BYTES = 4096;
  * A new, empty upper. -EPERM when the process has no CAP_SYS_ADMIN over its mount namespace: make it before
  * capabilities are dropped. -EINVAL for a quota under a page or 2 inodes: to tmpfs 0 would mean no limit at all.
  */
-export function createUpper(options: UpperOptions): WritableTree | number {
+export function createUpper(options: UpperOptions): Upper | number {
   const fd = createUpperFd(options);
   return typeof fd === "number" ? fd : openUpper(fd);
 }
@@ -41,7 +43,7 @@ export function createUpperFd(options: UpperOptions): HostFd | number {
 }
 
 /** The tree over an upper's mount, which it takes. Its files are as the last server left them. */
-export function openUpper(mount: HostFd): WritableTree | number {
+export function openUpper(mount: HostFd): Upper | number {
   const tree = HostTree.take(mount, { isReadOnly: false });
   if (typeof tree === "number") return tree;
   return isWritable(tree) ? tree : -Errno.EROFS;

@@ -173,6 +173,12 @@ export class View implements Tree {
     if (!this.#isSynthetic(ino)) this.#snapshotOf(ino).close(ino, handle);
   }
 
+  reopen(ino: Ino, isDirectory: boolean, access: number, handle: number): number {
+    return this.#isSynthetic(ino)
+      ? handle
+      : this.#snapshotOf(ino).reopen(ino, isDirectory, access, handle);
+  }
+
   statfs(_ino: Ino, out: StatFs): number {
     let blocks = 0;
     let files = 0;

@@ -7,8 +7,10 @@
 #define NAPI_VERSION 8
 #include <errno.h>
 #include <node_api.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define MAX_ARGS 8
 
@@ -88,13 +90,36 @@ static inline void export_function(napi_env env, napi_value exports, const char 
   napi_set_named_property(env, exports, name, function);
 }
 
+// What hostfs.c and hostsock.c share: described in hostfs.c.
+#define NAME_CAPACITY 257
+#define STAT_FIELDS 19
+int arg_component(napi_env env, napi_value value, char out[NAME_CAPACITY]);
+double *arg_fields(napi_env env, napi_value value, size_t fields);
+int closing(int fd, int error);
+int finish_new(int proc_fd, int dir, const char *name, mode_t type, uint32_t mode, uint32_t uid, uint32_t gid,
+               double *out);
+// Memory and where its SHA-256 goes, 32 bytes.
+struct piece {
+  const uint8_t *data;
+  size_t length;
+  uint8_t *digest;
+};
+
+// Whether hash_in_lanes is faster than one after the other: the longest first is fastest. Any thread.
+bool has_lanes(void);
+void hash_in_lanes(const struct piece *pieces, size_t count);
+
 // One a file.
 void register_fd(napi_env env, napi_value exports);
 void register_map(napi_env env, napi_value exports);
 void register_channel(napi_env env, napi_value exports);
 void register_hostfs(napi_env env, napi_value exports);
+void register_hostsock(napi_env env, napi_value exports);
 void register_process(napi_env env, napi_value exports);
+void register_harden(napi_env env, napi_value exports);
 void register_codec(napi_env env, napi_value exports);
 void register_sha256(napi_env env, napi_value exports);
+void register_pool(napi_env env, napi_value exports);
+void register_calls(napi_env env, napi_value exports);
 
 #endif

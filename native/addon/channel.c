@@ -11,6 +11,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,6 +21,12 @@
 #define CHANNELS_MAX 127
 #define SOCKETS_MAX 128
 #define WINDOW_HEADER 16
+// In a channel's journal: u32 length of the request, u32 its serial number, 8 bytes unused, then what it says.
+#define JOURNAL_HEADER 16
+// dataLen while a request is handled and its reply overwrites it: no client sends so much. From then on the journal
+// has what it said, and one store, that of the reply's length with the client's turn, ends it (docs/protocol/adopt.md).
+#define UNDER_WAY 0xffffffffu
+#define GIVE_TRIES 1000  // Only a client that writes to the words while it isn't its turn makes one fail.
 
 // connState. flipcall_unsafe.go.
 enum { CLIENT_ACTIVE = 0, SERVER_ACTIVE = 1, SHUTDOWN = 2 };
@@ -31,6 +38,9 @@ struct channel {
   uint8_t *window;
   uint32_t capacity;  // Bytes of datagram.
   enum slot_state state;
+  uint8_t *journal;  // NULL: none.
+  uint32_t journal_capacity;
+  bool resumed;  // Another server had it: its first request may be one that was under way, or the handshake.
 };
 
 static struct {
@@ -38,12 +48,13 @@ static struct {
   int channel_count;  // Highest used slot + 1.
   int next;           // Where the next scan starts, for fairness.
   int epoll;
+  bool is_alone;  // No channels and no helper thread: waitNext watches the sockets itself.
   int sockets[SOCKETS_MAX];
   _Atomic uint8_t socket_ready[SOCKETS_MAX];
   _Atomic uint32_t doorbell;
   uint32_t doorbell_seen;
   _Atomic uint32_t rung;
-  int32_t *events;  // JavaScript's Int32Array: [0] = dataLen of the channel just returned.
+  int32_t *events;  // JavaScript's Int32Array: [0] = dataLen of the channel just returned, [1]: it was under way.
   napi_ref events_ref;
 } set = {.epoll = -1};
 
@@ -60,29 +71,39 @@ static void ring(void) {
   syscall(SYS_futex, &set.doorbell, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+// Notes the sockets that are ready within the timeout (ms, -1: none): how many.
+static int note_ready(int timeout) {
+  struct epoll_event events[16];
+  int count = epoll_wait(set.epoll, events, 16, timeout);
+  for (int i = 0; i < count; i++) atomic_store(&set.socket_ready[events[i].data.u32], 1);
+  return count;
+}
+
 static void *watch_sockets(void *unused) {
   (void)unused;
-  struct epoll_event events[16];
   for (;;) {
-    int count = epoll_wait(set.epoll, events, 16, -1);
+    int count = note_ready(-1);
     if (count < 0 && errno != EINTR) return NULL;
-    for (int i = 0; i < count; i++) atomic_store(&set.socket_ready[events[i].data.u32], 1);
     if (count > 0) ring();
   }
 }
 
-// waitCreate(events: Int32Array): starts the helper thread. Once a process.
+// waitCreate(events: Int32Array, isAlone): starts the helper thread, unless there will be no channels. Once a process.
 static napi_value wait_create(napi_env env, napi_callback_info info) {
   ARGS;
   struct bytes events = arg_bytes(env, argv[0]);
-  if (set.epoll >= 0 || events.length < sizeof(int32_t)) return integer(env, -EINVAL);
+  if (set.epoll >= 0 || events.length < 2 * sizeof(int32_t)) return integer(env, -EINVAL);
   // Without futex_waitv (Linux 5.16) every wait would return at once: refuse to start instead of spinning.
-  if (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno == ENOSYS) return outcome(env, -1);
+  bool is_alone = false;
+  napi_get_value_bool(env, argv[1], &is_alone);
+  if (!is_alone && syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno == ENOSYS) return outcome(env, -1);
   for (int i = 0; i < SOCKETS_MAX; i++) set.sockets[i] = -1;
   set.epoll = epoll_create1(EPOLL_CLOEXEC);
   if (set.epoll < 0) return outcome(env, -1);
   set.events = (int32_t *)events.data;
   napi_create_reference(env, argv[0], 1, &set.events_ref);
+  set.is_alone = is_alone;
+  if (is_alone) return integer(env, 0);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -93,16 +114,25 @@ static napi_value wait_create(napi_env env, napi_callback_info info) {
   return integer(env, -error);
 }
 
-// waitAddChannel(window: Uint8Array): a slot. The caller keeps the window mapped until waitDropChannel.
+// waitAddChannel(window: Uint8Array, journal: Uint8Array, isResumed): a slot. The caller keeps both mapped until
+// waitDropChannel. isResumed: another server had the channel before, and its client is woken, since that may have died
+// between a reply and the waking.
 static napi_value wait_add_channel(napi_env env, napi_callback_info info) {
   ARGS;
   struct bytes window = arg_bytes(env, argv[0]);
+  struct bytes journal = arg_bytes(env, argv[1]);
+  bool resumed = false;
+  napi_get_value_bool(env, argv[2], &resumed);
   if (window.length <= WINDOW_HEADER) return integer(env, -EINVAL);
+  bool has_journal = journal.length > JOURNAL_HEADER;
   for (int slot = 0; slot < CHANNELS_MAX; slot++) {
-    if (set.channels[slot].state != FREE) continue;
-    set.channels[slot] =
-        (struct channel){window.data, (uint32_t)(window.length - WINDOW_HEADER), CONNECTING};
+    struct channel *c = &set.channels[slot];
+    if (c->state != FREE) continue;
+    *c = (struct channel){window.data, (uint32_t)(window.length - WINDOW_HEADER), resumed ? IDLE : CONNECTING,
+                          has_journal ? journal.data : NULL,
+                          has_journal ? (uint32_t)(journal.length - JOURNAL_HEADER) : 0, resumed};
     if (slot >= set.channel_count) set.channel_count = slot + 1;
+    if (resumed) wake_peer(state_word(c), INT_MAX);
     return integer(env, slot);
   }
   return integer(env, -ENOMEM);
@@ -164,9 +194,13 @@ static napi_value wait_drop_socket(napi_env env, napi_callback_info info) {
 
 // Gives control to the client: 0, or -1 when it shut the channel down or broke the protocol.
 static int give(struct channel *c, uint32_t length) {
-  atomic_store_explicit(length_word(c), length, memory_order_relaxed);
-  uint32_t expected = SERVER_ACTIVE;
-  if (!atomic_compare_exchange_strong(state_word(c), &expected, CLIENT_ACTIVE)) {
+  // Both words at once: whoever looks finds either the request under way or the client's turn.
+  _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)c->window;
+  uint64_t now = atomic_load(words), then = (uint64_t)length << 32 | CLIENT_ACTIVE;
+  int tries = 0;
+  while ((uint32_t)now == SERVER_ACTIVE && tries < GIVE_TRIES && !atomic_compare_exchange_strong(words, &now, then))
+    tries++;
+  if ((uint32_t)now != SERVER_ACTIVE || tries == GIVE_TRIES) {
     c->state = DEAD;
     return -1;
   }
@@ -179,6 +213,34 @@ static int give(struct channel *c, uint32_t length) {
 static void shake_hands(struct channel *c) {
   memcpy(c->window + WINDOW_HEADER, "{}\n", 3);
   give(c, 3);
+}
+
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+// Keeps what the request says, since its reply will overwrite it: a successor runs it again.
+static void note_request(struct channel *c, uint32_t length) {
+  if (c->journal == NULL) return;
+  memcpy(c->journal + JOURNAL_HEADER, c->window + WINDOW_HEADER, least(length, c->journal_capacity));
+  memcpy(c->journal, &length, sizeof length);
+  uint32_t serial;
+  memcpy(&serial, c->journal + 4, sizeof serial);
+  serial++;
+  memcpy(c->journal + 4, &serial, sizeof serial);
+  atomic_store(length_word(c), UNDER_WAY);
+}
+
+// The length of the first request that a successor finds: of one that was under way, put back into the window and said
+// so in events[1]; 0 for the handshake. The journal is the client's memory too: it says no more than a request may.
+static uint32_t resume(struct channel *c, uint32_t length) {
+  c->resumed = false;
+  if (length == UNDER_WAY && c->journal != NULL) {
+    memcpy(&length, c->journal, sizeof length);
+    if (length <= c->capacity)
+      memcpy(c->window + WINDOW_HEADER, c->journal + JOURNAL_HEADER, least(length, c->journal_capacity));
+    set.events[1] = 1;  // And so it keeps its number.
+  } else if (length == 3 && memcmp(c->window + WINDOW_HEADER, "{}\n", 3) == 0)
+    return 0;
+  return length;
 }
 
 // The slot of a channel that has a request, CLOSED_EVENT + slot of one that ended, or -1.
@@ -198,9 +260,15 @@ static int scan_channels(void) {
       continue;
     }
     uint32_t length = atomic_load_explicit(length_word(c), memory_order_relaxed);
+    set.events[1] = 0;
+    if (c->resumed && (length = resume(c, length)) == 0) {
+      shake_hands(c);
+      continue;
+    }
     c->state = TAKEN;
     set.next = slot + 1;
     set.events[0] = length <= c->capacity ? (int32_t)length : -1;
+    if (length <= c->capacity && !set.events[1]) note_request(c, length);
     return slot;
   }
   return -1;
@@ -252,6 +320,13 @@ static napi_value wait_next(napi_env env, napi_callback_info info) {
     if (reply >= CHANNELS_MAX || set.channels[reply].state != TAKEN) return integer(env, -EINVAL);
     if (length > set.channels[reply].capacity) return integer(env, -EINVAL);
     give(&set.channels[reply], length);
+  }
+  while (set.is_alone) {
+    int event = scan_sockets();
+    if (event >= 0) return integer(env, event);
+    int count = note_ready(timeout);
+    if (count == 0) return integer(env, -ETIMEDOUT);
+    if (count < 0) return outcome(env, -1);
   }
   struct timespec deadline;
   if (timeout >= 0) {
@@ -309,7 +384,7 @@ static napi_value channel_call(napi_env env, napi_callback_info info) {
   ARGS;
   struct bytes window = arg_bytes(env, argv[0]);
   if (window.length <= WINDOW_HEADER) return integer(env, -EINVAL);
-  struct channel c = {window.data, (uint32_t)(window.length - WINDOW_HEADER), IDLE};
+  struct channel c = {window.data, (uint32_t)(window.length - WINDOW_HEADER), IDLE, NULL, 0, false};
   int32_t timeout = arg_int(env, argv[2]);
   struct timespec limit = {timeout / 1000, (long)(timeout % 1000) * 1000000};
   atomic_store(length_word(&c), arg_uint(env, argv[1]));

@@ -2,7 +2,6 @@
 #include "addon.h"
 #include <dlfcn.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 // packLz4(in, out): the liblz4 of the system is twice as fast as what npm has. -ENOSYS where there is none.

@@ -4,8 +4,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <linux/sockios.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -201,6 +206,37 @@ static napi_value listen_packets(napi_env env, napi_callback_info info) {
   return unix_socket(env, argv[0], SOCK_SEQPACKET, true);
 }
 
+// listenAt(address): a listening stream socket at a struct sockaddr's bytes, which never blocks. What it accepts sends
+// small TCP segments at once, as it does. man ip(7), unix(7), vsock(7).
+static napi_value listen_at(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes address = arg_bytes(env, argv[0]);
+  if (address.length < sizeof(sa_family_t)) return integer(env, -EINVAL);
+  int family = ((struct sockaddr *)address.data)->sa_family, on = 1;
+  int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
+  if (fd >= 0 && (family == AF_INET || family == AF_INET6)) {
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  }
+  if (fd < 0 || bind(fd, (struct sockaddr *)address.data, address.length) < 0 || listen(fd, 64) < 0) {
+    result = -errno;
+    if (fd >= 0) close(fd);
+  }
+  return integer(env, result);
+}
+
+// socketAddress(fd, ofPeer, out): the struct sockaddr of a socket, or of who connected it: its bytes.
+static napi_value socket_address(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[2]);
+  bool of_peer = false;
+  napi_get_value_bool(env, argv[1], &of_peer);
+  socklen_t length = (socklen_t)out.length;
+  int fd = arg_int(env, argv[0]);
+  int failed = (of_peer ? getpeername : getsockname)(fd, (struct sockaddr *)out.data, &length);
+  return failed < 0 ? outcome(env, -1) : number(env, length < out.length ? length : out.length);
+}
+
 // acceptPeer(fd): the next peer of a listening socket, or -EAGAIN.
 static napi_value accept_peer(napi_env env, napi_callback_info info) {
   ARGS;
@@ -299,6 +335,38 @@ static napi_value take_fd(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// queuedBytes(fd, isOutput): of a unix stream socket: what came and wasn't read; isOutput: what was sent and wasn't
+// read by the peer, in the kernel's own count of memory: 0 or more. man unix(7), SIOCINQ, SIOCOUTQ.
+static napi_value queued_bytes(napi_env env, napi_callback_info info) {
+  ARGS;
+  bool output = false;
+  int bytes = 0;
+  napi_get_value_bool(env, argv[1], &output);
+  return ioctl(arg_int(env, argv[0]), output ? SIOCOUTQ : SIOCINQ, &bytes) < 0 ? outcome(env, -1) : integer(env, bytes);
+}
+
+// watchReads(fd): an FD that remembers whether the peer of a unix stream socket has read something that was sent:
+// edge-triggered, it has an event each time that the kernel frees what the peer took. man epoll(7).
+static napi_value watch_reads(napi_env env, napi_callback_info info) {
+  ARGS;
+  int watch = epoll_create1(EPOLL_CLOEXEC);
+  if (watch < 0) return outcome(env, -1);
+  struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+  if (epoll_ctl(watch, EPOLL_CTL_ADD, arg_int(env, argv[0]), &event) < 0) {
+    int error = errno;
+    close(watch);
+    return integer(env, -error);
+  }
+  return integer(env, watch);
+}
+
+// wasRead(watch): 1 when the peer has read something since the last call, else 0.
+static napi_value was_read(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct epoll_event event;
+  return outcome(env, epoll_wait(arg_int(env, argv[0]), &event, 1, 0));
+}
+
 void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "closeFd", close_fd);
   export_function(env, exports, "dupFd", dup_fd);
@@ -315,6 +383,8 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "unleaseFd", unlease_fd);
   export_function(env, exports, "socketPair", socket_pair);
   export_function(env, exports, "connectUnix", connect_unix);
+  export_function(env, exports, "listenAt", listen_at);
+  export_function(env, exports, "socketAddress", socket_address);
   export_function(env, exports, "listenPackets", listen_packets);
   export_function(env, exports, "acceptPeer", accept_peer);
   export_function(env, exports, "peerUser", peer_user);
@@ -322,4 +392,7 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "receiveMessage", receive_message);
   export_function(env, exports, "memfd", memfd);
   export_function(env, exports, "takeFd", take_fd);
+  export_function(env, exports, "queuedBytes", queued_bytes);
+  export_function(env, exports, "watchReads", watch_reads);
+  export_function(env, exports, "wasRead", was_read);
 }

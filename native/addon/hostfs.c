@@ -15,16 +15,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define NAME_CAPACITY 257
 #define XATTR_NAME_CAPACITY 256
 #define PATH_CAPACITY 4096
-#define STAT_FIELDS 19
 #define STATFS_FIELDS 7
 #define RESOLVE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
 #define NO_ID 0xffffffffu
 
 // One path component. 0, -ENAMETOOLONG past 255 bytes, -EINVAL for what must never reach a path walk.
-static int arg_component(napi_env env, napi_value value, char out[NAME_CAPACITY]) {
+int arg_component(napi_env env, napi_value value, char out[NAME_CAPACITY]) {
   size_t length = 0;
   if (napi_get_value_string_latin1(env, value, out, NAME_CAPACITY, &length) != napi_ok) return -EINVAL;
   if (length > NAME_CAPACITY - 2) return -ENAMETOOLONG;
@@ -33,12 +31,12 @@ static int arg_component(napi_env env, napi_value value, char out[NAME_CAPACITY]
 }
 
 // The doubles of a Float64Array with room for `fields`, or NULL.
-static double *arg_fields(napi_env env, napi_value value, size_t fields) {
+double *arg_fields(napi_env env, napi_value value, size_t fields) {
   struct bytes out = arg_bytes(env, value);
   return out.length < fields * sizeof(double) ? NULL : (double *)(void *)out.data;
 }
 
-static int closing(int fd, int error) {
+int closing(int fd, int error) {
   if (fd >= 0) close(fd);
   return -error;
 }
@@ -84,12 +82,19 @@ static int chown_by(int fd, uint32_t uid, uint32_t gid) {
   return fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-// Gives a new inode exactly the owner and the mode asked for, whatever umask and set-group-id directories made of
-// it, and leaves its attributes in `out`. No call but one statx where nothing differs. The owner first: a change of
+// Gives a new inode of `dir` the owner and the mode asked for, and leaves its attributes in `out`. The group of a
+// set-group-id directory is that of all in it, whoever asks: a directory has the bit as well, and a program is not
+// given it, since nobody here knows whether its maker is of that group. man inode(7). The owner first: a change of
 // owner clears set-id bits. man chown(2).
-static int settle(int proc_fd, int fd, uint32_t mode, uint32_t uid, uint32_t gid, double *out) {
-  int bad = stat_into(fd, out);
+static int settle(int proc_fd, int dir, int fd, uint32_t mode, uint32_t uid, uint32_t gid, double *out) {
+  struct stat parent;
+  int bad = fstat(dir, &parent) < 0 ? -errno : stat_into(fd, out);
   if (bad < 0) return bad;
+  if (parent.st_mode & S_ISGID) {
+    gid = parent.st_gid;
+    if (S_ISDIR((mode_t)out[4])) mode |= S_ISGID;
+    else if (mode & S_IXGRP) mode &= ~(uint32_t)S_ISGID;
+  }
   bool owner = (uid != NO_ID && uid != (uint32_t)out[6]) || (gid != NO_ID && gid != (uint32_t)out[7]);
   if (owner && (bad = chown_by(fd, uid, gid)) < 0) return bad;
   bool wrong_mode = ((uint32_t)out[4] & 07777) != (mode & 07777);
@@ -141,7 +146,7 @@ static napi_value create_at(napi_env env, napi_callback_info info) {
   char link[16];
   snprintf(link, sizeof link, "%d", file);
   int fd = openat(proc_fd, link, O_PATH | O_CLOEXEC);
-  bad = fd < 0 ? -errno : settle(proc_fd, fd, mode, arg_uint(env, argv[5]), arg_uint(env, argv[6]), out);
+  bad = fd < 0 ? -errno : settle(proc_fd, dir, fd, mode, arg_uint(env, argv[5]), arg_uint(env, argv[6]), out);
   if (bad < 0) goto undo;
   out[STAT_FIELDS] = file;
   return integer(env, fd);
@@ -152,14 +157,14 @@ undo:
   return integer(env, bad);
 }
 
-// The O_PATH FD of the directory or symlink just made; removes it again when that fails.
-static int finish_new(int proc_fd, int dir, const char *name, mode_t type, uint32_t mode, uint32_t uid,
-                      uint32_t gid, double *out) {
+// The O_PATH FD of the directory, symlink or socket just made; removes it again when that fails.
+int finish_new(int proc_fd, int dir, const char *name, mode_t type, uint32_t mode, uint32_t uid, uint32_t gid,
+               double *out) {
   int fd = open_beneath(dir, name, O_PATH, 0);
   int bad = fd < 0 ? fd : stat_into(fd, out);
   // Somebody else replaced it between the two calls: not ours to change.
   if (bad >= 0 && ((mode_t)out[4] & S_IFMT) != type) return closing(fd, ESTALE);
-  if (bad >= 0) bad = settle(proc_fd, fd, mode, uid, gid, out);
+  if (bad >= 0) bad = settle(proc_fd, dir, fd, mode, uid, gid, out);
   if (bad >= 0) return fd;
   if (fd >= 0) close(fd);
   unlinkat(dir, name, type == S_IFDIR ? AT_REMOVEDIR : 0);
@@ -201,6 +206,15 @@ static napi_value link_at(napi_env env, napi_callback_info info) {
   if (bad < 0) return integer(env, bad);
   snprintf(link, sizeof link, "%d", arg_int(env, argv[1]));
   return outcome(env, linkat(arg_int(env, argv[0]), link, arg_int(env, argv[2]), name, AT_SYMLINK_FOLLOW));
+}
+
+// whiteoutAt(dirFd, name). Linux: WHITEOUT_DEV, fs.h.
+static napi_value whiteout_at(napi_env env, napi_callback_info info) {
+  ARGS;
+  char name[NAME_CAPACITY];
+  int bad = arg_component(env, argv[1], name);
+  if (bad < 0) return integer(env, bad);
+  return outcome(env, mknodat(arg_int(env, argv[0]), name, S_IFCHR, makedev(0, 0)));
 }
 
 // unlinkAt(dirFd, name, isDirectory).
@@ -267,10 +281,11 @@ static napi_value sync_fd(napi_env env, napi_callback_info info) {
   return outcome(env, fsync(arg_int(env, argv[0])));
 }
 
-// allocateFd(fd, offset, length): mode 0. Blocks while the kernel fills pages.
+// allocateFd(fd, mode, offset, length): any mode of fallocate(2). Blocks while the kernel fills pages.
 static napi_value allocate_fd(napi_env env, napi_callback_info info) {
   ARGS;
-  return outcome(env, fallocate(arg_int(env, argv[0]), 0, arg_i64(env, argv[1]), arg_i64(env, argv[2])));
+  return outcome(env, fallocate(arg_int(env, argv[0]), arg_int(env, argv[1]), arg_i64(env, argv[2]),
+                                arg_i64(env, argv[3])));
 }
 
 // readDents(fd, out): the position (i64) at out[0], then struct linux_dirent64 records: their bytes, 0 at the end.
@@ -367,19 +382,53 @@ static napi_value tmpfs_mount(napi_env env, napi_callback_info info) {
   return integer(env, mount < 0 ? -error : mount);
 }
 
-// readOnlyClone(fd): a private copy of the mounts at and below an O_PATH FD, made read-only, so that the kernel
-// refuses to write through any FD that comes from it, donated and reopened ones too. man open_tree(2),
-// mount_setattr(2).
-static napi_value read_only_clone(napi_env env, napi_callback_info info) {
+// cloneMount(fd, isReadOnly): a private copy of the mounts at and below an O_PATH FD, without devices, in which no
+// later mount of the host shows. Read-only, the kernel refuses to write through any FD that comes from it, donated
+// and reopened ones too. man open_tree(2), mount_setattr(2).
+static napi_value clone_mount(napi_env env, napi_callback_info info) {
   ARGS;
+  bool read_only = true;
+  napi_get_value_bool(env, argv[1], &read_only);
   int fd = (int)syscall(SYS_open_tree, arg_int(env, argv[0]), "",
                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
   if (fd < 0) return outcome(env, -1);
-  struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+  struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+  if (read_only) attributes.attr_set |= MOUNT_ATTR_RDONLY;
   if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) < 0) {
     return integer(env, closing(fd, errno));
   }
   return integer(env, fd);
+}
+
+#define HANDLE_CAPACITY 48  // What is kept of a file_handle: 8 bytes and up to 40 of f_handle.
+union file_handle_bytes {
+  struct file_handle handle;
+  uint8_t bytes[HANDLE_CAPACITY];
+};
+
+// handleOf(fd, out: Uint8Array(48)): what finds the inode behind an FD again while it lives, whatever becomes of its
+// names: 0, -EOPNOTSUPP where the file system has no such thing. man name_to_handle_at(2).
+static napi_value handle_of(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes out = arg_bytes(env, argv[1]);
+  union file_handle_bytes h = {.handle.handle_bytes = HANDLE_CAPACITY - sizeof(struct file_handle)};
+  int mount;
+  if (out.length < HANDLE_CAPACITY) return integer(env, -EINVAL);
+  if (name_to_handle_at(arg_int(env, argv[0]), "", &h.handle, &mount, AT_EMPTY_PATH) < 0) return outcome(env, -1);
+  memcpy(out.data, h.bytes, HANDLE_CAPACITY);
+  return integer(env, 0);
+}
+
+// openHandle(mountFd, handle): an O_PATH FD of the inode, on the mount of that FD; -ESTALE when it is gone, -EPERM
+// without CAP_DAC_READ_SEARCH. man open_by_handle_at(2).
+static napi_value open_handle(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes in = arg_bytes(env, argv[1]);
+  union file_handle_bytes h;
+  if (in.length < HANDLE_CAPACITY) return integer(env, -EINVAL);
+  memcpy(h.bytes, in.data, HANDLE_CAPACITY);
+  if (h.handle.handle_bytes > HANDLE_CAPACITY - sizeof(struct file_handle)) return integer(env, -EINVAL);
+  return outcome(env, open_by_handle_at(arg_int(env, argv[0]), &h.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC));
 }
 
 void register_hostfs(napi_env env, napi_value exports) {
@@ -389,13 +438,13 @@ void register_hostfs(napi_env env, napi_value exports) {
   } functions[] = {
       {"statNode", stat_node},     {"lookupAt", lookup_at},     {"reopenFd", reopen_fd},
       {"createAt", create_at},     {"mkdirAt", mkdir_at},       {"symlinkAt", symlink_at},
-      {"linkAt", link_at},         {"unlinkAt", unlink_at},     {"renameAt", rename_at},
+      {"linkAt", link_at},         {"whiteoutAt", whiteout_at}, {"unlinkAt", unlink_at},     {"renameAt", rename_at},
       {"readlinkFd", readlink_fd}, {"chmodFd", chmod_fd},       {"chownFd", chown_fd},
       {"utimensFd", utimens_fd},   {"truncateFd", truncate_fd}, {"syncFd", sync_fd},
       {"allocateFd", allocate_fd}, {"readDents", read_dents},   {"seekDents", seek_dents},
       {"statfsFd", statfs_fd},     {"getXattr", get_xattr},     {"setXattr", set_xattr},
       {"listXattr", list_xattr},   {"removeXattr", remove_xattr}, {"tmpfsMount", tmpfs_mount},
-      {"readOnlyClone", read_only_clone},
+      {"cloneMount", clone_mount}, {"handleOf", handle_of}, {"openHandle", open_handle},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
     export_function(env, exports, functions[i].name, functions[i].callback);

@@ -2,7 +2,7 @@
 // instructions for it, on which one after the other takes five times as long. docs/design/0012-sha256-lanes.md
 #include "addon.h"
 #include <cpuid.h>
-#include <stdbool.h>
+#include <stdlib.h>
 
 #define LANES 16
 #define BLOCK 64
@@ -81,22 +81,16 @@ static void begin(struct lane *lane, const uint8_t *data, size_t length, uint8_t
   memcpy(lane->last + BLOCK * last_blocks - 8, &bits, 8);
 }
 
-// hashLanes(bytes, ranges: Uint32Array of (start, length), digests: 32 bytes each): 0. It is fastest with the longest
-// ranges first. -ENOSYS where this is no help.
-static napi_value hash_lanes(napi_env env, napi_callback_info info) {
-  ARGS;
+bool has_lanes(void) {
   unsigned eax, ebx = 0, ecx, edx;
   __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
-  if (!__builtin_cpu_supports("avx512f") || ebx & bit_SHA) return integer(env, -ENOSYS);
-  struct bytes in = arg_bytes(env, argv[0]), ranges = arg_bytes(env, argv[1]), out = arg_bytes(env, argv[2]);
-  size_t count = ranges.length / 8, next = 0;
-  const uint32_t(*range)[2] = (const void *)ranges.data;
-  if (out.length < 32 * count) return integer(env, -EINVAL);
-  for (size_t i = 0; i < count; i++)
-    if ((size_t)range[i][0] + range[i][1] > in.length) return integer(env, -EINVAL);
+  return __builtin_cpu_supports("avx512f") && (ebx & bit_SHA) == 0;
+}
+
+void hash_in_lanes(const struct piece *pieces, size_t count) {
   struct lane lanes[LANES] = {0};
   V state[8];
-  for (;;) {
+  for (size_t next = 0;;) {
     size_t step = 0, active = 0;
     for (size_t l = 0; l < LANES; l++) {
       struct lane *lane = &lanes[l];
@@ -105,7 +99,7 @@ static napi_value hash_lanes(napi_env env, napi_callback_info info) {
         lane->digest = NULL;
       }
       if (lane->digest == NULL && next < count) {
-        begin(lane, in.data + range[next][0], range[next][1], out.data + 32 * next);
+        begin(lane, pieces[next].data, pieces[next].length, pieces[next].digest);
         next++;
         for (int i = 0; i < 8; i++) state[i][l] = START[i];
       }
@@ -129,6 +123,25 @@ static napi_value hash_lanes(napi_env env, napi_callback_info info) {
       lanes[l].blocks -= step;
     }
   }
+}
+
+// hashLanes(bytes, ranges: Uint32Array of (start, length), digests: 32 bytes each): 0. It is fastest with the longest
+// ranges first. -ENOSYS where this is no help.
+static napi_value hash_lanes(napi_env env, napi_callback_info info) {
+  ARGS;
+  if (!has_lanes()) return integer(env, -ENOSYS);
+  struct bytes in = arg_bytes(env, argv[0]), ranges = arg_bytes(env, argv[1]), out = arg_bytes(env, argv[2]);
+  size_t count = ranges.length / 8;
+  const uint32_t(*range)[2] = (const void *)ranges.data;
+  if (out.length < 32 * count) return integer(env, -EINVAL);
+  for (size_t i = 0; i < count; i++)
+    if ((size_t)range[i][0] + range[i][1] > in.length) return integer(env, -EINVAL);
+  struct piece *pieces = calloc(count + 1, sizeof *pieces);
+  if (pieces == NULL) return integer(env, -ENOMEM);
+  for (size_t i = 0; i < count; i++)
+    pieces[i] = (struct piece){in.data + range[i][0], range[i][1], out.data + 32 * i};
+  hash_in_lanes(pieces, count);
+  free(pieces);
   return integer(env, 0);
 }
 

@@ -354,7 +354,8 @@ static const char help[] =
     "  BURROW_STANDBYS   where servers wait               (standby in the cache; empty: none)\n"
     "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
     "  BURROW_PARENT     a pid, the caller's: die when it does\n"
-    "  BURROW_LOG        a file for the gofer's standard error (else what runsc gives: /dev/null)";
+    "  BURROW_LOG        a file for the gofer's standard error (else what runsc gives: /dev/null)\n"
+    "  BURROW_HARDEN     on; log: calls that its filter would end the gofer for pass, logged; off";
 
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--burrow-help") == 0)

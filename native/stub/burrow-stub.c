@@ -7,44 +7,7 @@
  * Assumes: argv as in gofer-launch section 1.1, BURROW_NODE and BURROW_GOFER in the environment.
  * It reads argv and its server's messages, never a byte that a sandbox sent.
  */
-#define _GNU_SOURCE 1
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-/* docs/protocol/adopt.md. Little-endian on the wire, as is the only machine this is built for. */
-#define MAGIC 0x31575242u /* "BRW1" */
-#define FDS_A_MESSAGE 200 /* the kernel's own bound is 253 (SCM_MAX_FD) */
-#define FLAG_MORE 1u
-enum { ADOPT = 1, KEEP = 2, DROP = 3, START = 4, READY = 5, DONE = 6 };
-enum {
-    IO = 1, SPEC = 2, MOUNTS = 3, SYNC_CHROOT = 4, SYNC_NVPROXY = 5, RPC = 6, DEV_IO = 7, LOG = 8,
-    DEBUG_LOG = 9, SYNC_SENTRY_EXIT = 10, PROC = 11, MEMORY = 16, FD_SOCKET = 17, UPPER = 18,
-    /* Held and never sent. */
-    SYNC_USERNS = 100, PIN_RING = 101,
-};
-struct header { uint32_t magic; uint16_t type, fdCount; uint32_t flags, bodyLength; };
-struct record { uint32_t role, index, sub, reserved; };
-union control { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE)]; };
-#define READY_MS 1000 /* a standby that says nothing for so long is passed over */
-#define BAD_OPTION 9 /* node's exit code: process.md, "Exit codes", Invalid Argument */
+#include "stub.h"
 
 /* Bounds what a server gone wrong can make us hold; a connection has some tens of channels. */
 #define HELD_MAX 16384
@@ -53,17 +16,32 @@ static int heldCount;
 
 static int controlFd = -1; /* our end of the pair with the server; -1 when it closed its own */
 static pid_t server; /* our child; 0: a standby, which isn't */
-static int serverStatus = -1; /* as from waitpid, once it ended */
+static int serverStatus = -1; /* as from waitpid, once it ended; UNSTARTED while the next one is yet to be started */
+#define UNSTARTED (-2)
+static long servingSince = -1; /* by now(): it adopted all; -1 before that */
+static bool everServed; /* some server did: from then on one that dies is replaced */
+static bool isEnding; /* told to by a signal */
+/* On SIGHUP: what is to serve next, our child; it waits for its turn until the server has left. */
+static struct { pid_t pid; int fd; long killAt; bool isReady; } heir = {0, -1, -1, false};
+
+/* Servers that died, by now(): RESTARTS_MS is the time in which so many may. */
+#define RESTARTS_MS 60000
+#define RESTARTS_MAX 1024
+#define SHORT_LIFE_MS 100 /* one that died sooner counts towards the wait before the next */
+#define WAIT_MAX_MS 1000
+#define LEAVE_MS 5000
+static long deaths[RESTARTS_MAX], restartAt = -1;
+static int deathCount, shortLives, restartsAllowed = 10;
 static bool isInOwnUserns;
 static int signalFd = -1;
-static sigset_t callersMask;
-static char **stubArgv;
+sigset_t callersMask;
+char **stubArgv;
 static bool isJson; /* --log-format=json: containerd reads the log for the last error */
 static time_t startedAt;
 
 /* Our standard error is /dev/null by default, so tell runsc's logs too, and its standard error while it
  * still waits for us: it would say "EOF" alone. Later that pid may be another's. */
-static void complain(const char *what, const char *why) {
+void complain(const char *what, const char *why) {
     const char *caller = time(NULL) - startedAt < 10 ? getenv("BURROW_STDERR") : NULL;
     int fd = caller ? open(caller, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) : -1;
     dprintf(2, "burrow-stub: %s: %s\n", what, why);
@@ -75,6 +53,12 @@ static void complain(const char *what, const char *why) {
             dprintf(held[i].fd, isJson ? "{\"level\":\"error\",\"msg\":\"burrow-stub: %s: %s\"}\n"
                                        : "burrow-stub: %s: %s\n", what, why);
 }
+static long now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 #define die(what) (complain(what, strerror(errno)), exit(127))
 
 /* ---- what we hold ---------------------------------------------------------------------------- */
@@ -105,7 +89,7 @@ static void letGo(bool (*isGone)(const struct record *key, uint32_t index), uint
 }
 
 static bool isOfConnection(const struct record *key, uint32_t index) {
-    return key->index == index && (key->role == IO || (key->role >= MEMORY && key->role <= UPPER));
+    return key->index == index && (key->role == IO || (key->role >= MEMORY && key->role <= LAST_KEPT));
 }
 
 /* Needed by the first server alone. Others wait for the end of these: a copy here would hold it off. */
@@ -198,163 +182,164 @@ static void waitForUserns(void) {
 
 /* ---- server ---------------------------------------------------------------------------------- */
 
-/* One message of FDs, without a body. False if nobody takes it. */
-static bool sendFds(int to, uint16_t type, uint32_t flags, struct record *records, int *fds, int count) {
-    union control control = {0};
-    size_t fdBytes = sizeof(int) * (size_t)count;
-    struct header header = {MAGIC, type, (uint16_t)count, flags, 0};
-    struct iovec parts[2] = {{&header, sizeof header}, {records, sizeof *records * (size_t)count}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes,
-                             .msg_controllen = CMSG_SPACE(fdBytes)};
-    control.align = (struct cmsghdr){CMSG_LEN(fdBytes), SOL_SOCKET, SCM_RIGHTS};
-    memcpy(CMSG_DATA(&control.align), fds, fdBytes);
-    return TEMP_FAILURE_RETRY(sendmsg(to, &message, MSG_NOSIGNAL)) >= 0;
-}
-
 /* Sends everything that is held and meant for a server. False if the server is gone. */
-static bool sendAdopt(void) {
+static bool sendAdopt(int to, uint32_t flags) {
     int total = 0, at = 0;
     for (int i = 0; i < heldCount; i++)
-        total += held[i].key.role <= UPPER;
+        total += held[i].key.role <= LAST_KEPT;
     do {
         struct record records[FDS_A_MESSAGE];
         int fds[FDS_A_MESSAGE], count = 0;
         for (; at < heldCount && count < FDS_A_MESSAGE; at++)
-            if (held[at].key.role <= UPPER) {
+            if (held[at].key.role <= LAST_KEPT) {
                 records[count] = held[at].key;
                 fds[count++] = held[at].fd;
             }
         total -= count;
-        if (!sendFds(controlFd, ADOPT, total ? FLAG_MORE : 0, records, fds, count))
+        if (!sendFds(to, ADOPT, flags | (total ? FLAG_MORE : 0), records, fds, count))
             return false;
     } while (total);
     return true;
 }
 
-/* The caller's NODE_* settings are not for the server: NODE_OPTIONS would run code in it, and reading
- * NODE_EXTRA_CA_CERTS alone takes longer than its whole start. Nor are AWS_*: it has no network, and no
- * keys should be in the memory of who talks to a sandbox. */
-static void forgetForeignSettings(void) {
-    for (char **entry = environ; *entry;) {
-        bool isForeign = strncmp(*entry, "NODE_", 5) == 0 || strncmp(*entry, "AWS_", 4) == 0;
-        char *end = isForeign ? strchr(*entry, '=') : NULL;
-        char *name = end ? strndup(*entry, (size_t)(end - *entry)) : NULL;
-        if (name && unsetenv(name) == 0)
-            entry = environ; /* unsetenv has moved the rest. */
-        else
-            entry++;
-        free(name);
-    }
-}
-
-/* Flags for node, in a file beside the program: those that the build's own takes (docs/design/0003-server-start.md). */
-static const char *flagsOf(const char *program) {
-    static char words[512], path[4096];
-    snprintf(path, sizeof path, "%s.flags", program);
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    ssize_t length = read(fd, words, sizeof words - 1);
-    close(fd);
-    return length > 0 ? words : "";
-}
-
-/* In the child: never returns. */
-static void becomeServer(int talk) {
-    const char *node = getenv("BURROW_NODE"), *program = getenv("BURROW_GOFER"), *flags = getenv("BURROW_NODE_FLAGS");
-    int argc = 0, n = 0;
-    for (; stubArgv[argc]; argc++);
-    char words[4096], *rest = words;
-    snprintf(words, sizeof words, "%s %s", flagsOf(program), flags ? flags : "");
-    char **argv = calloc((size_t)argc + sizeof words / 2 + 4, sizeof *argv);
-    argv[n++] = (char *)(node ? node : "node");
-    argv[n++] = "--no-warnings";
-    for (char *word; (word = strsep(&rest, " \n"));)
-        if (*word)
-            argv[n++] = word;
-    argv[n++] = (char *)program;
-    for (int i = 1; i < argc; i++)
-        argv[n++] = stubArgv[i];
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (talk == 3 ? fcntl(3, F_SETFD, 0) != 0 : dup2(talk, 3) != 3)
-        _exit(127);
-    sigprocmask(SIG_SETMASK, &callersMask, NULL);
-    setenv("BURROW_ADOPT_FD", "3", 1);
-    forgetForeignSettings();
-    execv(argv[0], argv);
-    complain("the server can't be run (BURROW_NODE)", strerror(errno));
-    _exit(127);
-}
-
-/* Our own child, with its end of a new pair. */
-static void forkServer(void) {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-        die("socket pair for the server");
-    if ((server = fork()) < 0)
-        die("no process for the server");
-    if (server == 0)
-        becomeServer(pair[1]);
-    close(pair[1]);
-    controlFd = pair[0];
-}
-
-/*
- * The FD of a standby that takes us, or -1: a server that the daemon started ahead (adopt.md, section 7). It is no
- * child of ours: what that would inherit it reads in our directory of /proc. Who says no, or nothing, is passed
- * over. The path may be longer than an address: it goes through the folder's FD.
- */
-static int askStandby(int folder, const char *name, int proc) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct record record = {PROC, 0, 0, 0};
-    struct header answer = {0};
-    struct ucred peer;
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%.64s", folder, name);
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct pollfd wait = {fd, POLLIN, 0};
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer}) == 0 &&
-        peer.uid == geteuid() && sendFds(fd, START, 0, &record, &proc, 1) &&
-        TEMP_FAILURE_RETRY(poll(&wait, 1, READY_MS)) == 1 &&
-        recv(fd, &answer, sizeof answer, 0) == sizeof answer && answer.magic == MAGIC && answer.type == READY &&
-        fcntl(fd, F_SETFL, 0) == 0)
-        return fd;
-    close(fd);
-    return -1;
-}
-
-static int findStandby(void) {
-    const char *path = getenv("BURROW_STANDBYS"), *flags = getenv("BURROW_NODE_FLAGS");
-    DIR *folder = path && *path && !(flags && *flags) ? opendir(path) : NULL;
-    int proc = folder ? open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1, found = -1;
-    for (struct dirent *entry; proc >= 0 && found < 0 && (entry = readdir(folder));)
-        if (entry->d_name[0] != '.')
-            found = askStandby(dirfd(folder), entry->d_name, proc);
-    close(proc);
-    if (folder)
-        closedir(folder);
-    return found;
-}
-
 /* Has a server, a standby or our own child, adopt all we hold. A successor is started the same way. */
 static void startServer(void) {
+    server = 0;
+    serverStatus = servingSince = restartAt = -1;
     /* A standby sees ids as the host does, not as our user namespace. */
-    if (isInOwnUserns || (controlFd = findStandby()) < 0)
-        forkServer();
-    if (!sendAdopt())
+    if ((isInOwnUserns || (controlFd = findStandby()) < 0) && (server = forkServer(&controlFd)) < 0) {
+        if (!everServed)
+            die("no process for the server");
+        serverStatus = 127 << 8; /* as one that died at once: it is tried again */
+        return;
+    }
+    if (!sendAdopt(controlFd, 0))
         complain("the server adopts nothing", strerror(errno)); /* SIGCHLD or the end of its socket follows */
     letGo(isForStart, 0);
 }
 
-static void handleMessage(void) {
+static void handleMessage(int from);
+
+/* ---- successors ------------------------------------------------------------------------------ */
+
+static void dropHeir(void) {
+    close(heir.fd);
+    heir.fd = -1;
+    heir.pid = 0;
+    heir.killAt = -1;
+    heir.isReady = false;
+}
+
+/* SIGHUP: starts the program that is installed now. The server goes on until that says it is ready. */
+static void startHeir(void) {
+    if (heir.pid || servingSince < 0)
+        return;
+    if ((heir.pid = forkServer(&heir.fd)) < 0 || !sendAdopt(heir.fd, FLAG_PREPARE)) {
+        complain("no successor is started", strerror(errno));
+        if (heir.pid < 0)
+            heir.pid = 0;
+    }
+}
+
+static void installHeir(void) {
+    close(controlFd);
+    controlFd = heir.fd;
+    server = heir.pid;
+    serverStatus = servingSince = restartAt = -1;
+    heir.fd = -1;
+    dropHeir();
+    if (!sendAdopt(controlFd, 0))
+        complain("the server adopts nothing", strerror(errno));
+}
+
+/* The heir is ready: the server leaves at the next quiet moment, and we hear of its end. */
+static void relieve(void) {
+    heir.isReady = true;
+    if (serverStatus == UNSTARTED) { /* it died meanwhile */
+        installHeir();
+        return;
+    }
+    heir.killAt = now() + LEAVE_MS;
+    if (controlFd < 0 || !sendFds(controlFd, LEAVE, 0, NULL, NULL, 0))
+        heir.killAt = now();
+}
+
+/* A server that doesn't leave is killed; one that isn't our child can't be, and stays. */
+static void insist(void) {
+    if (server > 0)
+        kill(server, SIGKILL);
+    else {
+        complain("the server doesn't leave", "it goes on");
+        kill(heir.pid, SIGKILL);
+    }
+    heir.killAt = -1;
+}
+
+/* Counts a death: the time to wait before the next server, or -1 when there have been too many. */
+static long restartDelay(void) {
+    long at = now(), lived = servingSince < 0 ? 0 : at - servingSince;
+    int kept = 0;
+    for (int i = 0; i < deathCount; i++)
+        if (at - deaths[i] < RESTARTS_MS)
+            deaths[kept++] = deaths[i];
+    if ((deathCount = kept) >= restartsAllowed)
+        return -1;
+    deaths[deathCount++] = at;
+    shortLives = lived < SHORT_LIFE_MS ? shortLives + 1 : 0;
+    long wait = shortLives < 2 ? 0 : 10L << (shortLives < 8 ? shortLives : 8);
+    return wait < WAIT_MAX_MS ? wait : WAIT_MAX_MS;
+}
+
+/* The server has ended: true when it is to be replaced. */
+static bool isReplaced(void) {
+    bool isOver = WIFEXITED(serverStatus) && WEXITSTATUS(serverStatus) == 0;
+    struct pollfd last = {controlFd, POLLIN, 0};
+    while (controlFd >= 0 && poll(&last, 1, 0) == 1) /* what it had us keep before it died */
+        handleMessage(controlFd);
+    if (heir.isReady && !isEnding) {
+        installHeir();
+        return true;
+    }
+    /* Who makes forbidden calls is somebody else by now: not again. */
+    bool isForbidden = WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGSYS;
+    if (isOver || !everServed || isEnding || isForbidden)
+        return false;
+    long wait = restartsAllowed > 0 ? restartDelay() : -1;
+    char why[96];
+    if (WIFSIGNALED(serverStatus))
+        snprintf(why, sizeof why, "signal %d", WTERMSIG(serverStatus));
+    else
+        snprintf(why, sizeof why, "exit code %d", WEXITSTATUS(serverStatus));
+    if (wait < 0) {
+        if (restartsAllowed > 0)
+            complain("the sandbox ends: its servers died too often, more than BURROW_RESTARTS times in a minute", why);
+        return false;
+    }
+    complain("the server died and is replaced", why);
+    close(controlFd);
+    controlFd = -1;
+    server = -1;
+    serverStatus = UNSTARTED;
+    restartAt = now() + wait;
+    return true;
+}
+
+/* A message of the server's, or of its heir's, which may say that it is ready and nothing else. */
+static void handleMessage(int from) {
     struct { struct header header; struct record records[FDS_A_MESSAGE]; } in = {0};
     union control control;
     struct iovec part = {&in, sizeof in};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
                              .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(controlFd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t n = recvmsg(from, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     if (n <= 0) { /* its end is closed: the server ends, or wants nothing more of us */
-        close(controlFd);
+        close(from);
+        if (from == heir.fd) {
+            heir.fd = -1;
+            return;
+        }
         controlFd = -1;
         if (!server && serverStatus < 0)
             serverStatus = SIGKILL; /* a standby that is gone without a word */
@@ -367,18 +352,27 @@ static void handleMessage(void) {
             memcpy(fds, CMSG_DATA(c), sizeof(int) * (size_t)count);
         }
     size_t length = (size_t)n, records = sizeof *in.records * (size_t)count;
-    bool isKeep = in.header.type == KEEP, isDrop = in.header.type == DROP && count == 0;
-    bool isDone = in.header.type == DONE && count == 0 && in.header.bodyLength == 4;
-    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC && (isKeep || isDrop || isDone) &&
+    bool isHeir = from == heir.fd, isReady = isHeir && in.header.type == READY && count == 0;
+    bool isKeep = !isHeir && in.header.type == KEEP, isDrop = !isHeir && in.header.type == DROP && count == 0;
+    bool isDone = !isHeir && in.header.type == DONE && count == 0 && in.header.bodyLength == 4;
+    bool isServing = !isHeir && in.header.type == SERVING && count == 0;
+    bool isSound = length >= sizeof in.header && in.header.magic == MAGIC &&
+                   (isKeep || isDrop || isDone || isServing || isReady) &&
                    in.header.fdCount == count && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
                    length == sizeof in.header + records + in.header.bodyLength;
     if (isSound && isDrop && in.header.bodyLength == 4)
         letGo(isOfConnection, in.records[0].role); /* the body is where a record would be */
     if (isSound && isDone && !server)
         serverStatus = (in.records[0].role & 0xff) << 8; /* as waitpid would say it */
+    if (isSound && isServing) {
+        everServed = true;
+        servingSince = now();
+    }
+    if (isSound && isReady)
+        relieve();
     for (int i = 0; i < count; i++) {
         struct record *key = &in.records[i];
-        if (isSound && isKeep && key->role >= MEMORY && key->role <= UPPER && key->reserved == 0)
+        if (isSound && isKeep && key->role >= MEMORY && key->role <= LAST_KEPT && key->reserved == 0)
             hold(*key, fds[i]);
         else
             close(fds[i]);
@@ -392,8 +386,13 @@ static void handleMessage(void) {
 static void handleSignals(void) {
     struct signalfd_siginfo info;
     while (read(signalFd, &info, sizeof info) == sizeof info)
-        if (info.ssi_signo != SIGCHLD && serverStatus < 0) {
-            if (server)
+        if (info.ssi_signo == SIGHUP)
+            startHeir();
+        else if (info.ssi_signo != SIGCHLD && serverStatus < 0) {
+            isEnding = true;
+            if (serverStatus == UNSTARTED)
+                serverStatus = (int)info.ssi_signo;
+            else if (server)
                 kill(server, (int)info.ssi_signo);
             else
                 serverStatus = (int)info.ssi_signo; /* our exit is its end */
@@ -402,6 +401,28 @@ static void handleSignals(void) {
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) /* pid 1 gets every orphan */
         if (pid == server)
             serverStatus = status;
+        else if (pid == heir.pid) {
+            complain("the successor failed", "the server that is there goes on");
+            dropHeir();
+        }
+}
+
+/* Waits for something to happen, and has it done. */
+static void waitOnce(void) {
+    long next = restartAt >= 0 ? restartAt : heir.killAt, at = now();
+    struct pollfd wait[3] = {{signalFd, POLLIN, 0}, {controlFd, POLLIN, 0}, {heir.fd, POLLIN, 0}};
+    if (poll(wait, 3, next < 0 ? -1 : next > at ? (int)(next - at) : 0) < 0 && errno != EINTR)
+        die("poll");
+    if (wait[1].revents)
+        handleMessage(controlFd);
+    if (wait[2].revents)
+        handleMessage(heir.fd);
+    if (wait[0].revents)
+        handleSignals();
+    if (serverStatus == UNSTARTED && restartAt >= 0 && now() >= restartAt)
+        startServer();
+    if (heir.killAt >= 0 && now() >= heir.killAt && serverStatus == -1)
+        insist();
 }
 
 int main(int argc __attribute__((unused)), char **argv) {
@@ -428,24 +449,22 @@ int main(int argc __attribute__((unused)), char **argv) {
         errno = EINVAL;
         die("BURROW_NODE or BURROW_GOFER isn't in the environment: start runsc by burrow-runsc");
     }
+    const char *allowed = getenv("BURROW_RESTARTS");
+    if (allowed && *allowed)
+        restartsAllowed = atoi(allowed) < RESTARTS_MAX ? atoi(allowed) : RESTARTS_MAX;
     signal(SIGCHLD, SIG_DFL); /* an inherited "ignore" would reap the server unseen */
     sigemptyset(&mine);
-    for (const int *number = (const int[]){SIGCHLD, SIGTERM, SIGINT, 0}; *number; number++)
+    for (const int *number = (const int[]){SIGCHLD, SIGTERM, SIGINT, SIGHUP, 0}; *number; number++)
         sigaddset(&mine, *number);
     sigprocmask(SIG_BLOCK, &mine, &callersMask);
     if ((signalFd = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
         die("signalfd");
     startServer();
-    while (serverStatus < 0) {
-        struct pollfd wait[2] = {{signalFd, POLLIN, 0}, {controlFd, POLLIN, 0}};
-        if (poll(wait, 2, -1) < 0 && errno != EINTR)
-            die("poll");
-        if (wait[1].revents)
-            handleMessage();
-        if (wait[0].revents)
-            handleSignals();
-    }
-    if (WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGKILL)
+    while (serverStatus < 0 || isReplaced())
+        waitOnce();
+    if (WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGSYS)
+        complain("the server was killed by seccomp", "its call is in the kernel's log; BURROW_HARDEN=log lets it pass");
+    else if (WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGKILL)
         complain("the server was killed", "the sandbox may have run out of memory, which it shares");
     else if (WIFEXITED(serverStatus) && WEXITSTATUS(serverStatus) == BAD_OPTION)
         complain("this node doesn't take the server's flags", "build Burrow with the node that BURROW_NODE names");

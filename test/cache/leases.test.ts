@@ -24,7 +24,7 @@ test("a file under a lease is asked for, not read by block", async (t) => {
   await cache.writeSealed("blobs", digest, bytes);
   const objects = LocalObjects.open(`${root}/blobs`) as LocalObjects;
   const mailbox = new Mailbox(`${root}/daemon.sock`, "m");
-  const reader = new BlobReader(0, objects, root, mailbox);
+  const reader = new BlobReader(0, objects, { partialFd: -1, lazyFd: -1 }, mailbox);
   t.teardown(() => {
     reader.dispose();
     objects.dispose();

@@ -32,11 +32,18 @@ for (const revision of found) {
     t.match(piped, { code: 0, stdout: "through\n" });
     node.file("data/rows.csv", "1,2\n");
     node.file("bound/note", "bound\n");
+    fs.mkdirSync(node.path("written:rw"));
+    fs.mkdirSync(node.path("written"), { mode: 0o777 });
+    fs.chownSync(node.path("written"), 12, 34);
     const options = [
       "--stage",
       "data=data",
       "--bind",
       "/mnt/b=bound",
+      "--bind",
+      "/mnt/w=written:rw",
+      "--bind",
+      "/mnt/r=written:rw:ro",
       "-e",
       "A=b=c",
       "--cwd",
@@ -46,6 +53,7 @@ for (const revision of found) {
     const script = `pwd; id -u; id -g; echo $A; cat /stage/data/rows.csv /mnt/b/note
       (echo x > /stage/data/new) 2>/dev/null || echo stage is read-only
       (echo x > /mnt/b/new) 2>/dev/null || echo bind is read-only
+      echo result > /mnt/w/out; (echo x > /mnt/r/new) 2>/dev/null || echo this too
       echo kept > f && cat f; dd if=/dev/zero of=/tmp/big bs=64k count=32 2>&1 | grep -o "No space.*"`;
     const file = node.path("out");
     const all = await node.run(
@@ -58,11 +66,13 @@ for (const revision of found) {
     t.same(
       fs.readFileSync(file, "utf8").split("\n"),
       [
-        ..."/tmp,12,34,b=c,1 2,bound,stage is read-only,bind is read-only,kept".split(","),
+        ..."/tmp,12,34,b=c,1 2,bound,stage is read-only,bind is read-only,this too,kept".split(","),
         "No space left on device",
         "",
       ].map((line) => line.replace("1 2", "1,2")),
     );
+    t.equal(fs.readFileSync(node.path("written/out"), "utf8"), "result\n");
+    t.match(fs.statSync(node.path("written/out")), { uid: 12, gid: 34 });
     const stats = JSON.parse(fs.readFileSync(node.path("stats.json"), "utf8"));
     t.match(stats, { exitCode: 0, seconds: Number, prepareSeconds: Number, viewBytes: Number });
     t.match(stats, {

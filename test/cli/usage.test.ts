@@ -108,7 +108,7 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [[...query, "--stage", "a=/etc/passwd", "ls"], /--stage: \/etc\/passwd is no directory/],
     [["stage", "create", "nosuch"], /nosuch is no directory/],
     [[...query, "--stage", "a=base", "--stage", "a=base", "ls"], /two of the name a/],
-    [[...query, "--bind", "/a:/b", "ls"], /--bind: "\/a:\/b" is not PATH=SOURCE/],
+    [[...query, "--bind", "/a:/b", "ls"], /--bind: "\/a:\/b" is not PATH=SOURCE\[:rw\]/],
     [
       ["run", "--base", "http://127.0.0.1:9/x.tar", "ls"],
       /x\.tar is no digest .*: download it first/,

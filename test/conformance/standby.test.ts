@@ -35,9 +35,12 @@ interface Standby {
 }
 
 /** A standby that waits. */
-async function wait(t: Teardown & Pick<typeof import("tap").default, "equal">): Promise<Standby> {
-  const folder = temporary(t);
-  const child = spawn(process.execPath, ["--no-warnings", PROGRAM, path.join(folder, "one")], {
+async function wait(
+  t: Teardown & Pick<typeof import("tap").default, "equal">,
+  folder = temporary(t),
+): Promise<Standby> {
+  const name = fs.readdirSync(folder).length === 0 ? "one" : "two";
+  const child = spawn(process.execPath, ["--no-warnings", PROGRAM, path.join(folder, name)], {
     stdio: ["ignore", "ignore", "inherit", "pipe"],
     env: { PATH: process.env["PATH"] },
   });
@@ -136,7 +139,7 @@ t.test("serves a stub in place of a child, and ends with it", async (t) => {
   t.same(run.children(), [], "the stub has no child");
   t.equal(walked(client, "hello"), 0, "a file is found");
   t.equal(walked(client, "nothing"), 1, "another is missing");
-  t.equal(fs.readlinkSync(`/proc/${standby.pid}/root`), "/", "its root is the stub's");
+  t.same(fs.readdirSync(`/proc/${standby.pid}/root/`), [], "it has given up the stub's root");
   const status = fs.readFileSync(`/proc/${standby.pid}/status`, "utf8");
   t.match(status, /^NoNewPrivs:\t1$/m);
   t.match(status, /^Umask:\t0000$/m);
@@ -215,15 +218,25 @@ t.test("SIGTERM ends the stub and its standby", async (t) => {
   client.close();
 });
 
-t.test("killed while it serves: the stub says so and ends", async (t) => {
-  const standby = await wait(t);
-  const run = startStub(t, standby.folder);
-  const client = run.mount();
-  standby.child.kill("SIGKILL");
-  t.equal(await exitOf(run.stub), 128 + 9);
-  t.match(run.errors(), /the server was killed/);
-  client.close();
-});
+t.test(
+  "killed while it serves: a child takes its place, then a standby that of the child",
+  async (t) => {
+    const standby = await wait(t);
+    const run = startStub(t, standby.folder);
+    const client = run.mount();
+    standby.child.kill("SIGKILL");
+    t.equal(client.call(Mid.FStat, { fd: client.rootFd }).errno, 0);
+    t.match(run.errors(), /the server died and is replaced: signal 9/);
+    t.equal(run.children().length, 1);
+    const next = await wait(t, standby.folder);
+    process.kill(Number(run.children()[0]), "SIGKILL");
+    t.equal(client.call(Mid.FStat, { fd: client.rootFd }).errno, 0);
+    t.equal(run.children().length, 0, "it is the standby that serves");
+    client.close();
+    t.equal(await exitOf(run.stub), 0);
+    t.equal(await exitOf(next.child), 0);
+  },
+);
 
 t.test("what can't be served is a failed start, as a child's", async (t) => {
   const standby = await wait(t);
@@ -318,6 +331,37 @@ for data in [b"x", b"x" * 60000, head(4, 0), head(1, 0), head(4, 64) + bytes(64)
     encoding: "utf8",
   });
   t.equal(done.status, 0, done.stderr);
+  const run = startStub(t, standby.folder);
+  const client = run.mount();
+  t.same(run.children(), []);
+  client.close();
+});
+
+t.test("files that only look like a stub's are refused, and it waits on", async (t) => {
+  const standby = await wait(t);
+  // A server that was taken over could make these in its tmpfs, and have another serve it the host.
+  const forged = temporary(t);
+  fs.mkdirSync(path.join(forged, "ns"));
+  const settings = { BURROW_GOFER: GOFER, BURROW_NODE: process.execPath, BURROW_STATE: forged };
+  const environ = Object.entries(settings).map((setting) => `${setting.join("=")}\0`);
+  fs.writeFileSync(path.join(forged, "environ"), environ.join(""));
+  fs.writeFileSync(path.join(forged, "cmdline"), `stub\0gofer\0--bundle\0${forged}\0`);
+  for (const name of ["cgroup", "ns/mnt", "ns/user", "ns/cgroup"]) {
+    fs.symlinkSync(`/proc/self/${name}`, path.join(forged, name));
+  }
+  for (const name of ["root", "cwd"]) fs.symlinkSync("/", path.join(forged, name));
+  const script = `
+import array, os, socket, struct, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+message = struct.pack("<IHHII", 0x31575242, 4, 1, 0, 0) + struct.pack("<IIII", 11, 0, 0, 0)
+s.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [os.open(sys.argv[2], os.O_RDONLY)]))])
+s.settimeout(5)
+print(len(s.recv(100)))
+`;
+  const words = ["-c", script, path.join(standby.folder, "one"), forged];
+  const { stdout, stderr } = spawnSync("python3", words, { encoding: "utf8" });
+  t.equal(stdout, "0\n", stderr);
   const run = startStub(t, standby.folder);
   const client = run.mount();
   t.same(run.children(), []);

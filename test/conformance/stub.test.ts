@@ -205,6 +205,12 @@ t.test("a server killed by a signal: 128 + number", async (t) => {
   t.equal(code, 137);
 });
 
+t.test("a server that its filter killed: the log says what to look at", async (t) => {
+  const { code, stderr } = await start([...bundle, "--io-fds=3"], 1, "kill=31").end();
+  t.equal(code, 128 + 31);
+  t.match(stderr, /the server was killed by seccomp: .*BURROW_HARDEN=log/);
+});
+
 t.test("a server that closes the control socket is waited for all the same", async (t) => {
   const { code } = await start([...bundle, "--io-fds=3"], 1, "close exit=5").end();
   t.equal(code, 5);

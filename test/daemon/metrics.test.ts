@@ -9,7 +9,7 @@ import { EXPOSITION_TYPE, exposition, METRIC_NAMES } from "../../lib/daemon/expo
 import { LoopDelay } from "../../lib/daemon/loop-delay.ts";
 import { MetricsServer, parseMetricsAddress } from "../../lib/daemon/metrics-server.ts";
 import { OTHER_VIEWS, VIEWS_MAX, Views } from "../../lib/daemon/views.ts";
-import { noise, publish, TestNode } from "../suite/daemon-node.ts";
+import { exited, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { readExposition, type Series } from "../suite/exposition.ts";
 import { freePort } from "../suite/free-port.ts";
 import { sleep, until } from "../suite/wait.ts";
@@ -150,6 +150,45 @@ test("over HTTP to this machine alone, and nothing but reading", async (t) => {
   ];
   for (const text of wrong)
     t.throws(() => parseMetricsAddress(text), { code: "BURROW_USAGE" }, text);
+});
+
+test("over TCP nobody is named, unless the daemon was told to", async (t) => {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const { digest } = await publish(node.store, { a: noise(5_000, 1) });
+  const mount = node.mount(node.store, digest);
+  const socket = `${node.root}/metrics.sock`;
+  const port = await freePort();
+  const tcp = { host: "127.0.0.1", port };
+  for (const [config, place, isNamed] of [
+    [{ metrics: `tcp:127.0.0.1:${port}` }, tcp, false],
+    [{ metrics: `tcp:127.0.0.1:${port}`, metricsNames: true }, tcp, true],
+    [{ metrics: `unix:${socket}` }, { socketPath: socket }, true],
+  ] as const) {
+    node.cache = `${node.root}/cache-${isNamed}-${"port" in place}`;
+    const daemon = await node.start(config);
+    const client = await node.connect(mount);
+    t.equal((await client.askBlob(0, 0)).errno, 0);
+    await node.settled();
+    const { body } = await ask(place, "/metrics");
+    for (const name of [node.store, mount]) t.equal(body.includes(name), isNamed, name);
+    const series = readExposition(body);
+    const of = (label: string) => ({ [label]: "(other)" });
+    if (!isNamed) {
+      t.ok(figureOf(series, "burrow_origin_requests_total", of("origin"))! > 0, "the sum");
+      t.equal(figureOf(series, "burrow_view_asks_total", of("view")), 1);
+    }
+    client.close();
+    daemon.kill("SIGTERM");
+    await exited(daemon);
+  }
+});
+
+test("the socket of metrics is its owner's", async (t) => {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  await node.start({ metrics: `unix:${node.root}/metrics.sock` });
+  t.equal(fs.statSync(`${node.root}/metrics.sock`).mode & 0o777, 0o600);
 });
 
 test("who asks ahead and doesn't read gets one answer, for a while", async (t) => {

@@ -1,8 +1,10 @@
-// Plain nginx as an origin, and as a shared tier that fills itself: what a node gets from both, how it rides out a restart, and that
-// the second node costs the origin nothing. Needs nginx with the slice module ($BURROW_NGINX, or in $PATH).
+// Plain nginx as an origin, and as a shared tier that fills itself: what a node gets from both, how it rides out restarts, and that
+// the second node costs the origin nothing. nginx is Debian's: of $BURROW_NGINX, in $PATH, or unpacked by fixtures/nginx.sh.
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { type Test, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { httpBackend } from "../../lib/store/http.ts";
@@ -11,12 +13,21 @@ import { SMALL } from "../suite/daemon-scene.ts";
 import { freePort } from "../suite/free-port.ts";
 import { until } from "../suite/wait.ts";
 
-const NGINX = process.env["BURROW_NGINX"] ?? "nginx";
+const NGINX = process.env["BURROW_NGINX"] ?? findNginx();
 const { stderr = "" } = spawnSync(NGINX, ["-V"], { encoding: "utf8" });
 const SKIP = /http_slice_module/.test(stderr)
   ? false
   : "no nginx with the slice module: apt-get install nginx";
 const FILES: Files = { ...SMALL, large: noise(40 * BLOCK_BYTES + 5, 77) };
+
+/** The one that is installed; else one that is unpacked for tests. */
+function findNginx(): string {
+  if (spawnSync("nginx", ["-v"]).status === 0) return "nginx";
+  const folder = process.env["BURROW_TEST_CACHE"] ?? path.join(tmpdir(), "burrow-test-cache");
+  const script = path.resolve(import.meta.dirname, "../../../fixtures/nginx.sh");
+  const { stdout } = spawnSync("bash", [script, folder], { encoding: "utf8" });
+  return stdout.trim() || "nginx";
+}
 
 /** One nginx, in a folder of its own. */
 class Nginx {
@@ -43,20 +54,30 @@ fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${fol
 proxy_cache_path ${folder}/cache keys_zone=tier:1m;
 server { listen 127.0.0.1:${this.#port}; ${this.#server} } }`;
     fs.writeFileSync(`${folder}/conf`, conf);
-    this.#child = spawn(NGINX, ["-p", folder, "-c", `${folder}/conf`], { stdio: "ignore" });
+    this.#child = spawn(NGINX, ["-p", folder, "-c", `${folder}/conf`], {
+      stdio: "ignore",
+      detached: true,
+    });
     const backend = httpBackend(this.url);
     const isUp = await until(() => backend.has("burrow-store.json").catch(() => false));
     backend.close();
     if (!isUp) throw new Error(fs.readFileSync(`${folder}/error.log`, "utf8"));
   }
 
-  async stop(): Promise<void> {
+  async stop(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     const child = this.#child;
     if (child === undefined) return;
     const gone = exited(child);
-    child.kill("SIGTERM");
+    // Workers outlive a master that is killed, and go on listening: all go.
+    if (signal === "SIGKILL") process.kill(-child.pid!, signal);
+    else child.kill(signal);
     await gone;
     this.#child = undefined;
+  }
+
+  /** Has it read its configuration again: workers end when they have answered, others take over. */
+  reload(): void {
+    this.#child?.kill("SIGHUP");
   }
 
   /** Requests for packs so far. */
@@ -66,10 +87,10 @@ server { listen 127.0.0.1:${this.#port}; ${this.#server} } }`;
   }
 }
 
-async function scene(t: Test) {
+async function scene(t: Test, files: Files = FILES) {
   const node = new TestNode();
   t.teardown(() => node.close());
-  const published = await publish(node.store, FILES);
+  const published = await publish(node.store, files);
   const origin = new Nginx(`${node.root}/origin`, await freePort(), `root ${node.store};`);
   const tier = new Nginx(
     `${node.root}/tier`,
@@ -126,4 +147,83 @@ test("nginx that starts anew under reads is a pause, no error", { skip: SKIP }, 
   for (const { errno } of await Promise.all(asks)) t.equal(errno, 0);
   const { transient, retries } = (await node.settled()).origins[origin.url]!;
   t.ok(transient > 0 && retries > 0, `${transient} requests failed, ${retries} were made again`);
+});
+
+test("nginx answers ranges exactly, and says where an object ends", { skip: SKIP }, async (t) => {
+  const { node, origin } = await scene(t);
+  const packs = fs.readdirSync(`${node.store}/packs`, { recursive: true, encoding: "utf8" });
+  const pack = `packs/${packs.find((name) => fs.statSync(`${node.store}/packs/${name}`).isFile())}`;
+  const bytes = fs.readFileSync(`${node.store}/${pack}`);
+  const backend = httpBackend(origin.url);
+  t.teardown(() => backend.close());
+  for (const [offset, length] of [
+    [0, 1],
+    [1, 4096],
+    [262_143, 2],
+    [bytes.length - 1, 1],
+    [0, bytes.length],
+  ] as const) {
+    const got = await backend.get(pack, { range: { offset, length } });
+    t.ok(got.equals(bytes.subarray(offset, offset + length)), `${length} at ${offset}`);
+  }
+  const past = { range: { offset: bytes.length - 1, length: 2 } };
+  await t.rejects(backend.get(pack, past), { code: "BURROW_CORRUPT", message: /ends at/ });
+  await t.rejects(backend.get("packs/none"), { code: "BURROW_NOT_FOUND" });
+});
+
+test("a cold environment from nginx: each byte once, few requests", { skip: SKIP }, async (t) => {
+  const files: Files = Object.fromEntries([
+    ...Array.from({ length: 400 }, (_, i) => [`small${i}`, noise(20_000 + i, i + 1)] as const),
+    ...Array.from({ length: 5 }, (_, i) => [`library${i}`, noise(4_000_000 + i, 500 + i)] as const),
+  ]);
+  const { node, published, origin, mountId } = await scene(t, files);
+  await node.start();
+  const clients = await Promise.all(Array.from({ length: 20 }, () => node.connect(mountId)));
+  let failures = 0;
+  const run = async (client: (typeof clients)[0]) => {
+    for (const name of Object.keys(files))
+      if ((await client.askBlob(0, published.row(name))).errno !== 0) failures++;
+  };
+  await Promise.all(clients.map(run));
+  t.equal(failures, 0);
+  for (const [name, { digest }] of published.refs)
+    if (!fs.readFileSync(node.blobPath(digest)).equals(files[name]!)) t.fail(`${name} is wrong`);
+  const { requests, bytes, transient } = (await node.settled()).origins[origin.url]!;
+  const packed = Object.values(files).reduce((sum, { length }) => sum + length, 0);
+  t.comment(`${bytes} bytes of ${packed} by ${requests} requests`);
+  t.ok(bytes <= packed * 1.05, `${bytes} bytes of ${packed}`);
+  t.ok(requests <= 40, `${requests} requests`);
+  t.equal(transient, 0);
+});
+
+test("nginx that is ended, killed and reloaded under load", { skip: SKIP }, async (t) => {
+  const { node, published, origin, mountId } = await scene(t, {
+    large: noise(200 * BLOCK_BYTES, 7),
+  });
+  await node.start({ background: false });
+  const row = published.row("large");
+  let next = 0;
+  let failures = 0;
+  const read = async () => {
+    const client = await node.connect(mountId);
+    // Every second block, so that nobody reads in order.
+    for (let block = next; block < 200; block = next) {
+      next += 2;
+      if ((await client.askBlocks(0, row, block, 1)).errno !== 0) failures++;
+    }
+  };
+  const readers = Promise.all(Array.from({ length: 8 }, read));
+  for (const at of [20, 60, 100, 140]) {
+    t.ok(await until(() => next >= at), `${next} blocks read`);
+    if (at === 60 || at === 140) origin.reload();
+    else {
+      await origin.stop(at === 20 ? "SIGTERM" : "SIGKILL");
+      await origin.start();
+    }
+  }
+  await readers;
+  t.equal(failures, 0, "no read failed");
+  const { transient, mismatches } = (await node.settled()).origins[origin.url]!;
+  t.ok(transient > 0, `${transient} requests failed, and were made again`);
+  t.equal(mismatches, 0);
 });

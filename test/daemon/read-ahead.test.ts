@@ -26,6 +26,26 @@ test("blocks that follow are fetched before they are asked for", async (t) => {
   t.ok(elsewhere <= ahead + 4, `${elsewhere - ahead} blocks for two that are elsewhere`);
 });
 
+test("the longer somebody reads in order the more is fetched ahead", async (t) => {
+  const { node, published, mountId } = await scene(t, { large: noise(120 * BLOCK_BYTES, 6) });
+  await node.start({ background: false });
+  const client = await node.connect(mountId);
+  const row = published.row("large");
+  const aheadAfter = async (first: number, count: number) => {
+    t.equal((await client.askBlocks(0, row, first, count)).errno, 0);
+    return (await node.settled()).fetch["blocks"]! - first - count;
+  };
+  const steps: number[] = [];
+  for (let first = 0; first < 64; first += 4) steps.push(await aheadAfter(first, 4));
+  t.equal(steps[0], 8, "four blocks from the start are read in order");
+  const most = Math.max(...steps);
+  t.ok(
+    most >= 32 && most < 32 + 16,
+    `${most} at most: the last request may reach past what is wanted`,
+  );
+  t.ok(Math.min(...steps.slice(4)) >= 12, `never less than half: ${steps.join(" ")}`);
+});
+
 test("who reads to the end of a blob has it whole soon after", async (t) => {
   const { node, published, mountId } = await scene(t, FILES);
   await node.start({ background: true });

@@ -7,6 +7,7 @@ import { Cursor } from "../../lib/wire/cursor.ts";
 import { encodeRequest } from "../../lib/wire/lisafs/encode.ts";
 import { Request } from "../../lib/wire/lisafs/message.ts";
 import { MID_COUNT, Mid } from "../../lib/wire/lisafs/mid.ts";
+import { Dice } from "../suite/dice.ts";
 
 /** Messages that found a crash, each with those before it; replayed by the gate for ever. */
 const CRASHERS = fileURLToPath(new URL("../../../test/fuzz/crashers/", import.meta.url));
@@ -27,40 +28,24 @@ export class Mutator {
   readonly seed: number;
   readonly #request = new Request();
   readonly #data = Buffer.alloc(8192, 0x5a);
-  #state: number;
+  readonly #dice: Dice;
 
   constructor(seed: number) {
     this.seed = seed;
-    this.#state = seed || 1;
+    this.#dice = new Dice(seed);
   }
 
-  /** 0 to n-1. Xorshift, 32 bits. */
+  /** 0 to n-1. */
   pick(n: number): number {
-    let x = this.#state;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.#state = x >>> 0;
-    return this.#state % n;
-  }
-
-  #of<T>(values: readonly T[]): T {
-    return values[this.pick(values.length)]!;
-  }
-
-  #name(): string {
-    const kind = this.pick(20);
-    if (kind === 0) return "x".repeat(255);
-    if (kind === 1) return "x".repeat(256);
-    return kind < 15 ? `n${this.pick(12)}` : this.#of(NAMES);
+    return this.#dice.pick(n);
   }
 
   /** An FDID that is likely to be one: ids count up from `newest - 64`. */
   #fdid(known: readonly number[], newest: number): number {
     const kind = this.pick(16);
-    if (kind < 13) return this.#of(known);
+    if (kind < 13) return this.#dice.of(known);
     if (kind < 15) return Math.max(0, newest - this.pick(64));
-    return this.pick(2) === 0 ? this.#of(NUMBERS) : this.#of(OFFSETS);
+    return this.pick(2) === 0 ? this.#dice.of(NUMBERS) : this.#dice.of(OFFSETS);
   }
 
   /**
@@ -72,22 +57,22 @@ export class Mutator {
     const request = this.#request;
     request.fd = this.#fdid(known, newest);
     request.otherFd = this.#fdid(known, newest);
-    request.flags = this.#of(FLAGS);
-    request.mode = this.#of([0o644, 0o100644, 0o755, 0o010644, 0xffff]);
-    request.uid = this.#of([0, 1000, 0xffff_ffff]);
+    request.flags = this.#dice.of(FLAGS);
+    request.mode = this.#dice.of([0o644, 0o100644, 0o755, 0o010644, 0xffff]);
+    request.uid = this.#dice.of([0, 1000, 0xffff_ffff]);
     request.gid = request.uid;
-    request.mask = this.#of([0, 2, 8, 0x10, 0x20, 0x40, 0x200, 0x27a, 0xffff_ffff]);
-    request.offset = this.#of(OFFSETS);
-    request.length = this.#of([...OFFSETS, 100, 5000]);
-    request.count = this.#of(COUNTS);
-    request.atimeSec = this.#of(OFFSETS);
-    request.atimeNs = this.#of([0, 0x3fff_ffff, 0x3fff_fffe, -1, 1_000_000_000]);
+    request.mask = this.#dice.of([0, 2, 8, 0x10, 0x20, 0x40, 0x200, 0x27a, 0xffff_ffff]);
+    request.offset = this.#dice.of(OFFSETS);
+    request.length = this.#dice.of([...OFFSETS, 100, 5000]);
+    request.count = this.#dice.of(COUNTS);
+    request.atimeSec = this.#dice.of(OFFSETS);
+    request.atimeNs = this.#dice.of([0, 0x3fff_ffff, 0x3fff_fffe, -1, 1_000_000_000]);
     request.mtimeSec = request.atimeSec;
     request.mtimeNs = request.atimeNs;
-    request.name = this.#name();
-    request.otherName = this.#name();
+    request.name = this.#dice.name(15, NAMES);
+    request.otherName = this.#dice.name(15, NAMES);
     request.nameCount = this.pick(5);
-    for (let i = 0; i < request.nameCount; i++) request.names[i] = this.#name();
+    for (let i = 0; i < request.nameCount; i++) request.names[i] = this.#dice.name(15, NAMES);
     request.fdCount = this.pick(4);
     // Close takes ids at random: else those worth asking about would soon be gone.
     for (let i = 0; i < request.fdCount; i++) {
@@ -114,8 +99,8 @@ export class Mutator {
       if (how === 0) bytes[at] = this.pick(256);
       else if (how === 1) bytes[at] = bytes[at]! ^ (1 << this.pick(8));
       else if (how === 2 && at + 2 <= bytes.length)
-        bytes.writeUInt16LE(this.#of(NUMBERS) & 0xffff, at);
-      else if (at + 4 <= bytes.length) bytes.writeUInt32LE(this.#of(NUMBERS), at);
+        bytes.writeUInt16LE(this.#dice.of(NUMBERS) & 0xffff, at);
+      else if (at + 4 <= bytes.length) bytes.writeUInt32LE(this.#dice.of(NUMBERS), at);
     }
     return length;
   }

@@ -10,7 +10,8 @@ import { startGofer, temporary } from "../suite/served.ts";
 
 const KEEP = 2;
 const DROP = 3;
-const Role = { memory: 16, fdSocket: 17 } as const;
+const SERVING = 7;
+const Role = { memory: 16, fdSocket: 17, fdPeer: 19, journal: 20, reads: 21 } as const;
 const MSG_DONTWAIT = 0x40;
 
 interface Message {
@@ -52,7 +53,22 @@ test("each channel's FDs are kept, by connection and channel, and a connection's
     one!.close();
     two!.close();
   });
-  t.strictSame(messages(gofer), [], "nothing before there is a channel");
+  const first = messages(gofer);
+  t.strictSame(
+    first.map(({ type, records }) => [type, records]),
+    [
+      ...[0, 1].map((index) => [
+        KEEP,
+        [
+          [Role.journal, index, 0],
+          [Role.reads, index, 0],
+        ],
+      ]),
+      [SERVING, []],
+    ],
+    "journals before anything is served",
+  );
+  for (const { fds } of first) for (const fd of fds) native.closeFd(fd);
   for (const [index, client] of [one!, two!].entries()) {
     for (const sub of [0, 1]) {
       client.openChannel();
@@ -62,8 +78,9 @@ test("each channel's FDs are kept, by connection and channel, and a connection's
       t.strictSame(kept[0]!.records, [
         [Role.memory, index, 0],
         [Role.fdSocket, index, sub],
+        [Role.fdPeer, index, sub],
       ]);
-      t.equal(kept[0]!.fds.length, 2);
+      t.equal(kept[0]!.fds.length, 3);
       for (const fd of kept[0]!.fds) native.closeFd(fd);
     }
   }

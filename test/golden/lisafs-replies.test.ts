@@ -16,6 +16,7 @@ const S_IFDIR = 0o040000;
 
 /** A communicator whose replies stay in memory. */
 class MemoryCommunicator implements Communicator {
+  readonly requestTag = 0;
   readonly bytes = Buffer.alloc(64 * 1024);
   readonly payloadStart = 8;
   readonly payloadCapacity = 60_000;

@@ -20,6 +20,7 @@ import { compress, repodataOf } from "./conda/channels.ts";
 const SETTINGS = { alias: "https://channels.invalid/", folder: "/srv" };
 /** For servers that are silent; the first request also loads the SDK, which takes longer. */
 const FAST = { pauseMs: 1, stallMs: 300 };
+const PATIENT = { pauseMs: 1, stallMs: 20_000 };
 const PLAIN = "linux-64/repodata.json";
 
 function writeRepodata(server: S3Server, names: readonly string[], info = {}): void {
@@ -64,9 +65,9 @@ test("repodata on S3 is kept, and fetched again only when it changed", async (t)
 test("a bucket that isn't there, or can't be read, is no empty channel", async (t) => {
   const server = await service(t);
   const cache = path.join(t.testdir({}), "repodata");
-  const failureOf = async (text: string) => {
+  const failureOf = async (text: string, pace = PATIENT) => {
     const channel = channelsOf(text, SETTINGS)[0]!;
-    return await loadRepodata(channel, "linux-64", { cache, ...FAST }).then(
+    return await loadRepodata(channel, "linux-64", { cache, ...pace }).then(
       () => "none",
       (error: unknown) => explain(error),
     );
@@ -80,7 +81,7 @@ test("a bucket that isn't there, or can't be read, is no empty channel", async (
     const other = await service(t);
     writeRepodata(other, ["lib"]);
     other.files.fault = () => fault;
-    t.match(await failureOf("s3://box/channel"), /can't download the repodata/, fault);
+    t.match(await failureOf("s3://box/channel", FAST), /can't download the repodata/, fault);
   }
 });
 
@@ -90,7 +91,7 @@ test("repodata sends nobody to a bucket but that of a channel on S3", async (t) 
   writeRepodata(server, ["lib"], { base_url: "s3://box/elsewhere" });
   const solved = async (text: string) => {
     const channels = channelsOf(text, SETTINGS);
-    return (await solve(["lib"], channels, { cache, virtual: [], ...FAST }))[0]?.url;
+    return (await solve(["lib"], channels, { cache, virtual: [], ...PATIENT }))[0]?.url;
   };
   t.match(await solved("s3://box/channel"), /^s3:\/\/box\/elsewhere\/lib-.*\.conda$/);
   await t.rejects(solved(path.join(server.root, "box/channel")), { code: "BURROW_BAD_REPODATA" });
@@ -110,13 +111,13 @@ test("a package on S3 is downloaded, and gone on with where the connection broke
   const file = path.join(folder, "part");
   server.files.requests.length = 0;
   server.files.fault = (_path, count) => (count === 1 ? "short-body" : "none");
-  await download(url, "", { path: file, resume: true, ...FAST });
+  await download(url, "", { path: file, resume: true, ...PATIENT });
   t.ok(fs.readFileSync(file).equals(BYTES));
   const [first, second, ...more] = server.files.requests.map(({ range }) => range);
   t.same([first, more], ["", []]);
   // A busy machine may have taken less of it when it broke.
   t.match(second, /^bytes=[1-9]\d*-$/);
-  await download(url, "", { path: file, resume: true, ...FAST });
+  await download(url, "", { path: file, resume: true, ...PATIENT });
   t.ok(fs.readFileSync(file).equals(BYTES), "what is whole stays so");
 });
 

@@ -176,7 +176,7 @@ test("a donated file can't be written, by whatever way a sandbox's user has", {
     chmod: "EPERM",
     utimes: "EPERM",
     setxattr: /^(EACCES|EPERM|EBADF)$/,
-    remove: "EACCES",
+    remove: "ENOENT", // its name leads nowhere: the gofer had it of a mount that is attached nowhere
   };
   t.match(answers, wanted, stderr);
   t.not(answers["link"], "done", "no second name");

@@ -123,11 +123,11 @@ test("50 connections come and go, and all they held goes with them", {
     openPath(client, "/");
     t.ok(gofer.fdCount >= before + 12);
     client.close();
-    blockUntil(() => gofer.fdCount === before - 3);
-    // Its socket, its root and its tree's FD of /proc.
-    t.equal(gofer.fdCount, before - 3, `connection ${i}`);
+    blockUntil(() => gofer.fdCount === before - 4);
+    // Its socket and what watches it, its root and its tree's FD of /proc.
+    t.equal(gofer.fdCount, before - 4, `connection ${i}`);
   }
-  t.equal(gofer.fdCount, atStart - 3 * CONNECTIONS);
+  t.equal(gofer.fdCount, atStart - 4 * CONNECTIONS);
   t.equal(stat(stays, stays.rootFd).mode & 0o170000, 0o040000, "the first still serves");
   t.end();
 });

@@ -1,23 +1,12 @@
 // A request whose bytes are not on this node waits without holding up the others, and is EIO at its deadline; when they come in
 // time it is answered. There is no daemon here, but for the one test that plays it.
 
-import { createServer, type Server } from "node:net";
-import { join } from "node:path";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
-import {
-  AnswerState,
-  encodeAnswer,
-  encodeWelcome,
-  FRAME_MAX_BYTES,
-  Frame,
-  frameBytes,
-  frameId,
-  frameType,
-} from "../../lib/cache/mailbox-wire.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { contentOf, open, stat, walkTo } from "../suite/lisafs-calls.ts";
 import { CHANNEL_START, type ChannelPathway, WINDOW_HEADER } from "../suite/lisafs-client.ts";
+import { playDaemon } from "../suite/played-daemon.ts";
 import { serveView } from "../suite/served.ts";
 import { putBlob } from "../suite/view-cache.ts";
 import { blockUntil, LATE_MS, until } from "../suite/wait.ts";
@@ -167,33 +156,6 @@ test("a channel shut down while its request waits is dropped at the deadline", (
   t.equal(stat(client, client.rootFd).mode & 0o170000, 0o040000, "the other goes on");
   t.end();
 });
-
-/** A daemon that answers every ask by `answer`: its errno. */
-function playDaemon(directory: string, answer: () => number): Promise<Server> {
-  const out = Buffer.alloc(FRAME_MAX_BYTES);
-  const server = createServer((socket) => {
-    let rest = Buffer.alloc(0);
-    socket.on("data", (chunk: Buffer) => {
-      rest = Buffer.concat([rest, chunk]);
-      for (;;) {
-        const length = frameBytes(rest, 0, rest.length);
-        if (length <= 0) return;
-        const [type, id] = [frameType(rest, 0), frameId(rest, 0)];
-        rest = rest.subarray(length);
-        const fields = { errno: 0, state: AnswerState.complete, name: "" };
-        if (type === Frame.askBlob) fields.errno = answer();
-        const isHello = type === Frame.hello;
-        if (!isHello && type !== Frame.askBlob) continue;
-        const bytes = isHello ? encodeWelcome(out, id, 0, 1) : encodeAnswer(out, id, fields);
-        socket.write(Buffer.from(out.subarray(0, bytes)));
-      }
-    });
-    socket.on("error", () => {});
-  });
-  return new Promise((resolve) => {
-    server.listen(join(directory, "cache/daemon.sock"), () => resolve(server));
-  });
-}
 
 /** As awaitReply, with the event loop running: the daemon is in this process. */
 async function awaitReplyBeside(channel: ChannelPathway): Promise<number> {

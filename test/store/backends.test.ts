@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { type Test, test } from "tap";
+import { explain } from "../../lib/base/error.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { httpBackend } from "../../lib/store/http.ts";
 import { objectPath } from "../../lib/store/layout.ts";
@@ -154,6 +155,20 @@ test("an origin that is down is transient; what is no origin is refused", async 
   await t.rejects(backend.get("x"), { code: "BURROW_ORIGIN", class: "transient" });
   t.throws(() => openOrigin("relative/path"), { code: "BURROW_USAGE" });
   await t.rejects(openStore(url), { code: "BURROW_UNSUPPORTED" });
+});
+
+test("an address that is signed is refused, and not shown", (t) => {
+  for (const query of ["?X-Amz-Signature=SECRET&X-Amz-Expires=60", "#SECRET", "/?sig=SECRET"]) {
+    let failure: unknown;
+    try {
+      openOrigin(`https://example.invalid/store${query}`);
+    } catch (error) {
+      failure = error;
+    }
+    t.match(failure, { code: "BURROW_USAGE", message: /has no query .* use s3:/ }, query);
+    t.notMatch(explain(failure), /SECRET/);
+  }
+  t.end();
 });
 
 test("a store is marked with its format", async (t) => {

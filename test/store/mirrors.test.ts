@@ -87,8 +87,11 @@ test("all rest: one of them is asked, a bounded number of times, and the error n
   await t.rejects(backend.get(PACK, { range: RANGE }));
   t.equal(asked().reduce((x, y) => x + y) - before, 6, "two requests a try");
   servers[1]!.fault = () => "none";
-  for (let i = 0; i < 3; i++) await backend.get(PACK, { range: RANGE }).catch(() => undefined);
-  t.same(await backend.get(PACK, { range: RANGE }), RIGHT, "found again");
+  // Which of those that rest is asked is left to chance.
+  let found: unknown;
+  for (let i = 0; i < 20 && found === undefined; i++)
+    found = await backend.get(PACK, { range: RANGE }).catch(() => undefined);
+  t.same(found, RIGHT, "found again");
 });
 
 test("wrong content rests its mirror at once, whether we see it or are told", async (t) => {

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import type { BlobRef } from "../../lib/base/blob.ts";
 import type { Digest } from "../../lib/base/digest.ts";
 import { type DaemonStatus, daemonStatus, isDaemonUp } from "../../lib/cache/client.ts";
+import type { GateFigures } from "../../lib/cache/gate.ts";
 import { cachePath } from "../../lib/cache/layout.ts";
 import {
   type AnswerFields,
@@ -195,6 +196,8 @@ export class TestNode {
 export interface Figures extends DaemonStatus {
   readonly now: DaemonStatus["now"] & { readonly partials: number };
   readonly fetch: Record<string, number>;
+  /** Requests under way and in line, by origin. */
+  readonly queues: Record<string, GateFigures>;
   readonly lazy?: Record<string, number>;
 }
 

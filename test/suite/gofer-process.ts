@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { CHANNEL_WINDOW_BYTES } from "../../lib/base/limits.ts";
 import { native } from "../../lib/sys/native.ts";
 
 /** A bind mount, or the root when it is the first. */
@@ -142,10 +143,15 @@ export class GoferProcess {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024;
   }
 
-  /** Mappings of channel memory. */
+  /** Mappings of channels' windows: not those of their journals, which are smaller. */
   get windowCount(): number {
     const maps = readFileSync(`/proc/${this.pid}/maps`, "latin1");
-    return maps.split("\n").filter((line) => line.includes("memfd:burrow-channels")).length;
+    const lines = maps.split("\n").filter((line) => line.includes("memfd:burrow-channels"));
+    const bytes = lines.map((line) => {
+      const [from = "", to = ""] = line.split(" ")[0]!.split("-");
+      return Number.parseInt(to, 16) - Number.parseInt(from, 16);
+    });
+    return bytes.filter((length) => length >= CHANNEL_WINDOW_BYTES).length;
   }
 
   get isAlive(): boolean {

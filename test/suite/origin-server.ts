@@ -37,6 +37,9 @@ export class OriginServer {
   delayMs = 0;
   /** What 429 and 503 ask for; undefined: 429 for 50 ms, 503 for none. */
   retryAfterS: number | undefined;
+  /** Requests that were under way at once, at most. */
+  mostAtOnce = 0;
+  #atOnce = 0;
   /** GET and HEAD requests by path. */
   readonly requests: { path: string; range: string; method: string }[] = [];
   readonly #server: http.Server;
@@ -67,9 +70,14 @@ export class OriginServer {
     return this.requests.filter(({ path }) => path.startsWith(`${folder}/`)).length;
   }
 
+  /** Ends all connections. */
+  hangUp(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   async close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const socket of this.#sockets) socket.destroy();
+    this.hangUp();
     await closed;
   }
 
@@ -77,6 +85,8 @@ export class OriginServer {
     const path = decodeURIComponent((request.url ?? "/").slice(1).split("?")[0]!);
     const { range = "" } = request.headers;
     this.requests.push({ path, range, method: request.method ?? "" });
+    this.mostAtOnce = Math.max(this.mostAtOnce, ++this.#atOnce);
+    response.once("close", () => this.#atOnce--);
     const fault = this.fault(path, this.requests.filter((seen) => seen.path === path).length);
     setTimeout(() => void this.#answer(request, response, path, fault), this.delayMs);
   }

@@ -103,9 +103,9 @@ async function powerFacts(
   const startMs = performance.now() - startedMs;
   const leftovers = ["tmp", "partial"].flatMap((name) => fs.readdirSync(`${root}/${name}`));
   const pins = listPins(cache);
-  await joinSuspects(root, () => false);
+  await joinSuspects(cache, () => false);
   cache.room.unknown(0);
-  await new Survey(root, cache.room).run();
+  await new Survey(cache).run();
   const sums = ["blobs", "suspect", "indexes"].flatMap((name) =>
     fs.readdirSync(`${root}/${name}`).map((shard) => diskBytes(`${root}/${name}/${shard}`)),
   );

@@ -1,19 +1,19 @@
 // PowerMachine: a user-mode Linux with one ext4 disk on which the crash program works until the power goes. test/suite/power-guest.sh is what
 // runs in it. Test support.
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { exited, noise, type Published, publish, type TestNode } from "./daemon-node.ts";
+import { noise, type Published, publish, type TestNode } from "./daemon-node.ts";
 import type { PowerFacts } from "./power-check.ts";
+import { bootUml, ROOT } from "./uml.ts";
 
 /** Of a boot, a check and one run of the program: some 6 s on an idle machine. */
 const BOOT_MAX_MS = 180_000;
 const DISK_BYTES = 96 * 1024 * 1024;
 const LOG_BYTES = 1024 * 1024 * 1024;
-const ROOT = path.resolve(import.meta.dirname, "../../..");
 
 /** Small blobs, and a large one in blocks. */
 export const POWER_FILES = {
@@ -85,30 +85,15 @@ export class PowerMachine {
   async boot(given: Boot, seed: number): Promise<Outcome> {
     const { root } = this.#node;
     this.#describe(`${root}/given`, given, seed);
-    const words = [
-      ...["mem=512M", "rootfstype=hostfs", "rootflags=/", "ro", "init=/bin/bash", "quiet"],
-      ...["con=null", "con0=null,fd:1", `ubd0=${this.disk}`, `ubd1=${this.log}`],
-      ...[`uml_dir=${root}/uml/`, `burrow=${root}/given`],
-      ...["--", path.join(ROOT, "test/suite/power-guest.sh")],
-    ];
-    const child = spawn(`${this.#uml}/usr/bin/linux.uml`, words, {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, TMPDIR: fs.existsSync("/dev/shm") ? "/dev/shm" : root },
-      // Its guests' processes are processes of the host, of the same group.
-      detached: true,
+    const output = await bootUml({
+      uml: this.#uml,
+      folder: root,
+      given: `${root}/given`,
+      memory: "512M",
+      words: [`ubd0=${this.disk}`, `ubd1=${this.log}`],
+      script: "power-guest.sh",
+      maxMs: BOOT_MAX_MS,
     });
-    let output = "";
-    const note = (bytes: Buffer) => {
-      output += bytes.toString();
-    };
-    child.stdout.on("data", note);
-    child.stderr.on("data", note);
-    const end = () => process.kill(-child.pid!, "SIGKILL");
-    process.once("exit", end);
-    const timer = setTimeout(end, BOOT_MAX_MS);
-    await exited(child);
-    clearTimeout(timer);
-    process.off("exit", end);
     const line = (word: string) => new RegExp(`^@@ ${word} ?(.*?)\r?$`, "m").exec(output)?.[1];
     const facts = line("facts");
     return {

@@ -37,6 +37,8 @@ export class S3Server {
   isHeeding = true;
   /** In place of the MD5 of an object's bytes, by bucket and key. */
   tagOf: (path: string, bytes: Uint8Array) => string = (_, bytes) => tagOf(bytes);
+  /** How far its clock is ahead of this machine's, ms. */
+  clockMs = 0;
   /** Why a request is refused that is signed well, by bucket and key. */
   refusalOf: (path: string, url: URL) => { status: number; code: string } | undefined = () =>
     undefined;
@@ -94,7 +96,10 @@ export class S3Server {
       response.setHeader("x-amz-bucket-region", this.region);
       return void sendError(request, response, 301, "PermanentRedirect");
     }
+    const nowMs = Date.now() + this.clockMs;
+    response.setHeader("date", new Date(nowMs).toUTCString());
     const fail = (status: number, code: string) => void sendError(request, response, status, code);
+    if (refusal === undefined && isSkewed(request, nowMs)) return fail(403, "RequestTimeTooSkewed");
     if (refusal !== undefined) return fail(refusal === "ExpiredToken" ? 400 : 403, refusal);
     if (!fs.existsSync(folder)) return fail(404, "NoSuchBucket");
     const refused = this.refusalOf(`${bucket}/${key}`, url);
@@ -260,6 +265,15 @@ function encoded(key: string, query: URLSearchParams): string {
 function sendXml(response: ServerResponse, body: string): void {
   const text = `<?xml version="1.0" encoding="UTF-8"?>${body}`;
   response.writeHead(200, { "content-type": "application/xml" }).end(text);
+}
+
+/** Whether a request was signed more than a quarter of an hour from now. docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
+function isSkewed({ headers }: IncomingMessage, nowMs: number): boolean {
+  const signed = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(String(headers["x-amz-date"]));
+  if (signed === null) return false;
+  const [year, month, day, hour, minute, second] = signed.slice(1).map(Number);
+  const atMs = Date.UTC(year!, month! - 1, day, hour, minute, second);
+  return Math.abs(atMs - nowMs) > 15 * 60_000;
 }
 
 /** A service with the empty bucket "box", and what a process needs to get in in the environment. */

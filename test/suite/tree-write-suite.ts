@@ -3,6 +3,7 @@
 
 import { Errno } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
+import { NO_ID } from "../../lib/sys/hostfs.ts";
 import { native } from "../../lib/sys/native.ts";
 import {
   type Ino,
@@ -30,6 +31,11 @@ import {
 
 const NOREPLACE = 1;
 const EXCHANGE = 2;
+/** FALLOC_FL_*. man fallocate(2). */
+const KEEP_SIZE = 1;
+const PUNCH_HOLE = 2;
+/** A group of none who tests. */
+const GROUP = 77;
 const HELLO = Buffer.from("hello\n");
 
 function create(
@@ -302,6 +308,46 @@ const rows: readonly Omit<Behaviour, "needs">[] = [
     },
   },
   {
+    name: "what is made in a set-group-id directory has its group, and no program its bit",
+    run(t, _tree, tree) {
+      if (process.getuid!() !== 0) return; // only root makes directories of other groups
+      const grouped = createRequest(0o2777, NO_ID, GROUP);
+      const dir = must(tree.mkdir(tree.rootIno, "grouped" as Name, grouped), "mkdir");
+      const found = (ino: number) => {
+        const { mode, gid } = attrOf(tree, must(ino, "made"));
+        tree.release(ino as Ino);
+        return `${(mode & 0o7777).toString(8)} ${gid}`;
+      };
+      const out = new OpenResult();
+      const asked = (mode: number) => createRequest(mode, NO_ID, 5);
+      t.equal(found(tree.create(dir, "a" as Name, asked(0o2775), O_RDWR, out)), `775 ${GROUP}`);
+      tree.close(dir, out.handle);
+      t.equal(found(tree.create(dir, "b" as Name, asked(0o2664), O_RDWR, out)), `2664 ${GROUP}`);
+      tree.close(dir, out.handle);
+      t.equal(found(tree.mkdir(dir, "c" as Name, asked(0o755))), `2755 ${GROUP}`);
+      t.equal(found(tree.symlink(dir, "d" as Name, "x", asked(0))), `777 ${GROUP}`);
+      t.equal(found(tree.mknod(dir, "e" as Name, asked(0o100_644))), `644 ${GROUP}`);
+      tree.release(dir);
+    },
+  },
+  {
+    name: "a directory that was listed while it was empty is listed anew from its start",
+    run(t, _tree, tree) {
+      const dir = must(tree.mkdir(tree.rootIno, "bare" as Name, createRequest(0o755)), "mkdir");
+      const handle = tree.opendir(dir);
+      const found: string[] = [];
+      const listed = () =>
+        tree.readdir(dir, handle, 0, (_ino, _dev, _type, name) => found.push(name) > 0);
+      must(listed(), "readdir");
+      t.same(found, []);
+      tree.release(must(tree.mkdir(dir, "new" as Name, createRequest(0o755)), "mkdir"));
+      must(listed(), "readdir");
+      t.same(found, ["new"]);
+      tree.closedir(dir, handle);
+      tree.release(dir);
+    },
+  },
+  {
     name: "allocate makes room, and refuses modes that it does not know",
     run(t, _tree, tree) {
       const { ino, out } = create(tree, "room", O_RDWR);
@@ -309,7 +355,14 @@ const rows: readonly Omit<Behaviour, "needs">[] = [
       t.equal(attrOf(tree, ino).size, 40);
       t.equal(tree.allocate(ino, out.handle, 0, 20, 100), 0);
       t.equal(attrOf(tree, ino).size, 120);
-      for (const mode of [1, 2, 3, 0x10, 0x80]) {
+      t.equal(tree.allocate(ino, out.handle, KEEP_SIZE, 0, 1000), 0);
+      t.equal(attrOf(tree, ino).size, 120, "KEEP_SIZE");
+      t.equal(tree.write(ino, out.handle, 0, HELLO), 6);
+      t.equal(tree.allocate(ino, out.handle, PUNCH_HOLE | KEEP_SIZE, 1, 3), 0);
+      const read = Buffer.alloc(6);
+      t.equal(tree.read(ino, out.handle, 0, read), 6);
+      t.equal(read.toString(), "h\0\0\0o\n", "a hole reads as zeros");
+      for (const mode of [PUNCH_HOLE, 0x80, 2 ** 31, 2 ** 32, 2 ** 52]) {
         refused(t, tree.allocate(ino, out.handle, mode, 0, 1), Errno.EOPNOTSUPP, `mode ${mode}`);
       }
       refused(t, tree.allocate(ino, out.handle, 0, 0, 0), Errno.EINVAL, "nothing");

@@ -5,6 +5,7 @@ import { type Ino, isWritable, SetAttr, SetAttrRequest, StatFs } from "../../tre
 import { putStatx } from "../../wire/lisafs/statx.ts";
 import type { Connection } from "./connection.ts";
 import { attr, type Handler } from "./handler.ts";
+import { Replay } from "./journal.ts";
 
 /** Largest xattr value or name list on the wire (u16 lengths). */
 const XATTR_MAX_BYTES = 65_535;
@@ -117,7 +118,7 @@ export const fListXattr: Handler = (connection, request, reply) => {
   return 0;
 };
 
-export const fSetXattr: Handler = (connection, request) => {
+export const fSetXattr: Handler = (connection, request, _reply, from) => {
   const { tree } = connection;
   if (connection.isReadOnly || !isWritable(tree)) return -Errno.EROFS;
   const ino = connection.fds.control(request.fd);
@@ -126,14 +127,22 @@ export const fSetXattr: Handler = (connection, request) => {
   if (bad < 0) return bad;
   const length = request.otherName.length;
   xattrText.write(request.otherName, 0, "latin1");
-  return tree.setxattr(ino as Ino, request.name, xattrBytes.subarray(0, length), request.flags);
+  const replay = connection.begin(from);
+  if (replay === Replay.done) return 0;
+  const value = xattrBytes.subarray(0, length);
+  const outcome = tree.setxattr(ino as Ino, request.name, value, request.flags);
+  return connection.finish(replay, outcome, Errno.EEXIST);
 };
 
-export const fRemoveXattr: Handler = (connection, request) => {
+export const fRemoveXattr: Handler = (connection, request, _reply, from) => {
   const { tree } = connection;
   if (connection.isReadOnly || !isWritable(tree)) return -Errno.EROFS;
   const ino = connection.fds.control(request.fd);
   if (ino < 0) return ino;
   const bad = checkXattrName(request.name);
-  return bad < 0 ? bad : tree.removexattr(ino as Ino, request.name);
+  if (bad < 0) return bad;
+  const replay = connection.begin(from);
+  if (replay === Replay.done) return 0;
+  const outcome = tree.removexattr(ino as Ino, request.name);
+  return connection.finish(replay, outcome, Errno.ENODATA);
 };

@@ -2,13 +2,21 @@
 // connection's state belongs to the data-plane thread. LISAFS: connection.go. Data plane.
 
 import { Errno } from "../../base/errno.ts";
-import { CHANNEL_WINDOW_BYTES } from "../../base/limits.ts";
+import { CHANNEL_JOURNAL_BYTES, CHANNEL_WINDOW_BYTES } from "../../base/limits.ts";
 import { native } from "../../sys/native.ts";
-import { Channel, makeFdSocket } from "../../transport/channel.ts";
+import { Channel, makeFdSocket, takeStaleFds } from "../../transport/channel.ts";
 import type { Communicator, RequestSink } from "../../transport/communicator.ts";
 import { Socket } from "../../transport/socket.ts";
 import type { Tree } from "../../tree/tree.ts";
 import { FdTable } from "./fd-table.ts";
+import { type ConnectionJournal, Replay } from "./journal.ts";
+
+/** Of a channel: the memory (its connection's), and the two ends of its FD socket. */
+export interface ChannelFds {
+  readonly memoryFd: number;
+  readonly serverFd: number;
+  readonly clientFd: number;
+}
 
 /** What a connection needs of the process that it lives in. */
 export interface ConnectionHost {
@@ -19,7 +27,7 @@ export interface ConnectionHost {
   /** A channel was opened: the loop must know it by its slot. */
   addChannel(connection: Connection, channel: Channel): void;
   /** The FDs of a new channel, to be kept by the stub for a successor. Borrowed. */
-  keepChannel(connection: Connection, channel: number, memoryFd: number, socketFd: number): void;
+  keepChannel(connection: Connection, channel: number, fds: ChannelFds): void;
   /** The connection ended and freed all it held. */
   ended(connection: Connection): void;
 }
@@ -31,6 +39,7 @@ export class Connection implements RequestSink {
   readonly isReadOnly: boolean;
   readonly fds: FdTable;
   readonly channels: Channel[] = [];
+  readonly journal: ConnectionJournal | undefined;
   isOpen = true;
   readonly #host: ConnectionHost;
   #socket: Socket | undefined;
@@ -39,19 +48,77 @@ export class Connection implements RequestSink {
   #openedCount = 0;
   readonly #pair = new Int32Array(2);
 
-  constructor(index: number, tree: Tree, isReadOnly: boolean, host: ConnectionHost) {
+  /** Takes the journal: undefined when nobody is to take up the connection. */
+  constructor(
+    index: number,
+    tree: Tree,
+    isReadOnly: boolean,
+    host: ConnectionHost,
+    journal?: ConnectionJournal,
+  ) {
     this.index = index;
     this.tree = tree;
     this.isReadOnly = isReadOnly;
-    this.fds = new FdTable(tree);
+    this.fds = new FdTable(tree, journal?.rows);
+    this.journal = journal;
     this.#host = host;
   }
 
   /** Starts to serve a connected stream socket, which it takes: the socket's wait slot or -errno. */
   listen(socketFd: number): Socket | number {
-    const socket = Socket.open(socketFd, this);
+    const socket = Socket.open(socketFd, this, this.journal?.socket);
     if (typeof socket !== "number") this.#socket = socket;
     return socket;
+  }
+
+  /** Takes up what a predecessor knew of the tree and gave to the client: how many FDIDs are lost. */
+  restore(): number {
+    const { tree, journal } = this;
+    if (journal === undefined) return 0;
+    tree.takeJournal?.(journal.treeMemory(tree), journal.isResumed);
+    const lost = journal.isResumed ? this.fds.restore() : 0;
+    tree.settle?.();
+    return lost;
+  }
+
+  /** Takes up a channel of a predecessor's, and its FDs, whatever comes of it: 0 or -errno. */
+  adoptChannel(number: number, { memoryFd, serverFd, clientFd }: ChannelFds): number {
+    if (this.#memoryFd < 0) this.#memoryFd = native.dupFd(memoryFd);
+    native.closeFd(memoryFd);
+    this.#openedCount = Math.max(this.#openedCount, number + 1);
+    const channel = this.#openWindow(number, serverFd, true);
+    if (typeof channel === "number") native.closeFd(serverFd);
+    // While it is the client's turn it may be taking its FDs; else nobody does, and these go with a reply that never came.
+    else if (channel.isOurTurn) takeStaleFds(clientFd);
+    native.closeFd(clientFd);
+    return typeof channel === "number" ? channel : 0;
+  }
+
+  /** As the journal's begin: nobody, where there is none. */
+  begin(from: Communicator): Replay {
+    return this.journal?.begin(from.requestTag) ?? Replay.fresh;
+  }
+
+  /**
+   * After the change that begin spoke of, with its outcome: what to answer. `spent` is the errno of a change that was made already:
+   * where a predecessor may have made it nobody knows which of the two it is, and it becomes EIO.
+   */
+  finish(replay: Replay, outcome: number, spent: number): number {
+    if (outcome === -spent && replay === Replay.unknown) return -Errno.EIO;
+    if (outcome >= 0) this.journal?.finish();
+    return outcome;
+  }
+
+  #openWindow(number: number, serverFd: number, isResumed: boolean): Channel | number {
+    const windows = this.#host.channelsMax * CHANNEL_WINDOW_BYTES;
+    const journalOffset = windows + number * CHANNEL_JOURNAL_BYTES;
+    const offset = number * CHANNEL_WINDOW_BYTES;
+    const journal = { number, journalOffset, isResumed };
+    const channel = Channel.open(this.#memoryFd, offset, serverFd, journal);
+    if (typeof channel === "number") return channel;
+    this.channels.push(channel);
+    this.#host.addChannel(this, channel);
+    return channel;
   }
 
   get socket(): Socket | undefined {
@@ -70,7 +137,8 @@ export class Connection implements RequestSink {
     const number = this.#openedCount;
     if (number >= this.#host.channelsMax) return -Errno.ENOMEM;
     if (this.#memoryFd < 0) {
-      const bytes = this.#host.channelsMax * CHANNEL_WINDOW_BYTES;
+      // The journals come after the windows: the client could map them too, and find in them what it said.
+      const bytes = this.#host.channelsMax * (CHANNEL_WINDOW_BYTES + CHANNEL_JOURNAL_BYTES);
       const memoryFd = native.memfd("burrow-channels", bytes);
       if (memoryFd < 0) return memoryFd;
       this.#memoryFd = memoryFd;
@@ -79,20 +147,17 @@ export class Connection implements RequestSink {
     if (made < 0) return made;
     const serverFd = this.#pair[0]!;
     const clientFd = this.#pair[1]!;
-    const offset = number * CHANNEL_WINDOW_BYTES;
-    const channel = Channel.open(this.#memoryFd, offset, serverFd);
+    const channel = this.#openWindow(number, serverFd, false);
     if (typeof channel === "number") {
       native.closeFd(serverFd);
       native.closeFd(clientFd);
       return channel;
     }
     this.#openedCount++;
-    this.channels.push(channel);
-    this.#host.addChannel(this, channel);
-    this.#host.keepChannel(this, number, this.#memoryFd, serverFd);
+    this.#host.keepChannel(this, number, { memoryFd: this.#memoryFd, serverFd, clientFd });
     to.donate(this.#memoryFd, false);
     to.donate(clientFd, true);
-    return offset;
+    return number * CHANNEL_WINDOW_BYTES;
   }
 
   /** A channel whose client broke the protocol or shut it down; the others go on. */
@@ -110,6 +175,7 @@ export class Connection implements RequestSink {
     for (const channel of this.channels) channel.close();
     if (this.#memoryFd >= 0) native.closeFd(this.#memoryFd);
     this.#socket?.close();
+    this.journal?.close();
     this.tree.dispose();
     this.#host.ended(this);
   }

@@ -12,12 +12,14 @@ import {
   O_RDONLY,
   O_TRUNC,
   O_WRONLY,
+  type WritableTree,
 } from "../../tree/tree.ts";
 import { putInode } from "../../wire/lisafs/statx.ts";
 import { Count, counters } from "../counters.ts";
 import type { Connection } from "./connection.ts";
 import { type Fd, FdKind } from "./fd-table.ts";
 import { attr, type Handler, opened } from "./handler.ts";
+import { Replay } from "./journal.ts";
 
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
@@ -63,6 +65,14 @@ function donateOpened(to: Communicator): void {
 
 const created = new CreateRequest();
 
+/** Opens what a predecessor created for the same request: as tree.create. */
+function openCreated(tree: WritableTree, directory: Ino, name: Name, flags: number): number {
+  const ino = tree.lookup(directory, name);
+  const failed = ino < 0 ? ino : tree.open(ino as Ino, flags, opened);
+  if (failed < 0 && ino > 0) tree.release(ino as Ino);
+  return failed < 0 ? failed : ino;
+}
+
 export const openCreateAt: Handler = (connection, request, reply, from) => {
   const { tree, fds } = connection;
   if (connection.isReadOnly || !isWritable(tree)) return -Errno.EROFS;
@@ -78,7 +88,12 @@ export const openCreateAt: Handler = (connection, request, reply, from) => {
   created.uid = request.uid;
   created.gid = request.gid;
   const flags = request.flags & (O_ACCMODE | O_TRUNC);
-  const ino = tree.create(directory as Ino, request.name as Name, created, flags, opened);
+  const replay = connection.begin(from);
+  const made =
+    replay === Replay.done
+      ? openCreated(tree, directory as Ino, request.name as Name, flags)
+      : tree.create(directory as Ino, request.name as Name, created, flags, opened);
+  const ino = connection.finish(replay, made, Errno.EEXIST);
   if (ino < 0) return ino;
   const openFdid = fds.mintOpen(FdKind.file, ino as Ino, opened.handle, access);
   const failed = tree.getattr(ino as Ino, attr);

@@ -1,5 +1,5 @@
-// Everything that changes names: MkdirAt, MknodAt, SymlinkAt, LinkAt, UnlinkAt, RenameAt(2); and the socket messages,
-// which are refused. lisafs-wire section 4.3. Data plane.
+// Everything that changes names but OpenCreateAt and BindAt: MkdirAt, MknodAt, SymlinkAt, LinkAt, UnlinkAt, RenameAt(2).
+// lisafs-wire section 4.3. Data plane.
 
 import { Errno } from "../../base/errno.ts";
 import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
@@ -10,12 +10,14 @@ import type { Request } from "../../wire/lisafs/message.ts";
 import { putInode } from "../../wire/lisafs/statx.ts";
 import type { Connection } from "./connection.ts";
 import { attr, type Handler } from "./handler.ts";
+import { Replay } from "./journal.ts";
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 const AT_REMOVEDIR = 0x200;
 /** RENAME_NOREPLACE | RENAME_EXCHANGE. RENAME_WHITEOUT makes a device node: refused. man renameat2(2). */
 const RENAME_FLAGS = 3;
+const RENAME_EXCHANGE = 2;
 
 const created = new CreateRequest();
 /** The directory that checkTarget found. */
@@ -51,53 +53,72 @@ function putCreated(connection: Connection, ino: number, reply: Cursor): number 
   return fdid < 0 ? fdid : putInode(reply, fdid, attr);
 }
 
-export const mkdirAt: Handler = (connection, request, reply) => {
+export const mkdirAt: Handler = (connection, request, reply, from) => {
   const tree = target(connection, request);
   if (tree === undefined) return refusal;
-  return putCreated(connection, tree.mkdir(directory, request.name as Name, created), reply);
+  const name = request.name as Name;
+  const replay = connection.begin(from);
+  const ino =
+    replay === Replay.done ? tree.lookup(directory, name) : tree.mkdir(directory, name, created);
+  return putCreated(connection, connection.finish(replay, ino, Errno.EEXIST), reply);
 };
 
 /** Regular files only: for others EPERM makes the sentry keep a synthetic node of its own. */
-export const mknodAt: Handler = (connection, request, reply) => {
+export const mknodAt: Handler = (connection, request, reply, from) => {
   const tree = target(connection, request);
   if (tree === undefined) return refusal;
   const type = request.mode & S_IFMT;
   if (type !== S_IFREG && type !== 0) return -Errno.EPERM;
   created.mode = S_IFREG | (request.mode & 0o7777);
-  return putCreated(connection, tree.mknod(directory, request.name as Name, created), reply);
+  const name = request.name as Name;
+  const replay = connection.begin(from);
+  const ino =
+    replay === Replay.done ? tree.lookup(directory, name) : tree.mknod(directory, name, created);
+  return putCreated(connection, connection.finish(replay, ino, Errno.EEXIST), reply);
 };
 
-export const symlinkAt: Handler = (connection, request, reply) => {
+export const symlinkAt: Handler = (connection, request, reply, from) => {
   const tree = target(connection, request);
   if (tree === undefined) return refusal;
   const text = request.otherName;
   if (text.length === 0) return -Errno.ENOENT;
   if (text.length > SYMLINK_MAX_BYTES) return -Errno.ENAMETOOLONG;
   if (text.includes("\0")) return -Errno.EINVAL;
-  return putCreated(
-    connection,
-    tree.symlink(directory, request.name as Name, text, created),
-    reply,
-  );
+  const name = request.name as Name;
+  const replay = connection.begin(from);
+  const ino =
+    replay === Replay.done
+      ? tree.lookup(directory, name)
+      : tree.symlink(directory, name, text, created);
+  return putCreated(connection, connection.finish(replay, ino, Errno.EEXIST), reply);
 };
 
-export const linkAt: Handler = (connection, request, reply) => {
+export const linkAt: Handler = (connection, request, reply, from) => {
   const tree = target(connection, request);
   if (tree === undefined) return refusal;
   const linked = connection.fds.control(request.otherFd);
   if (linked < 0) return linked;
-  const ino = tree.link(directory, request.name as Name, linked as Ino);
-  return putCreated(connection, ino, reply);
+  const name = request.name as Name;
+  const replay = connection.begin(from);
+  const ino =
+    replay === Replay.done
+      ? tree.lookup(directory, name)
+      : tree.link(directory, name, linked as Ino);
+  return putCreated(connection, connection.finish(replay, ino, Errno.EEXIST), reply);
 };
 
-export const unlinkAt: Handler = (connection, request) => {
+export const unlinkAt: Handler = (connection, request, _reply, from) => {
   const tree = target(connection, request);
   if (tree === undefined) return refusal;
   if ((request.flags & ~AT_REMOVEDIR) !== 0) return -Errno.EINVAL;
-  return tree.unlink(directory, request.name as Name, request.flags === AT_REMOVEDIR);
+  const replay = connection.begin(from);
+  if (replay === Replay.done) return 0;
+  const isDirectory = request.flags === AT_REMOVEDIR;
+  const outcome = tree.unlink(directory, request.name as Name, isDirectory);
+  return connection.finish(replay, outcome, Errno.ENOENT);
 };
 
-export const renameAt: Handler = (connection, request) => {
+export const renameAt: Handler = (connection, request, _reply, from) => {
   const tree = target(connection, request);
   if (tree === undefined) return refusal;
   const newDirectory = connection.fds.control(request.otherFd);
@@ -105,27 +126,13 @@ export const renameAt: Handler = (connection, request) => {
   const bad = checkName(request.otherName);
   if (bad < 0) return bad;
   if ((request.flags & ~RENAME_FLAGS) !== 0) return -Errno.EINVAL;
-  const from = request.name as Name;
-  const to = request.otherName as Name;
-  return tree.rename(directory, from, newDirectory as Ino, to, request.flags);
+  const oldName = request.name as Name;
+  const newName = request.otherName as Name;
+  const replay = connection.begin(from);
+  if (replay === Replay.done) return 0;
+  // An exchange that was made would be unmade.
+  if (replay === Replay.unknown && (request.flags & RENAME_EXCHANGE) !== 0) return -Errno.EIO;
+  const { flags } = request;
+  const outcome = tree.rename(directory, oldName, newDirectory as Ino, newName, flags);
+  return connection.finish(replay, outcome, Errno.ENOENT);
 };
-
-/** No host sockets: EPERM makes the sentry bind a synthetic socket. A read-only mount says EROFS first. */
-export const bindAt: Handler = (connection, request) => {
-  if (connection.isReadOnly) return -Errno.EROFS;
-  const ino = connection.fds.control(request.fd);
-  if (ino < 0) return ino;
-  const bad = checkName(request.name);
-  return bad < 0 ? bad : -Errno.EPERM;
-};
-
-export const connect: Handler = (connection, request) => {
-  const ino = connection.fds.liveControl(request.fd);
-  return ino < 0 ? ino : -Errno.EPERM;
-};
-
-/** There are no bound sockets, so no FDID is one. */
-export const onBoundSocket: Handler = (connection, request) =>
-  connection.fds.open(request.fd) === undefined
-    ? connection.fds.errnoOfOpen(request.fd)
-    : -Errno.EINVAL;

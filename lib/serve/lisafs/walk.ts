@@ -184,21 +184,21 @@ function putDirent(ino: number, devMinor: number, type: number, name: string): b
   return true;
 }
 
-export const getdents64: Handler = (connection, request, reply) => {
+export const getdents64: Handler = (connection, request, reply, from) => {
   const fd = connection.fds.open(request.fd);
   if (fd === undefined) return connection.fds.errnoOfOpen(request.fd);
   if (fd.kind !== FdKind.directory) return -Errno.ENOTDIR;
-  if (request.count < 0) fd.cookie = 0;
+  const position = request.count < 0 ? 0 : connection.fds.startOf(fd, from.requestTag);
   const start = reply.offset;
   reply.skip(2);
   listing.cursor = reply;
   listing.budget = Math.abs(request.count);
   listing.count = 0;
-  listing.offset = fd.cookie;
-  const cookie = connection.tree.readdir(fd.ino, fd.handle, fd.cookie, putDirent);
+  listing.offset = position;
+  const cookie = connection.tree.readdir(fd.ino, fd.handle, position, putDirent);
   listing.cursor = undefined;
   if (cookie < 0) return cookie;
-  fd.cookie = cookie;
+  connection.fds.setCookie(fd, cookie);
   reply.view.setUint16(start, listing.count, true);
   return 0;
 };

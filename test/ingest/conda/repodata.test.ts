@@ -5,6 +5,7 @@ import path from "node:path";
 import { type Test, test } from "tap";
 import { channelsOf } from "../../../lib/ingest/conda/channel.ts";
 import { loadRepodata } from "../../../lib/ingest/conda/repodata.ts";
+import { freePort } from "../../suite/free-port.ts";
 import { OriginServer } from "../../suite/origin-server.ts";
 import { ChannelServer, compress, folderOf, repodataOf } from "./channels.ts";
 import { failureOf, zst } from "./packages.ts";
@@ -126,6 +127,13 @@ test("errors of a server name the file, and no password or token", async (t) => 
   t.match(await failureOf(load(faulty.url)), /^BURROW_TIMEOUT\n.*silent for 0\.5 s/);
   faulty.fault = () => "reset";
   t.match(await failureOf(load(faulty.url)), /^BURROW_ORIGIN\n.*the connection failed/);
+  const port = await freePort();
+  for (const [url, message] of [
+    [`http://127.0.0.1:${port}/c`, /failed \(ECONNREFUSED\): nothing listens there/],
+    ["http://no-such-name.invalid/c", /failed \((ENOTFOUND|EAI_AGAIN)\): .*resolv\.conf/],
+    [faulty.url.replace("http:", "https:"), /failed \(E[A-Z_]*\): .*TLS|it ended the connection/],
+  ] as const)
+    t.match(await failureOf(load(url)), message);
 });
 
 test("channels by directory, URL and name", async (t) => {

@@ -1,0 +1,271 @@
+// burrow serve: views over 9P2000.L, for virtual machines and other clients. This process prepares the views, keeps the daemon and
+// removes what it made; another answers the clients (lib/gofer/ninep-main.ts) and ends with this one. Control plane.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, rmSync } from "node:fs";
+import type { Socket } from "node:net";
+import { fileURLToPath } from "node:url";
+import type { Command } from "commander";
+import { showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { ensureIndex, openCache } from "../cache/cache.ts";
+import { ensureDaemon } from "../cache/client.ts";
+import { isMountId, mountDirectory, readMount } from "../gofer/mount.ts";
+import type { NinepConfig } from "../gofer/ninep-config.ts";
+import { native } from "../sys/native.ts";
+import { addCommonOptions, type Context, contextOf, makeFolders } from "./context.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { keepDaemon } from "./keep-daemon.ts";
+import {
+  checkReach,
+  openListener,
+  parseAllowed,
+  parseListen,
+  type ServedSocket,
+} from "./listen-address.ts";
+import { Progress, print } from "./output.ts";
+import { checkQuery, collect, prepare, type QueryOptions, resolveBase } from "./prepare.ts";
+import { inodesFor, parseSize, writeMounts } from "./query.ts";
+import { noSuchDigest } from "./read-index.ts";
+import { type Run, type Watch, withRun } from "./runs.ts";
+
+interface ServeOptions {
+  listen: string[];
+  allow?: string[];
+  writable?: boolean;
+  base?: string;
+  env?: string;
+  stage?: string[];
+  tmpSize: string;
+  tenant?: string;
+  quiet?: boolean;
+  json?: boolean;
+}
+
+type View = NinepConfig["views"][number];
+
+/** The name of the scratch space of --writable. */
+const SCRATCH = "tmp";
+const ROOT = "root";
+
+const EXAMPLES = `
+A client picks a view by its aname; "" and "/" are the first. --base, with --env and --stage as for burrow run, is the view "root".
+--writable has changes to "root" kept in memory, up to 256M, and adds an empty view, "tmp", of --tmp-size; both are gone with the server. What may connect: by unix:, root and this
+user; by tcp:, this machine; by vsock:, this machine's own CID; and whom --allow names. Nobody else: 9P has no passwords. Whoever may
+connect acts as any user of its own choice, as a virtual machine's kernel must.
+
+SIGTERM and SIGINT end it. It logs JSON lines to stderr.
+
+Examples:
+  burrow serve tools=sha256:… data=rootfs.tar --listen unix:/run/burrow/9p.sock
+  burrow serve --base sha256:… --env environment.yml --writable --listen tcp:127.0.0.1:5640
+  mount -t 9p -o trans=unix,version=9p2000.L,aname=tools,cache=loose /run/burrow/9p.sock /mnt
+  mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,aname=tmp,cache=none,access=any 127.0.0.1 /mnt`;
+
+export function addServe(program: Command): void {
+  addCommonOptions(program.command("serve"))
+    .description("serve views to virtual machines and other clients over 9P2000.L")
+    .argument(
+      "[view...]",
+      "NAME=SOURCE: a snapshot's digest, a directory, tar or image to import, or the id of a bundle's mounts",
+    )
+    .requiredOption(
+      "--listen <ADDRESS>",
+      "unix:PATH, tcp:HOST:PORT, vsock:CID:PORT or fd:N; repeatable",
+      collect,
+    )
+    .option("--allow <WHO>", "let in uid:N, ip:ADDRESS or cid:N, too; repeatable", collect)
+    .option("--base <BASE>", "a view of a root file system, as for burrow run")
+    .option("--env <ENV>", "with a conda environment")
+    .option("--stage <NAME=SOURCE>", "with a stage at /stage/NAME; repeatable", collect)
+    .option("--writable", "let --base be written to, and serve an empty, writable view, too")
+    .option("--tmp-size <SIZE>", "quota of the empty view, e.g. 64M", "256M")
+    .option("--tenant <NAME>", "whose stages they are ($BURROW_TENANT)")
+    .option("--quiet", "no progress")
+    .addHelpText("after", EXAMPLES)
+    .action(async (views: string[], options: ServeOptions) => {
+      const context = contextOf(options);
+      process.exitCode = await withRun(context, (run, watch) =>
+        serve(context, run, watch, views, options),
+      );
+    });
+}
+
+async function serve(
+  context: Context,
+  run: Run,
+  watch: Watch,
+  texts: readonly string[],
+  options: ServeOptions,
+): Promise<number> {
+  const access = parseAllowed(options.allow ?? []);
+  const addresses = options.listen.map(parseListen);
+  for (const address of addresses) checkReach(address, access);
+  const sockets: ServedSocket[] = [];
+  const clean = () => {
+    for (const { path } of sockets) if (path !== undefined) rmSync(path, { force: true });
+  };
+  const stopWatching = onInterrupt(clean);
+  try {
+    const views = await viewsOf(context, run.id, texts, options);
+    for (const address of addresses) sockets.push(openListener(address, access));
+    const listens = sockets.map(({ isListening }) => isListening);
+    const config: NinepConfig = { state: context.state, views, listens, access };
+    const stopKeeping = keepDaemon(context);
+    try {
+      const onWatching = () => {
+        stopWatching(); // answer() listens by now: between two listeners a signal would be lost
+        watch.stop();
+      };
+      return await answer(config, sockets, options.json === true, onWatching);
+    } finally {
+      stopKeeping();
+    }
+  } finally {
+    stopWatching();
+    clean();
+  }
+}
+
+/** The views by name. Mounts that are made for them are the run's, which removes them. */
+async function viewsOf(
+  context: Context,
+  id: string,
+  texts: readonly string[],
+  options: ServeOptions,
+): Promise<View[]> {
+  const { base, tmpSize } = options;
+  if (base === undefined && texts.length === 0)
+    throw new BurrowError("BURROW_USAGE", "name a view, NAME=SOURCE, or say --base");
+  if (base === undefined && (options.env ?? options.stage) !== undefined)
+    throw new BurrowError("BURROW_USAGE", "--env and --stage go with --base");
+  const sizeBytes = parseSize(tmpSize, "--tmp-size");
+  const upper = { sizeBytes, inodes: inodesFor(sizeBytes) };
+  const pairs = texts.map(pairOf);
+  const names = [...(base === undefined ? [] : [ROOT]), ...pairs.map(([name]) => name)];
+  if (options.writable === true) names.push(SCRATCH);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new BurrowError("BURROW_USAGE", `there are two views of the name ${twice}`);
+  const views: View[] = [];
+  let scratch: string | undefined;
+  if (base !== undefined) {
+    const { writable, ...rest } = options;
+    const query: QueryOptions = { ...rest, base, ...(writable === true ? { writable } : {}) };
+    await checkQuery(context, query);
+    const { mounts } = await prepare(context, `${id}-0`, query);
+    views.push({ name: ROOT, source: mounts.root, isReadOnly: writable !== true });
+    scratch = mounts.tmp;
+  }
+  for (const [i, [name, source]] of pairs.entries()) {
+    const known = await knownMount(context, source);
+    const made = `${id}-${i + 1}`;
+    const mounts = known ?? (await importView(context, made, source, upper, options));
+    views.push({ name, source: mounts.root, isReadOnly: true });
+    scratch ??= mounts.tmp;
+  }
+  if (options.writable === true) views.push({ name: SCRATCH, source: scratch!, isReadOnly: false });
+  return views;
+}
+
+function pairOf(text: string): [name: string, source: string] {
+  const at = text.indexOf("=");
+  const name = text.slice(0, Math.max(0, at));
+  if (at > 0 && at < text.length - 1 && !/[/\0]/.test(name)) return [name, text.slice(at + 1)];
+  throw new BurrowError("BURROW_USAGE", `"${text}" is no view; say NAME=SOURCE`);
+}
+
+/** The mounts that a bundle has made; undefined: the source is no id of any. */
+async function knownMount(
+  { cache, state }: Context,
+  id: string,
+): Promise<{ root: string; tmp: string } | undefined> {
+  if (!isMountId(id) || existsSync(id) || !existsSync(mountDirectory(state, id))) return undefined;
+  const mount = readMount(state, id);
+  if (mount.kind === "view" && mount.cache !== cache)
+    throw new BurrowError("BURROW_USAGE", `the mount ${id} is of another cache, ${mount.cache}`);
+  await ensureDaemon({ cache, state });
+  return { root: mountDirectory(state, id), tmp: mountDirectory(state, `${id}-tmp`) };
+}
+
+/** Mounts of one snapshot, which is imported when the source is none. */
+async function importView(
+  context: Context,
+  id: string,
+  text: string,
+  upper: { sizeBytes: number; inodes: number },
+  options: ServeOptions,
+): Promise<{ root: string; tmp: string }> {
+  const progress = new Progress(options.quiet === true, options.json === true);
+  makeFolders(context.state, `${context.state}/mounts`);
+  const cache = openCache(context.cache);
+  const source = await resolveBase(context, text, progress);
+  try {
+    await ensureIndex(cache, source.origin, source.snapshot);
+  } catch (cause) {
+    throw noSuchDigest(cause, source.snapshot, source.origin);
+  }
+  progress.line(`${text}: ${showDigest(source.snapshot)}`);
+  progress.end();
+  await ensureDaemon({ cache: context.cache, state: context.state });
+  return writeMounts(context, id, source, [], { tmp: upper });
+}
+
+const PROGRAM = fileURLToPath(new URL("../../ninep.cjs", import.meta.url));
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Has the server answer until a signal comes or it ends by itself: the exit code. */
+async function answer(
+  config: NinepConfig,
+  sockets: readonly ServedSocket[],
+  isJson: boolean,
+  onWatching: () => void,
+): Promise<number> {
+  const child = spawn(process.execPath, [PROGRAM, JSON.stringify(config)], {
+    stdio: ["ignore", "ignore", "inherit", "pipe", ...sockets.map(({ fd }) => fd)],
+  });
+  for (const { fd } of sockets) native.closeFd(fd);
+  const leader = child.stdio[3] as Socket;
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, signal) => resolve(signal === null ? (code ?? 1) : 1));
+  });
+  let isEnding = false;
+  const end = () => {
+    isEnding = true;
+    leader.destroy();
+  };
+  for (const signal of SIGNALS) process.on(signal, end);
+  onWatching();
+  try {
+    const said = await firstWord(leader, child);
+    if (said !== "\n") {
+      await ended;
+      if (isEnding) return 0;
+      throw new BurrowError(
+        "BURROW_START",
+        `the 9P server can't be started: ${said || "it ended"}`,
+      );
+    }
+    const listening = sockets.map(({ shown }) => shown);
+    const views = config.views.map(({ name }) => name);
+    print(
+      isJson,
+      { listening, views, pid: child.pid },
+      `serving ${views.join(", ")} at ${listening.join(", ")}`,
+    );
+    const code = await ended;
+    return isEnding ? 0 : code;
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, end);
+  }
+}
+
+/** What the server says when its trees are open: a newline; else why they aren't, or "" when it just ended. */
+function firstWord(leader: Socket, child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    leader.setEncoding("utf8").once("data", (text: string) => resolve(text));
+    leader.once("error", () => resolve(""));
+    child.once("close", () => resolve(""));
+  });
+}

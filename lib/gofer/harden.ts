@@ -1,0 +1,198 @@
+// Harden: what the server gives up between its set-up and the first byte of a sandbox that it reads: root directory, capabilities, memory
+// for others to see, and every system call that isn't in the table of calls.ts. docs/design/0015-hardening.md. Control plane.
+
+import { readdirSync } from "node:fs";
+import { errnoName } from "../base/errno.ts";
+import { BurrowError } from "../base/error.ts";
+import { openFenced } from "../sys/fence.ts";
+import { native } from "../sys/native.ts";
+import { OverlayTree } from "../tree/overlay.ts";
+import { CALLS, type Need } from "./calls.ts";
+import { filterProgram, Verdict } from "./filter.ts";
+import { hostTreeOf, type OpenedTree } from "./trees.ts";
+
+/** What $BURROW_HARDEN may say: "log" has the kernel's log tell of calls that would end the process, and lets them pass. */
+export type HardenMode = "on" | "log" | "off";
+
+/** linux/capability.h. man capabilities(7). */
+export const Capability = {
+  chown: 0,
+  dacOverride: 1,
+  dacReadSearch: 2,
+  fowner: 3,
+  fsetid: 4,
+} as const;
+/** A tree that is written has files of any owner, and whoever asks for a change is judged by the sentry. */
+export const WRITERS: readonly number[] = [
+  Capability.chown,
+  Capability.dacOverride,
+  Capability.fowner,
+  Capability.fsetid,
+];
+/** So is whoever reads a directory of the host. */
+const READERS: readonly number[] = [Capability.dacReadSearch];
+
+/** linux/landlock.h, LANDLOCK_ACCESS_FS_*. */
+const LandlockRight = {
+  execute: 1,
+  writeFile: 2,
+  readFile: 4,
+  readDir: 8,
+  truncate: 1 << 14,
+} as const;
+/** Before it no file may be renamed to another directory. */
+export const LANDLOCK_VERSION_MIN = 2;
+/** How many rights there are, from which version on: up to rename between directories, truncate, ioctl. */
+const LANDLOCK_RIGHTS: readonly (readonly [version: number, bits: number])[] = [
+  [LANDLOCK_VERSION_MIN, 14],
+  [3, 15],
+  [5, 16],
+];
+
+/** sys/resource.h. */
+const Resource = { core: 4, processes: 6, addressSpace: 9 } as const;
+/** What V8's heap may grow to, at most 4 GiB on any machine, and as much for code, stacks and windows of channels. */
+const ADDRESS_SPACE_ROOM_BYTES = 8 * 1024 ** 3;
+const PAGE_BYTES = 4096;
+
+/** What a gofer of these trees needs of the kernel. */
+export interface Needs {
+  readonly calls: ReadonlySet<Need>;
+  /** Numbers of Capability, ascending. */
+  readonly capabilities: readonly number[];
+}
+
+export function needsOf(trees: readonly OpenedTree[]): Needs {
+  const calls = new Set<Need>();
+  const capabilities = new Set<number>();
+  for (const { tree, mailbox } of trees) {
+    if (mailbox !== undefined) calls.add("daemon");
+    const host = hostTreeOf(tree);
+    if (host === undefined) continue;
+    calls.add("host");
+    if (!host.isReadOnly) calls.add("writes");
+    if (tree instanceof OverlayTree) calls.add("whiteouts");
+    if (host.hasSockets) calls.add("sockets");
+    for (const each of host.isReadOnly ? READERS : WRITERS) capabilities.add(each);
+  }
+  return { calls, capabilities: [...capabilities].sort() };
+}
+
+/** "on" when nothing is said. Throws BURROW_USAGE for anything else. */
+export function hardenMode(text: string | undefined): HardenMode {
+  if (text === undefined || text === "" || text === "on") return "on";
+  if (text === "log" || text === "off") return text;
+  throw new BurrowError("BURROW_USAGE", `BURROW_HARDEN is on, log or off, not ${text}`);
+}
+
+/**
+ * Gives up all that serving these trees doesn't need, on every thread, for good. What a kernel or a user namespace can't do is logged;
+ * without a filter or with a capability too many nothing is served: throws BurrowError.
+ */
+export function harden(
+  trees: readonly OpenedTree[],
+  setting: string | undefined,
+  log: (line: string) => void,
+): void {
+  const mode = hardenMode(setting);
+  if (mode === "off") {
+    log("not hardened: BURROW_HARDEN=off");
+    native.setNoNewPrivs();
+    return;
+  }
+  const needs = needsOf(trees);
+  const root = native.emptyRoot();
+  if (root < 0) log(`keeps its root directory: ${errnoName(root)}`);
+  const ruleset = rulesFor(trees, log);
+  const folder = openFolders(trees);
+  limit(Resource.core, 0);
+  limit(Resource.processes, 0);
+  limit(Resource.addressSpace, addressSpaceBytes() + ADDRESS_SPACE_ROOM_BYTES);
+  giveUp(root, folder < 0 ? root : folder, ruleset, needs.capabilities);
+  check(native.hideMemory(), "hide its memory");
+  const otherwise = mode === "log" ? Verdict.log : Verdict.kill;
+  const program = filterProgram(CALLS, needs.calls, otherwise, process.pid);
+  check(native.filterCalls(program), "filter its calls");
+  // The root's stays: to give it back takes the kernel longer than all of the above.
+  for (const fd of [folder, ruleset]) if (fd >= 0) native.closeFd(fd);
+}
+
+/**
+ * Has the mailboxes find their daemons without a path: in the working directory, whose FD is given (the caller's), or, where there are
+ * several caches, by the FDs of their folders, which stay. -1: nobody needs one.
+ */
+function openFolders(trees: readonly OpenedTree[]): number {
+  const caches = new Set(trees.flatMap(({ cache }) => cache ?? []));
+  const folders = new Map([...caches].map((cache) => [cache, openFenced(cache)]));
+  // Sockets of the host are reached by the working directory, too.
+  const isOnly = folders.size === 1 && !needsOf(trees).calls.has("sockets");
+  for (const { mailbox, cache } of trees) mailbox?.useFolder(isOnly ? -1 : folders.get(cache!)!);
+  return isOnly ? [...folders.values()][0]! : -1;
+}
+
+/** The FD of a Landlock ruleset, or -1 where the kernel has none that would do: before version 2 no file may be renamed to another folder. */
+function rulesFor(trees: readonly OpenedTree[], log: (line: string) => void): number {
+  const version = native.landlockVersion();
+  const bits = LANDLOCK_RIGHTS.findLast(([first]) => first <= version)?.[1];
+  if (bits === undefined) {
+    log(`no Landlock: ${version < 0 ? errnoName(version) : `version ${version}`}`);
+    return -1;
+  }
+  const all = 2 ** bits - 1;
+  const { execute, writeFile, readFile, readDir, truncate } = LandlockRight;
+  const ofFiles = all & (execute | writeFile | readFile | truncate);
+  const rules = new Map<number, number>();
+  for (const { tree, folderFds = [] } of trees) {
+    for (const fd of folderFds) rules.set(fd, readFile | readDir);
+    const host = hostTreeOf(tree);
+    if (host === undefined) continue;
+    const rights = host.isReadOnly ? readFile | readDir : all;
+    rules.set(host.rootFd, host.isDirectory ? rights : rights & ofFiles);
+  }
+  const ruleset = native.landlockRules(
+    all,
+    Int32Array.from(rules.keys()),
+    Int32Array.from(rules.values()),
+  );
+  check(ruleset, "make its Landlock rules");
+  return ruleset;
+}
+
+function limit(resource: number, value: number): void {
+  check(native.limitResource(resource, value), "limit itself");
+}
+
+const scratch = Buffer.alloc(8 * 1024);
+
+/** A file of /proc. By calls of our own: node's take a millisecond when they are cold. */
+function readProc(path: string): string {
+  const fd = native.openAt(-1, path, 0, 0);
+  const got = fd < 0 ? fd : native.readFd(fd, scratch);
+  if (fd >= 0) native.closeFd(fd);
+  check(got, `read ${path}`);
+  return scratch.toString("latin1", 0, got);
+}
+
+function addressSpaceBytes(): number {
+  const pages = Number.parseInt(readProc("/proc/self/statm"), 10);
+  return pages * PAGE_BYTES;
+}
+
+/** A thread's number in the process's own pid namespace, the last of the line. man proc(5), NSpid. */
+function threadId(task: string): number {
+  const status = readProc(`/proc/self/task/${task}/status`);
+  const start = status.indexOf("NSpid:");
+  const line = status.slice(start, status.indexOf("\n", start));
+  return Number.parseInt(line.slice(line.lastIndexOf("\t") + 1), 10);
+}
+
+function giveUp(root: number, folder: number, ruleset: number, kept: readonly number[]): void {
+  const low = kept.reduce((bits, capability) => bits | (1 << capability), 0);
+  const ids = Int32Array.from(readdirSync("/proc/self/task").map(threadId));
+  check(native.giveUp(ids, root, folder, ruleset, low, 0), "give up its capabilities");
+}
+
+function check(outcome: number, what: string): void {
+  if (outcome >= 0) return;
+  throw new BurrowError("BURROW_IO", `the server can't ${what}: ${errnoName(outcome)}`);
+}

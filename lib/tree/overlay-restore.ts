@@ -1,0 +1,89 @@
+// What a successor makes of an overlay's journal: the inodes that its predecessor's client knows, under the numbers that it knows them
+// by. What can't be found again is left out, and answers EIO. Data plane, before the first request.
+
+import type { Name } from "../base/name.ts";
+import { S_IFDIR, S_IFMT } from "../layer/format.ts";
+import type { OverlayJournal, OverlayRow } from "./overlay-journal.ts";
+import { NONE, type OverlayNode } from "./overlay-nodes.ts";
+import { linksBelow, type OverlayParts } from "./overlay-parts.ts";
+import type { Ino } from "./tree.ts";
+
+/** Brings a predecessor's inodes to life, with one reference each until the tree settles. `root` has no row. */
+export function restoreNodes(
+  parts: OverlayParts,
+  journal: OverlayJournal,
+  root: OverlayNode,
+): OverlayNode[] {
+  const rows = new Map<number, OverlayRow>();
+  for (const row of journal.restore()) rows.set(row.ino, row);
+  const restored: OverlayNode[] = [];
+  for (const row of rows.values()) nodeOfRow(parts, journal, rows, row, root, restored);
+  parts.nodes.takeJournal(journal);
+  return restored;
+}
+
+/** The node of a row, with those above it; undefined when one of them can't be had. */
+function nodeOfRow(
+  parts: OverlayParts,
+  journal: OverlayJournal,
+  rows: ReadonlyMap<number, OverlayRow>,
+  row: OverlayRow,
+  root: OverlayNode,
+  restored: OverlayNode[],
+): OverlayNode | undefined {
+  const chain: OverlayRow[] = [];
+  let above: OverlayNode | undefined;
+  for (let at: OverlayRow | undefined = row; at !== undefined; at = rows.get(at.parent)) {
+    above = parts.nodes.get(at.ino);
+    if (above !== undefined || chain.includes(at)) break;
+    chain.push(at);
+    if (at.parent === root.ino) above = root;
+    if (above !== undefined || at.parent === 0) break;
+  }
+  for (let at = chain.pop(); at !== undefined; at = chain.pop()) {
+    const node = at.parent !== 0 && above === undefined ? undefined : makeNode(parts, at, above);
+    if (node === undefined) {
+      for (const lost of [at, ...chain]) if (rows.get(lost.ino) === lost) journal.remove(lost.row);
+      return undefined;
+    }
+    restored.push(node);
+    above = node;
+  }
+  return above;
+}
+
+function makeNode(
+  parts: OverlayParts,
+  { row, ino, upper, lower, parent, isUnlinked }: OverlayRow,
+  above: OverlayNode | undefined,
+): OverlayNode | undefined {
+  const { attr, nodes, records } = parts;
+  if (upper !== NONE && parts.upper.acquire(upper) < 0) return undefined;
+  const failed =
+    upper === NONE ? parts.lower.getattr(lower, attr) : parts.upper.getattr(upper, attr);
+  const type = attr.mode & S_IFMT;
+  const record = upper === NONE ? undefined : records.get(attr.ino);
+  const directory = parent === 0 ? undefined : above;
+  const name = upper === NONE && directory !== undefined ? nameBelow(parts, directory, lower) : "";
+  if (
+    failed < 0 ||
+    name === undefined ||
+    (lower !== NONE && upper !== NONE && record === undefined)
+  ) {
+    if (upper !== NONE) parts.upper.release(upper);
+    return undefined;
+  }
+  const lowerLinks = lower === NONE || type === S_IFDIR ? 0 : linksBelow(parts, lower);
+  const found = { type, upper, lower, lowerLinks, record, parent: directory, name: name as Name };
+  return nodes.restore({ ...found, ino, row, isUnlinked });
+}
+
+/** The name of an inode in a directory of the lower tree. */
+function nameBelow(parts: OverlayParts, directory: OverlayNode, lower: Ino): string | undefined {
+  let found: string | undefined;
+  parts.lower.readdir(directory.lower, 0, 0, (_ino, _dev, _type, name) => {
+    if (parts.lower.lookup(directory.lower, name as Name) === lower) found = name;
+    return found === undefined;
+  });
+  return found;
+}

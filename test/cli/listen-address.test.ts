@@ -1,0 +1,92 @@
+// Where burrow serve listens and whom it lets in: addresses as people write them, sockets of each kind, and what the kernel says of the
+// other end.
+
+import net from "node:net";
+import { join } from "node:path";
+import { test } from "tap";
+import { openListener, parseAllowed, parseListen } from "../../lib/cli/listen-address.ts";
+import { refusalOf } from "../../lib/gofer/ninep-access.ts";
+import { addressOf } from "../../lib/sys/address.ts";
+import { native } from "../../lib/sys/native.ts";
+import { temporary } from "../suite/served.ts";
+import { until } from "../suite/wait.ts";
+
+const NOBODY = parseAllowed([]);
+
+test("addresses are read as they are written", (t) => {
+  t.strictSame(parseListen("tcp:localhost:5640"), { kind: "tcp", host: "127.0.0.1", port: 5640 });
+  t.strictSame(parseListen("tcp:[::1]:1"), { kind: "tcp", host: "::1", port: 1 });
+  t.strictSame(parseListen("vsock:2:564"), { kind: "vsock", cid: 2, port: 564 });
+  t.strictSame(parseListen("vsock:any:564"), { kind: "vsock", cid: 2 ** 32 - 1, port: 564 });
+  t.strictSame(parseListen("unix:/a:b"), { kind: "unix", path: "/a:b" });
+  t.strictSame(parseListen("fd:3"), { kind: "fd", fd: 3 });
+  for (const bad of ["", "unix:", "fd:2", "fd:x", "tcp:1", "tcp:h:1", "tcp:1.2.3.4:", "vsock:x:1"])
+    t.throws(() => parseListen(bad), { code: "BURROW_USAGE" }, bad);
+  t.strictSame(parseAllowed(["uid:7", "cid:3", "ip:10.0.0.1", "ip:fd00::1:2"]), {
+    users: [7],
+    cids: [3],
+    addresses: ["10.0.0.1", "fd00:0:0:0:0:0:1:2"],
+  });
+  t.end();
+});
+
+for (const host of ["127.0.0.1", "::1"]) {
+  test(`TCP at ${host} lets this machine in`, async (t) => {
+    let opened: ReturnType<typeof openListener>;
+    try {
+      opened = openListener({ kind: "tcp", host, port: 0 }, NOBODY);
+    } catch (error) {
+      t.match(error, { code: "BURROW_IO" }, "no such address here");
+      return;
+    }
+    const { fd, shown, isListening } = opened;
+    t.ok(isListening);
+    const port = Number(/:(\d+)$/.exec(shown)![1]);
+    const client = net.connect(port, host);
+    let peer = -1;
+    await until(() => {
+      peer = native.acceptPeer(fd);
+      return peer >= 0;
+    });
+    t.equal(refusalOf(peer, NOBODY), undefined);
+    const address = addressOf(peer, true);
+    t.match(address, { kind: "ip", port: client.localPort });
+    client.destroy();
+    native.closeFd(peer);
+    native.closeFd(fd);
+  });
+}
+
+test("by a unix socket the user counts", (t) => {
+  const path = join(temporary(t), "s");
+  const { fd } = openListener({ kind: "unix", path }, NOBODY);
+  const client = native.connectUnix(path);
+  const peer = native.acceptPeer(fd);
+  t.equal(refusalOf(peer, NOBODY), undefined, "this one");
+  for (const one of [client, peer, fd]) native.closeFd(one);
+  t.end();
+});
+
+test("an FD that this process has is served as what it is", (t) => {
+  const ends = new Int32Array(2);
+  native.socketPair(1, ends);
+  const pair = openListener({ kind: "fd", fd: ends[0]! }, NOBODY);
+  t.equal(pair.isListening, false, "connected: a client");
+  const path = join(temporary(t), "s");
+  const { fd } = openListener({ kind: "unix", path }, NOBODY);
+  t.equal(openListener({ kind: "fd", fd }, NOBODY).isListening, true);
+  for (const one of [ends[0]!, ends[1]!, fd]) native.closeFd(one);
+  t.end();
+});
+
+test("vsock is listened at where the kernel has it, else refused with why", (t) => {
+  try {
+    const { fd, shown } = openListener({ kind: "vsock", cid: 2 ** 32 - 1, port: 56_400 }, NOBODY);
+    t.match(shown, /^vsock:/);
+    t.match(addressOf(fd, false), { kind: "vsock", port: 56_400 });
+    native.closeFd(fd);
+  } catch (error) {
+    t.match(error, { code: "BURROW_IO", message: /no such sockets|no such address|ENODEV/ });
+  }
+  t.end();
+});

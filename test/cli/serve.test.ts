@@ -1,0 +1,184 @@
+// burrow serve as its users see it: what it lets in and what it refuses, what stays behind, and diod's clients on it, which are not ours.
+
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { type Test, test } from "tap";
+import { native } from "../../lib/sys/native.ts";
+import { Type } from "../../lib/wire/ninep/type.ts";
+import { exitOf } from "../conformance/runsc.ts";
+import { findDiod } from "../suite/diod.ts";
+import { NinepClient } from "../suite/ninep-client.ts";
+import { until } from "../suite/wait.ts";
+import { type Node, newNode, ZEROS } from "./cli.ts";
+
+const LARGE = Buffer.alloc(9_000_000, "some words, ");
+
+/** A node with a directory to import. */
+function makeNode(t: Test): Node {
+  const node = newNode(t);
+  node.file("tree/README", "read me\n");
+  node.file("tree/sub/f", "content");
+  node.file("tree/large", LARGE);
+  fs.symlinkSync("sub/f", node.path("tree/link"));
+  return node;
+}
+
+/** Starts a server and waits until it says where it listens: its JSON line. It gets SIGTERM at the end, and must end by it with 0. */
+async function start(t: Test, node: Node, words: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  const child = node.start(["serve", ...words, "--json", "--quiet"], { env });
+  let [out, errors] = ["", ""];
+  child.stdout!.setEncoding("utf8").on("data", (text: string) => {
+    out += text;
+  });
+  child.stderr!.setEncoding("utf8").on("data", (text: string) => {
+    errors += text;
+  });
+  const stop = async () => {
+    if (child.exitCode === null) child.kill("SIGTERM");
+    return exitOf(child);
+  };
+  t.teardown(stop);
+  await until(() => out.includes("\n") || child.exitCode !== null);
+  if (!out.includes("\n")) throw new Error(errors);
+  const said = JSON.parse(out) as { listening: string[]; views: string[]; pid: number };
+  return { child, said, stop, errors: () => errors };
+}
+
+test("what can't be served is refused with a reason", async (t) => {
+  const node = makeNode(t);
+  const at = `unix:${node.path("s")}`;
+  fs.writeFileSync(node.path("plain"), "");
+  const long = node.path("x".repeat(100));
+  for (const [words, reason] of [
+    [["--listen", at], /name a view, NAME=SOURCE, or say --base/],
+    [["a=tree"], /--listen/],
+    [["tree", "--listen", at], /"tree" is no view; say NAME=SOURCE/],
+    [["a=tree", "a=tree", "--listen", at], /there are two views of the name a/],
+    [["tmp=tree", "--writable", "--listen", at], /there are two views of the name tmp/],
+    [["a=none", "--listen", at], /no digest and no file or directory/],
+    [["a=tree", "--env", ZEROS, "--listen", at], /--env and --stage go with --base/],
+    [["a=tree", "--listen", "here"], /"here" is no address; say unix:PATH/],
+    [["a=tree", "--listen", "tcp:127.0.0.1:70000"], /is no address/],
+    [["a=tree", "--listen", "tcp:example.org:1"], /is no address/],
+    [["a=tree", "--listen", "tcp:0.0.0.0:0"], /others than this machine reach 0.0.0.0/],
+    [["a=tree", "--listen", "tcp:[::]:0"], /others than this machine reach ::/],
+    [["a=tree", "--listen", "vsock:any:5640"], /which machines to let in by --allow cid:N/],
+    [["a=tree", "--listen", at, "--allow", "me"], /"me" is nobody; say uid:N/],
+    [["a=tree", "--listen", "fd:77"], /FD 77 is no socket/],
+    [["a=tree", "--listen", `unix:${node.path("plain")}`], /plain is there, and no socket/],
+    [["a=tree", "--listen", `unix:${long}`], /longer than the 107 bytes/],
+  ] as const) {
+    const { code, stderr } = await node.run(["serve", ...words]);
+    t.not(code, 0, words.join(" "));
+    t.match(stderr, reason, words.join(" "));
+  }
+  t.strictSame(node.leftovers(), []);
+});
+
+test("it listens, serves and leaves nothing", async (t) => {
+  const node = makeNode(t);
+  const socket = node.path("s");
+  const server = await start(t, node, [
+    ...["a=tree", "b=tree/sub", "--listen", `unix:${socket}`, "--listen", "tcp:127.0.0.1:0"],
+  ]);
+  t.strictSame(server.said.views, ["a", "b"]);
+  t.equal(server.said.listening[0], `unix:${socket}`);
+  t.equal(fs.statSync(socket).mode & 0o777, 0o600, "its user's alone");
+  const port = Number(/^tcp:127\.0\.0\.1:(\d+)$/.exec(server.said.listening[1]!)![1]);
+  await readAll(t, native.connectUnix(socket));
+  const reached = await new Promise<boolean>((resolve) => {
+    const probe = net
+      .connect(port, "127.0.0.1", () => resolve(true))
+      .on("error", () => resolve(false));
+    probe.unref();
+  });
+  t.ok(reached, "by TCP, too");
+  const second = await node.run(["serve", "a=tree", "--listen", `unix:${socket}`]);
+  t.match(second.stderr, /something else listens there/);
+  t.match(
+    (await node.run(["serve", "a=tree", "--listen", `tcp:127.0.0.1:${port}`])).stderr,
+    /something else listens there/,
+  );
+  t.equal(await server.stop(), 0);
+  t.equal(fs.existsSync(socket), false);
+  t.strictSame(node.leftovers(), []);
+  t.notOk(fs.existsSync(`/proc/${server.said.pid}`), "the server is gone, too");
+});
+
+/** Reads the tree by a client of our own. */
+async function readAll(t: Test, fd: number): Promise<void> {
+  t.ok(fd >= 0, "connected");
+  const client = new NinepClient(fd);
+  const call = (type: number, fields = {}) => client.later(client.send(type, fields));
+  await call(Type.version, { count: 65_536, name: "9P2000.L" });
+  t.equal((await call(Type.attach, { fid: 1, otherFid: 0xffff_ffff, otherName: "a" })).errno, 0);
+  await call(Type.walk, { fid: 1, otherFid: 2, names: ["large"] });
+  t.equal((await call(Type.lopen, { fid: 2 })).errno, 0);
+  const parts: Buffer[] = [];
+  for (let offset = 0; ; offset += parts.at(-1)!.length) {
+    const { body } = await call(Type.read, { fid: 2, offset, count: 65_000 });
+    parts.push(body.subarray(4));
+    if (body.length === 4) break;
+  }
+  t.ok(Buffer.concat(parts).equals(LARGE), "what was imported");
+  client.close();
+}
+
+test("a socket that a killed server left is replaced", async (t) => {
+  const node = makeNode(t);
+  const socket = node.path("s");
+  const first = await start(t, node, ["a=tree", "--listen", `unix:${socket}`]);
+  first.child.kill("SIGKILL");
+  await exitOf(first.child);
+  t.ok(fs.existsSync(socket), "it is still there");
+  t.ok(
+    await until(() => !fs.existsSync(`/proc/${first.said.pid}`)),
+    "the process that answered ends with it",
+  );
+  const second = await start(t, node, ["a=tree", "--listen", `unix:${socket}`]);
+  await readAll(t, native.connectUnix(socket));
+  t.equal(await second.stop(), 0);
+  t.strictSame(node.leftovers(), [], "and what the first left is swept");
+});
+
+const { root, libraries, skip } = findDiod();
+
+test("diod's clients list and read what is served", { skip }, async (t) => {
+  const node = makeNode(t);
+  const server = await start(t, node, ["a=tree", "--listen", "tcp:127.0.0.1:0"]);
+  const address = server.said.listening[0]!.replace("tcp:", "");
+  const run = (program: string, ...words: string[]) =>
+    new Promise<{ stdout: Buffer; stderr: string }>((resolve) => {
+      const child = spawn(path.join(root, "usr/sbin", program), ["-s", address, ...words], {
+        env: { PATH: process.env["PATH"], LD_LIBRARY_PATH: libraries },
+        stdio: ["ignore", "pipe", "pipe"],
+        timeout: 20_000,
+      });
+      const parts: Buffer[] = [];
+      let stderr = "";
+      child.stdout.on("data", (part: Buffer) => parts.push(part));
+      child.stderr.setEncoding("utf8").on("data", (text: string) => {
+        stderr += text;
+      });
+      child.once("close", () => resolve({ stdout: Buffer.concat(parts), stderr }));
+    });
+  const listed = await run("diodls", "-a", "a", "-l", "/");
+  t.equal(listed.stderr, "");
+  const lines = listed.stdout.toString().trim().split("\n");
+  t.strictSame(lines.map((line) => line.split(" ").at(-1)).sort(), [
+    ...[".", "..", "README", "large", "link", "sub"],
+  ]);
+  t.match(
+    lines.find((line) => line.endsWith(" large")),
+    /^-rw-r--r--.* 9000000 /,
+  );
+  const sub = await run("diodls", "-a", "a", "sub");
+  t.match(sub.stdout.toString(), /^f\s*$/m);
+  t.ok((await run("diodcat", "-a", "a", "large")).stdout.equals(LARGE));
+  t.equal((await run("diodcat", "-a", "a", "sub/f")).stdout.toString(), "content");
+  t.match((await run("diodcat", "-a", "a", "none")).stderr, /No such file/);
+  t.match((await run("diodls", "-a", "none", "/")).stderr, /No such file/);
+  t.equal(await server.stop(), 0);
+});

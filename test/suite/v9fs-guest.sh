@@ -1,0 +1,67 @@
+#!/bin/bash
+# Pid 1 of a user-mode Linux that mounts what `burrow serve` serves in it, by Linux's own 9P client, and compares. Lines for the test
+# begin with @@. What it needs to know is in the file that burrow= of the kernel's command line names: test/suite/v9fs-machine.ts
+# writes it. Everything of the host is seen read-only.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs -o size=700m run /run
+given=$(sed -n 's/.*burrow=\([^ ]*\).*/\1/p' /proc/cmdline)
+# shellcheck source=/dev/null
+. "$given"
+busybox=$root/bin/busybox
+halt() { "$busybox" poweroff -f -n; }
+say() { echo "@@ $*"; }
+modules=$(echo "$root"/usr/lib/uml/modules/*/kernel)
+# Which of netfs and fscache needs the other differs between kernels.
+for module in fs/netfs/netfs fs/fscache/fscache fs/netfs/netfs net/9p/9pnet net/9p/9pnet_fd fs/9p/9p; do
+  "$busybox" insmod "$modules/$module.ko" 2>/dev/null
+done
+"$busybox" ifconfig lo 127.0.0.1 up
+mkdir /run/mnt /run/tmp /run/t
+export TMPDIR=/run/t BURROW_STATE=/run/state BURROW_CACHE=/run/cache BURROW_STORE=/run/store HOME=/run/t
+
+$burrow serve tree="$tree" --writable --tmp-size 300M --quiet \
+  --listen unix:/run/9p.sock --listen tcp:127.0.0.1:5640 >/run/out 2>/run/err &
+server=$!
+until grep -q ^serving /run/out || ! kill -0 $server 2>/dev/null; do sleep 0.2; done
+grep -q ^serving /run/out || { say "failed: $(tr '\n' ' ' </run/err)"; halt; }
+
+# mountBy NAME OPTIONS DEVICE ANAME
+mountBy() { mount -t 9p -o "version=9p2000.L,msize=131072,aname=$4,uname=root,access=any,$2" "$3" "/run/$1"; }
+tcp=trans=tcp,port=5640
+read -ra modes <<<"$caches"
+# Sizes and links of directories are the file system's own.
+list() { (cd "$1" && find . -type d -printf '%y %m %p\n' -o -printf '%y %m %s %n %l %p\n' | sort); }
+list "$tree" >/run/wanted
+sums=$(cd "$tree" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+for cache in "${modes[@]}"; do
+  for how in unix tcp; do
+    if [ $how = unix ]; then device=/run/9p.sock options=trans=unix; else device=127.0.0.1 options=$tcp; fi
+    mountBy mnt "$options,cache=$cache" $device tree || { say "no mount by $how"; halt; }
+    if list /run/mnt | cmp -s - /run/wanted; then
+      say "find $cache $how same"
+    else
+      say "find $cache $how differs"
+      list /run/mnt | diff - /run/wanted | head -n 5
+    fi
+    got=$(cd /run/mnt && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+    [ "$got" = "$sums" ] && say "sums $cache $how same" || say "sums $cache $how differs"
+    say "python $cache $how $(PYTHONHOME=/run/mnt/usr /run/mnt/usr/bin/python3 -B -c "$program" 2>&1 | tr '\n' ' ')"
+    echo x 2>/dev/null >/run/mnt/x && say "written" || say "readonly $cache $how"
+    umount /run/mnt
+  done
+done
+
+# A writable view, as a program sees it.
+mountBy tmp "$tcp,cache=mmap" 127.0.0.1 tmp || { say "no mount of tmp"; halt; }
+say "write $(/usr/bin/python3 -B "$writer" /run/tmp 2>&1 | tr '\n' ' ')"
+umount /run/tmp
+mountBy tmp "$tcp,cache=none" 127.0.0.1 tmp
+say "again $(sha256sum </run/tmp/large)"
+umount /run/tmp
+kill $server
+wait $server
+say "ended $? $(ls /run/9p.sock 2>/dev/null)"
+head -c 2000 /run/err
+halt

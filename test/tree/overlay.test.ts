@@ -1,0 +1,445 @@
+// The overlay: the suite over a snapshot with a private tmpfs above it; what is copied up and when; its upper under another server.
+// Control plane.
+
+import t from "tap";
+import { Errno, MISS } from "../../lib/base/errno.ts";
+import type { Name } from "../../lib/base/name.ts";
+import { HostFd } from "../../lib/sys/host-fd.ts";
+import { native } from "../../lib/sys/native.ts";
+import { OverlayTree, upperInodes } from "../../lib/tree/overlay.ts";
+import {
+  type Ino,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  OpenResult,
+  SetAttr,
+  StatFs,
+  type Tree,
+} from "../../lib/tree/tree.ts";
+import { createUpper, createUpperFd, openUpper, type Upper } from "../../lib/tree/upper.ts";
+import { snapshotOf } from "../suite/snapshot-fixture.ts";
+import { refused, type Test } from "../suite/tree-behaviour.ts";
+import {
+  at,
+  attrAt,
+  attrOf,
+  contents,
+  createRequest,
+  type FixtureEntry,
+  finish,
+  list,
+  must,
+  openFds,
+  setattr,
+  walk,
+} from "../suite/tree-fixture.ts";
+import { treeSuite } from "../suite/tree-suite.ts";
+
+const MIB = 1024 * 1024;
+const INODES = 2_000;
+const O_PATH_DIRECTORY = 0o10200000;
+const EXCHANGE = 2;
+
+function overlayOf(fixture: readonly FixtureEntry[], sizeBytes = 64 * MIB, inodes = INODES) {
+  const lower = snapshotOf(fixture);
+  const upper = createUpper({ sizeBytes, inodes: upperInodes(inodes), mode: 0o700 });
+  return { lower, ...over(lower.tree, upper, inodes), dispose: () => lower.dispose() };
+}
+
+function over(lower: Tree, upper: Upper | number, inodes = INODES) {
+  const tree = typeof upper === "number" ? upper : OverlayTree.open(lower, upper, { inodes });
+  if (typeof tree === "number") throw new Error(`overlay: errno ${-tree}`);
+  return { tree };
+}
+
+const probe = createUpperFd({ sizeBytes: MIB, inodes: 9, mode: 0o700 });
+const canMount = typeof probe !== "number";
+if (canMount) probe[Symbol.dispose]();
+else t.comment(`the overlay was not tested: no right to make a tmpfs here (errno ${-probe})`);
+
+const BIG = Buffer.from(Array.from({ length: 3 * MIB }, (_, i) => (i * 11) & 0xff));
+const FIXTURE: readonly FixtureEntry[] = [
+  { path: "file", type: "file", content: "hello\n" },
+  { path: "big", type: "file", content: BIG, mode: 0o640 },
+  { path: "dir", type: "directory" },
+  { path: "dir/inner", type: "file", content: "inner" },
+  { path: "dir/sub", type: "directory" },
+  { path: "dir/sub/deep", type: "file", content: "deep" },
+  { path: "one", type: "file", content: "linked" },
+  { path: "dir/two", type: "link", target: "one" },
+  { path: "other", type: "directory" },
+  { path: "void", type: "directory" },
+];
+
+/** Every path with type, size and content, one a line. */
+function dump(tree: Tree, path = ""): string[] {
+  const dir = must(walk(tree, path), path);
+  const lines: string[] = [];
+  for (const name of [...list(tree, dir).keys()].sort()) {
+    const below = path === "" ? name : `${path}/${name}`;
+    const attr = attrAt(tree, below);
+    const isDirectory = (attr.mode & 0o170000) === 0o040000;
+    const ino = must(walk(tree, below), below);
+    const text = isDirectory ? "" : contents(tree, ino).read.toString("latin1").slice(0, 20);
+    tree.release(ino);
+    lines.push(`${below} ${attr.mode.toString(8)} ${attr.ino}:${attr.devMinor} ${text}`);
+    if (isDirectory) lines.push(...dump(tree, below));
+  }
+  tree.release(dir);
+  return lines;
+}
+
+function names(tree: Tree, path: string): string {
+  const dir = must(walk(tree, path), path);
+  const found = [...list(tree, dir).keys()].sort().join();
+  tree.release(dir);
+  return found;
+}
+
+treeSuite("snapshot", snapshotOf, { hardLinks: true });
+if (canMount) {
+  const can = { hardLinks: true, write: true, xattr: true, chown: true };
+  treeSuite("overlay", (fixture) => overlayOf(fixture), can);
+  behaviours();
+}
+
+/** A test of its own overlay, which leaves nothing. */
+function check(
+  name: string,
+  run: (t: Test, made: ReturnType<typeof overlayOf>) => void,
+  sizeBytes?: number,
+  inodes?: number,
+): void {
+  t.test(name, (t) => {
+    const fds = openFds();
+    const made = overlayOf(FIXTURE, sizeBytes, inodes);
+    run(t, made);
+    made.tree.dispose();
+    made.dispose();
+    t.equal(openFds(), fds, "no FD is left");
+    t.end();
+  });
+}
+
+function behaviours(): void {
+  check(
+    "attributes, names and links are changed without a byte of the file",
+    (t, { tree, lower }) => {
+      const before = attrAt(tree, "big");
+      const root = tree.rootIno;
+      at(tree, ["big", "dir", "one"], (big, dir, one) => {
+        setattr(tree, big, SetAttr.mode, { mode: 0o444 });
+        setattr(tree, big, SetAttr.mtime, { mtimeSec: 5, mtimeNs: 6 });
+        t.equal(tree.link(dir, "more" as Name, big), big);
+        tree.release(big);
+        t.equal(tree.rename(root, "big" as Name, dir, "moved" as Name, 0), 0);
+        setattr(tree, one, SetAttr.mode, { mode: 0o600 });
+      });
+      const after = attrAt(tree, "dir/moved");
+      t.equal(after.mode, 0o100444);
+      t.equal(after.size, BIG.length);
+      t.equal(after.blocks, before.blocks, "its bytes are below");
+      t.equal(
+        `${after.ino}:${after.devMinor}`,
+        `${before.ino}:${before.devMinor}`,
+        "the same inode",
+      );
+      t.equal(after.nlink, 2);
+      t.equal(attrAt(tree, "dir/two").mode, 0o100600, "by its other name as well");
+      t.equal(lower.tree.opens, 0);
+      const space = new StatFs();
+      tree.statfs(root, space);
+      t.ok(space.blocks - space.blocksFree < 16, "and without a page for them");
+      at(tree, ["dir/more"], (ino) => t.ok(contents(tree, ino).read.equals(BIG)));
+    },
+  );
+
+  check(
+    "a write waits for the bytes below, goes on where it was, and leaves the times",
+    (t, { tree, lower }) => {
+      at(tree, ["big"], (big) => {
+        const before = attrOf(tree, big);
+        const times = `${before.mtimeSec}.${before.mtimeNs}`;
+        const out = new OpenResult();
+        lower.tree.lateOpens = 1;
+        lower.tree.lateReads = 2;
+        for (let i = 0; i < 3; i++) t.equal(tree.open(big, O_RDWR, out), MISS);
+        t.equal(tree.open(big, O_RDWR, out), 0);
+        t.equal(lower.tree.opens, 1, "it was opened once for all tries");
+        const after = attrOf(tree, big);
+        t.equal(`${after.mtimeSec}.${after.mtimeNs}`, times);
+        t.equal(after.ino, before.ino);
+        t.equal(tree.write(big, out.handle, 1, Buffer.from("XY")), 2);
+        finish(tree, big, out);
+        const expected = Buffer.from(BIG);
+        expected.write("XY", 1);
+        t.ok(contents(tree, big).read.equals(expected));
+      });
+    },
+  );
+
+  check(
+    "a copy that was begun for a shorter file, or for nobody, is given up",
+    (t, { tree, lower }) => {
+      at(tree, ["big"], (big) => {
+        const out = new OpenResult();
+        setattr(tree, big, SetAttr.mode, { mode: 0o600 });
+        lower.tree.lateReads = 1;
+        t.equal(tree.open(big, O_RDWR, out), MISS);
+        setattr(tree, big, SetAttr.mtime, { mtimeSec: 77, mtimeNs: 1 });
+        t.equal(setattr(tree, big, SetAttr.size, { size: 5 }).failureErrno, 0);
+        t.ok(contents(tree, big).read.equals(BIG.subarray(0, 5)));
+      });
+      t.equal(tree.inodeCount, 1, "the root alone is held");
+    },
+  );
+
+  check("O_TRUNC and a size of 0 fetch nothing", (t, { tree, lower }) => {
+    at(tree, ["big", "file"], (big, file) => {
+      const out = new OpenResult();
+      t.equal(tree.open(big, O_WRONLY | O_TRUNC, out), 0);
+      finish(tree, big, out);
+      t.equal(attrOf(tree, big).size, 0);
+      setattr(tree, file, SetAttr.size, { size: 0 });
+      t.equal(attrOf(tree, file).size, 0);
+      t.equal(lower.tree.opens, 0);
+    });
+  });
+
+  check("who reads a file from before its copy-up reads what was written since", (t, { tree }) => {
+    at(tree, ["file"], (file) => {
+      const reader = new OpenResult();
+      must(tree.open(file, O_RDONLY, reader), "open");
+      const writer = new OpenResult();
+      must(tree.open(file, O_RDWR, writer), "open");
+      tree.write(file, writer.handle, 0, Buffer.from("J"));
+      const bytes = Buffer.alloc(6);
+      t.equal(tree.read(file, reader.handle, 0, bytes), 6);
+      t.equal(bytes.toString(), "Jello\n");
+      finish(tree, file, reader);
+      finish(tree, file, writer);
+    });
+  });
+
+  check(
+    "what was removed stays hidden, and a new directory shows nothing of the old one",
+    (t, { tree }) => {
+      const root = tree.rootIno;
+      at(tree, ["dir", "dir/sub"], (dir, sub) => {
+        refused(t, tree.unlink(root, "dir" as Name, true), Errno.ENOTEMPTY, "a full directory");
+        for (const name of ["inner", "two"] as Name[]) t.equal(tree.unlink(dir, name, false), 0);
+        t.equal(tree.unlink(sub, "deep" as Name, false), 0);
+        t.equal(tree.unlink(dir, "sub" as Name, true), 0);
+        t.equal(names(tree, "dir"), "");
+        t.equal(tree.unlink(root, "dir" as Name, true), 0);
+        refused(
+          t,
+          tree.mkdir(dir, "x" as Name, createRequest(0o700)),
+          Errno.ENOENT,
+          "in a removed one",
+        );
+      });
+      refused(t, walk(tree, "dir"), Errno.ENOENT, "gone");
+      t.equal(attrAt(tree, "one").nlink, 1, "its other name went with the directory");
+      tree.release(must(tree.mkdir(root, "dir" as Name, createRequest(0o755)), "mkdir"));
+      t.equal(names(tree, "dir"), "");
+      t.equal(names(tree, ""), "big,dir,file,one,other,void");
+    },
+  );
+
+  check(
+    "directories of the lower tree are renamed and exchanged with all that is in them",
+    (t, { tree, lower }) => {
+      const root = tree.rootIno;
+      at(tree, ["dir", "dir/sub/deep", "other"], (dir, deep, other) => {
+        const before = attrOf(tree, deep);
+        t.equal(tree.rename(root, "dir" as Name, other, "moved" as Name, 0), 0);
+        t.equal(names(tree, "other/moved"), "inner,sub,two");
+        at(tree, ["other/moved/sub/deep"], (again) => t.equal(again, deep));
+        refused(
+          t,
+          tree.rename(root, "other" as Name, dir, "loop" as Name, 0),
+          Errno.EINVAL,
+          "below itself",
+        );
+        t.equal(tree.rename(root, "void" as Name, root, "other" as Name, EXCHANGE), 0);
+        t.equal(names(tree, "void/moved/sub"), "deep");
+        t.equal(names(tree, "other"), "");
+        t.equal(
+          tree.rename(other, "moved" as Name, root, "other" as Name, 0),
+          0,
+          "over an empty one",
+        );
+        setattr(tree, deep, SetAttr.mode, { mode: 0o400 });
+        const after = attrAt(tree, "other/sub/deep");
+        t.equal(after.mode, 0o100400);
+        t.equal(`${after.ino}:${after.devMinor}`, `${before.ino}:${before.devMinor}`);
+      });
+      t.equal(names(tree, ""), "big,file,one,other,void");
+      t.equal(lower.tree.opens, 0);
+    },
+  );
+
+  check(
+    "an inode of several names is one file before and after, and each name lost is counted",
+    (t, { tree }) => {
+      const root = tree.rootIno;
+      at(tree, ["one", "dir"], (one, dir) => {
+        const out = new OpenResult();
+        must(tree.open(one, O_RDWR, out), "open");
+        tree.write(one, out.handle, 0, Buffer.from("L"));
+        finish(tree, one, out);
+        at(tree, ["dir/two"], (two) => {
+          t.equal(two, one);
+          t.equal(contents(tree, two).read.toString(), "Linked");
+        });
+        t.equal(tree.rename(dir, "two" as Name, root, "file" as Name, 0), 0, "over a file");
+        t.equal(attrOf(tree, one).nlink, 2);
+        t.equal(tree.unlink(root, "one" as Name, false), 0);
+        t.equal(attrOf(tree, one).nlink, 1);
+        t.equal(tree.unlink(root, "file" as Name, false), 0);
+        t.equal(attrOf(tree, one).nlink, 0);
+        t.equal(contents(tree, one).read.toString(), "Linked", "for who holds it");
+      });
+      for (const name of ["one", "file", "dir/two"])
+        refused(t, walk(tree, name), Errno.ENOENT, name);
+    },
+  );
+
+  check(
+    "a copy that can't fit is ENOSPC before anything is fetched, and all inodes count but records",
+    (t, { tree, lower }) => {
+      at(tree, ["big", "file"], (big, file) => {
+        refused(t, tree.open(big, O_RDWR, new OpenResult()), Errno.ENOSPC, "a write to 3 MiB");
+        t.equal(lower.tree.opens, 0);
+        t.ok(contents(tree, big).read.equals(BIG), "it can be read as before");
+        setattr(tree, file, SetAttr.mode, { mode: 0o600 });
+      });
+      const space = new StatFs();
+      tree.statfs(tree.rootIno, space);
+      t.equal(space.files, 8);
+      t.equal(space.filesFree, 6, "the root, and what was copied for its mode");
+      let made = 0;
+      while (made < 20) {
+        const ino = tree.mkdir(tree.rootIno, `d${made}` as Name, createRequest(0o700));
+        if (ino < 0) break;
+        tree.release(ino as Ino);
+        made++;
+      }
+      t.equal(made, 6);
+      refused(
+        t,
+        tree.symlink(tree.rootIno, "s" as Name, "x", createRequest(0)),
+        Errno.ENOSPC,
+        "symlink",
+      );
+      at(tree, ["dir"], (dir) => {
+        refused(
+          t,
+          tree.unlink(dir, "inner" as Name, false),
+          Errno.ENOSPC,
+          "no room for its directory",
+        );
+      });
+    },
+    2 * MIB,
+    8,
+  );
+
+  t.test("another server goes on with what one that was killed left", (t) => {
+    const lower = snapshotOf(FIXTURE);
+    const mount = createUpperFd({
+      sizeBytes: 64 * MIB,
+      inodes: upperInodes(INODES),
+      mode: 0o700,
+    }) as HostFd;
+    const again = () =>
+      new HostFd(
+        must(native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0), "dup"),
+      );
+    const { tree } = over(lower.tree, openUpper(again()));
+    at(tree, ["dir", "other", "one", "file", "big"], (dir, other, one, file, big) => {
+      const root = tree.rootIno;
+      tree.rename(root, "dir" as Name, other, "moved" as Name, 0);
+      tree.unlink(dir, "inner" as Name, false);
+      setattr(tree, one, SetAttr.mode, { mode: 0o600 });
+      tree.link(root, "three" as Name, one);
+      setattr(tree, big, SetAttr.mode, { mode: 0o400 });
+      setattr(tree, file, SetAttr.size, { size: 3 });
+      tree.unlink(root, "void" as Name, true);
+      tree.release(must(tree.mkdir(root, "void" as Name, createRequest(0o700)), "mkdir"));
+    });
+    const links = attrAt(tree, "three").nlink;
+    const before = dump(tree);
+    // What a kill between two steps leaves.
+    const upper = openUpper(again()) as Upper;
+    const work = must(upper.lookup(upper.rootIno, "work" as Name), "work");
+    upper.release(must(upper.mknod(work, "99" as Name, createRequest(0o600)), "mknod"));
+    upper.dispose();
+    const other = over(lower.tree, openUpper(again()));
+    t.same(dump(other.tree), before);
+    t.equal(attrAt(other.tree, "three").nlink, links);
+    other.tree.dispose();
+    tree.dispose();
+    mount[Symbol.dispose]();
+    lower.dispose();
+    t.end();
+  });
+
+  t.test("a successor knows each inode by its number, with its side, place and open files", (t) => {
+    const lower = snapshotOf(FIXTURE);
+    const sizes = { sizeBytes: 64 * MIB, inodes: upperInodes(INODES), mode: 0o700 };
+    const mount = createUpperFd(sizes) as HostFd;
+    const again = () =>
+      new HostFd(
+        must(native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0), "dup"),
+      );
+    const first = over(lower.tree, openUpper(again())).tree;
+    const memory = new Uint8Array(first.journalBytes);
+    first.takeJournal(memory, false);
+    const root = first.rootIno;
+    const paths = ["dir", "dir/sub/deep", "file", "big", "one", "other", "dir/inner"];
+    const inos = paths.map((path) => must(walk(first, path), path));
+    const [dir, deep, file, big, one, other, inner] = inos as [Ino, Ino, Ino, Ino, Ino, Ino, Ino];
+    first.rename(root, "dir" as Name, other, "moved" as Name, 0);
+    const out = new OpenResult();
+    must(first.open(file, O_RDWR, out), "open");
+    first.write(file, out.handle, 0, Buffer.from("J"));
+    setattr(first, one, SetAttr.mode, { mode: 0o600 });
+    first.unlink(dir, "inner" as Name, false);
+    const gone = must(walk(first, "void"), "void");
+    first.release(gone);
+    const before = dump(first);
+
+    const second = over(lower.tree, openUpper(again())).tree;
+    second.takeJournal(memory, true);
+    for (const [i, ino] of inos.entries()) t.equal(second.acquire(ino), 0, paths[i]!);
+    refused(t, second.acquire(gone), Errno.EBADF, "released before");
+    const handle = must(second.reopen(file, false, O_RDWR), "reopen");
+    const reader = must(second.reopen(big, false, O_RDONLY), "reopen below");
+    second.settle();
+    t.same(dump(second), before);
+    t.equal(second.write(file, handle, 1, Buffer.from("u")), 1);
+    const bytes = Buffer.alloc(6);
+    second.read(big, reader, 100, bytes);
+    t.ok(bytes.equals(BIG.subarray(100, 106)));
+    t.equal(contents(second, file).read.toString(), "Jullo\n");
+    setattr(second, deep, SetAttr.mode, { mode: 0o400 });
+    t.equal(attrAt(second, "other/moved/sub/deep").mode, 0o100400, "copied up to its place");
+    t.equal(attrOf(second, inner).nlink, 0, "nameless still");
+    at(second, ["dir/two", "one"].slice(1), (again) => t.equal(again, one));
+    second.close(file, handle);
+    second.close(big, reader);
+    for (const ino of inos) second.release(ino);
+    t.equal(second.inodeCount, 1, "the root alone is held");
+    const next = must(second.mkdir(root, "next" as Name, createRequest(0o700)), "mkdir");
+    t.ok(next > Math.max(...inos), "no number is given twice");
+    second.dispose();
+    first.dispose();
+    mount[Symbol.dispose]();
+    lower.dispose();
+    t.end();
+  });
+}
