@@ -12,10 +12,11 @@ import { startFlipper } from "../suite/flipper.ts";
 import { writeMount } from "../suite/gofer-process.ts";
 import { close, inodeAt, must, open, stat } from "../suite/lisafs-calls.ts";
 import { CHANNEL_START, LisafsClient, WINDOW_HEADER } from "../suite/lisafs-client.ts";
+import { isLong } from "../suite/long.ts";
 import { isSanitized, startGofer, temporary } from "../suite/served.ts";
 import { blockUntil } from "../suite/wait.ts";
 
-const SECONDS = process.env["BURROW_LONG"] === "1" ? 30 : 4;
+const SECONDS = isLong ? 30 : 2;
 const WINDOW = 2 * 1024 * 1024;
 const NONE = 0xffff_ffff;
 const own = { uid: NONE, gid: NONE };

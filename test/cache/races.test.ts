@@ -15,11 +15,11 @@ import { PinnedBlobs } from "../../lib/daemon/pinned.ts";
 import { Sources } from "../../lib/daemon/sources.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { diskBytes } from "../suite/disk-bytes.ts";
+import { isLong } from "../suite/long.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 const ACTORS = 6;
-const STEPS = isLong ? 4_000 : 120;
+const STEPS = isLong ? 4_000 : 60;
 const LIMIT = 5 * 1024 * 1024;
 /** As often as a gofer would ask again within its deadline, and far more than it should have to. */
 const ASKS_MAX = 20;

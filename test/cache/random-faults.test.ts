@@ -14,10 +14,11 @@ import { digestOf } from "../../lib/store/hash.ts";
 import { parseOrigins } from "../../lib/store/origins-file.ts";
 import { noise, type Published, publish } from "../suite/daemon-node.ts";
 import { FaultProxy, generator, KINDS } from "../suite/fault-proxy.ts";
+import { isLong } from "../suite/long.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { LATE_MS, until } from "../suite/wait.ts";
 
-const READS = process.env["BURROW_LONG"] === "1" ? 10_000 : 400;
+const READS = isLong ? 10_000 : 200;
 const SEED = Number(process.env["BURROW_SEED"] ?? Date.now() % 2 ** 31);
 const PARALLEL = 12;
 const DEADLINE_MS = 3_000;

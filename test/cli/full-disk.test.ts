@@ -1,6 +1,6 @@
 // Owns: proof that a full disk under the store or TMPDIR ends a long command with a named error that says where and what to do, that
 // nothing half is believed of it, and that with space the same command goes on. Needs root to mount a tmpfs; skipped with the reason
-// otherwise. full-node.test.ts has the cache and the state, full-compile.long.test.ts env compile. Plane: control.
+// otherwise. full-node.long.test.ts has the cache and the state, full-compile.long.test.ts env compile. Plane: control.
 
 import { test } from "tap";
 import { newNode } from "./cli.ts";

@@ -1,8 +1,10 @@
 // Owns: the life cycle of sandboxes whose gofer was replaced, on every runsc revision, platform and
 // gofer that is here. Judge: stock runsc. Plane: control.
+
 import * as fs from "node:fs";
 import * as path from "node:path";
 import t from "tap";
+import { isLong } from "../suite/long.ts";
 import { until } from "../suite/wait.ts";
 import {
   Bench,
@@ -16,7 +18,6 @@ import {
   stockGofer,
 } from "./runsc.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 t.setTimeout(isLong ? 1_200_000 : 600_000);
 t.jobs = 4; // runsc waits most of the time
 const { found, reasons } = findRevisions();
@@ -278,8 +279,8 @@ const behaviours: Record<string, (t: Test, bench: Bench) => Promise<void>> = {
 
 for (const gofer of gofers()) {
   for (const revision of found) {
-    // 7 s of CPU each: all are for the long run, and the newest revision for trees of the host.
-    if (!isLong && gofer === hostGofer && revision !== found.at(-1)) continue;
+    // 7 s of CPU each: what judges the judge, and trees of the host, are for the long run.
+    if (!isLong && (gofer === hostGofer || gofer === stockGofer)) continue;
     const platforms = isLong ? revision.platforms : revision.platforms.slice(0, 1);
     for (const platform of platforms) {
       t.test(`runsc ${revision.name} on ${platform}, ${gofer.name} gofer`, (t) =>

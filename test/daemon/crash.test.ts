@@ -13,9 +13,9 @@ import { digestOf } from "../../lib/store/hash.ts";
 import { MARK } from "../suite/crash-program.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { diskBytes } from "../suite/disk-bytes.ts";
+import { isLong } from "../suite/long.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
-const POINTS = isLong ? Number.POSITIVE_INFINITY : 16;
+const POINTS = isLong ? Number.POSITIVE_INFINITY : 8;
 /** All that changes something on disk, and what eviction asks the kernel. */
 const CALLS =
   "openat,write,pwrite64,fsync,fchmod,chmod,utimensat,rename,unlink,mkdir,ftruncate,fcntl,close".split(

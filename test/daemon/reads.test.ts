@@ -5,13 +5,15 @@ import { type Test, test } from "tap";
 import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../../lib/base/limits.ts";
 import { exited, noise } from "../suite/daemon-node.ts";
 import { scene } from "../suite/daemon-scene.ts";
+import { isLong } from "../suite/long.ts";
 import type { Fault } from "../suite/origin-server.ts";
 import { until } from "../suite/wait.ts";
 
 const BLOCKS = 160;
 const FILES = { large: noise(BLOCKS * BLOCK_BYTES, 5) };
 
-for (const fault of ["404", "503", "flip", "short-body"] as const)
+const FAULTS = ["503", "flip", "404", "short-body"] as const;
+for (const fault of isLong ? FAULTS : FAULTS.slice(0, 2))
   test(`what failed in the background by ${fault} is fetched on demand as if nothing had been`, async (t) => {
     const { node, server, published, mountId } = await scene(t, FILES);
     await node.start();

@@ -3,11 +3,12 @@
 
 import { test } from "tap";
 import { Type } from "../../lib/wire/ninep/type.ts";
+import { isLong } from "../suite/long.ts";
 import { NinepScene } from "../suite/ninep-scene.ts";
 import { isSanitized } from "../suite/served.ts";
 import { NinepMutator } from "./ninep.ts";
 
-const COUNT = process.env["BURROW_LONG"] === "1" ? 1_000_000 : 100_000;
+const COUNT = isLong ? 1_000_000 : 50_000;
 const GROWTH_MAX_BYTES = 32 << 20;
 const BATCH = 32;
 const SEED = Number(process.env["BURROW_SEED"] ?? (Date.now() % 0xffff_fff0) + 1);

@@ -5,10 +5,11 @@ import type { BlobRef } from "../../lib/base/blob.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../../lib/base/limits.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { digestOf } from "../../lib/store/hash.ts";
+import { isLong } from "../suite/long.ts";
 
 /** Seed of this run's properties: BURROW_SEED, or a new one. Tests print it. */
 export const SEED = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
-export const RUNS = process.env["BURROW_LONG"] === "1" ? 5_000 : 250;
+export const RUNS = isLong ? 5_000 : 120;
 
 /** A blob that nobody has: its digest is that of a word, its size what is asked for. */
 export function blobOf(word: string, size: number): BlobRef {

@@ -10,6 +10,7 @@ import { openCache } from "../../lib/cache/cache.ts";
 import { stopDaemon } from "../../lib/cache/client.ts";
 import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { contentOf, open, walkTo } from "../suite/lisafs-calls.ts";
+import { isLong } from "../suite/long.ts";
 import { readFile } from "../suite/opened-files.ts";
 import { type Served, serveMount } from "../suite/served.ts";
 import { until } from "../suite/wait.ts";
@@ -29,7 +30,6 @@ const FILES: Files = Object.fromEntries([
 /** Of a small disk: 256 folders of blobs, and about as many files. */
 const INODES = 600;
 
-const isLong = process.env["BURROW_LONG"] === "1";
 /** Calls of a write to the cache, and how they fail. In the long run all of them. */
 const FAULTS = [
   ["fsync", "EIO"],
@@ -142,7 +142,7 @@ test("a disk that takes no writes is demoted, and promoted when it does", {
 test("each write, fsync and rename of a failing disk may fail: no wrong bytes, no restart", {
   skip: needsRoot || needsStrace,
 }, async (t) => {
-  for (const [call, errno] of isLong ? FAULTS : FAULTS.slice(0, 2)) {
+  for (const [call, errno] of isLong ? FAULTS : FAULTS.slice(0, 1)) {
     const inject = `inject=${call}:error=${errno}:when=3..8`;
     const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `trace=${call}`, "-e", inject];
     const at = await scene(t, "", strace);

@@ -11,11 +11,11 @@ import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { close, contentOf, errnoOf, open, read, stat, walkTo } from "../suite/lisafs-calls.ts";
+import { isLong } from "../suite/long.ts";
 import { noUpper, type Served, serveMount } from "../suite/served.ts";
 import { blockUntil } from "../suite/wait.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
-const OPENS = isLong ? 1_000_000 : 1_500;
+const OPENS = isLong ? 1_000_000 : 500;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 
 interface Scene extends Pick<Served, "client" | "gofer"> {

@@ -11,11 +11,11 @@ import { noise } from "../suite/daemon-node.ts";
 import { scene } from "../suite/daemon-scene.ts";
 import { contentOf, open, walkTo } from "../suite/lisafs-calls.ts";
 import type { LisafsClient } from "../suite/lisafs-client.ts";
+import { isLong } from "../suite/long.ts";
 import type { Fault } from "../suite/origin-server.ts";
 import { serveMount } from "../suite/served.ts";
 import { sleep } from "../suite/wait.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 const SCALE = isLong ? 1 : 100;
 const DEADLINE_MS = MISS_DEADLINE_MS / SCALE;
 const { deadlineMs, headerMs, stallMs } = DAEMON_DEFAULTS;
@@ -25,8 +25,7 @@ const CONFIG = {
   stallMs: stallMs / SCALE,
   background: false,
 };
-/** Milliseconds. In short, the last is 10 min in place of 30. */
-const CUTS_MS = [5_000, 180_000, isLong ? 1_800_000 : 600_000].map((ms) => ms / SCALE);
+const CUTS_MS = (isLong ? [5_000, 180_000, 1_800_000] : [5_000, 180_000]).map((ms) => ms / SCALE);
 /** How much later than its deadline an answer may be seen on a busy machine. */
 const SLACK_MS = 5_000;
 /** What a cut looks like to a request under way, then to the next ones. */
