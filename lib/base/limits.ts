@@ -132,5 +132,13 @@ export const GRAFTS_MAX = 256;
 export const PRELOAD_JOB_BYTES = 192 * MIB;
 /** Memory of all its jobs together when nobody says: `--memory`. */
 export const PRELOAD_MEMORY_BYTES = 1024 * MIB;
+/** Asks that are kept of one command, and of all together: an import of a hundred packages has about a thousand. */
+export const PROFILE_ASKS_MAX = 8_192;
+/** Commands of one snapshot with a list of their own. */
+export const PROFILE_COMMANDS_MAX = 16;
+/** A profile's file: all lists full, each ask of three numbers of up to ten digits. */
+export const PROFILE_FILE_MAX_BYTES = 8 * MIB;
+/** What a start has fetched ahead of it, at most. */
+export const PROFILE_FETCH_MAX_BYTES = 1024 * MIB;
 /** A list of what to bring to a node: a million paths of 60 bytes. */
 export const PROFILE_MAX_BYTES = 64 * MIB;

@@ -23,7 +23,15 @@ import {
   shardOf,
 } from "./layout.ts";
 import { Lingering } from "./lingering.ts";
-import { type FileState, isAbsence, type Looked, Looks, openThrough, statThrough } from "./look.ts";
+import {
+  type FileState,
+  isAbsence,
+  type Looked,
+  Looks,
+  openThrough,
+  readThrough,
+  statThrough,
+} from "./look.ts";
 import { hashFile } from "./pool.ts";
 import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
 import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
@@ -174,6 +182,15 @@ export class CacheDirectory {
     } finally {
       space.release();
     }
+  }
+
+  /** As writeHint, in the place of one that may be there. */
+  async replaceHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): Promise<void> {
+    const path = this.path(folder, digest);
+    const before = await readThrough(this.disk, path).catch(() => undefined);
+    await this.writeHint(folder, digest, bytes);
+    if (before !== undefined)
+      this.room.subtract(groupOf(folder, digest), expectedCost(before.length));
   }
 
   /**

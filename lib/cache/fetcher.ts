@@ -135,6 +135,24 @@ export class Fetcher {
     }
   }
 
+  /**
+   * As ask, for nobody who waits: whether it is here now. What fails leaves no mark: who needs it asks for it, as if nothing had been
+   * (pitfalls D7). Never rejects.
+   */
+  async prefetch(source: Source, row: number, first: number, count: number): Promise<boolean> {
+    try {
+      if (row >= source.table.count) return false;
+      const digest = source.table.digestAt(row);
+      const size = source.table.sizeOf(row);
+      checkBlocks(source.table, row, size);
+      const key = isLarge(size) ? keyOfBlocks(source, row) : "";
+      const wanted = { source, row, digest, size, key, first, count };
+      return (await withDeadline(this.#have(wanted), this.#deadlineMs)).errno === 0;
+    } catch {
+      return false;
+    }
+  }
+
   /** What the work says, and the file that goes with it; again when that was evicted in between. */
   async #answered(wanted: Wanted): Promise<FetchAnswer> {
     const { digest, key } = wanted;

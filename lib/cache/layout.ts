@@ -9,13 +9,14 @@ export const DAEMON_SOCKET = "daemon.sock";
 export const DAEMON_LOCK = "daemon.lock";
 export const BOOT_FILE = "boot";
 
-/** Folders of a cache. blobs, suspect, indexes, locators and images hold `ab/<64 hex>`; partial and tmp are flat. */
+/** Folders of a cache. blobs, suspect, indexes, locators, images and profiles hold `ab/<64 hex>`; partial and tmp are flat. */
 export const CACHE_FOLDERS = [
   "blobs",
   "suspect",
   "indexes",
   "locators",
   "images",
+  "profiles",
   "partial",
   "tmp",
 ] as const;

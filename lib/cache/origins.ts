@@ -123,6 +123,21 @@ export class Origin {
     return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
   }
 
+  /** Ranges of a pack that bring() will be asked for: who needs a part of one takes it from there. */
+  plan(path: string, ranges: readonly ByteRange[]): void {
+    this.#segments.plan(path, ranges);
+  }
+
+  /** The planned range that this one lies in. */
+  planned(path: string, range: ByteRange): ByteRange | undefined {
+    return this.#segments.planned(path, range);
+  }
+
+  /** Has a planned range here for those who need parts of it in the next seconds. */
+  async bring(path: string, segment: ByteRange, signal: AbortSignal): Promise<void> {
+    await this.range(path, segment, true, signal, { segment });
+  }
+
   /** How much background work should ask for at once. For a crowd few requests are worth more than short ones. */
   get backgroundBytes(): number {
     return this.isCrowded ? CROWD_BACKGROUND_BYTES : this.#gate.backgroundBytes;

@@ -197,8 +197,7 @@ async function getStored(
   signal: AbortSignal,
   avoid: ReadonlySet<string> | undefined,
 ): Promise<StoredBytes[]> {
-  const isWhole = avoid === undefined && origin.isCrowded;
-  const parts = isWhole ? bySegment(pieces) : [{ pieces, segment: undefined }];
+  const parts = avoid === undefined ? bySegment(origin, pieces) : [{ pieces, segment: undefined }];
   const got = parts.map(async ({ pieces: some, segment }) => {
     const { path, offset, pin } = some[0]!;
     const last = some.at(-1)!;
@@ -224,13 +223,15 @@ interface Part {
   readonly segment: ByteRange | undefined;
 }
 
-function bySegment(pieces: readonly Piece[]): Part[] {
+function bySegment(origin: Origin, pieces: readonly Piece[]): Part[] {
   const parts: { pieces: Piece[]; segment: ByteRange | undefined }[] = [];
   for (const piece of pieces) {
     const last = parts.at(-1);
     if (last?.segment !== undefined && isWithin(piece, last.segment)) last.pieces.push(piece);
     else {
-      const segment = segmentOf(piece);
+      const segment =
+        origin.planned(piece.path, { offset: piece.offset, length: piece.stored }) ??
+        (origin.isCrowded ? segmentOf(piece) : undefined);
       if (last !== undefined && last.segment === undefined && segment === undefined) {
         last.pieces.push(piece);
       } else parts.push({ pieces: [piece], segment });

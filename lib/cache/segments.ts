@@ -21,6 +21,8 @@ export interface Sent {
 export class Segments {
   readonly #kept: LRUCache<string, Sent>;
   readonly #coming = new Map<string, Promise<Sent>>();
+  /** By path: what will be fetched anyway, in the order of offsets. */
+  readonly #planned = new Map<string, readonly ByteRange[]>();
 
   readonly #keptMs: number;
   #timer: NodeJS.Timeout | undefined;
@@ -35,6 +37,27 @@ export class Segments {
     return this.#kept.calculatedSize;
   }
 
+  /** Ranges of a pack that will be fetched whole, none over another: who needs a part of one meanwhile takes it from there. */
+  plan(path: string, ranges: readonly ByteRange[]): void {
+    const known = this.#planned.get(path) ?? [];
+    const isFree = (range: ByteRange) => known.every((other) => !overlap(range, other));
+    const all = [...known, ...ranges.filter(isFree)];
+    this.#planned.set(
+      path,
+      all.sort((a, b) => a.offset - b.offset),
+    );
+    this.#keepFor();
+  }
+
+  /** The planned range that this one lies in. */
+  planned(path: string, range: ByteRange): ByteRange | undefined {
+    const ranges = this.#planned.get(path);
+    return ranges?.find(
+      ({ offset, length }) =>
+        offset <= range.offset && range.offset + range.length <= offset + length,
+    );
+  }
+
   /** A range of a segment, by `fetch` of the whole where it isn't here or on its way. What another fetched and failed is fetched again. */
   async take(
     path: string,
@@ -42,13 +65,20 @@ export class Segments {
     range: ByteRange,
     fetch: (range: ByteRange) => Promise<Sent>,
   ): Promise<Sent> {
-    this.#timer ??= setTimeout(() => this.#kept.clear(), this.#keptMs).unref();
-    this.#timer.refresh();
+    this.#keepFor();
     const key = `${segment.offset} ${segment.length} ${path}`;
     const { bytes, sender } =
       this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
     const start = range.offset - segment.offset;
     return { bytes: bytes.subarray(start, start + range.length), sender };
+  }
+
+  #keepFor(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#kept.clear();
+      this.#planned.clear();
+    }, this.#keptMs).unref();
+    this.#timer.refresh();
   }
 
   /** What is on its way, and `fetch` where nothing is or it failed: not a tick may pass between the look and the call. */
@@ -80,4 +110,8 @@ export class Segments {
     this.#coming.set(key, coming);
     return coming;
   }
+}
+
+function overlap(a: ByteRange, b: ByteRange): boolean {
+  return a.offset < b.offset + b.length && b.offset < a.offset + a.length;
 }

@@ -75,7 +75,7 @@ async function bundle(
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
   makeFolder(resolve(dir), 0o777);
-  const prepared = await prepare(context, id, options);
+  const prepared = await prepare(context, id, options, words);
   try {
     const spec = ociSpec(prepared.spec(words, options.tty === true));
     writeText(path, `${JSON.stringify(spec, null, 2)}\n`);

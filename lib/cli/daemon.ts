@@ -18,6 +18,7 @@ interface StartOptions {
   cacheBytes?: string;
   memoryBytes?: string;
   background: boolean;
+  profiles: boolean;
   suspect?: boolean;
   standbys?: string;
   lazyMount?: boolean;
@@ -67,6 +68,7 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
     "metricsNames",
     "origins",
     "background",
+    "profiles",
     "standbys",
     "suspect",
   ];
@@ -98,6 +100,10 @@ export function addDaemon(program: Command): void {
       "what may be kept in memory while the disk is full or fails (default: 256M)",
     )
     .option("--no-background", "fetch only the blocks of large files that are asked for")
+    .option(
+      "--no-profiles",
+      "learn nothing of how sandboxes start, and fetch nothing ahead of them",
+    )
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option(
       "--lazy-mount",
@@ -126,6 +132,7 @@ export function addDaemon(program: Command): void {
         limitBytes: cacheLimit(options.cacheBytes),
         memoryBytes: memoryLimit(options.memoryBytes),
         background: options.background,
+        profiles: options.profiles && process.env["BURROW_PROFILES"] !== "off",
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,

@@ -30,7 +30,14 @@ import { type ClaimedUpper, claimUpper, type Place } from "./kept-upper.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
 import type { Bind, QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
-import { inodesFor, parseSize, type QueryMounts, type Source, writeMounts } from "./query.ts";
+import {
+  commandKey,
+  inodesFor,
+  parseSize,
+  type QueryMounts,
+  type Source,
+  writeMounts,
+} from "./query.ts";
 
 import { noSuchDigest } from "./read-index.ts";
 import { importStageIndex, isDirectory } from "./stage.ts";
@@ -293,6 +300,7 @@ export async function prepare(
   context: Context,
   id: string,
   options: QueryOptions,
+  words: readonly string[] = [],
 ): Promise<Prepared> {
   const progress = new Progress(options.quiet === true, options.json === true);
   const { uppers, variables, stages, tenant, memory, given, binds } = settingsOf(options, context);
@@ -316,7 +324,7 @@ export async function prepare(
   const places = [{ ...base, at: "/" }, ...grafts];
   const kept = options.upper === undefined ? undefined : claimUpper(options.upper, places);
   const isWritable = kept !== undefined || uppers.root !== undefined;
-  const { mounts } = writeQuery(context, id, places, uppers, kept);
+  const { mounts } = writeQuery(context, id, places, uppers, kept, commandKey(words));
   return {
     mounts,
     ...(kept === undefined ? {} : { kept }),
@@ -345,10 +353,11 @@ function writeQuery(
   [base, ...grafts]: readonly Place[],
   uppers: { tmp: UpperSize; root?: UpperSize },
   kept: ClaimedUpper | undefined,
+  command: string,
 ): { mounts: QueryMounts } {
   const root = kept === undefined ? {} : { root: { directory: kept.directory } };
   try {
-    return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }) };
+    return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }, command) };
   } catch (error) {
     kept?.[Symbol.dispose]();
     throw error;

@@ -1,7 +1,7 @@
 // Query: from what a user names (environment, base, stages) to mounts of this node: their snapshots' indexes in the cache, a view
 // and an upper in the state directory. Shared by run and bundle. Control plane.
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Digest, showDigest } from "../base/digest.ts";
@@ -29,6 +29,12 @@ export interface QueryMounts {
   readonly tmp: string;
 }
 
+/** What tells starts of a command from those of others, for profiles: 32 hex digits; "" of none. */
+export function commandKey(words: readonly string[]): string {
+  if (words.length === 0) return "";
+  return createHash("sha256").update(words.join("\0")).digest("hex").slice(0, 32);
+}
+
 /** An id that nobody else has: sortable by time, so that leftovers can be told. */
 export function newRunId(): string {
   return `q${Date.now().toString(36)}-${randomBytes(4).toString("hex")}`;
@@ -41,6 +47,7 @@ export function writeMounts(
   base: Source,
   grafts: readonly (Source & { at: string })[],
   uppers: { tmp: UpperSize; root?: UpperSize | UpperDirectory },
+  command = "",
 ): QueryMounts {
   for (const each of [id, `${id}-tmp`]) {
     if (!existsSync(mountDirectory(context.state, each))) continue;
@@ -57,6 +64,7 @@ export function writeMounts(
     format: MOUNT_FORMAT,
     kind: "view",
     cache: context.cache,
+    ...(command === "" ? {} : { command }),
     base: described(base),
     grafts: grafts.map((graft) => ({ at: graft.at, ...described(graft) })),
     ...(uppers.root === undefined ? {} : { upper: uppers.root }),

@@ -111,7 +111,7 @@ async function runQuery(
   const startMs = parseStart(options.startTimeout);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
-  const prepared = await prepare(context, id, options);
+  const prepared = await prepare(context, id, options, command);
   using _kept = prepared.kept;
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const query = prepared.spec(command, isTerminal);

@@ -21,6 +21,8 @@ export interface DaemonConfig {
   readonly memoryBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
+  /** Learn what starts wait for, and fetch it ahead of the next ones. */
+  readonly profiles: boolean;
   /** Mount large blobs that are on their way, for gofers to donate. */
   readonly lazyMount: boolean;
   /** Where figures are served over HTTP, as parseMetricsAddress takes it; "": nowhere. */
@@ -48,6 +50,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   limitBytes: 0,
   memoryBytes: 256 * 1024 * 1024,
   background: true,
+  profiles: true,
   lazyMount: false,
   metrics: "",
   metricsNames: false,

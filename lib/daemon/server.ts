@@ -34,6 +34,7 @@ import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
 import { Crowd } from "./crowd.ts";
 import type { LazyMount } from "./lazy-mount.ts";
+import type { Learner, Profiles } from "./profiles.ts";
 import type { Sources } from "./sources.ts";
 import type { ViewFigures, Views } from "./views.ts";
 
@@ -52,6 +53,8 @@ export interface ServerContext {
   readonly lazy: LazyMount | undefined;
   readonly sources: Sources;
   readonly views: Views;
+  /** Undefined where none are kept. */
+  readonly profiles: Profiles | undefined;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
@@ -152,6 +155,8 @@ class Connection {
   #isGreeting = false;
   #takesFiles = false;
   #mountId = "";
+  #command = "";
+  #learner: Learner | undefined;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -251,7 +256,9 @@ class Connection {
     let errno = isVersion ? 0 : Errno.EOPNOTSUPP;
     if (isVersion) {
       try {
-        this.#snapshots = await this.#context.sources.snapshots(mountId);
+        const { snapshots, command } = await this.#context.sources.view(mountId);
+        this.#snapshots = snapshots;
+        this.#command = command;
       } catch (error) {
         errno = errnoOfHello(error);
         this.#context.log("hello refused", { mountId, error: explain(error) });
@@ -268,6 +275,9 @@ class Connection {
     }
     this.#socket.setTimeout(0);
     this.#countFor(mountId);
+    const learner = this.#context.profiles?.begin(this.#snapshots!, this.#command);
+    this.#learner = learner;
+    this.#socket.once("close", () => learner?.end());
     this.#continue();
   }
 
@@ -321,6 +331,7 @@ class Connection {
       if (isLazy && lazy !== undefined) return { ...(await lazy.ask(source, ask.row)), hostFd: -1 };
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;
+        this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
       return await fetcher.ask({ ...source, onMiss, onFailure }, ask.row, ask.first, ask.count);

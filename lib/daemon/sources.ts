@@ -16,6 +16,12 @@ import type { Backend } from "../store/store.ts";
 /** Index bytes kept: an environment of 20,000 files has about 2 MB. */
 const INDEXES_MAX_BYTES = 512 * 1024 * 1024;
 
+export interface DescribedView {
+  readonly snapshots: readonly SnapshotSource[];
+  /** The key of the command that it is for; "": nobody said. */
+  readonly command: string;
+}
+
 export class Sources {
   readonly #cache: CacheDirectory;
   readonly #state: string;
@@ -35,14 +41,14 @@ export class Sources {
     this.#readerOf = readerOf;
   }
 
-  /** Snapshots of a mount by number: its base, then its grafts in order. Throws when there is no such view. */
-  async snapshots(mountId: string): Promise<SnapshotSource[]> {
+  /** Snapshots of a mount by number: its base, then its grafts in order; and its command. Throws when there is no such view. */
+  async view(mountId: string): Promise<DescribedView> {
     if (!isMountId(mountId)) throw new BurrowError("BURROW_USAGE", "no valid mount id");
     const mount = await this.#disk.run("look", () => readMountLater(this.#state, mountId));
     if (mount.kind !== "view") {
       throw new BurrowError("BURROW_USAGE", "the mount is no view", { context: { mountId } });
     }
-    return [mount.base, ...mount.grafts];
+    return { snapshots: [mount.base, ...mount.grafts], command: mount.command ?? "" };
   }
 
   /** The source behind a snapshot of a mount; reads its index when it is not held. */

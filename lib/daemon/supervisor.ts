@@ -24,6 +24,7 @@ import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
 import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { PinnedBlobs } from "./pinned.ts";
+import { Profiles } from "./profiles.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { Standbys } from "./standbys.ts";
@@ -66,7 +67,9 @@ export async function startDaemon(
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
-    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy });
+    const { deadlineMs } = config;
+    const profiles = config.profiles ? new Profiles({ ...context, deadlineMs }) : undefined;
+    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, profiles });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen(listener);
@@ -151,6 +154,7 @@ interface Parts {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly lazy: LazyMount | undefined;
+  readonly profiles: Profiles | undefined;
 }
 
 class RunningDaemon implements Daemon {
@@ -161,6 +165,7 @@ class RunningDaemon implements Daemon {
   readonly #fetcher: Fetcher;
   readonly #keeper: Keeper;
   readonly #lazy: LazyMount | undefined;
+  readonly #profiles: Profiles | undefined;
   readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
@@ -174,12 +179,13 @@ class RunningDaemon implements Daemon {
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
-  constructor({ config, cache, lock, log, fetcher, sources, lazy }: Parts) {
+  constructor({ config, cache, lock, log, fetcher, sources, lazy, profiles }: Parts) {
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
+    this.#profiles = profiles;
     this.#disk = cache.disk;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
@@ -189,6 +195,7 @@ class RunningDaemon implements Daemon {
       lazy,
       sources,
       views: this.#views,
+      profiles,
       deadlineMs,
       silentMs,
       log,
@@ -242,7 +249,11 @@ class RunningDaemon implements Daemon {
     const now = { connections, standbys: waiting };
     const more = { views: this.#views, loop: this.#loop };
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
-    return this.#lazy === undefined ? status : { ...status, lazy: this.#lazy.status() };
+    return {
+      ...status,
+      ...(this.#profiles === undefined ? {} : { profiles: this.#profiles.figures }),
+      ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
+    };
   }
 
   get isDiskHung(): boolean {
@@ -259,6 +270,7 @@ class RunningDaemon implements Daemon {
     clearInterval(this.#timer);
     // Before reads under way fail: who is there to wait waits for the next daemon.
     if (this.#server.gofers > 0) this.#lazy?.leave();
+    this.#profiles?.stop();
     this.#fetcher.close();
     this.#keeper.stop();
     this.#metrics?.close();

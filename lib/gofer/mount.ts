@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { type Digest, parseDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
+import { isCommandKey } from "../preload/profile.ts";
 
 export const DEFAULT_STATE = "/var/lib/burrow";
 export const DEFAULT_CACHE = "/var/cache/burrow";
@@ -28,6 +29,8 @@ export interface ViewMount {
   readonly cache: string;
   readonly base: SnapshotSource;
   readonly grafts: readonly GraftSource[];
+  /** What tells starts of one command from others': 32 hex digits. For profiles (docs/design/0022-profiles.md). */
+  readonly command?: string;
   /** What a sandbox changes goes to a tmpfs of its own, or to a directory that is kept; without, the view is read-only. */
   readonly upper?: UpperSize | UpperDirectory;
 }
@@ -125,6 +128,7 @@ export function checkMount(value: unknown): Mount {
   return {
     kind: "view",
     cache: text(fields["cache"], "cache"),
+    ...(fields["command"] === undefined ? {} : { command: commandKey(fields["command"]) }),
     base: source(fields["base"], "base"),
     ...(fields["upper"] === undefined
       ? {}
@@ -135,6 +139,12 @@ export function checkMount(value: unknown): Mount {
       return { ...source(graft, `grafts[${i}]`), at };
     }),
   };
+}
+
+function commandKey(value: unknown): string {
+  const key = text(value, "command");
+  if (!isCommandKey(key)) throw new Error("command is no key of 32 hex digits");
+  return key;
 }
 
 function viewUpper(fields: Record<string, unknown>): UpperSize | UpperDirectory {

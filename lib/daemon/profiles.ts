@@ -1,0 +1,217 @@
+// Profiles: learns what starts over a snapshot wait for, keeps it in the cache, and has it fetched as soon as the next one says HELLO:
+// docs/design/0022-profiles.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start as slow as the first.
+// Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import { showDigest } from "../base/digest.ts";
+import { explain } from "../base/error.ts";
+import {
+  PROFILE_ASKS_MAX,
+  PROFILE_FETCH_MAX_BYTES,
+  PROFILE_FILE_MAX_BYTES,
+} from "../base/limits.ts";
+import type { Log } from "../cache/counters.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
+import { readThrough } from "../cache/look.ts";
+import type { Source } from "../cache/pieces.ts";
+import type { SnapshotSource } from "../gofer/mount.ts";
+import { planOf, type Stretch } from "../preload/plan.ts";
+import { Profile, type ProfileAsk } from "../preload/profile.ts";
+import { inParallel } from "../store/parallel.ts";
+
+/** Of the 8 requests to an origin at once: demand finds a free one. */
+const STRETCHES_AT_ONCE = 4;
+const LOOSE_AT_ONCE = 4;
+/** A start's asks are kept this long after the last new one, or when it ends. */
+const SAVE_MS = 3_000;
+/** What is asked for later is no start's. */
+const START_MS = 120_000;
+/** Starts of one snapshot within this time need what the first of them is fetching. */
+const AGAIN_MS = 10_000;
+
+export interface ProfileFigures {
+  /** Starts that were helped, and what was asked for ahead of them; of that what was here already, and what could not be had. */
+  starts: number;
+  /** Of those the ones for which nothing is left to do. */
+  ended: number;
+  asks: number;
+  hits: number;
+  failedAsks: number;
+  /** Ranges of packs that were fetched for it, and their bytes. */
+  requests: number;
+  bytes: number;
+  /** Times that a start taught something new. */
+  learned: number;
+}
+
+/** Of one view, while it is connected. */
+export interface Learner {
+  /** What it asked for and isn't here: snapshot by number. */
+  note(snapshot: number, ask: ProfileAsk): void;
+  end(): void;
+}
+
+export interface ProfilesContext {
+  readonly cache: CacheDirectory;
+  readonly fetcher: Fetcher;
+  readonly open: (of: SnapshotSource) => Promise<Source>;
+  readonly log: Log;
+  readonly deadlineMs: number;
+}
+
+export class Profiles {
+  readonly figures: ProfileFigures = {
+    starts: 0,
+    ended: 0,
+    asks: 0,
+    hits: 0,
+    failedAsks: 0,
+    requests: 0,
+    bytes: 0,
+    learned: 0,
+  };
+  readonly #context: ProfilesContext;
+  /** When what was fetched last, by snapshot and command. */
+  readonly #fetchedMs = new Map<string, number>();
+  /** Of a snapshot, one after the other. */
+  readonly #saving = new Map<Digest, Promise<void>>();
+  #isEnded = false;
+
+  constructor(context: ProfilesContext) {
+    this.#context = context;
+  }
+
+  /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
+  begin(snapshots: readonly SnapshotSource[], command: string): Learner {
+    for (const each of snapshots) void this.#fetchAhead(each, command);
+    const asked = snapshots.map(() => new Map<string, ProfileAsk>());
+    const startedMs = performance.now();
+    let timer: NodeJS.Timeout | undefined;
+    const save = () => {
+      clearTimeout(timer);
+      timer = undefined;
+      for (const [i, each] of snapshots.entries()) {
+        const asks = [...asked[i]!.values()];
+        asked[i]!.clear();
+        if (asks.length > 0) void this.#learn(each.snapshot, command, asks);
+      }
+    };
+    return {
+      note: (snapshot, ask) => {
+        const asks = asked[snapshot];
+        if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
+        if (performance.now() - startedMs > START_MS) return;
+        asks.set(`${ask.row} ${ask.first}`, ask);
+        timer ??= setTimeout(save, SAVE_MS).unref();
+      },
+      end: save,
+    };
+  }
+
+  stop(): void {
+    this.#isEnded = true;
+  }
+
+  /** What is known of a snapshot; nothing, when that can't be read. */
+  async #read(snapshot: Digest): Promise<Profile> {
+    const { cache } = this.#context;
+    try {
+      const path = cache.path("profiles", snapshot);
+      return Profile.decode(await readThrough(cache.disk, path, PROFILE_FILE_MAX_BYTES), snapshot);
+    } catch {
+      return new Profile(snapshot);
+    }
+  }
+
+  async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
+    const before = this.#saving.get(snapshot);
+    const saving = Promise.resolve(before).then(async () => {
+      const { cache, log } = this.#context;
+      try {
+        const profile = await this.#read(snapshot);
+        if (this.#isEnded || !profile.learn(command, asks)) return;
+        await cache.replaceHint("profiles", snapshot, profile.encode());
+        this.figures.learned++;
+      } catch (error) {
+        log("profile not kept", { snapshot: showDigest(snapshot), error: explain(error) });
+      }
+    });
+    this.#saving.set(snapshot, saving);
+    await saving;
+    if (this.#saving.get(snapshot) === saving) this.#saving.delete(snapshot);
+  }
+
+  async #fetchAhead(of: SnapshotSource, command: string): Promise<void> {
+    const key = `${of.snapshot} ${of.origin} ${command}`;
+    const now = performance.now();
+    for (const [each, atMs] of this.#fetchedMs)
+      if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
+    if (this.#fetchedMs.has(key)) return;
+    this.#fetchedMs.set(key, now);
+    const asks = (await this.#read(of.snapshot)).asks(command);
+    if (asks.length === 0) return;
+    const { fetcher, open, log, deadlineMs } = this.#context;
+    try {
+      const source = await open(of);
+      const absent = await this.#absent(source, asks);
+      if (absent.length === 0 || this.#isEnded) return;
+      this.figures.starts++;
+      const signal = AbortSignal.timeout(deadlineMs);
+      const locator = await fetcher.origins.locator(of.origin, of.snapshot, signal);
+      const { stretches, loose } = await planOf(absent, source.table, locator);
+      const origin = fetcher.origins.get(of.origin);
+      const byPath = new Map<string, Stretch[]>();
+      for (const each of stretches) byPath.set(each.path, [...(byPath.get(each.path) ?? []), each]);
+      for (const [path, some] of byPath) origin.plan(path, some);
+      await inParallel(stretches, STRETCHES_AT_ONCE, (each) => this.#bring(source, each));
+      await inParallel(loose, LOOSE_AT_ONCE, (ask) => this.#ask(source, ask));
+      this.figures.ended++;
+    } catch (error) {
+      log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
+    }
+  }
+
+  /** Of asks those for what isn't here whole, as much as one start may have. */
+  async #absent(source: Source, asks: readonly ProfileAsk[]): Promise<ProfileAsk[]> {
+    const { cache } = this.#context;
+    const known = asks.filter(({ row }) => row < source.table.count);
+    const looked = known.map(({ row }) => {
+      return {
+        folder: "blobs" as const,
+        digest: source.table.digestAt(row),
+        size: source.table.sizeOf(row),
+      };
+    });
+    const states = await cache.lookAll(looked);
+    let left = PROFILE_FETCH_MAX_BYTES;
+    const absent = known.filter((_, i) => {
+      if (states[i] === "sealed" || left < looked[i]!.size) return false;
+      left -= looked[i]!.size;
+      return true;
+    });
+    this.figures.hits += known.length - absent.length;
+    return absent;
+  }
+
+  async #bring(source: Source, stretch: Stretch): Promise<void> {
+    if (this.#isEnded) return;
+    const { fetcher, deadlineMs } = this.#context;
+    try {
+      const signal = AbortSignal.timeout(deadlineMs);
+      await fetcher.origins.get(source.origin).bring(stretch.path, stretch, signal);
+      this.figures.requests++;
+      this.figures.bytes += stretch.length;
+    } catch {
+      return; // Who needs it asks for it.
+    }
+    await Promise.all(stretch.asks.map((ask) => this.#ask(source, ask)));
+  }
+
+  async #ask(source: Source, { row, first, count }: ProfileAsk): Promise<void> {
+    if (this.#isEnded) return;
+    this.figures.asks++;
+    const isHere = await this.#context.fetcher.prefetch(source, row, first, count);
+    if (!isHere) this.figures.failedAsks++;
+  }
+}

@@ -1,0 +1,129 @@
+// Plan: from what a start will ask for to few long ranges of packs, in the order in which it will. Each ask brings the small blobs
+// beside it along, as it would on demand; what lies close together is asked for at once. Control plane.
+
+import { setImmediate as turn } from "node:timers/promises";
+import type { Digest } from "../base/digest.ts";
+import { BLOCK_DIGESTS_OVER_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
+import { Codec } from "../store/codec.ts";
+import type { Locator } from "../store/locator.ts";
+import type { ProfileAsk } from "./profile.ts";
+
+/** A range of a pack, and what is to be asked for once it is here. */
+export interface Stretch {
+  readonly path: string;
+  readonly offset: number;
+  readonly length: number;
+  readonly asks: readonly ProfileAsk[];
+}
+
+export interface Plan {
+  /** In the order of their first use. */
+  readonly stretches: readonly Stretch[];
+  /** What lies in no pack, or can't be found: asked for one by one. */
+  readonly loose: readonly ProfileAsk[];
+}
+
+/** What the plan needs of an index. */
+export interface PlannedTable {
+  readonly count: number;
+  digestAt(row: number): Digest;
+  sizeOf(row: number): number;
+}
+
+/** Bytes that nobody asked for, between two ranges that become one: less than what a request costs on most links. */
+const GAP_BYTES = 128 * 1024;
+/** Of a pack: long enough for bandwidth, short enough that who needs its last byte doesn't wait for long. */
+export const STRETCH_BYTES = 4 * 1024 * 1024;
+/** Asks that are looked up in one turn of the loop. */
+const TURN_ASKS = 16;
+
+interface Part {
+  readonly offset: number;
+  readonly end: number;
+  readonly order: number;
+  readonly ask: ProfileAsk | undefined;
+}
+
+export async function planOf(
+  asks: readonly ProfileAsk[],
+  table: PlannedTable,
+  locator: Locator,
+): Promise<Plan> {
+  const parts = new Map<string, Part[]>();
+  const loose: ProfileAsk[] = [];
+  for (const [order, ask] of asks.entries()) {
+    if (order % TURN_ASKS === TURN_ASKS - 1) await turn();
+    const found = locator.kind === "packs" ? partsOf(ask, order, table, locator) : undefined;
+    if (found === undefined) loose.push(ask);
+    else {
+      const known = parts.get(found.path) ?? [];
+      known.push(...found.parts);
+      parts.set(found.path, known);
+    }
+  }
+  const stretches = [...parts].flatMap(([path, each]) => stretchesOf(path, each));
+  stretches.sort((a, b) => a.order - b.order);
+  return { stretches, loose };
+}
+
+/** Where an ask leads; undefined where that isn't one place in a pack. A locator is a hint: what is wrong in it is asked for as if there were none. */
+function partsOf(
+  ask: ProfileAsk,
+  order: number,
+  table: PlannedTable,
+  locator: Locator,
+): { path: string; parts: Part[] } | undefined {
+  if (ask.row >= table.count) return undefined;
+  const row = locator.find(table.digestAt(ask.row));
+  const chunks = row < 0 ? 0 : locator.chunkCount(row);
+  if (chunks === 0) return undefined;
+  if (table.sizeOf(ask.row) > BLOCK_DIGESTS_OVER_BYTES) {
+    const end = ask.count === 0 ? chunks : Math.min(chunks, ask.first + ask.count);
+    const found = Array.from({ length: Math.max(0, end - ask.first) }, (_, i) =>
+      locator.chunkAt(row, ask.first + i),
+    );
+    const [first] = found;
+    const isOne = found.every(({ path, codec }) => path === first?.path && codec !== Codec.delta);
+    if (first === undefined || !isOne) return undefined;
+    const parts = found.map(({ offset, stored }, i) => {
+      return { offset, end: offset + stored, order, ask: i === 0 ? ask : undefined };
+    });
+    return { path: first.path, parts };
+  }
+  if (locator.chunkAt(row, 0).codec === Codec.delta) return undefined;
+  const run = locator.runAround(row, FETCH_RUN_BYTES);
+  const [first, last] = [run[0]!, run.at(-1)!];
+  const part = { offset: first.offset, end: last.offset + last.stored, order, ask };
+  return { path: first.path, parts: [part] };
+}
+
+/** Parts of one pack, those that lie close together as one, but none longer than STRETCH_BYTES unless a part is. */
+function stretchesOf(path: string, parts: Part[]): (Stretch & { order: number })[] {
+  const stretches: { path: string; offset: number; length: number; order: number; asks: Part[] }[] =
+    [];
+  parts.sort((a, b) => a.offset - b.offset || a.end - b.end);
+  for (const part of parts) {
+    const last = stretches.at(-1);
+    const end = last === undefined ? 0 : last.offset + last.length;
+    const isClose = last !== undefined && part.offset - end <= GAP_BYTES;
+    if (isClose && part.end - last.offset <= STRETCH_BYTES) {
+      last.length = Math.max(last.length, part.end - last.offset);
+      last.order = Math.min(last.order, part.order);
+      last.asks.push(part);
+      continue;
+    }
+    // What the one before has already is not asked for again.
+    const offset = Math.max(part.offset, end);
+    const { order } = part;
+    const length = part.end - offset;
+    if (length > 0) stretches.push({ path, offset, length, order, asks: [part] });
+    else if (last !== undefined) last.asks.push(part);
+  }
+  return stretches.map((stretch) => ({
+    ...stretch,
+    asks: stretch.asks
+      .filter(({ ask }) => ask !== undefined)
+      .sort((a, b) => a.order - b.order)
+      .map(({ ask }) => ask!),
+  }));
+}

@@ -1,0 +1,184 @@
+// What a start had to wait for is fetched ahead of the next one: in few requests, in the order of use; and whatever is wrong with what was
+// learned, or with the origin, costs time alone (pitfalls D7 to D10).
+
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { showDigest } from "../../lib/base/digest.ts";
+import { BLOCK_BYTES } from "../../lib/base/limits.ts";
+import { cachePath } from "../../lib/cache/layout.ts";
+import type { DaemonConfig } from "../../lib/daemon/config.ts";
+import type { ProfileFigures } from "../../lib/daemon/profiles.ts";
+import { exited, type Files, noise } from "../suite/daemon-node.ts";
+import { type Scene, scene } from "../suite/daemon-scene.ts";
+import { until } from "../suite/wait.ts";
+
+const KIB = 1024;
+/** Forty files that are used, two at a time 2 MiB from the next ones; and blocks of a large one. */
+const SPREAD: Files = Object.fromEntries([
+  ...Array.from({ length: 20 }, (_, i) => [
+    [`used${2 * i}`, noise(100 * KIB + i, 3 * i + 1)],
+    [`used${2 * i + 1}`, noise(100 * KIB + i, 3 * i + 2)],
+    [`between${i}`, noise(1800 * KIB, 3 * i + 3)],
+  ]).flat(),
+  ["large", noise(40 * BLOCK_BYTES, 99)],
+]);
+const USED = Array.from({ length: 40 }, (_, i) => `used${39 - i}`);
+const CONFIG: Partial<DaemonConfig> = { background: false };
+
+interface Profiled extends Scene {
+  profile: string;
+  /** As a start of a sandbox: asks for files one after the other. */
+  use(names?: readonly string[]): Promise<void>;
+  figures(): Promise<ProfileFigures>;
+  /** Ends the daemon, empties the cache but for its profiles, and starts another one. */
+  forget(config?: Partial<DaemonConfig>): Promise<void>;
+}
+
+async function profiled(t: Test, config = CONFIG): Promise<Profiled> {
+  const at = await scene(t, SPREAD);
+  const { node, published, mountId } = at;
+  let daemon = await node.start(config);
+  const figures = async () =>
+    ((await node.status()) as unknown as { profiles: ProfileFigures }).profiles;
+  const use = async (names: readonly string[] = USED) => {
+    const client = await node.connect(mountId);
+    for (const name of names) {
+      const row = published.row(name);
+      const { errno } = await (name === "large"
+        ? client.askBlocks(0, row, 8, 4)
+        : client.askBlob(0, row));
+      t.equal(errno, 0, name);
+    }
+    client.close();
+  };
+  const forget = async (next = config) => {
+    daemon.kill("SIGTERM");
+    await exited(daemon);
+    for (const folder of ["blobs", "locators", "indexes", "partial"])
+      fs.rmSync(`${node.cache}/${folder}`, { recursive: true, force: true });
+    daemon = await node.start(next);
+  };
+  const profile = cachePath(node.cache, "profiles", published.digest);
+  return { ...at, profile, use, figures, forget };
+}
+
+/** After a first start, whose profile is kept. */
+async function learned(t: Test): Promise<Profiled> {
+  const at = await profiled(t);
+  await at.use([...USED, "large"]);
+  t.ok(await until(() => fs.existsSync(at.profile)), "it is kept");
+  return at;
+}
+
+/** Waits until all was fetched that is, ahead of the first start of a daemon. */
+async function ahead(at: Profiled): Promise<void> {
+  await until(async () => (await at.figures()).ended === 1);
+  await at.node.settled();
+}
+
+test("the second start of a snapshot finds what the first one waited for", async (t) => {
+  const at = await learned(t);
+  const first = at.server.count("packs");
+  t.ok(first >= 20, `${first} requests`);
+  await at.forget();
+  at.server.requests.length = 0;
+  const client = await at.node.connect(at.mountId);
+  const isHere = (name: string) =>
+    fs.existsSync(at.node.blobPath(at.published.refs.get(name)!.digest));
+  t.ok(await until(() => USED.every(isHere)), "nobody asked");
+  await ahead(at);
+  const { fetch } = await at.node.status();
+  t.equal(fetch["blocks"], 4, "of the large one what was asked for");
+  t.match(await at.figures(), { starts: 1, failedAsks: 0, hits: 0 });
+  client.close();
+  at.server.requests.length = 0;
+  await at.use([...USED, "large"]);
+  t.equal(at.server.count("packs"), 0, "and all that it asks for is here");
+});
+
+test("what lies close together comes by one request, in the order of its use", async (t) => {
+  const at = await profiled(t);
+  const near = Object.keys(SPREAD).filter((name) => name !== "large");
+  await at.use(near.reverse());
+  t.ok(await until(() => fs.existsSync(at.profile)));
+  await at.forget();
+  at.server.requests.length = 0;
+  const client = await at.node.connect(at.mountId);
+  await ahead(at);
+  const { requests, bytes } = await at.figures();
+  t.ok(requests < 16, `${requests} requests for ${bytes} bytes`);
+  const sent = at.server.count("packs"); // on a slow machine some are sent again
+  t.ok(sent <= 1.2 * requests, `${sent} sent: nothing else was asked for`);
+  client.close();
+});
+
+test("a start learns on; commands have lists of their own", async (t) => {
+  const at = await learned(t);
+  const sizeOf = () => fs.statSync(at.profile).size;
+  const before = sizeOf();
+  await at.use(["between3"]);
+  t.ok(await until(() => sizeOf() > before), "what was new is added");
+  const text = fs.readFileSync(at.profile, "utf8");
+  t.match(JSON.parse(text), { format: 1, snapshot: showDigest(at.published.digest) });
+  const key = "0123456789abcdef0123456789abcdef";
+  const description = `${at.node.state}/mounts/${at.mountId}/mount.json`;
+  const mount = JSON.parse(fs.readFileSync(description, "utf8")) as object;
+  fs.writeFileSync(description, JSON.stringify({ ...mount, command: key }));
+  await at.forget();
+  await at.use(["between5"]);
+  t.ok(await until(() => fs.readFileSync(at.profile, "utf8").includes(key)), "by its key");
+  await at.forget();
+  const client = await at.node.connect(at.mountId);
+  await ahead(at);
+  t.equal((await at.figures()).asks, 1, "who has one of its own is given no other's");
+  client.close();
+});
+
+const DAMAGE: Record<string, (file: string) => void> = {
+  "is cut off": (file) => fs.truncateSync(file, 40),
+  "is another snapshot's": (file) =>
+    fs.writeFileSync(file, `{"format":1,"snapshot":"sha256:${"0".repeat(64)}","commands":[]}`),
+  "names what the snapshot lacks": (file) =>
+    fs.writeFileSync(
+      file,
+      fs.readFileSync(file, "utf8").replace(/"asks":\[\d+/, '"asks":[4294967295'),
+    ),
+  "is no file": (file) => {
+    fs.rmSync(file);
+    fs.mkdirSync(file);
+  },
+};
+
+test("a profile that is wrong costs time alone", async (t) => {
+  const at = await learned(t);
+  for (const [name, damage] of Object.entries(DAMAGE)) {
+    damage(at.profile);
+    await at.forget();
+    await at.use(USED.slice(0, 6));
+    t.match(await at.figures(), { failedAsks: 0 }, name);
+    if (fs.statSync(at.profile).isFile())
+      t.ok(await until(() => fs.readFileSync(at.profile, "utf8").endsWith("]}]}\n")), "it learns");
+  }
+});
+
+test("an origin that fails while it is asked ahead leaves no mark", async (t) => {
+  const at = await learned(t);
+  await at.forget({ ...CONFIG, headerMs: 300, stallMs: 300, deadlineMs: 2_000 });
+  at.server.fault = (path) => (path.startsWith("packs/") ? "404" : "none");
+  const client = await at.node.connect(at.mountId);
+  await ahead(at);
+  client.close();
+  at.server.fault = () => "none";
+  await at.use();
+  t.equal((await at.node.status()).fetch["failedAsks"], 0, "nobody was told");
+});
+
+test("--no-profiles: nothing is learned, nothing fetched ahead", async (t) => {
+  const at = await learned(t);
+  const before = fs.readFileSync(at.profile);
+  await at.forget({ ...CONFIG, profiles: false });
+  await at.use(["between1"]);
+  t.equal(await at.figures(), undefined);
+  await at.forget({ ...CONFIG, profiles: false });
+  t.same(fs.readFileSync(at.profile), before);
+});

@@ -1,0 +1,88 @@
+// Plans: every ask is in one, in the order of use, none of their ranges lies over another, and what is asked for lies in them.
+
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { FETCH_RUN_BYTES } from "../../lib/base/limits.ts";
+import { planOf, STRETCH_BYTES } from "../../lib/preload/plan.ts";
+import type { ProfileAsk } from "../../lib/preload/profile.ts";
+import { objectPath } from "../../lib/store/layout.ts";
+import { Locator } from "../../lib/store/locator.ts";
+import { type Files, noise, type Published, publish } from "../suite/daemon-node.ts";
+
+async function packed(t: Test, files: Files) {
+  const root = t.testdir({});
+  const published = await publish(root, files);
+  const path = `${root}/${objectPath("locators", published.digest)}`;
+  return { published, locator: new Locator(fs.readFileSync(path)), table: tableOf(published) };
+}
+
+function tableOf({ index }: Published) {
+  return {
+    count: index.blobCount,
+    digestAt: (row: number) => index.blobDigest(row),
+    sizeOf: (row: number) => index.blobSize(row),
+  };
+}
+
+const SIZES = Array.from({ length: 60 }, (_, i) => 20_000 + 7_919 * ((i * 37) % 60));
+const FILES: Files = Object.fromEntries(SIZES.map((size, i) => [`f${i}`, noise(size, i + 1)]));
+
+test("each ask stands in the stretch that its bytes lie in, first used first", async (t) => {
+  const { published, locator, table } = await packed(t, FILES);
+  const order = [41, 3, 59, 0, 17, 18, 19, 20, 21, 55];
+  const asks = order.map((i) => ({ row: published.row(`f${i}`), first: 0, count: 0 }));
+  const { stretches, loose } = await planOf(asks, table, locator);
+  t.same(loose, []);
+  t.same(new Set(stretches.flatMap(({ asks }) => asks)), new Set(asks));
+  const placeOf = ({ row }: ProfileAsk) => locator.chunkAt(locator.find(table.digestAt(row)), 0);
+  for (const { path, offset, length, asks } of stretches) {
+    t.ok(length > 0 && length <= STRETCH_BYTES);
+    for (const ask of asks) {
+      const place = placeOf(ask);
+      t.equal(place.path, path);
+      t.ok(place.offset >= offset && place.offset + place.stored <= offset + length);
+    }
+  }
+  const sorted = [...stretches].sort((a, b) => a.offset - b.offset);
+  for (const [i, { path, offset }] of sorted.entries()) {
+    const before = sorted[i - 1];
+    if (before?.path === path) t.ok(before.offset + before.length <= offset, "none over another");
+  }
+  const firsts = stretches.map((each) => Math.min(...each.asks.map((ask) => asks.indexOf(ask))));
+  t.same(
+    firsts,
+    [...firsts].sort((a, b) => a - b),
+  );
+});
+
+test("all of a pack comes in few stretches, and little beside", async (t) => {
+  const { published, locator, table } = await packed(t, FILES);
+  const asks = SIZES.map((_, i) => ({ row: published.row(`f${i}`), first: 0, count: 0 }));
+  const { stretches } = await planOf(asks, table, locator);
+  const bytes = SIZES.reduce((sum, size) => sum + size, 0);
+  const fetched = stretches.reduce((sum, { length }) => sum + length, 0);
+  t.ok(stretches.length <= Math.ceil(bytes / (STRETCH_BYTES - FETCH_RUN_BYTES)) + 1);
+  t.ok(fetched <= 1.01 * bytes, `${fetched} of ${bytes}`);
+});
+
+test("rows and blobs that aren't there are loose or left out; blocks past the end, too", async (t) => {
+  const { published, locator, table } = await packed(t, {
+    large: noise(9 << 20, 5),
+    small: noise(9),
+  });
+  const large = published.row("large");
+  const asks = [
+    { row: 4_000_000_000, first: 0, count: 0 },
+    { row: large, first: 5, count: 3 },
+    { row: large, first: 4_000_000_000, count: 2 },
+    { row: large, first: 30, count: 4_000_000_000 },
+  ];
+  const { stretches, loose } = await planOf(asks, table, locator);
+  t.same(loose, [asks[0], asks[2]]);
+  t.same(
+    stretches.flatMap(({ asks }) => asks),
+    [asks[1], asks[3]],
+  );
+  const other = await packed(t, { another: noise(5_000, 77) });
+  t.same(await planOf(asks.slice(1, 2), table, other.locator), { stretches: [], loose: [asks[1]] });
+});
