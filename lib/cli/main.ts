@@ -15,6 +15,7 @@ import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
 import { addLayerKeep } from "./layer-keep.ts";
+import { addProfile } from "./learned.ts";
 import { checkRequired, checkValues } from "./option-values.ts";
 import { ExitCode, report } from "./output.ts";
 import { addPreload } from "./preload.ts";
@@ -50,6 +51,7 @@ function makeProgram(): Command {
   addEnvCompile(env);
   addEnvRemove(env);
   addPreload(program);
+  addProfile(program);
   const layer = addLayer(program);
   addLayerDiff(layer);
   addLayerKeep(layer);

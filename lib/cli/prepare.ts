@@ -355,9 +355,10 @@ function writeQuery(
   kept: ClaimedUpper | undefined,
   command: string,
 ): { mounts: QueryMounts } {
+  const start = command === "" ? {} : { command };
   const root = kept === undefined ? {} : { root: { directory: kept.directory } };
   try {
-    return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }, command) };
+    return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }, start) };
   } catch (error) {
     kept?.[Symbol.dispose]();
     throw error;

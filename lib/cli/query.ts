@@ -47,7 +47,7 @@ export function writeMounts(
   base: Source,
   grafts: readonly (Source & { at: string })[],
   uppers: { tmp: UpperSize; root?: UpperSize | UpperDirectory },
-  command = "",
+  start: { readonly command?: string; readonly profile?: "off" } = {},
 ): QueryMounts {
   for (const each of [id, `${id}-tmp`]) {
     if (!existsSync(mountDirectory(context.state, each))) continue;
@@ -64,7 +64,7 @@ export function writeMounts(
     format: MOUNT_FORMAT,
     kind: "view",
     cache: context.cache,
-    ...(command === "" ? {} : { command }),
+    ...start,
     base: described(base),
     grafts: grafts.map((graft) => ({ at: graft.at, ...described(graft) })),
     ...(uppers.root === undefined ? {} : { upper: uppers.root }),

@@ -195,6 +195,7 @@ async function statsOf(store: DeltaStore, progress: ProgressLine): Promise<Stats
     locators: onDisk(await objectsOf(store, "locators")),
     environments: onDisk(await objectsOf(store, "environments")),
     images: onDisk(await objectsOf(store, "images")),
+    profiles: onDisk(await objectsOf(store, "profiles")),
     deltas: await deltasOf(store),
   };
   return {

@@ -107,7 +107,7 @@ async function bring(
     try {
       await withRun(context, async ({ id }) => {
         mountId = id;
-        writeMounts(context, id, source, [], { tmp: upper });
+        writeMounts(context, id, source, [], { tmp: upper }, { profile: "off" });
         await ensureDaemon({ cache: context.cache, state: context.state });
         const start = whole - bytesOf(left);
         failed = await askAll(context, id, left, (bytes) => onBytes(start + bytes, whole));

@@ -2,6 +2,7 @@
 // docs/design/0022-profiles.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start as slow as the first.
 // Control plane.
 
+import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { showDigest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
@@ -18,6 +19,7 @@ import type { Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { planOf, type Stretch } from "../preload/plan.ts";
 import { Profile, type ProfileAsk } from "../preload/profile.ts";
+import { objectPath } from "../store/layout.ts";
 import { inParallel } from "../store/parallel.ts";
 
 /** Of the 8 requests to an origin at once: demand finds a free one. */
@@ -27,6 +29,9 @@ const LOOSE_AT_ONCE = 4;
 const SAVE_MS = 3_000;
 /** What is asked for later is no start's. */
 const START_MS = 120_000;
+/** A store that has no profile of a snapshot is asked again after this time. */
+const UNKNOWN_MS = 600_000;
+const UNKNOWN_MAX = 1_024;
 /** Starts of one snapshot within this time need what the first of them is fetching. */
 const AGAIN_MS = 10_000;
 
@@ -76,6 +81,8 @@ export class Profiles {
   readonly #fetchedMs = new Map<string, number>();
   /** Of a snapshot, one after the other. */
   readonly #saving = new Map<Digest, Promise<void>>();
+  /** Snapshots whose origin was asked for what others learned, and had nothing. */
+  readonly #unknown = new LRUCache<string, true>({ max: UNKNOWN_MAX, ttl: UNKNOWN_MS });
   #isEnded = false;
 
   constructor(context: ProfilesContext) {
@@ -124,6 +131,25 @@ export class Profiles {
     }
   }
 
+  /** What this node has learned of a snapshot; else what its store has, which is learned by that. */
+  async #known(of: SnapshotSource): Promise<Profile> {
+    const own = await this.#read(of.snapshot);
+    const key = `${of.snapshot} ${of.origin}`;
+    if (own.commandCount > 0 || this.#unknown.has(key)) return own;
+    const { cache, fetcher, deadlineMs } = this.#context;
+    try {
+      const signal = AbortSignal.timeout(deadlineMs);
+      const { reader } = fetcher.origins.get(of.origin);
+      const bytes = await reader.get(objectPath("profiles", of.snapshot), { signal });
+      const profile = Profile.decode(bytes.subarray(0, PROFILE_FILE_MAX_BYTES), of.snapshot);
+      await cache.replaceHint("profiles", of.snapshot, profile.encode());
+      return profile;
+    } catch {
+      this.#unknown.set(key, true);
+      return own;
+    }
+  }
+
   async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
     const before = this.#saving.get(snapshot);
     const saving = Promise.resolve(before).then(async () => {
@@ -149,7 +175,7 @@ export class Profiles {
       if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
     if (this.#fetchedMs.has(key)) return;
     this.#fetchedMs.set(key, now);
-    const asks = (await this.#read(of.snapshot)).asks(command);
+    const asks = (await this.#known(of)).asks(command);
     if (asks.length === 0) return;
     const { fetcher, open, log, deadlineMs } = this.#context;
     try {

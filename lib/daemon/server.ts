@@ -35,7 +35,7 @@ import { notOurs } from "./activation.ts";
 import { Crowd } from "./crowd.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Learner, Profiles } from "./profiles.ts";
-import type { Sources } from "./sources.ts";
+import type { DescribedView, Sources } from "./sources.ts";
 import type { ViewFigures, Views } from "./views.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
@@ -155,7 +155,7 @@ class Connection {
   #isGreeting = false;
   #takesFiles = false;
   #mountId = "";
-  #command = "";
+  #described: DescribedView | undefined;
   #learner: Learner | undefined;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
@@ -256,9 +256,8 @@ class Connection {
     let errno = isVersion ? 0 : Errno.EOPNOTSUPP;
     if (isVersion) {
       try {
-        const { snapshots, command } = await this.#context.sources.view(mountId);
-        this.#snapshots = snapshots;
-        this.#command = command;
+        this.#described = await this.#context.sources.view(mountId);
+        this.#snapshots = this.#described.snapshots;
       } catch (error) {
         errno = errnoOfHello(error);
         this.#context.log("hello refused", { mountId, error: explain(error) });
@@ -275,9 +274,7 @@ class Connection {
     }
     this.#socket.setTimeout(0);
     this.#countFor(mountId);
-    const learner = this.#context.profiles?.begin(this.#snapshots!, this.#command);
-    this.#learner = learner;
-    this.#socket.once("close", () => learner?.end());
+    this.#learn();
     this.#continue();
   }
 
@@ -287,6 +284,13 @@ class Connection {
     this.#view = view;
     this.#mountId = mountId;
     this.#socket.once("close", () => views.close(mountId, view));
+  }
+
+  #learn(): void {
+    const { snapshots, command, isProfiled } = this.#described!;
+    const learner = isProfiled ? this.#context.profiles?.begin(snapshots, command) : undefined;
+    this.#learner = learner;
+    this.#socket.once("close", () => learner?.end());
   }
 
   async #ask(

@@ -20,6 +20,7 @@ export interface DescribedView {
   readonly snapshots: readonly SnapshotSource[];
   /** The key of the command that it is for; "": nobody said. */
   readonly command: string;
+  readonly isProfiled: boolean;
 }
 
 export class Sources {
@@ -41,14 +42,15 @@ export class Sources {
     this.#readerOf = readerOf;
   }
 
-  /** Snapshots of a mount by number: its base, then its grafts in order; and its command. Throws when there is no such view. */
+  /** Snapshots of a mount by number: its base, then its grafts in order; and what is to be learned of it. Throws when there is no such view. */
   async view(mountId: string): Promise<DescribedView> {
     if (!isMountId(mountId)) throw new BurrowError("BURROW_USAGE", "no valid mount id");
     const mount = await this.#disk.run("look", () => readMountLater(this.#state, mountId));
     if (mount.kind !== "view") {
       throw new BurrowError("BURROW_USAGE", "the mount is no view", { context: { mountId } });
     }
-    return { snapshots: [mount.base, ...mount.grafts], command: mount.command ?? "" };
+    const { base, grafts, command = "", profile } = mount;
+    return { snapshots: [base, ...grafts], command, isProfiled: profile !== "off" };
   }
 
   /** The source behind a snapshot of a mount; reads its index when it is not held. */

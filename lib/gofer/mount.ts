@@ -31,6 +31,8 @@ export interface ViewMount {
   readonly grafts: readonly GraftSource[];
   /** What tells starts of one command from others': 32 hex digits. For profiles (docs/design/0022-profiles.md). */
   readonly command?: string;
+  /** What it asks for is no start's, and teaches nothing. */
+  readonly profile?: "off";
   /** What a sandbox changes goes to a tmpfs of its own, or to a directory that is kept; without, the view is read-only. */
   readonly upper?: UpperSize | UpperDirectory;
 }
@@ -130,6 +132,7 @@ export function checkMount(value: unknown): Mount {
     cache: text(fields["cache"], "cache"),
     ...(fields["command"] === undefined ? {} : { command: commandKey(fields["command"]) }),
     base: source(fields["base"], "base"),
+    ...(fields["profile"] === "off" ? { profile: "off" } : {}),
     ...(fields["upper"] === undefined
       ? {}
       : { upper: viewUpper(record(fields["upper"], "upper")) }),

@@ -53,6 +53,11 @@ export class Profile {
     return this.#add(command, asks) || isNew;
   }
 
+  /** Adds what another one knows, after what is known. */
+  join(other: Profile): void {
+    for (const [command, asks] of other.#commands) this.#add(command, [...asks.values()]);
+  }
+
   encode(): Buffer {
     const commands = [...this.#commands].map(([command, asks]) => ({
       ...(command === ANY_COMMAND ? {} : { command }),

@@ -7,7 +7,14 @@ export const STORE_MARKER = "burrow-store.json";
 export const STORE_FORMAT = 1;
 
 /** Folders of a store. Packs and indexes are named by the sha256 of their bytes; the others by an index's. */
-export type Folder = "packs" | "indexes" | "locators" | "environments" | "images" | "pins";
+export type Folder =
+  | "packs"
+  | "indexes"
+  | "locators"
+  | "environments"
+  | "images"
+  | "profiles"
+  | "pins";
 
 /** Folders whose objects a store may have as deltas of others, below deltas/. */
 export type DeltaFolder = "indexes" | "locators";

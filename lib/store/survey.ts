@@ -141,7 +141,7 @@ export class Surveyor {
     }
     const notes = await this.#notes("imports", (value) => value.layer);
     const near = await this.#notes("near", (value) => value.near);
-    const images = await this.#gather("images");
+    const beside = [...(await this.#gather("images")), ...(await this.#gather("profiles"))];
     await this.#gatherUnits();
     await this.#markRoots(notes);
     await this.#reportMissingPacks();
@@ -166,7 +166,7 @@ export class Surveyor {
         .filter(([object, { layer }]) => isDead(layer) && isOld(object))
         .map(([object]) => object),
       ...this.#deadParts(),
-      ...images.filter((object) => isDead(digestOfPath(object.path)) && isOld(object)),
+      ...beside.filter((object) => isDead(digestOfPath(object.path)) && isOld(object)),
     ];
     const unused = this.#isBlind ? [] : [...this.#packs.unused()];
     const live = [...this.#units]

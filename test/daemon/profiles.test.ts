@@ -173,6 +173,19 @@ test("an origin that fails while it is asked ahead leaves no mark", async (t) =>
   t.equal((await at.node.status()).fetch["failedAsks"], 0, "nobody was told");
 });
 
+test("a node that is new to a snapshot begins with what its store has", async (t) => {
+  const at = await learned(t);
+  const shared = `${at.node.store}/profiles/${at.published.digest.slice(0, 2)}`;
+  fs.mkdirSync(shared, { recursive: true });
+  fs.renameSync(at.profile, `${shared}/${at.published.digest}`);
+  await at.forget();
+  const client = await at.node.connect(at.mountId);
+  await ahead(at);
+  t.ok((await at.figures()).asks > 10);
+  t.ok(await until(() => fs.existsSync(at.profile)), "and keeps it");
+  client.close();
+});
+
 test("--no-profiles: nothing is learned, nothing fetched ahead", async (t) => {
   const at = await learned(t);
   const before = fs.readFileSync(at.profile);
