@@ -48,6 +48,8 @@ export interface ProfileFigures {
   bytes: number;
   /** Times that a start taught something new. */
   learned: number;
+  /** Asks that were noted and aren't kept yet. */
+  unsaved: number;
 }
 
 /** Of one view, while it is connected. */
@@ -75,6 +77,7 @@ export class Profiles {
     requests: 0,
     bytes: 0,
     learned: 0,
+    unsaved: 0,
   };
   readonly #context: ProfilesContext;
   /** When what was fetched last, by snapshot and command. */
@@ -109,7 +112,9 @@ export class Profiles {
         const asks = asked[snapshot];
         if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
         if (performance.now() - startedMs > START_MS) return;
+        const before = asks.size;
         asks.set(`${ask.row} ${ask.first}`, ask);
+        this.figures.unsaved += asks.size - before;
         timer ??= setTimeout(save, SAVE_MS).unref();
       },
       end: save,
@@ -161,6 +166,8 @@ export class Profiles {
         this.figures.learned++;
       } catch (error) {
         log("profile not kept", { snapshot: showDigest(snapshot), error: explain(error) });
+      } finally {
+        this.figures.unsaved -= asks.length;
       }
     });
     this.#saving.set(snapshot, saving);

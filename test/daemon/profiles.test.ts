@@ -23,7 +23,7 @@ const SPREAD: Files = Object.fromEntries([
   ["large", noise(40 * BLOCK_BYTES, 99)],
 ]);
 const USED = Array.from({ length: 40 }, (_, i) => `used${39 - i}`);
-const CONFIG: Partial<DaemonConfig> = { background: false };
+const CONFIG: Partial<DaemonConfig> = { background: false, profiles: true };
 
 interface Profiled extends Scene {
   profile: string;
@@ -62,11 +62,16 @@ async function profiled(t: Test, config = CONFIG): Promise<Profiled> {
   return { ...at, profile, use, figures, forget };
 }
 
+async function isKept(at: Profiled): Promise<boolean> {
+  const { learned, unsaved } = await at.figures();
+  return learned > 0 && unsaved === 0;
+}
+
 /** After a first start, whose profile is kept. */
 async function learned(t: Test): Promise<Profiled> {
   const at = await profiled(t);
   await at.use([...USED, "large"]);
-  t.ok(await until(() => fs.existsSync(at.profile)), "it is kept");
+  t.ok(await until(() => isKept(at)), "it is kept");
   return at;
 }
 
@@ -100,7 +105,7 @@ test("what lies close together comes by one request, in the order of its use", a
   const at = await profiled(t);
   const near = Object.keys(SPREAD).filter((name) => name !== "large");
   await at.use(near.reverse());
-  t.ok(await until(() => fs.existsSync(at.profile)));
+  t.ok(await until(() => isKept(at)));
   await at.forget();
   at.server.requests.length = 0;
   const client = await at.node.connect(at.mountId);

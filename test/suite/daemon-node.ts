@@ -97,6 +97,9 @@ export function publishedOf(
   return { digest, index, refs, row };
 }
 
+/** Nothing is asked of an origin but what a test asks for. */
+const QUIET: Partial<DaemonConfig> = { profiles: false };
+
 export class TestNode {
   readonly root = fs.mkdtempSync(`${tmpdir()}/burrow-node-`);
   readonly store = `${this.root}/store`;
@@ -120,7 +123,14 @@ export class TestNode {
   /** Starts a daemon process without waiting for it; `prefix`: the command that runs it, such as prlimit. */
   spawn(config: Partial<DaemonConfig> = {}, prefix: readonly string[] = []): ChildProcess {
     const program = fileURLToPath(new URL("daemon-program.js", import.meta.url));
-    const given = { cache: this.cache, state: this.state, idleMs: 0, standbys: 0, ...config };
+    const given = {
+      cache: this.cache,
+      state: this.state,
+      idleMs: 0,
+      standbys: 0,
+      ...QUIET,
+      ...config,
+    };
     const words = [...prefix, process.execPath, program, JSON.stringify(given)];
     const child = spawn(words[0]!, words.slice(1), {
       stdio: ["ignore", "pipe", "pipe"],
