@@ -19,7 +19,6 @@ import {
 } from "../../wire/fuse/reply.ts";
 import type { FuseRequest } from "../../wire/fuse/request.ts";
 import { Count, counters } from "../counters.ts";
-import type { OpenFile } from "./handles.ts";
 import {
   attr,
   created,
@@ -30,6 +29,7 @@ import {
   tellEntry,
   writableTree,
 } from "./handler.ts";
+import type { OpenFile } from "./handles.ts";
 import type { FuseSession } from "./session.ts";
 
 /**

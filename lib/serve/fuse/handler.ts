@@ -10,9 +10,9 @@ import {
   OpenResult,
   type WritableTree,
 } from "../../tree/tree.ts";
+import type { Cursor } from "../../wire/cursor.ts";
 import { putEntry } from "../../wire/fuse/reply.ts";
 import type { FuseRequest } from "../../wire/fuse/request.ts";
-import type { Cursor } from "../../wire/cursor.ts";
 import type { FuseSession } from "./session.ts";
 
 /** 0 when the reply's body stands at the cursor, -errno, MISS, or NO_REPLY. */

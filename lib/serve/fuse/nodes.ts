@@ -2,8 +2,8 @@
 // changes places with whichever inode has that number. Of a stateless tree nothing is kept; of another, one reference for each node
 // that the kernel knows and how often it was told of it, which is what it takes back by FORGET. man fuse(4). Data plane.
 
-import { ROOT_NODE } from "../../wire/fuse/message.ts";
 import type { Ino, Tree } from "../../tree/tree.ts";
+import { ROOT_NODE } from "../../wire/fuse/message.ts";
 
 /** Device numbers of a writable tree stand above the inode numbers of each, which makes one number of both. */
 const DEVICE_STEP = 2 ** 41;

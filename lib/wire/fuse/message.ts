@@ -73,7 +73,8 @@ const NO_OPENDIR_SUPPORT = 1 << 24;
 const HAS_RESEND = 1 << 7;
 
 /** What each of our servers wants of the kernel. */
-export const LAZY_WISHES = ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES | NO_OPENDIR_SUPPORT;
+export const LAZY_WISHES =
+  ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES | NO_OPENDIR_SUPPORT;
 export const TREE_WISHES = ASYNC_READ | PARALLEL_DIROPS | MAX_PAGES | BIG_WRITES | ATOMIC_O_TRUNC;
 /** Of a tree that never changes, too: attributes come with a listing, targets are kept. */
 export const IMMUTABLE_WISHES = TREE_WISHES | DO_READDIRPLUS | READDIRPLUS_AUTO | CACHE_SYMLINKS;
