@@ -1,7 +1,6 @@
 // burrow's FUSE server: the process that answers the kernel for one mount, which `burrow mount` made, until it is unmounted or that is
 // gone: then it takes the mount away itself. Says with one byte that the mount can be used. Logs to stderr. Control plane; its loop is not.
 
-import { spawnSync } from "node:child_process";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { MISS_DEADLINE_MS } from "../base/limits.ts";
@@ -24,10 +23,10 @@ function log(line: string): void {
 /** Whoever still has files open there gets ENOTCONN from now on. */
 function unmount(mountpoint: string): void {
   const isRoot = process.getuid?.() === 0;
-  const [program, words] = isRoot
-    ? ["umount", ["-l", mountpoint]]
-    : ["fusermount3", ["-u", "-z", mountpoint]];
-  spawnSync(program as string, words as string[], { stdio: "ignore" });
+  const words = isRoot ? ["umount", "-i", "-l"] : ["fusermount3", "-u", "-z", "--"];
+  const args = Buffer.from(`${[...words, mountpoint].join("\0")}\0`);
+  const pid = native.spawnProgram(args, new Int32Array([STDERR, STDERR, STDERR]));
+  if (pid > 0) native.waitProgram(pid);
 }
 
 function serve({ state, source, isReadOnly, mountpoint }: FuseConfig): void {
