@@ -6,6 +6,7 @@ import { test } from "tap";
 import { typeMountedAt } from "../../lib/daemon/fuse-mount.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { noFuse } from "../suite/fuse.ts";
+import { FuseDoor } from "../suite/fuse-door.ts";
 import { until } from "../suite/wait.ts";
 import { MAIN } from "./cli.ts";
 import { makeNode, start } from "./mount-node.ts";
@@ -73,6 +74,46 @@ test("bytes that can't be had are an error, never zeros", { skip }, async (t) =>
   t.ok(fs.existsSync(`/proc/${said.server}`));
   child.kill("SIGTERM");
   t.equal(await exitOf(child), 0);
+});
+
+test("find, diff and tar see what was imported", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  for (let i = 0; i < 300; i++) node.file(`tree/sub/${i % 7}/f${i}`, `${i} `.repeat(37 * i));
+  node.file("tree/large", Buffer.alloc(5_000_000, "large "));
+  fs.symlinkSync("sub/f", node.path("tree/link"));
+  fs.linkSync(node.path("tree/README"), node.path("tree/second"));
+  fs.utimesSync(node.path("tree/README"), 1, 2.25);
+  const { child } = await start(node, ["tree", at]);
+  const told = (program: string, ...words: string[]) =>
+    [node.path("tree"), at].map((cwd) => {
+      const { stdout, stderr } = spawnSync(program, words, { cwd, maxBuffer: 1 << 28 });
+      return stdout.toString("latin1") + stderr.toString();
+    });
+  const facts = ["-printf", "%P %y %m %n %U %G %T@ %l\n"];
+  const [wanted, found] = told("find", ".", ...facts).map((text) => text.split("\n").sort());
+  t.strictSame(found, wanted);
+  const [packed, repacked] = told(
+    "tar",
+    "-c",
+    "--sort=name",
+    "--format=pax",
+    "--pax-option=delete=?time",
+    ".",
+  );
+  t.ok(packed === repacked, "the same archive, hard links too");
+  t.equal(spawnSync("diff", ["-r", node.path("tree"), at]).status, 0);
+  child.kill("SIGTERM");
+  t.equal(await exitOf(child), 0);
+});
+
+test("a directory of 100,000 names", { skip }, async (t) => {
+  const files: Record<string, string> = { wide: "/" };
+  for (let i = 0; i < 100_000; i++) files[`wide/n${i}`] = "x";
+  const door = await FuseDoor.openView(t, files);
+  const names = fs.readdirSync(door.path("wide"));
+  t.equal(new Set(names).size, 100_000);
+  const found = spawnSync("find", [door.path("wide"), "-size", "1c"], { maxBuffer: 1 << 26 });
+  t.equal(found.stdout.toString().split("\n").length - 1, 100_000);
 });
 
 const helper = spawnSync("sh", ["-c", "command -v fusermount3"], {
