@@ -224,6 +224,8 @@ function readdirAs(hasAttributes: boolean): Handler {
     if (file === undefined) return -Errno.EBADF;
     if (!file.isDirectory) return -Errno.ENOTDIR;
     if (request.offset < 0) return -Errno.EINVAL;
+    // The kernel doesn't ask for them where INIT didn't offer them.
+    if (hasAttributes && !session.tree.isStateless) return -Errno.ENOSYS;
     listing.hasAttributes = hasAttributes;
     return list(session, file, request, reply);
   };
