@@ -21,6 +21,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   dedup: () => import("./micro/dedup.ts"),
   merge: () => import("./micro/merge.ts"),
   fuse: () => import("./micro/fuse.ts"),
+  mount: () => import("./micro/mount.ts"),
   "cli-start": () => import("./replay/cli-start.ts"),
   ingest: () => import("./micro/ingest.ts"),
   pread: () => import("./rpc/pread.ts"),

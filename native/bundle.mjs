@@ -25,6 +25,7 @@ const PROGRAMS = [
   { name: "burrow", entry: "dist/lib/cli/main.js", flags: [] },
   { name: "preload-worker", entry: "dist/lib/preload/worker.js", flags: [] },
   { name: "ninep", entry: "dist/lib/gofer/ninep-main.js", flags: [] },
+  { name: "fuse", entry: "dist/lib/gofer/fuse-main.js", flags: [] },
   { name: "standby", entry: "dist/lib/gofer/standby.js", flags: [] },
   { name: "rehearsal-caller", entry: "dist/lib/gofer/rehearsal-caller.js", flags: [] },
   { name: "gofer", entry: "dist/lib/gofer/main.js", flags: gofersFlags },

@@ -2,10 +2,10 @@
 // unmounted.
 
 import fs from "node:fs";
-import { createRequire } from "node:module";
 import { mountFuse } from "../../lib/daemon/fuse-mount.ts";
 import { FuseSession } from "../../lib/daemon/fuse-session.ts";
 import { native } from "../../lib/sys/native.ts";
+import { loadFuse } from "../fuse-native.ts";
 
 const [way, folder, path] = process.argv.slice(2) as [string, string, string];
 const fd = fs.openSync(path, "r");
@@ -30,7 +30,7 @@ async function serveOurs(): Promise<void> {
 type Done = (errno: number, value?: unknown) => void;
 
 function serveLibfuse(): void {
-  const Fuse = createRequire(import.meta.url)("fuse-native");
+  const Fuse = loadFuse();
   const time = new Date(0);
   const stat = (mode: number, bytes: number) => ({
     ...{ mode, size: bytes, nlink: 1, uid: 0, gid: 0 },

@@ -2,7 +2,7 @@
 // in the server's page cache. docs/design/0010-lazy-mount.md rests on it.
 //
 // Expected: a request is a wake and a switch each way and one hop to the main thread in both; a copy into the reply and one into the
-// kernel. Larger requests make it bandwidth. Needs root, /dev/fuse and libfuse.so.2.
+// kernel. Larger requests make it bandwidth. Needs root and /dev/fuse.
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

@@ -82,6 +82,13 @@ export const NINEP_HOST_FDS_MAX = 512;
 /** Bytes of extended attributes that the fids of one client hold. */
 export const NINEP_ATTRIBUTE_BYTES_MAX = 4 * MIB;
 
+/** Files and directories that one FUSE mount has open: ENFILE past it. */
+export const FUSE_HANDLES_MAX = 65_536;
+/** What is kept of a FUSE request that waits for bytes: a SETXATTR with the largest value, before a file is copied up. EIO past it. */
+export const FUSE_PARKED_BYTES_MAX = 128 * KIB;
+/** Requests of a FUSE mount that are answered before what the daemon says is heard. */
+export const FUSE_TURN_REQUESTS = 64;
+
 /** Bytes of a layer or snapshot index: 2^32 - 1 rows of nothing; offsets stay u32 within it. */
 export const INDEX_MAX_BYTES = 0xffff_ffff;
 /** Inodes in one index: about 20 times the largest conda environment seen. */

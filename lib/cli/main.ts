@@ -16,6 +16,7 @@ import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
 import { addLayerKeep } from "./layer-keep.ts";
 import { addProfile } from "./learned.ts";
+import { addMount } from "./mount.ts";
 import { checkRequired, checkValues } from "./option-values.ts";
 import { ExitCode, report } from "./output.ts";
 import { addPreload } from "./preload.ts";
@@ -47,6 +48,7 @@ function makeProgram(): Command {
   addRun(program);
   addBundle(program);
   addServe(program);
+  addMount(program);
   const env = addEnv(program);
   addEnvCompile(env);
   addEnvRemove(env);

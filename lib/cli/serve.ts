@@ -1,19 +1,14 @@
 // burrow serve: views over 9P2000.L, for virtual machines and other clients. This process prepares the views, keeps the daemon and
 // removes what it made; another answers the clients (lib/gofer/ninep-main.ts) and ends with this one. Control plane.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, rmSync } from "node:fs";
-import type { Socket } from "node:net";
+import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
-import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { ensureIndex, openCache } from "../cache/cache.ts";
-import { ensureDaemon } from "../cache/client.ts";
-import { isMountId, mountDirectory, readMount } from "../gofer/mount.ts";
 import type { NinepConfig } from "../gofer/ninep-config.ts";
 import { native } from "../sys/native.ts";
-import { addCommonOptions, type Context, contextOf, makeFolders } from "./context.ts";
+import { startServer } from "./child-server.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import {
@@ -23,11 +18,11 @@ import {
   parseListen,
   type ServedSocket,
 } from "./listen-address.ts";
-import { Progress, print } from "./output.ts";
-import { checkQuery, collect, prepare, type QueryOptions, resolveBase } from "./prepare.ts";
-import { inodesFor, parseSize, writeMounts } from "./query.ts";
-import { noSuchDigest } from "./read-index.ts";
+import { print } from "./output.ts";
+import { checkQuery, collect, prepare, type QueryOptions } from "./prepare.ts";
+import { inodesFor, parseSize } from "./query.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
+import { importView, knownMount } from "./view-mounts.ts";
 
 interface ServeOptions {
   listen: string[];
@@ -160,7 +155,7 @@ async function viewsOf(
   for (const [i, [name, source]] of pairs.entries()) {
     const known = await knownMount(context, source);
     const made = `${id}-${i + 1}`;
-    const mounts = known ?? (await importView(context, made, source, upper, options));
+    const mounts = known ?? (await importView(context, made, source, { tmp: upper }, options));
     views.push({ name, source: mounts.root, isReadOnly: true });
     scratch ??= mounts.tmp;
   }
@@ -175,42 +170,6 @@ function pairOf(text: string): [name: string, source: string] {
   throw new BurrowError("BURROW_USAGE", `"${text}" is no view; say NAME=SOURCE`);
 }
 
-/** The mounts that a bundle has made; undefined: the source is no id of any. */
-async function knownMount(
-  { cache, state }: Context,
-  id: string,
-): Promise<{ root: string; tmp: string } | undefined> {
-  if (!isMountId(id) || existsSync(id) || !existsSync(mountDirectory(state, id))) return undefined;
-  const mount = readMount(state, id);
-  if (mount.kind === "view" && mount.cache !== cache)
-    throw new BurrowError("BURROW_USAGE", `the mount ${id} is of another cache, ${mount.cache}`);
-  await ensureDaemon({ cache, state });
-  return { root: mountDirectory(state, id), tmp: mountDirectory(state, `${id}-tmp`) };
-}
-
-/** Mounts of one snapshot, which is imported when the source is none. */
-async function importView(
-  context: Context,
-  id: string,
-  text: string,
-  upper: { sizeBytes: number; inodes: number },
-  options: ServeOptions,
-): Promise<{ root: string; tmp: string }> {
-  const progress = new Progress(options.quiet === true, options.json === true);
-  makeFolders(context.state, `${context.state}/mounts`);
-  const cache = openCache(context.cache);
-  const source = await resolveBase(context, text, progress);
-  try {
-    await ensureIndex(cache, source.origin, source.snapshot);
-  } catch (cause) {
-    throw noSuchDigest(cause, source.snapshot, source.origin);
-  }
-  progress.line(`${text}: ${showDigest(source.snapshot)}`);
-  progress.end();
-  await ensureDaemon({ cache: context.cache, state: context.state });
-  return writeMounts(context, id, source, [], { tmp: upper });
-}
-
 const PROGRAM = fileURLToPath(new URL("../../ninep.cjs", import.meta.url));
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
@@ -221,15 +180,9 @@ async function answer(
   isJson: boolean,
   onWatching: () => void,
 ): Promise<number> {
-  const child = spawn(process.execPath, [PROGRAM, JSON.stringify(config)], {
-    stdio: ["ignore", "ignore", "inherit", "pipe", ...sockets.map(({ fd }) => fd)],
-  });
-  for (const { fd } of sockets) native.closeFd(fd);
-  const leader = child.stdio[3] as Socket;
-  const ended = new Promise<number>((resolve, reject) => {
-    child.once("error", reject);
-    child.once("close", (code, signal) => resolve(signal === null ? (code ?? 1) : 1));
-  });
+  const fds = sockets.map(({ fd }) => fd);
+  const { child, leader, ended, firstWord } = startServer(PROGRAM, config, fds);
+  for (const fd of fds) native.closeFd(fd);
   let isEnding = false;
   const end = () => {
     isEnding = true;
@@ -238,7 +191,7 @@ async function answer(
   for (const signal of SIGNALS) process.on(signal, end);
   onWatching();
   try {
-    const said = await firstWord(leader, child);
+    const said = await firstWord;
     if (said !== "\n") {
       await ended;
       if (isEnding) return 0;
@@ -259,13 +212,4 @@ async function answer(
   } finally {
     for (const signal of SIGNALS) process.off(signal, end);
   }
-}
-
-/** What the server says when its trees are open: a newline; else why they aren't, or "" when it just ended. */
-function firstWord(leader: Socket, child: ChildProcess): Promise<string> {
-  return new Promise((resolve) => {
-    leader.setEncoding("utf8").once("data", (text: string) => resolve(text));
-    leader.once("error", () => resolve(""));
-    child.once("close", () => resolve(""));
-  });
 }

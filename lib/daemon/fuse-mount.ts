@@ -7,6 +7,7 @@ import { BurrowError } from "../base/error.ts";
 import { makeOwnFolder } from "../store/folder.ts";
 
 const DEVICE = "/dev/fuse";
+const READ_AHEAD_KIB = 1024;
 /** Not noexec: a sentry maps libraries to run them. default_permissions: the kernel judges modes by itself; a gofer in a user namespace is "other". */
 const OPTIONS =
   "ro,nosuid,nodev,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions";
@@ -18,9 +19,7 @@ export async function mountFuse(folder: string): Promise<number> {
     await unmount(folder);
     makeOwnFolder(folder, 0o755);
     device = fs.openSync(DEVICE, "r+");
-    // Without a helper program of that name: the FD is ours.
-    const args = ["-i", "-t", "fuse", "-o", `fd=3,${OPTIONS}`, "burrow", folder];
-    await run("mount", args, device);
+    await mountDevice(device, folder, "fuse", OPTIONS);
     return device;
   } catch (cause) {
     if (device >= 0) fs.closeSync(device);
@@ -29,6 +28,16 @@ export async function mountFuse(folder: string): Promise<number> {
       context: { folder },
     });
   }
+}
+
+/** Mounts a folder by an FD of /dev/fuse. Without a helper program of that name: the FD is ours. Throws what mount(8) says. */
+export async function mountDevice(
+  device: number,
+  folder: string,
+  type: string,
+  options: string,
+): Promise<void> {
+  await run("mount", ["-i", "-t", type, "-o", `fd=3,${options}`, "burrow", folder], device);
 }
 
 /** Takes away what is mounted at a folder, as often as something is. By force: files that are open would keep their session, and who
@@ -40,19 +49,46 @@ export async function unmount(folder: string): Promise<void> {
   }
 }
 
-/** man proc_pid_mountinfo(5): the fifth field, with spaces and backslashes as octal. */
 export function isMounted(folder: string): boolean {
+  return typeMountedAt(folder) !== undefined;
+}
+
+/**
+ * The type of the file system that is mounted at a folder, the last where there are several; undefined: none is. man
+ * proc_pid_mountinfo(5): the path is the fifth field, with blanks and backslashes as octal; the type follows a dash.
+ */
+export function typeMountedAt(folder: string): string | undefined {
   const shown = folder.replace(
     /[\\ \t\n]/g,
     (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`,
   );
+  const path = Buffer.from(shown).toString("latin1");
   const lines = fs.readFileSync("/proc/self/mountinfo", "latin1").split("\n");
-  return lines.some((line) => line.split(" ")[4] === Buffer.from(shown).toString("latin1"));
+  const found = lines.map((line) => line.split(" ")).findLast((fields) => fields[4] === path);
+  return found?.[found.indexOf("-", 6) + 1];
 }
 
-function run(program: string, args: readonly string[], fd?: number): Promise<void> {
+/** Has the kernel read ahead in a mounted file system as much as one request may ask for, where it lets us. Asks its server. */
+export async function readAhead(folder: string): Promise<void> {
+  const { dev } = await fs.promises.stat(folder, { bigint: true });
+  // Linux: dev_t of 8 bits of major number above 8 of minor and more. man makedev(3). An anonymous device has major 0.
+  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
+  const path = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
+  await fs.promises.writeFile(path, String(READ_AHEAD_KIB)).catch(() => undefined);
+}
+
+/** Runs a program of the system with an FD at 3. Throws what it says when it fails. */
+export function run(
+  program: string,
+  args: readonly string[],
+  fd?: number,
+  env?: NodeJS.ProcessEnv,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe", fd ?? "ignore"] });
+    const child = spawn(program, args, {
+      stdio: ["ignore", "ignore", "pipe", fd ?? "ignore"],
+      env: { ...process.env, ...env },
+    });
     let output = "";
     child.stderr?.on("data", (bytes) => {
       output += bytes;

@@ -13,7 +13,7 @@ import { lazyFolder, lazyStatePath } from "../cache/layout.ts";
 import { type AnswerFields, AnswerState } from "../cache/mailbox-wire.ts";
 import type { Source } from "../cache/pieces.ts";
 import { native } from "../sys/native.ts";
-import { isMounted, mountFuse, unmount } from "./fuse-mount.ts";
+import { isMounted, mountFuse, readAhead, unmount } from "./fuse-mount.ts";
 import { FuseSession } from "./fuse-session.ts";
 import { LazyFiles, type OpenSource } from "./lazy-files.ts";
 import { endHolder, type Held, type HeldFile, Holder, takeHeld } from "./lazy-holder.ts";
@@ -23,7 +23,6 @@ import { endHolder, type Held, type HeldFile, Holder, takeHeld } from "./lazy-ho
  * A gofer opens what it is told of at once.
  */
 const OPEN_MAX = 512;
-const READ_AHEAD_KIB = 1024;
 /** Closing such an FD asks nobody, or our own end would wait for us. man open(2). */
 const O_PATH = 0o10000000;
 
@@ -94,7 +93,7 @@ export class LazyMount {
     }
     const device = await mountFuse(folder);
     const mount = new LazyMount(context, device);
-    await mount.#prime();
+    await readAhead(folder); // the kernel knows the root's attributes then, too
     return mount;
   }
 
@@ -174,14 +173,5 @@ export class LazyMount {
     await unmount(this.#folder).catch(() => undefined);
     await this.#session.ended;
     this.#files.close();
-  }
-
-  /** Has the kernel know the root's attributes, and read ahead as much as one request may ask for. */
-  async #prime(): Promise<void> {
-    const { dev } = await fs.promises.stat(this.#folder, { bigint: true });
-    // Linux: dev_t of 8 bits of major number above 8 of minor and more. man makedev(3). An anonymous device has major 0.
-    const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
-    const path = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
-    await fs.promises.writeFile(path, String(READ_AHEAD_KIB)).catch(() => undefined);
   }
 }

@@ -9,6 +9,8 @@ const COMMANDS = [
   ["run"],
   ["bundle"],
   ["bundle-rm"],
+  ["mount"],
+  ["umount"],
   ["env", "create"],
   ["env", "compile"],
   ["env", "show"],

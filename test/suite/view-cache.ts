@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Digest } from "../../lib/base/digest.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../../lib/base/limits.ts";
 import { CACHE_FOLDERS } from "../../lib/cache/layout.ts";
 import { putSealed } from "../../lib/cache/seal.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
@@ -26,6 +27,14 @@ export function putBlob(directory: string, content: string | Uint8Array): void {
   putSealed(join(directory, "cache"), "blobs", Buffer.from(content));
 }
 
+function blocksOf(bytes: Uint8Array): Digest[] {
+  const blocks: Digest[] = [];
+  if (bytes.length <= BLOCK_DIGESTS_OVER_BYTES) return blocks;
+  for (let at = 0; at < bytes.length; at += BLOCK_BYTES)
+    blocks.push(digestOf(bytes.subarray(at, at + BLOCK_BYTES)));
+  return blocks;
+}
+
 function entryOf(path: string, content: string | Uint8Array): LayerEntry {
   const text = typeof content === "string" ? content : "";
   if (text === "/") return { ...common, path, mode: 0o755, type: "directory" };
@@ -33,7 +42,7 @@ function entryOf(path: string, content: string | Uint8Array): LayerEntry {
     return { ...common, path, mode: 0o777, type: "symlink", target: text.slice(3) };
   }
   const bytes = Buffer.from(content);
-  const blob = { digest: digestOf(bytes), size: bytes.length, blocks: [] };
+  const blob = { digest: digestOf(bytes), size: bytes.length, blocks: blocksOf(bytes) };
   return { ...common, path, mode: 0o644, type: "file", blob };
 }
 
@@ -44,10 +53,12 @@ function entryOf(path: string, content: string | Uint8Array): LayerEntry {
 export function makeView(directory: string, files: Files, missing: readonly string[] = []): string {
   const cache = join(directory, "cache");
   for (const folder of CACHE_FOLDERS) mkdirSync(join(cache, folder), { recursive: true });
+  const done = new Set<string | Uint8Array>();
   const entries = Object.entries(files).map(([path, content]) => entryOf(path, content));
-  for (const [path, content] of Object.entries(files)) {
-    const isFile = entries.find((entry) => entry.path === path)!.type === "file";
-    if (isFile && !missing.includes(path)) putSealed(cache, "blobs", Buffer.from(content));
+  for (const [i, [path, content]] of Object.entries(files).entries()) {
+    if (entries[i]!.type !== "file" || missing.includes(path) || done.has(content)) continue;
+    done.add(content);
+    putSealed(cache, "blobs", Buffer.from(content));
   }
   const snapshot = putSealed(cache, "indexes", writeIndex(IndexKind.snapshot, entries));
   const base = { snapshot, origin: join(directory, "store") };

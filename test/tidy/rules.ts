@@ -119,7 +119,7 @@ const REACH = /^node:(http|https|http2|net|tls|dgram|dns|child_process|cluster)$
 
 /** Programs; and the client's half of a codec, which tests and benches speak. */
 const ENTRIES =
-  /^lib\/((gofer|daemon|cli)\/main|gofer\/(ninep-main|standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
+  /^lib\/((gofer|daemon|cli)\/main|gofer\/(ninep-main|fuse-main|standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
 
 function checkDead(files: readonly SourceFile[]): string[] {
   const used = new Set<string>();

@@ -1,6 +1,7 @@
-// The messages of the kernel's FUSE client that a read-only, flat file system needs. Source: Linux, include/uapi/linux/fuse.h,
-// protocol 7.31 and later; man fuse(4). Requests are read from a buffer, replies written into one; neither is kept. Integers are
-// the machine's own, little-endian here. Pure; data-plane rules.
+// The messages of the kernel's FUSE client that a read-only, flat file system needs, and what all FUSE servers share; request.ts and
+// reply.ts have those of a whole tree. Source: Linux, include/uapi/linux/fuse.h, protocol 7.31 and later; man fuse(4). Requests are
+// read from a buffer, replies written into one; neither is kept. Integers are the machine's own, little-endian here. Pure;
+// data-plane rules.
 
 import { getU64, setU64, viewOf } from "../../base/bytes.ts";
 
@@ -22,41 +23,72 @@ export const Opcode = {
   lookup: 1,
   forget: 2,
   getattr: 3,
+  setattr: 4,
+  readlink: 5,
+  symlink: 6,
+  mknod: 8,
+  mkdir: 9,
+  unlink: 10,
+  rmdir: 11,
+  rename: 12,
+  link: 13,
   open: 14,
   read: 15,
+  write: 16,
   statfs: 17,
   release: 18,
+  fsync: 20,
+  setxattr: 21,
+  getxattr: 22,
+  listxattr: 23,
+  removexattr: 24,
   flush: 25,
   init: 26,
   opendir: 27,
   readdir: 28,
   releasedir: 29,
+  fsyncdir: 30,
   access: 34,
+  create: 35,
   interrupt: 36,
   destroy: 38,
   batchForget: 42,
+  fallocate: 43,
   readdirplus: 44,
+  rename2: 45,
 } as const;
 
 /** Bits of `flags` in FUSE_INIT. */
 const ASYNC_READ = 1 << 0;
+const ATOMIC_O_TRUNC = 1 << 3;
+const BIG_WRITES = 1 << 5;
+const DO_READDIRPLUS = 1 << 13;
+const READDIRPLUS_AUTO = 1 << 14;
 const PARALLEL_DIROPS = 1 << 18;
 const NO_OPEN_SUPPORT = 1 << 17;
 const MAX_PAGES = 1 << 22;
+const CACHE_SYMLINKS = 1 << 23;
 const NO_OPENDIR_SUPPORT = 1 << 24;
 /** FUSE_HAS_RESEND is bit 39, and so 7 of `flags2`. Linux 6.9. */
 const HAS_RESEND = 1 << 7;
 
-/** Pages of 4,096 bytes in one READ: 1 MiB, the most there can be by default. */
+/** What each of our servers wants of the kernel. */
+export const LAZY_WISHES =
+  ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES | NO_OPENDIR_SUPPORT;
+export const TREE_WISHES = ASYNC_READ | PARALLEL_DIROPS | MAX_PAGES | BIG_WRITES | ATOMIC_O_TRUNC;
+/** Of a tree that never changes, too: attributes come with a listing, targets are kept. */
+export const IMMUTABLE_WISHES = TREE_WISHES | DO_READDIRPLUS | READDIRPLUS_AUTO | CACHE_SYMLINKS;
+
+/** Pages of 4,096 bytes in one READ or WRITE: 1 MiB, the most there can be by default. */
 const READ_MAX_PAGES = 256;
 export const READ_MAX_BYTES = READ_MAX_PAGES * 4096;
 /** Reads ahead and other requests that nobody waits for, at once. */
 const BACKGROUND_MAX = 64;
-/** Nothing is written; the kernel wants no less. */
-const WRITE_MAX_BYTES = 4096;
+/** The least that the kernel wants to be allowed to write. */
+const WRITE_MIN_BYTES = 4096;
 
 /** What never changes may be remembered for as long as the kernel likes: seconds. */
-const FOR_EVER_SECONDS = 2 ** 31;
+export const FOR_EVER_SECONDS = 2 ** 31;
 
 /** fuse_notify_code of a message without a request. */
 const NOTIFY_RESEND = 7;
@@ -156,18 +188,23 @@ export function putReadReply(out: Buffer, unique: Unique, length: number): Buffe
   return out.subarray(0, REPLY_HEAD_BYTES + length);
 }
 
-export function encodeInit(unique: Unique, request: InitRequest): Buffer {
+/** `wishes`: flags that are taken where the kernel offers them; `writeMaxBytes` of one WRITE. */
+export function encodeInit(
+  unique: Unique,
+  request: InitRequest,
+  wishes: number = LAZY_WISHES,
+  writeMaxBytes: number = WRITE_MIN_BYTES,
+): Buffer {
   const out = reply(unique, 64);
   const view = viewOf(out);
   const at = REPLY_HEAD_BYTES;
-  const wanted = ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES | NO_OPENDIR_SUPPORT;
   view.setUint32(at, FUSE_MAJOR, true);
   view.setUint32(at + 4, Math.min(FUSE_MINOR, request.minor), true);
   view.setUint32(at + 8, READ_MAX_BYTES, true); // read ahead
-  view.setUint32(at + 12, (wanted & request.flags) >>> 0, true);
+  view.setUint32(at + 12, (wishes & request.flags) >>> 0, true);
   view.setUint16(at + 16, BACKGROUND_MAX, true);
   view.setUint16(at + 18, BACKGROUND_MAX, true);
-  view.setUint32(at + 20, WRITE_MAX_BYTES, true);
+  view.setUint32(at + 20, writeMaxBytes, true);
   view.setUint32(at + 24, 1, true); // granularity of times, ns
   view.setUint16(at + 28, READ_MAX_PAGES, true);
   return out;

@@ -1,0 +1,55 @@
+// Mounts of this node's for a view that is served outside a sandbox: those of a bundle, or new ones of one snapshot. Control plane.
+
+import { existsSync } from "node:fs";
+import { showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
+import { ensureIndex, openCache } from "../cache/cache.ts";
+import { ensureDaemon } from "../cache/client.ts";
+import { isMountId, mountDirectory, readMount, type UpperSize } from "../gofer/mount.ts";
+import { type Context, makeFolders } from "./context.ts";
+import { Progress } from "./output.ts";
+import { resolveBase } from "./prepare.ts";
+import { type QueryMounts, writeMounts } from "./query.ts";
+import { noSuchDigest } from "./read-index.ts";
+
+/** How a command says what it does. */
+export interface Manner {
+  quiet?: boolean;
+  json?: boolean;
+}
+
+/** The mounts that a bundle has made; undefined: the source is no id of any. */
+export async function knownMount(
+  { cache, state }: Context,
+  id: string,
+): Promise<{ root: string; tmp: string } | undefined> {
+  if (!isMountId(id) || existsSync(id) || !existsSync(mountDirectory(state, id))) return undefined;
+  const mount = readMount(state, id);
+  if (mount.kind === "view" && mount.cache !== cache)
+    throw new BurrowError("BURROW_USAGE", `the mount ${id} is of another cache, ${mount.cache}`);
+  await ensureDaemon({ cache, state });
+  return { root: mountDirectory(state, id), tmp: mountDirectory(state, `${id}-tmp`) };
+}
+
+/** Mounts of one snapshot, which is imported when the source is none. */
+export async function importView(
+  context: Context,
+  id: string,
+  text: string,
+  uppers: { tmp: UpperSize; root?: UpperSize },
+  options: Manner,
+): Promise<QueryMounts> {
+  const progress = new Progress(options.quiet === true, options.json === true);
+  makeFolders(context.state, `${context.state}/mounts`);
+  const cache = openCache(context.cache);
+  const source = await resolveBase(context, text, progress);
+  try {
+    await ensureIndex(cache, source.origin, source.snapshot);
+  } catch (cause) {
+    throw noSuchDigest(cause, source.snapshot, source.origin);
+  }
+  progress.line(`${text}: ${showDigest(source.snapshot)}`);
+  progress.end();
+  await ensureDaemon({ cache: context.cache, state: context.state });
+  return writeMounts(context, id, source, [], uppers);
+}

@@ -1,0 +1,14 @@
+// What `burrow mount` tells the process that answers the kernel's FUSE client, as JSON in its one argument. Control plane.
+
+/** FD of the socket to who started the server, which ends with it, and the FD of /dev/fuse that the mount is by. */
+export const FUSE_LEADER_FD = 3;
+export const FUSE_DEVICE_FD = 4;
+
+export interface FuseConfig {
+  readonly state: string;
+  /** As a bundle's mount has it: a mount of the state directory. */
+  readonly source: string;
+  readonly isReadOnly: boolean;
+  /** Unmounted when whoever started the server is gone. */
+  readonly mountpoint: string;
+}

@@ -1,0 +1,63 @@
+// burrow's FUSE server: the process that answers the kernel for one mount, which `burrow mount` made, until it is unmounted or that is
+// gone: then it takes the mount away itself. Says with one byte that the mount can be used. Logs to stderr. Control plane; its loop is not.
+
+import { errnoName } from "../base/errno.ts";
+import { BurrowError, explain } from "../base/error.ts";
+import { MISS_DEADLINE_MS } from "../base/limits.ts";
+import { native } from "../sys/native.ts";
+import { createWait } from "../sys/wait.ts";
+import { NO_SPECIAL_FILES } from "../tree/host-special.ts";
+import { FUSE_DEVICE_FD, FUSE_LEADER_FD, type FuseConfig } from "./fuse-config.ts";
+import { FuseLoop } from "./fuse-loop.ts";
+import { openTree, shareFds } from "./trees.ts";
+
+const STDERR = 2;
+const OPEN_FILES = 1_048_576;
+
+/** One JSON line, as the daemon logs. */
+function log(line: string): void {
+  const text = JSON.stringify({ time: new Date().toISOString(), event: "fuse", message: line });
+  native.writeFd(STDERR, Buffer.from(`${text}\n`));
+}
+
+/** Whoever still has files open there gets ENOTCONN from now on. */
+function unmount(mountpoint: string): void {
+  const isRoot = process.getuid?.() === 0;
+  const words = isRoot ? ["umount", "-i", "-l"] : ["fusermount3", "-u", "-z", "--"];
+  const args = Buffer.from(`${[...words, mountpoint].join("\0")}\0`);
+  const pid = native.spawnProgram(args, new Int32Array([STDERR, STDERR, STDERR]));
+  if (pid > 0) native.waitProgram(pid);
+}
+
+function serve({ state, source, isReadOnly, mountpoint }: FuseConfig): void {
+  createWait(true);
+  process.umask(0);
+  const { tree, mailbox, ...opened } = openTree(
+    { destination: "/", source, isReadOnly },
+    state,
+    NO_SPECIAL_FILES,
+  );
+  const fdLimit = native.setNoFile(OPEN_FILES);
+  if (fdLimit > 0) shareFds([tree], fdLimit);
+  const loop = new FuseLoop(FUSE_DEVICE_FD, {
+    tree,
+    isReadOnly: opened.isReadOnly,
+    mailbox,
+    log,
+    missDeadlineMs: MISS_DEADLINE_MS,
+    onReady: () => native.writeFd(FUSE_LEADER_FD, Buffer.from("\n")),
+  });
+  if (loop.fault < 0)
+    throw new BurrowError("BURROW_IO", `can't serve /dev/fuse: ${errnoName(loop.fault)}`);
+  native.setNonblock(FUSE_LEADER_FD);
+  loop.endWith(FUSE_LEADER_FD);
+  if (!loop.run()) unmount(mountpoint);
+}
+
+try {
+  serve(JSON.parse(process.argv[2] ?? "") as FuseConfig);
+  native.exitNow(0);
+} catch (error) {
+  native.writeFd(FUSE_LEADER_FD, Buffer.from(explain(error)));
+  native.exitNow(1);
+}

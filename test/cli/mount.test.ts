@@ -1,0 +1,97 @@
+// burrow mount and umount as their users see them: what can't be mounted, in the foreground and background, over what a crash left, and who
+// may look in. Needs root and /dev/fuse. Plane: control.
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "tap";
+import { typeMountedAt } from "../../lib/daemon/fuse-mount.ts";
+import { exitOf } from "../conformance/runsc.ts";
+import { noFuse } from "../suite/fuse.ts";
+import { until } from "../suite/wait.ts";
+import { ZEROS } from "./cli.ts";
+import { makeNode, type Said, start } from "./mount-node.ts";
+
+const skip = noFuse;
+const NOBODY = 65_534;
+
+/** Options of what is mounted there. man proc_pid_mountinfo(5). */
+function optionsAt(at: string): string {
+  const lines = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  return lines.findLast((line) => line.split(" ")[4] === at) ?? "";
+}
+
+test("what can't be mounted is refused with a reason, and nothing is left", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  node.file("plain", "");
+  for (const [words, reason] of [
+    [["mount", "tree"], /missing required argument 'mountpoint'/],
+    [["mount", "tree", "plain"], /plain is no directory/],
+    [["mount", ZEROS, at], /no store|no such digest|not there|no snapshot|is not|store/i],
+    [["mount", "--writable", "1", "tree", at], /--writable: "1" is no size/],
+    [["mount", "-d", "nothing", at], /no digest and no file or directory/],
+    [["umount", "/proc"], /burrow has nothing mounted at \/proc/],
+  ] as const) {
+    const { code, stdout, stderr } = await node.run(words);
+    t.not(code, 0, words.join(" "));
+    t.match(stderr, reason, words.join(" "));
+    t.equal(stdout, "");
+  }
+  t.equal(typeMountedAt(at), undefined);
+  t.strictSame(node.leftovers(), []);
+});
+
+test("in the background it returns once it is mounted, and umount ends it", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { code, stdout, stderr } = await node.run(["mount", "--background", "--json", "tree", at]);
+  t.equal(code, 0, stderr);
+  const { pid, server } = JSON.parse(stdout) as Said;
+  t.equal(fs.readFileSync(path.join(at, "sub/f"), "utf8"), "content");
+  const options = optionsAt(at);
+  for (const word of ["ro", "nosuid", "nodev"]) t.match(options, new RegExp(`[ ,]${word}[ ,]`));
+  t.notMatch(options, /allow_other/, "for who mounts alone");
+  t.equal(fs.statSync(path.join(at, "setuid")).mode & 0o7777, 0o4755);
+  const words = ["--reuid", `${NOBODY}`, "--clear-groups", "cat", path.join(at, "README")];
+  t.match(spawnSync("setpriv", words, { encoding: "utf8" }).stderr, /Permission denied/);
+  const again = await node.run(["mount", "tree", at]);
+  t.equal(again.code, 2);
+  t.match(again.stderr, /has a view mounted at .* already; end it: burrow umount/);
+  const open = fs.openSync(path.join(at, "README"), "r");
+  const busy = await node.run(["umount", at]);
+  t.equal(busy.code, 1);
+  t.match(busy.stderr, /fuser -vm .* says who\), or say --lazy/);
+  fs.closeSync(open);
+  const ended = await node.run(["umount", at, "--json"]);
+  t.equal(ended.code, 0, ended.stderr);
+  t.strictSame(JSON.parse(ended.stdout), { unmounted: at });
+  t.equal(typeMountedAt(at), undefined);
+  for (const each of [pid, server])
+    t.ok(await until(() => !fs.existsSync(`/proc/${each}`)), "its processes end");
+  t.ok(await until(() => node.leftovers().length === 0), "and nothing is left");
+});
+
+test("what a crash leaves is told, and healed by mounting again", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const first = await start(node, ["tree", at]);
+  // Both at once, so that neither cleans up after the other.
+  first.child.kill("SIGSTOP");
+  process.kill(first.said.server, "SIGKILL");
+  first.child.kill("SIGKILL");
+  await exitOf(first.child);
+  const isStale = () => {
+    try {
+      fs.readdirSync(at);
+      return false;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === "ENOTCONN";
+    }
+  };
+  t.ok(await until(isStale), "an error, and no empty directory");
+  const second = await start(node, ["--writable", "16M", "tree", at]);
+  fs.writeFileSync(path.join(at, "new"), "written");
+  t.equal(fs.readFileSync(path.join(at, "new"), "utf8"), "written");
+  second.child.kill("SIGTERM");
+  t.equal(await exitOf(second.child), 0);
+  t.equal(typeMountedAt(at), undefined, "once for both");
+  t.notOk(fs.existsSync(node.path("tree/new")));
+  t.strictSame(node.leftovers(), [], "what the first left is swept");
+});
