@@ -54,7 +54,7 @@ function nodeOfRow(
 
 function makeNode(
   parts: OverlayParts,
-  { row, ino, upper, lower, parent, isUnlinked }: OverlayRow,
+  { row, ino, upper, lower, parent, isUnlinked, isMetadata }: OverlayRow,
   above: OverlayNode | undefined,
 ): OverlayNode | undefined {
   const { attr, nodes, records } = parts;
@@ -62,20 +62,20 @@ function makeNode(
   const failed =
     upper === NONE ? parts.lower.getattr(lower, attr) : parts.upper.getattr(upper, attr);
   const type = attr.mode & S_IFMT;
-  const record = upper === NONE ? undefined : records.get(attr.ino);
+  const isNameless = isUnlinked || (upper !== NONE && attr.nlink === 0);
+  const isCopy = upper !== NONE && lower !== NONE;
+  const kept = upper === NONE ? undefined : records.get(attr.ino);
+  const nameless = { hostIno: attr.ino, lower, isMetadata, hidden: 0 };
+  const record = isCopy && isNameless ? nameless : kept;
   const directory = parent === 0 ? undefined : above;
   const name = upper === NONE && directory !== undefined ? nameBelow(parts, directory, lower) : "";
-  if (
-    failed < 0 ||
-    name === undefined ||
-    (lower !== NONE && upper !== NONE && record === undefined)
-  ) {
+  if (failed < 0 || name === undefined || (isCopy && record === undefined)) {
     if (upper !== NONE) parts.upper.release(upper);
     return undefined;
   }
   const lowerLinks = lower === NONE || type === S_IFDIR ? 0 : linksBelow(parts, lower);
   const found = { type, upper, lower, lowerLinks, record, parent: directory, name: name as Name };
-  return nodes.restore({ ...found, ino, row, isUnlinked });
+  return nodes.restore({ ...found, ino, row, isUnlinked: isNameless });
 }
 
 /** The name of an inode in a directory of the lower tree. */
