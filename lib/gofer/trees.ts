@@ -70,11 +70,12 @@ export function openTree(
   return { ...view, tree, isReadOnly: false, upperFd: kept };
 }
 
-/** The upper in a directory of the host. Throws BURROW_IO. */
+/** The upper in a directory of the host, which no symlink stands for: it would lead a sandbox's changes elsewhere. Throws BURROW_IO. */
 export function openUpperDirectory(directory: string): Upper {
-  const tree = HostTree.open(directory, { isReadOnly: false });
-  if (typeof tree !== "number" && isWritable(tree)) return tree;
-  const why = typeof tree === "number" ? errnoName(tree) : "read-only";
+  const tree = HostTree.open(directory, { isReadOnly: false, isItself: true });
+  if (typeof tree !== "number" && tree.isDirectory && isWritable(tree)) return tree;
+  if (typeof tree !== "number") tree.dispose();
+  const why = typeof tree === "number" ? errnoName(tree) : "it is no directory";
   throw new BurrowError("BURROW_IO", `can't write to the upper ${directory}: ${why}`);
 }
 
