@@ -42,7 +42,7 @@ export class OverlayRecords {
     this.#request.uid = this.#request.gid = 0xffffffff;
   }
 
-  /** Makes the directories, or finds them with what an earlier server left; `mode` and owner are those of a new tree. -errno. */
+  /** Makes the directories, or finds them; read() comes next. `mode` and owner are those of a new tree. -errno. */
   static open(upper: Upper, root: CreateRequest): OverlayRecords | number {
     const directories: Ino[] = [];
     const own = new CreateRequest();
@@ -55,10 +55,15 @@ export class OverlayRecords {
       if (ino < 0) return ino;
       directories.push(ino as Ino);
     }
-    const records = new OverlayRecords(upper, directories);
-    const loaded = records.#load();
-    const failed = loaded < 0 ? loaded : records.#sweep();
-    return failed < 0 ? failed : records;
+    return new OverlayRecords(upper, directories);
+  }
+
+  /** Reads what an earlier server left, and clears what it left half way: it must have ended. -errno. */
+  read(): number {
+    const loaded = this.#load();
+    if (loaded < 0) return loaded;
+    const swept = this.#sweep();
+    return swept < 0 ? swept : this.#clearWork();
   }
 
   /** Inodes of the upper that nobody sees: its root, the four directories less the tree, and the records. */
@@ -173,7 +178,7 @@ export class OverlayRecords {
   }
 
   /** Clears what a server that was killed left in `work`. */
-  clearWork(): number {
+  #clearWork(): number {
     const names = this.#names(this.work);
     if (typeof names === "number") return names;
     const attr = new Attr();
