@@ -146,7 +146,9 @@ function dress(
   // To have been copied up is no change of the directory that it lies in.
   failed = upper.getattr(above, from);
   if (failed === 0) failed = upper.rename(records.work, name, above, node.name, 0);
-  return failed < 0 ? failed : setTimes(parts, above, from);
+  // It has its name, and is none that can be taken back: other times are the lesser evil.
+  if (failed === 0) setTimes(parts, above, from);
+  return failed;
 }
 
 /** Those that the upper's file system takes: of others, and where it takes none, the copy has none. */

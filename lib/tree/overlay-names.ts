@@ -81,10 +81,13 @@ export function overWhiteout(
   return 0;
 }
 
-/** A name of an inode of several below that is seen no more there: it was covered or taken away. The inode is in the upper. */
-function hideLowerName(parts: OverlayParts, node: OverlayNode): number {
-  const record = node.record!;
-  return keepRecord(parts, node, { ...record, hidden: record.hidden + 1 });
+/**
+ * A name of an inode of several below is seen no more there: it was covered or taken away. The inode is in the upper. A count that
+ * can't be kept is too high for the next server, which costs room and no file.
+ */
+function hideLowerName(parts: OverlayParts, node: OverlayNode): void {
+  const record = { ...node.record!, hidden: node.record!.hidden + 1 };
+  if (keepRecord(parts, node, record) < 0) parts.nodes.setRecord(node, record);
 }
 
 /** Has the upper itself have this name of a node, which may be one of several below. */
@@ -96,7 +99,8 @@ function ensureName(parts: OverlayParts, dir: OverlayNode, name: Name, node: Ove
   const linked = parts.upper.link(dir.upper, name, node.upper);
   if (linked < 0) return linked;
   parts.upper.release(node.upper);
-  return hideLowerName(parts, node);
+  hideLowerName(parts, node);
+  return 0;
 }
 
 /** A node has one name less: without any, nothing of it is kept but for who holds it. */
@@ -144,7 +148,8 @@ function unlinkNode(
   if (entry === Entry.none) {
     if (node.lowerLinks > 1) failed = ensureUpper(parts, node);
     if (failed === 0) failed = parts.upper.whiteout(dir.upper, name);
-    return failed === 0 && node.lowerLinks > 1 ? hideLowerName(parts, node) : failed;
+    if (failed === 0 && node.lowerLinks > 1) hideLowerName(parts, node);
+    return failed;
   }
   if (isBelow) return replaceByWhiteout(parts, dir, name, node);
   failed = parts.upper.unlink(dir.upper, name, isDirectory);
@@ -319,10 +324,11 @@ function replace(parts: OverlayParts, move: Move): number {
   return 0;
 }
 
-/** A directory takes the place of a whiteout, which comes to its old name: it stays there when it hides one below. */
+/** A directory takes the place of a whiteout, which comes to its old name: it must stay there when it hides one below. */
 function replaceWhiteout(parts: OverlayParts, move: Move, isBelow: boolean): number {
   const { from, oldName, to, newName } = move;
   const { upper } = parts;
   const failed = upper.rename(from.upper, oldName, to.upper, newName, RENAME_EXCHANGE);
-  return failed < 0 || isBelow ? failed : upper.unlink(from.upper, oldName, false);
+  if (failed === 0 && !isBelow) upper.unlink(from.upper, oldName, false);
+  return failed;
 }
