@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
+import { KeptWalk } from "../../lib/cli/kept-walk.ts";
+import type { BlobSink } from "../../lib/store/blob-sink.ts";
 import { HostFd } from "../../lib/sys/host-fd.ts";
 import { native } from "../../lib/sys/native.ts";
 import { HostTree } from "../../lib/tree/host.ts";
@@ -362,6 +364,36 @@ test("a change of which one step fails is made, or not, and can be made then", {
   }
   lower.dispose();
   t.end();
+});
+
+test("what no layer can hold is refused before it takes time", { skip }, async (t) => {
+  const { open, lower } = scene(t);
+  const tree = open();
+  const refuse = () => Promise.reject(new Error("content is read"));
+  const sink: BlobSink = { addBytes: refuse, addStream: refuse };
+  const keep = async () => {
+    const walker = new KeptWalk(tree, [lower.index], sink, "", new Set(), new Set());
+    for await (const { path } of walker.entries("/")) if (path.length > 9_999) t.fail("too long");
+  };
+  const out = new OpenResult();
+  const file = must(
+    tree.create(tree.rootIno, "vast" as Name, createRequest(0o644), O_RDWR, out),
+    "create",
+  );
+  finish(tree, file, out);
+  setattr(tree, file, SetAttr.size, { size: 2 ** 41 });
+  tree.release(file);
+  await t.rejects(keep(), { code: "BURROW_UNSUPPORTED", message: /vast is a file with holes/ });
+  tree.unlink(tree.rootIno, "vast" as Name, false);
+  let at: Ino = tree.rootIno;
+  for (let i = 0; i < 400; i++) {
+    const below = must(tree.mkdir(at, "deep" as Name, createRequest(0o755)), "mkdir");
+    if (i > 0) tree.release(at);
+    at = below;
+  }
+  tree.release(at);
+  await t.rejects(keep(), { code: "BURROW_UNSUPPORTED", message: /deep.* is too deep/ });
+  tree.dispose();
 });
 
 test("a successor knows copies that have lost their names", { skip }, (t) => {

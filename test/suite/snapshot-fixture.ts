@@ -46,6 +46,7 @@ export class LateTree extends SnapshotTree {
 
 export interface SnapshotFixture {
   readonly tree: LateTree;
+  readonly index: Index;
   /** Removes the cache, after tree.dispose(). */
   dispose(): void;
 }
@@ -88,6 +89,7 @@ export function snapshotOf(fixture: readonly FixtureEntry[]): SnapshotFixture {
   );
   return {
     tree,
+    index,
     dispose() {
       objects.dispose();
       rmSync(cache, { recursive: true, force: true });
