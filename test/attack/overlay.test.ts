@@ -436,3 +436,33 @@ test("a successor knows copies that have lost their names", { skip }, (t) => {
   lower.dispose();
   t.end();
 });
+
+test("a successor reads a directory once, however much of it is known", { skip }, (t) => {
+  const count = 2_000;
+  const names = Array.from({ length: count }, (_, i) => `wide/f${i}`);
+  const lower = snapshotOf([
+    { path: "wide", type: "directory" },
+    ...names.map((path) => ({ path, type: "file" as const })),
+  ]);
+  const mount = createUpperFd({ sizeBytes: 1 << 24, inodes: 5_000, mode: 0o700 }) as HostFd;
+  const open = () => {
+    const copy = native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0);
+    const upper = openUpper(new HostFd(must(copy, "dup"))) as Upper;
+    return OverlayTree.open(lower.tree, upper, { inodes: 2_000 }) as OverlayTree;
+  };
+  const first = open();
+  const memory = new Uint8Array(first.journalBytes);
+  first.takeJournal(memory, false);
+  const inos = names.map((path) => must(walk(first, path), path));
+  const { lookups } = lower.tree;
+  const second = open();
+  second.takeJournal(memory, true);
+  t.ok(lower.tree.lookups - lookups < 3 * count, `${lower.tree.lookups - lookups} lookups`);
+  t.ok(inos.every((ino) => second.acquire(ino) === 0));
+  second.settle();
+  second.dispose();
+  first.dispose();
+  mount[Symbol.dispose]();
+  lower.dispose();
+  t.end();
+});
