@@ -72,6 +72,8 @@ export const NINEP_PARKED_MAX = 16;
 export const NINEP_PARKED_BYTES_MAX = 1 * KIB;
 /** Requests of one client that are answered before another has its turn. */
 export const NINEP_TURN_MESSAGES = 64;
+/** How long a turn may take, but for its first request: of a directory of 10^5 names one listing from its middle takes some 20 ms. */
+export const NINEP_TURN_MS = 5;
 /** A client that has not said which protocol it speaks after this long is disconnected. */
 export const NINEP_HELLO_MS = 10_000;
 /** Fids of one client, and the places in trees that they know: Linux's client keeps a fid for each file it has seen of late. */

@@ -1,13 +1,28 @@
-// A kept upper: a folder with what sandboxes changed of one view, used by one at a time: view.json says of which view, `owner` who
-// uses it. docs/format/upper.md. Control plane.
+// A kept upper: a folder with what sandboxes changed of one view, used by one at a time: view.json says of which view, `owner` is
+// locked by who uses it. docs/format/upper.md. Control plane.
 
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  ftruncateSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import type { Name } from "../base/name.ts";
+import { openUpperDirectory } from "../gofer/trees.ts";
 import { makeFolder } from "../store/folder.ts";
 import { ioError } from "../store/node-error.ts";
-import { hasEnded, ownOwner } from "../sys/owner.ts";
+import { lockFile } from "../sys/lock.ts";
+import { ownOwner } from "../sys/owner.ts";
 import { writeText } from "./output.ts";
 import type { Source } from "./query.ts";
 
@@ -36,18 +51,42 @@ function usage(what: string): BurrowError {
 /** Takes the folder for this process, as the upper of a view; made where there is none. BURROW_USAGE for another view's, BURROW_BUSY. */
 export function claimUpper(folder: string, places: readonly Place[]): ClaimedUpper {
   const path = resolve(folder);
-  const isThere = existsSync(join(path, "view.json"));
-  if (!isThere) makeFolder(path, 0o700);
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) makeFolder(path, 0o700);
+  else if (!stat.isDirectory()) throw usage(`--upper: ${path} is no directory`);
   const claimed = claim(path);
   try {
-    if (isThere) checkSame(path, readPlaces(path), places);
-    else writePlaces(path, places);
-    makeFolder(join(path, "upper"), 0o700);
+    const directory = join(path, "upper");
+    const found = lstatSync(directory, { throwIfNoEntry: false });
+    if (found?.isDirectory() === false) throw usage(`--upper: ${directory} is no directory`);
+    if (existsSync(join(path, "view.json"))) checkSame(path, readPlaces(path), places);
+    else if (found === undefined) {
+      checkWhiteouts(path);
+      writePlaces(path, places);
+    } else throw usage(`--upper: ${directory} is there, and no view.json says what it changes`);
+    makeFolder(directory, 0o700);
   } catch (error) {
     claimed[Symbol.dispose]();
     throw error;
   }
   return { directory: join(path, "upper"), ...claimed };
+}
+
+/** Refuses a folder that can't hold whiteouts, as one on overlayfs: nothing from below could be removed or moved. BURROW_UNSUPPORTED. */
+function checkWhiteouts(folder: string): void {
+  const upper = openUpperDirectory(folder);
+  const [old, moved] = [`.whiteout-${process.pid}` as Name, `.moved-${process.pid}` as Name];
+  const root = upper.rootIno;
+  let failed = upper.whiteout(root, old);
+  if (failed === 0) failed = upper.renameLeavingWhiteout(root, old, root, moved);
+  for (const name of [old, moved]) upper.unlink(root, name, false);
+  upper.dispose();
+  if (failed === 0) return;
+  const advice = "say a folder on ext4, xfs, btrfs or tmpfs, for instance";
+  throw new BurrowError(
+    "BURROW_UNSUPPORTED",
+    `the file system of ${folder} has no whiteouts (${errnoName(failed)}): ${advice}`,
+  );
 }
 
 /** The folder as a run left it, and the places of its view. BURROW_NOT_FOUND, BURROW_BUSY. */
@@ -59,14 +98,24 @@ export function openKept(folder: string): ClaimedUpper & { places: Place[] } {
 
 function claim(path: string): { [Symbol.dispose](): void } {
   const owner = join(path, "owner");
-  const mine = ownOwner();
-  if (existsSync(owner) && !hasEnded(readFileSync(owner, "utf8").trim())) {
-    const what = `${path} is used by another sandbox`;
-    throw new BurrowError("BURROW_BUSY", `${what}: an upper has one at a time`);
+  const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
+  let fd = -1;
+  let isOurs: boolean;
+  try {
+    fd = openSync(owner, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+    isOurs = lockFile(fd);
+    if (isOurs) {
+      ftruncateSync(fd, 0);
+      writeSync(fd, `${ownOwner()}\n`, 0);
+    }
+  } catch (cause) {
+    if (fd >= 0) closeSync(fd);
+    throw ioError("can't take the upper for this run", owner, cause);
   }
-  rmSync(owner, { force: true });
-  writeText(owner, `${mine}\n`, 0o600);
-  return { [Symbol.dispose]: () => rmSync(owner, { force: true }) };
+  if (isOurs) return { [Symbol.dispose]: () => closeSync(fd) };
+  closeSync(fd);
+  const what = `${path} is used by another sandbox`;
+  throw new BurrowError("BURROW_BUSY", `${what}: an upper has one at a time`);
 }
 
 function writePlaces(path: string, places: readonly Place[]): void {
@@ -78,7 +127,9 @@ function writePlaces(path: string, places: readonly Place[]): void {
       origin,
     })),
   };
-  writeText(join(path, "view.json"), `${JSON.stringify(view, null, 2)}\n`, 0o600);
+  const aside = join(path, "view.json.new");
+  writeText(aside, `${JSON.stringify(view, null, 2)}\n`, 0o600);
+  renameSync(aside, join(path, "view.json"));
 }
 
 function readPlaces(path: string): Place[] {

@@ -4,6 +4,7 @@ import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { PATH_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { addContent } from "../ingest/sink.ts";
 import { blobOf } from "../layer/entries.ts";
@@ -21,6 +22,12 @@ export function walkFailure(directory: string, path: string, errno: number): Bur
 
 const S_IFMT = 0o170000;
 const PIECE_BYTES = 1024 * 1024;
+/** st_blocks counts these. man stat(2). */
+const BLOCK_BYTES = 512;
+/** Bytes of holes that are read as zeros: a sandbox makes a file of 10^12 bytes with one call. Compressing file systems have "holes", too. */
+const HOLES_MAX_BYTES = 64 * 1024 ** 3;
+/** Of a path that is too long, what is shown. */
+const SHOWN_MAX = 80;
 
 /** What an overlay shows below a path, as entries: files that are below by their blobs, others by their content. */
 export class KeptWalk {
@@ -36,6 +43,7 @@ export class KeptWalk {
   /** Of which of the view's snapshots content comes that isn't the upper's. */
   readonly #foreign = new Map<Digest, number>();
   readonly #attr = new Attr();
+  #holeBytes = 0;
 
   constructor(
     tree: OverlayTree,
@@ -72,7 +80,9 @@ export class KeptWalk {
     yield* this.#below(ino as Ino, "", at);
   }
 
-  async *#below(ino: Ino, path: string, at: string): AsyncIterable<LayerEntry> {
+  async *#below(ino: Ino, path: string, at: string, depth = 0): AsyncIterable<LayerEntry> {
+    if (depth > TREE_DEPTH_MAX || path.length > PATH_MAX_BYTES)
+      throw unfit(path, "too deep or long");
     const entry = await this.#entry(ino, path);
     if (entry === undefined) return;
     if (!this.#isSynthetic(at, path)) yield entry;
@@ -82,7 +92,7 @@ export class KeptWalk {
       if (this.isMount(at, below)) continue;
       const child = this.#tree.lookup(ino, name);
       if (child < 0) throw walkFailure(this.#directory, below, child);
-      yield* this.#below(child as Ino, below, at);
+      yield* this.#below(child as Ino, below, at, depth + 1);
       this.#tree.release(child as Ino);
     }
   }
@@ -115,7 +125,7 @@ export class KeptWalk {
     const attr = this.#attr;
     const failed = this.#tree.getattr(ino, attr);
     if (failed < 0) throw walkFailure(this.#directory, path, failed);
-    const { uid, gid, mtimeSec, mtimeNs, nlink, size } = attr;
+    const { uid, gid, mtimeSec, mtimeNs, nlink, size, blocks } = attr;
     const type = attr.mode & S_IFMT;
     const xattrs = this.#xattrs(ino);
     const common = {
@@ -132,7 +142,7 @@ export class KeptWalk {
     if (type !== 0o100000) return undefined;
     const isLinked = nlink > 1;
     const known = isLinked ? this.#linked.get(ino) : undefined;
-    const blob = known ?? (await this.#blob(ino, path, size));
+    const blob = known ?? (await this.#blob(ino, path, size, blocks));
     if (isLinked && known === undefined) {
       this.#linked.set(ino, blob);
       this.#tree.acquire(ino); // its number is its own until the end
@@ -160,7 +170,7 @@ export class KeptWalk {
     return out.toString("latin1", 0, length);
   }
 
-  async #blob(ino: Ino, path: string, size: number): Promise<BlobRef> {
+  async #blob(ino: Ino, path: string, size: number, blocks: number): Promise<BlobRef> {
     const below = this.#tree.dataBelow(ino);
     if (below !== 0) {
       const number = Math.floor(below / SNAPSHOT_INO_STEP);
@@ -169,6 +179,9 @@ export class KeptWalk {
       this.#foreign.set(blob.digest, number);
       return blob;
     }
+    this.#holeBytes += Math.max(0, size - blocks * BLOCK_BYTES);
+    if (this.#holeBytes > HOLES_MAX_BYTES)
+      throw unfit(path, `a file with holes, and with it they are over ${HOLES_MAX_BYTES} bytes`);
     const wrong = () => new BurrowError("BURROW_IO", `${showName(path)} changed while it was read`);
     return await addContent(this.#sink, this.#content(ino, path, size), size, wrong);
   }
@@ -190,6 +203,13 @@ export class KeptWalk {
       this.#tree.close(ino, opened.handle);
     }
   }
+}
+
+/** A layer has no place for it. */
+function unfit(path: string, why: string): BurrowError {
+  const shown = showName(path.length > SHOWN_MAX ? `${path.slice(0, SHOWN_MAX)}…` : path);
+  const advice = "remove it in a sandbox, with the same --upper";
+  return new BurrowError("BURROW_UNSUPPORTED", `${shown} is ${why}: no layer has it; ${advice}`);
 }
 
 function absolute(at: string, path: string): string {

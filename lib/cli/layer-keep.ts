@@ -24,6 +24,7 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { openKept, type Place } from "./kept-upper.ts";
 import { KeptWalk, walkFailure } from "./kept-walk.ts";
 import { counted, Progress, print } from "./output.ts";
+import { sweepRuns } from "./runs.ts";
 
 interface KeepOptions {
   at: string;
@@ -51,6 +52,8 @@ export function addLayerKeep(layer: Command): void {
 
 async function keep(context: Context, dir: string, options: KeepOptions): Promise<void> {
   const progress = new Progress(options.quiet === true, context.isJson);
+  // A run that was killed leaves its sandbox, which would go on changing what is read here.
+  await sweepRuns(context);
   using upper = openKept(dir);
   const { places } = upper;
   const number = places.findIndex(({ at }) => at === options.at);

@@ -12,6 +12,7 @@ import {
   ipAddress,
   isLoopback,
   LOCAL_CID,
+  SocketOption,
   unixAddress,
   vsockAddress,
 } from "../sys/address.ts";
@@ -29,8 +30,15 @@ export interface ServedSocket {
   readonly isListening: boolean;
   /** As people write it, with the port that it got. */
   readonly shown: string;
-  /** The file of a unix socket, to be removed at the end. */
+  /** The file of a unix socket, to be removed at the end, and its inode: the name may be another server's by then. */
   readonly path?: string;
+  readonly inode?: number;
+}
+
+/** Removes the file of a unix socket, if it is still its own. */
+export function removeSocketFile({ path, inode }: ServedSocket): void {
+  if (path !== undefined && lstatSync(path, { throwIfNoEntry: false })?.ino === inode)
+    rmSync(path, { force: true });
 }
 
 const U32_MAX = 2 ** 32 - 1;
@@ -188,15 +196,21 @@ function listenUnix(path: string, access: Access): ServedSocket {
     process.umask(before);
   }
   if (access.users.length > 0) chmodSync(path, 0o666);
-  return { fd, isListening: true, shown, path };
+  return { fd, isListening: true, shown, path, inode: lstatSync(path).ino };
 }
 
-/** An FD that this process was started with: listening when accept(2) doesn't refuse it. BURROW_USAGE. */
+const SOCK_STREAM = 1;
+
+/** An FD that this process was started with: a stream that listens or is connected. BURROW_USAGE. */
 function takeFd(fd: number): ServedSocket {
-  const peer = addressOf(fd, true);
-  const own = addressOf(fd, false);
-  if (typeof own === "number") throw usage(`--listen: FD ${fd} is no socket: ${errnoName(own)}`);
-  const isListening = typeof peer === "number";
+  const refuse = (why: string) => usage(`--listen: FD ${fd} ${why}`);
+  const type = native.socketOption(fd, SocketOption.type);
+  if (type === -Errno.EBADF) throw refuse("is not open");
+  if (type < 0) throw refuse("is no socket");
+  if (type !== SOCK_STREAM) throw refuse("is no stream, which 9P needs");
+  const isListening = native.socketOption(fd, SocketOption.isListening) === 1;
+  if (!isListening && typeof addressOf(fd, true) === "number")
+    throw refuse("neither listens nor is connected");
   if (isListening) native.setNonblock(fd);
   return { fd, isListening, shown: `fd:${fd}` };
 }

@@ -4,10 +4,14 @@ import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { onInterrupt } from "./interrupt.ts";
 
 export const PLATFORMS = ["systrap", "ptrace", "kvm"] as const;
 /** A start takes a quarter of a second; one that hangs (kvm within some virtual machines) would do so for ever. */
 const START_MS = 5_000;
+
+/** What a shell says of who died by SIGKILL. */
+const KILLED = 128 + 9;
 
 export interface Tried {
   /** Undefined: the one that runsc takes by itself. */
@@ -19,13 +23,16 @@ export interface Tried {
 /** Starts a sandbox on each platform, at once. Nothing of them is left. */
 export async function tryPlatforms(runsc: string): Promise<Tried[]> {
   const folder = mkdtempSync(join(tmpdir(), "burrow-doctor-"));
+  const clean = () => rmSync(folder, { recursive: true, force: true });
+  const stopWatching = onInterrupt(clean);
   try {
     const all = [undefined, ...PLATFORMS].map(async (platform) => {
       return { platform, fault: await faultOf(runsc, folder, platform) };
     });
     return await Promise.all(all);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    stopWatching();
+    clean();
   }
 }
 
@@ -37,14 +44,19 @@ function faultOf(
   const root = `--root=${join(folder, platform ?? "default")}`;
   const flags = platform === undefined ? [] : [`--platform=${platform}`];
   const words = [root, "--network=none", "--ignore-cgroups", ...flags, "do", "/bin/true"];
-  // Killed, runsc takes its sandbox with it.
   const env = { ...process.env, TMPDIR: folder }; // its bundle, which it then leaves
-  const options = { timeout: START_MS, killSignal: "SIGKILL", env } as const;
+  // Killed, runsc takes its sandbox with it. By timeout(1), which outlives us: one that hangs would have a CPU for ever.
+  const limited = ["-s", "KILL", String(START_MS / 1000), runsc, ...words];
   return new Promise((resolve) => {
-    execFile(runsc, words, options, (error, _stdout, stderr) => {
+    const child = execFile("timeout", limited, { env }, (error, _stdout, stderr) => {
+      stopWatching();
       if (error === null) resolve(undefined);
-      else if (error.killed === true) resolve(`nothing started within ${START_MS / 1000} s`);
+      else if (error.signal === "SIGKILL" || error.code === KILLED)
+        resolve(`nothing started within ${START_MS / 1000} s`);
       else resolve(stderr.trim().split("\n").at(-1)?.slice(0, 120) || `exit code ${error.code}`);
+    });
+    const stopWatching = onInterrupt(() => {
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL"); // timeout's group, which runsc is in
     });
   });
 }

@@ -2,7 +2,7 @@
 // daemon up, mounts and bundle written. Shared by run and bundle. Control plane.
 
 import { existsSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, normalize } from "node:path";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -372,6 +372,10 @@ function bindOf(text: string): [string, Bind] {
   const source = isReadOnly && !rest.endsWith(":ro") ? rest : rest.slice(0, -3);
   if (!path.startsWith("/"))
     throw new BurrowError("BURROW_USAGE", `--bind: ${path} is no absolute path`);
+  // A mount over the root is seen by nobody who started below it.
+  if (normalize(path) === "/")
+    throw new BurrowError("BURROW_USAGE", `--bind: "${path}" is the root, which --base gives`);
+  if (source === "") throw new BurrowError("BURROW_USAGE", `--bind: "${text}" names no source`);
   if (!existsSync(source))
     throw new BurrowError("BURROW_USAGE", `--bind: ${source} does not exist`);
   if (!statSync(source).isDirectory() && !statSync(source).isFile()) {

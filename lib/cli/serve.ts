@@ -1,7 +1,6 @@
 // burrow serve: views over 9P2000.L, for virtual machines and other clients. This process prepares the views, keeps the daemon and
 // removes what it made; another answers the clients (lib/gofer/ninep-main.ts) and ends with this one. Control plane.
 
-import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
@@ -13,9 +12,11 @@ import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import {
   checkReach,
+  type ListenAddress,
   openListener,
   parseAllowed,
   parseListen,
+  removeSocketFile,
   type ServedSocket,
 } from "./listen-address.ts";
 import { print } from "./output.ts";
@@ -96,9 +97,10 @@ async function serve(
   const access = parseAllowed(options.allow ?? []);
   const addresses = options.listen.map(parseListen);
   for (const address of addresses) checkReach(address, access);
+  checkOnce(addresses);
   const sockets: ServedSocket[] = [];
   const clean = () => {
-    for (const { path } of sockets) if (path !== undefined) rmSync(path, { force: true });
+    for (const socket of sockets) removeSocketFile(socket);
   };
   const stopWatching = onInterrupt(clean);
   try {
@@ -120,6 +122,14 @@ async function serve(
     stopWatching();
     clean();
   }
+}
+
+/** BURROW_USAGE for an FD that is named twice: it would be closed twice, and be another's the second time. */
+function checkOnce(addresses: readonly ListenAddress[]): void {
+  const fds = addresses.flatMap((address) => (address.kind === "fd" ? [address.fd] : []));
+  const twice = fds.find((fd, i) => fds.indexOf(fd) !== i);
+  if (twice !== undefined)
+    throw new BurrowError("BURROW_USAGE", `--listen: FD ${twice} stands there twice`);
 }
 
 /** The views by name. Mounts that are made for them are the run's, which removes them. */

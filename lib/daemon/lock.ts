@@ -1,14 +1,9 @@
-// One daemon per cache: an flock on daemon.lock, which the kernel gives up when its holder dies, however it dies. Node has no
-// flock, so flock(1) of util-linux takes it on our open file: the lock belongs to the open file description, which the
-// two processes share, and stays when flock(1) is gone. Control plane.
+// One daemon per cache: an flock on daemon.lock, which the kernel gives up when its holder dies, however it dies. Control plane.
 
-import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { DAEMON_LOCK } from "../cache/layout.ts";
-
-/** Exit status of flock(1) when the lock is taken, set by us so that no other failure looks like it. */
-const TAKEN = 99;
+import { lockFile } from "../sys/lock.ts";
 
 /** A lock that others could open they could hold. */
 const LOCK_MODE = 0o600;
@@ -16,19 +11,20 @@ const LOCK_MODE = 0o600;
 /** Takes the lock: its FD, which holds it while open. undefined when a live daemon has it. */
 export function takeLock(cache: string): number | undefined {
   const fd = openLock(`${cache}/${DAEMON_LOCK}`);
-  const args = ["--nonblock", "--exclusive", "--conflict-exit-code", String(TAKEN), "3"];
-  const result = spawnSync("flock", args, { stdio: ["ignore", "ignore", "pipe", fd] });
-  if (result.status === 0) {
+  let isOurs: boolean;
+  try {
+    isOurs = lockFile(fd);
+  } catch (cause) {
+    fs.closeSync(fd);
+    throw new BurrowError("BURROW_DAEMON", "can't lock the cache", { cause, context: { cache } });
+  }
+  if (isOurs) {
     fs.ftruncateSync(fd, 0);
     fs.writeSync(fd, `${process.pid}\n`, 0);
     return fd;
   }
   fs.closeSync(fd);
-  if (result.status === TAKEN) return undefined;
-  throw new BurrowError("BURROW_DAEMON", "can't lock the cache: flock (util-linux) failed", {
-    cause: result.error,
-    context: { cache, output: String(result.stderr ?? "").trim() },
-  });
+  return undefined;
 }
 
 /** Anything but a file is left to whoever put it there: two daemons could remove it under each other, and both hold a lock. */

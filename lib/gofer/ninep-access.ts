@@ -2,7 +2,7 @@
 // Control plane.
 
 import { errnoName } from "../base/errno.ts";
-import { addressOf, isLoopback, LOCAL_CID } from "../sys/address.ts";
+import { addressOf, isLoopback, LOCAL_CID, SocketOption } from "../sys/address.ts";
 import { native } from "../sys/native.ts";
 
 /** Beside the server's own user and root, by unix sockets, and beside this machine, by the others. */
@@ -18,7 +18,7 @@ export function refusalOf(fd: number, access: Access): string | undefined {
   const peer = addressOf(fd, true);
   if (typeof peer === "number") return `it can't be told who it is: ${errnoName(peer)}`;
   if (peer.kind === "unix") {
-    const user = native.peerUser(fd);
+    const user = native.socketOption(fd, SocketOption.peerUser);
     const own = process.geteuid?.() ?? 0;
     const isKnown = user === 0 || user === own || access.users.includes(user);
     return isKnown ? undefined : `user ${user} is not among those allowed`;

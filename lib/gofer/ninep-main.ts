@@ -10,6 +10,7 @@ import type { ServedView } from "../serve/ninep/view.ts";
 import { native } from "../sys/native.ts";
 import { createWait } from "../sys/wait.ts";
 import { NO_SPECIAL_FILES } from "../tree/host-special.ts";
+import { LogBudget } from "./log-budget.ts";
 import { refusalOf } from "./ninep-access.ts";
 import { FIRST_SERVED_FD, LEADER_FD, type NinepConfig } from "./ninep-config.ts";
 import { NinepLoop } from "./ninep-loop.ts";
@@ -20,9 +21,15 @@ const OPEN_FILES = 1_048_576;
 /** Where the limit can't be told: what every process may have. man getrlimit(2); Linux, include/linux/fs.h INR_OPEN_CUR. */
 const FD_LIMIT_MIN = 1_024;
 
-/** One JSON line, as the daemon logs. */
+const budget = new LogBudget(performance.now());
+
+/** One JSON line, as the daemon logs; most are of what clients do. */
 function log(line: string): void {
-  const text = JSON.stringify({ time: new Date().toISOString(), event: "9p", message: line });
+  const omitted = budget.take(performance.now());
+  if (omitted < 0) return;
+  const more = omitted > 0 ? { omitted } : {};
+  const fields = { time: new Date().toISOString(), event: "9p", message: line, ...more };
+  const text = JSON.stringify(fields);
   native.writeFd(STDERR, Buffer.from(`${text}\n`));
 }
 

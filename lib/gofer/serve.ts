@@ -25,7 +25,7 @@ import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { type Keeper, type Legacy, Loop } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
-import { type OpenedTree, openTree, shareFds } from "./trees.ts";
+import { type OpenedTree, openTree, shareFds, takeOver } from "./trees.ts";
 
 /** What a stub tells its server. */
 export interface Launch {
@@ -159,8 +159,8 @@ function fdOf(adopted: readonly AdoptedFd[], role: number, index: number): numbe
   return adopted.find((each) => each.role === role && each.index === index)?.fd;
 }
 
-/** Reads the spec and opens every tree; a first server tells the sandbox its mounts. Throws when the launch can't be served. */
-function openMounts(launch: Launch, adopted: readonly AdoptedFd[]): Opened {
+/** Reads the spec and opens every tree, which another server may be serving; a first server tells the sandbox its mounts. Throws when the launch can't be served. */
+function openMounts(launch: Launch, adopted: readonly AdoptedFd[], isServing: boolean): Opened {
   const { words, settings } = launch;
   const args = parseGoferArguments(words);
   waitForEof(adopted, Role.syncChroot);
@@ -176,7 +176,10 @@ function openMounts(launch: Launch, adopted: readonly AdoptedFd[]): Opened {
   const trees = mounts.map((mount, i) =>
     fdOf(adopted, Role.io, i) === undefined
       ? undefined
-      : openTree(mount, state, args.special, fdOf(adopted, Role.upper, i)),
+      : openTree(mount, state, args.special, {
+          upperFd: fdOf(adopted, Role.upper, i),
+          isServing,
+        }),
   );
   if (mountsFd !== undefined) {
     const root = trees[0]!.tree;
@@ -255,9 +258,13 @@ export function serve(launch: Launch): void {
   const logFd = fdOf(fds, Role.debugLog, 0);
   if (settings["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
   checkJournals(fds);
-  const { mounts, trees } = openMounts(launch, fds);
+  const { mounts, trees } = openMounts(launch, fds, isPreparing);
   mapCounters(settings["BURROW_COUNTERS"]);
   const adopted = isPreparing ? waitForTurn(stubFd, fds) : fds;
+  if (isPreparing) {
+    for (const [i, opened] of trees.entries())
+      if (opened !== undefined) takeOver(opened, mounts[i]!);
+  }
   const isSuccessor = adopted.some(({ role }) => role === Role.journal);
   if (isSuccessor) counters[Count.restarts]!++;
 

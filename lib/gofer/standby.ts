@@ -5,6 +5,7 @@ import { setPriority } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { SocketOption } from "../sys/address.ts";
 import { native } from "../sys/native.ts";
 import { optimizeLate } from "../sys/tiering.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
@@ -34,7 +35,11 @@ function isReadable(fd: number, ms: number): boolean {
 
 /** The START of a peer that may be served; undefined when it is to look elsewhere. */
 function admit(peer: number): Start | undefined {
-  if (native.peerUser(peer) !== process.geteuid!() || !isReadable(peer, START_MS)) return undefined;
+  if (
+    native.socketOption(peer, SocketOption.peerUser) !== process.geteuid!() ||
+    !isReadable(peer, START_MS)
+  )
+    return undefined;
   const start = receiveStart(peer);
   if (start === undefined) return undefined;
   // Its mount namespace too: only there may a read-only clone be made of what it passes through.

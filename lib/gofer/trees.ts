@@ -36,15 +36,20 @@ export interface OpenedTree {
   readonly upperFd?: number;
 }
 
-/**
- * Opens the tree of one mount; `special` is for host directories. Throws BurrowError with the mount's source and what to do. `upperFd`:
- * the mount of its tmpfs, which another server made; taken.
- */
+/** What another server left of a mount. */
+export interface Predecessor {
+  /** The mount of its tmpfs; taken. */
+  readonly upperFd: number | undefined;
+  /** It still serves: takeOver() comes when it has ended. */
+  readonly isServing: boolean;
+}
+
+/** Opens the tree of one mount; `special` is for host directories. Throws BurrowError with the mount's source and what to do. */
 export function openTree(
   mount: ServedMount,
   state: string,
   special: SpecialFiles,
-  upperFd?: number,
+  { upperFd, isServing }: Predecessor = { upperFd: undefined, isServing: false },
 ): OpenedTree {
   const id = mountIdOf(state, mount.source);
   if (id === undefined) return openHost(mount, special);
@@ -62,19 +67,28 @@ export function openTree(
     ? openUpperDirectory(upper.directory)
     : tmpfsOf({ ...upper, inodes: upperInodes(upper.inodes), mode: 0o700 }, id, upperFd);
   const inodes = isFolder ? Number.POSITIVE_INFINITY : upper.inodes;
-  const tree = OverlayTree.open(view.tree, above, { inodes });
-  if (typeof tree === "number") {
-    throw new BurrowError("BURROW_IO", `can't overlay mount ${id}: ${errnoName(tree)}`);
-  }
+  const tree = OverlayTree.open(view.tree, above, { inodes, isServed: isServing });
+  if (typeof tree === "number") throw overlayError(id, tree);
   const kept = isFolder || upperFd !== undefined ? -1 : above.rootFd;
   return { ...view, tree, isReadOnly: false, upperFd: kept };
 }
 
-/** The upper in a directory of the host. Throws BURROW_IO. */
+function overlayError(what: string, errno: number): BurrowError {
+  return new BurrowError("BURROW_IO", `can't overlay mount ${what}: ${errnoName(errno)}`);
+}
+
+/** The predecessor of a tree that was opened while it served has ended. Throws BURROW_IO. */
+export function takeOver({ tree }: OpenedTree, { destination }: ServedMount): void {
+  const failed = tree instanceof OverlayTree ? tree.takeOver() : 0;
+  if (failed < 0) throw overlayError(destination, failed);
+}
+
+/** The upper in a directory of the host, which no symlink stands for: it would lead a sandbox's changes elsewhere. Throws BURROW_IO. */
 export function openUpperDirectory(directory: string): Upper {
-  const tree = HostTree.open(directory, { isReadOnly: false });
-  if (typeof tree !== "number" && isWritable(tree)) return tree;
-  const why = typeof tree === "number" ? errnoName(tree) : "read-only";
+  const tree = HostTree.open(directory, { isReadOnly: false, isItself: true });
+  if (typeof tree !== "number" && tree.isDirectory && isWritable(tree)) return tree;
+  if (typeof tree !== "number") tree.dispose();
+  const why = typeof tree === "number" ? errnoName(tree) : "it is no directory";
   throw new BurrowError("BURROW_IO", `can't write to the upper ${directory}: ${why}`);
 }
 

@@ -12,6 +12,9 @@ const ADDRESS_BYTES = 128;
 export const ANY_CID = 0xffff_ffff;
 export const LOCAL_CID = 1;
 
+/** asm-generic/socket.h: SO_TYPE, SO_PEERCRED (the user id of who connected a unix socket), SO_ACCEPTCONN. */
+export const SocketOption = { type: 3, peerUser: 17, isListening: 30 } as const;
+
 /** Who is at an end of a socket. Addresses are as people write them. */
 export type Peer =
   | { readonly kind: "unix" }

@@ -60,6 +60,7 @@ export const DENTS_START = 8;
 /** O_PATH and what a tree opens with. man open(2), values of amd64. */
 export const O_PATH = 0o10000000;
 export const O_DIRECTORY = 0o200000;
+export const O_NOFOLLOW = 0o400000;
 export const O_NOATIME = 0o1000000;
 export const UTIME_NOW = 0x3fffffff;
 export const UTIME_OMIT = 0x3ffffffe;

@@ -2,6 +2,7 @@
 
 import type { Socket } from "node:net";
 import { Errno } from "../base/errno.ts";
+import { SocketOption } from "./address.ts";
 import { native } from "./native.ts";
 
 /** How often a full socket is tried again, and how long. */
@@ -10,7 +11,7 @@ const RETRIES_MAX = 1_000;
 
 /** The user id of the process that connected, as the kernel saw it then; -errno when it can't be told. man unix(7), SO_PEERCRED. */
 export function peerUser(socket: Socket): number {
-  return native.peerUser(fdOf(socket));
+  return native.socketOption(fdOf(socket), SocketOption.peerUser);
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   hostFs,
   O_DIRECTORY,
   O_NOATIME,
+  O_NOFOLLOW,
   O_PATH,
   STAT_FIELDS,
   STATFS_FIELDS,
@@ -57,6 +58,8 @@ const ALLOCATE_MODES = 0x7f;
 
 export interface HostOptions {
   readonly isReadOnly: boolean;
+  /** A symlink at the path itself is not followed: it is what is served. */
+  readonly isItself?: boolean;
   /** Nothing when missing. */
   readonly special?: SpecialFiles;
 }
@@ -84,7 +87,8 @@ export class HostTree implements SocketTree {
    * open(2), -EPERM for a block device. Control plane, before the process gives up /proc.
    */
   static open(path: string, options: HostOptions): HostTree | number {
-    const fd = native.openAt(-1, nameOf(path), O_PATH, 0);
+    const flags = options.isItself === true ? O_PATH | O_NOFOLLOW : O_PATH;
+    const fd = native.openAt(-1, nameOf(path), flags, 0);
     if (fd < 0) return fd;
     const clone = hostFs.cloneMount(fd, options.isReadOnly);
     if (clone >= 0) native.closeFd(fd);

@@ -7,7 +7,8 @@ import type { Name } from "../base/name.ts";
 import { native } from "../sys/native.ts";
 import { S_IFDIR, S_IFLNK, S_IFREG } from "./host-nodes.ts";
 import { hasUpperData, NONE, type OverlayNode } from "./overlay-nodes.ts";
-import { type OverlayParts, roomForInode } from "./overlay-parts.ts";
+import { keepRecord, type OverlayParts, roomForInode } from "./overlay-parts.ts";
+import type { OverlayRecord } from "./overlay-records.ts";
 import {
   Attr,
   CreateRequest,
@@ -80,17 +81,24 @@ function copyUp(parts: OverlayParts, node: OverlayNode): number {
   const name = records.workName();
   const ino = makeCopy(parts, node, name);
   if (ino < 0) return ino;
-  const done = dress(parts, node, ino as Ino, name);
-  if (done < 0) {
-    upper.getattr(ino as Ino, made);
-    records.remove(made.ino);
+  const record = recordOf(parts, node, ino as Ino);
+  const done = typeof record === "number" ? record : dress(parts, node, ino as Ino, name, record);
+  if (typeof record === "number" || done < 0) {
+    if (typeof record !== "number") records.remove(record.hostIno);
     upper.unlink(records.work, name, node.type === S_IFDIR);
     upper.release(ino as Ino);
     return done;
   }
-  node.record = records.get(made.ino);
-  nodes.setUpper(node, ino as Ino);
+  nodes.setUpper(node, ino as Ino, record);
   return 0;
+}
+
+/** The record of a copy in `work`, or -errno. `from` is what it is a copy of. */
+function recordOf(parts: OverlayParts, node: OverlayNode, ino: Ino): OverlayRecord | number {
+  const failed = parts.upper.getattr(ino, made);
+  if (failed < 0) return failed;
+  const isMetadata = node.type === S_IFREG && from.size > 0;
+  return { hostIno: made.ino, lower: node.lower, isMetadata, hidden: 0 };
 }
 
 /** An inode of the same type, mode, owner and size in `work`: its Ino in the upper. `from` is what it is a copy of. */
@@ -116,25 +124,31 @@ function makeCopy(parts: OverlayParts, node: OverlayNode, name: Name): number {
   return failed;
 }
 
-/** Xattrs, times, record and at last the name of a copy in `work`. */
-function dress(parts: OverlayParts, node: OverlayNode, ino: Ino, name: Name): number {
+/** Xattrs, times, record and at last the name of a copy in `work`. What has no name gets none of both. */
+function dress(
+  parts: OverlayParts,
+  node: OverlayNode,
+  ino: Ino,
+  name: Name,
+  record: OverlayRecord,
+): number {
   const { upper, records } = parts;
   let failed = copyXattrs(parts, node, ino);
   if (failed === 0) failed = setTimes(parts, ino, from);
-  if (failed === 0) failed = upper.getattr(ino, made);
   if (failed < 0) return failed;
-  const isMetadata = node.type === S_IFREG && from.size > 0;
-  failed = records.put({ hostIno: made.ino, lower: node.lower, isMetadata, hidden: 0 });
+  if (node.isUnlinked) return upper.unlink(records.work, name, false);
+  failed = records.put(record);
   if (failed < 0) return failed;
   if (node.lowerLinks > 1) {
     return upper.rename(records.work, name, records.links, `${node.lower}` as Name, 0);
   }
-  if (node.isUnlinked || node.parent === undefined) return upper.unlink(records.work, name, false);
-  const above = node.parent.upper;
+  const above = node.parent!.upper;
   // To have been copied up is no change of the directory that it lies in.
   failed = upper.getattr(above, from);
   if (failed === 0) failed = upper.rename(records.work, name, above, node.name, 0);
-  return failed < 0 ? failed : setTimes(parts, above, from);
+  // It has its name, and is none that can be taken back: other times are the lesser evil.
+  if (failed === 0) setTimes(parts, above, from);
+  return failed;
 }
 
 /** Those that the upper's file system takes: of others, and where it takes none, the copy has none. */
@@ -224,16 +238,18 @@ function goOn(parts: OverlayParts, node: OverlayNode): number {
   return 0;
 }
 
-/** The copy has the bytes that it shall have: from now on they are the file's. */
+/**
+ * The copy has the bytes that it shall have: from now on they are the file's. They are on the disk before the record says so, or a
+ * machine that loses its power would leave zeros in their place.
+ */
 function finishCopy(parts: OverlayParts, node: OverlayNode, size: number): number {
-  const { upper, records } = parts;
+  const { upper } = parts;
   const { length, upperHandle, times } = node.copy!;
-  let failed = upper.getattr(node.upper, made);
-  if (failed === 0 && length < size) failed = setSize(parts, node.upper, upperHandle, length);
+  let failed = length < size ? setSize(parts, node.upper, upperHandle, length) : 0;
   if (failed === 0) failed = setTimes(parts, node.upper, times);
-  if (failed === 0) failed = records.put({ ...node.record!, isMetadata: false });
+  if (failed === 0 && length > 0) failed = upper.fsync(node.upper, upperHandle);
+  if (failed === 0) failed = keepRecord(parts, node, { ...node.record!, isMetadata: false });
   if (failed < 0) return failed;
-  node.record = records.get(made.ino);
   endCopy(parts, node);
   return 0;
 }

@@ -4,10 +4,10 @@
 import { CONTROL_FDS_MAX } from "../base/limits.ts";
 import type { Ino } from "./tree.ts";
 
-/** A row: five doubles, of 64 bytes. An Ino of 0 is a free row. */
+/** A row: six doubles, of 64 bytes. An Ino of 0 is a free row. */
 const ROW_BYTES = 64;
 const ROW_FIELDS = ROW_BYTES / 8;
-const Field = { ino: 0, upper: 1, lower: 2, parent: 3, isUnlinked: 4 } as const;
+const Field = { ino: 0, upper: 1, lower: 2, parent: 3, isUnlinked: 4, isMetadata: 5 } as const;
 /** Before the rows: how many were ever used, and the last Ino that was given. */
 const HEAD_BYTES = 64;
 const Head = { used: 0, lastIno: 1 } as const;
@@ -24,6 +24,8 @@ export interface OverlayRow {
   /** 0: none. */
   readonly parent: number;
   readonly isUnlinked: boolean;
+  /** Of one without a name, for which the upper has no record. */
+  readonly isMetadata: boolean;
 }
 
 export class OverlayJournal {
@@ -51,13 +53,14 @@ export class OverlayJournal {
   }
 
   /** The Ino last: a row that a kill left half written is free. */
-  put({ row, ino, upper, lower, parent, isUnlinked }: OverlayRow): void {
+  put({ row, ino, upper, lower, parent, isUnlinked, isMetadata }: OverlayRow): void {
     const at = HEAD_BYTES / 8 + row * ROW_FIELDS;
     this.#fields[at + Field.ino] = 0;
     this.#fields[at + Field.upper] = upper;
     this.#fields[at + Field.lower] = lower;
     this.#fields[at + Field.parent] = parent;
     this.#fields[at + Field.isUnlinked] = isUnlinked ? 1 : 0;
+    this.#fields[at + Field.isMetadata] = isMetadata ? 1 : 0;
     this.#fields[at + Field.ino] = ino;
   }
 
@@ -87,6 +90,7 @@ export class OverlayJournal {
         lower,
         parent,
         isUnlinked: this.#fields[at + Field.isUnlinked] === 1,
+        isMetadata: this.#fields[at + Field.isMetadata] === 1,
       });
     }
     return rows;

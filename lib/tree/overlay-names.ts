@@ -6,7 +6,7 @@ import type { Name } from "../base/name.ts";
 import { S_IFCHR, S_IFDIR, S_IFMT } from "../layer/format.ts";
 import { ensureDirectory, ensureUpper } from "./overlay-copy.ts";
 import { isWithin, NONE, type OverlayNode } from "./overlay-nodes.ts";
-import { findNode, linksOf, lowerName, type OverlayParts } from "./overlay-parts.ts";
+import { findNode, keepRecord, linksOf, lowerName, type OverlayParts } from "./overlay-parts.ts";
 import { Attr, type Ino } from "./tree.ts";
 
 const RENAME_NOREPLACE = 1;
@@ -81,12 +81,13 @@ export function overWhiteout(
   return 0;
 }
 
-/** A name of an inode of several below that is seen no more there: it was covered or taken away. The inode is in the upper. */
-function hideLowerName(parts: OverlayParts, node: OverlayNode): number {
-  const record = node.record!;
-  const failed = parts.records.put({ ...record, hidden: record.hidden + 1 });
-  if (failed === 0) node.record = parts.records.get(record.hostIno);
-  return failed;
+/**
+ * A name of an inode of several below is seen no more there: it was covered or taken away. The inode is in the upper. A count that
+ * can't be kept is too high for the next server, which costs room and no file.
+ */
+function hideLowerName(parts: OverlayParts, node: OverlayNode): void {
+  const record = { ...node.record!, hidden: node.record!.hidden + 1 };
+  if (keepRecord(parts, node, record) < 0) parts.nodes.setRecord(node, record);
 }
 
 /** Has the upper itself have this name of a node, which may be one of several below. */
@@ -98,18 +99,19 @@ function ensureName(parts: OverlayParts, dir: OverlayNode, name: Name, node: Ove
   const linked = parts.upper.link(dir.upper, name, node.upper);
   if (linked < 0) return linked;
   parts.upper.release(node.upper);
-  return hideLowerName(parts, node);
+  hideLowerName(parts, node);
+  return 0;
 }
 
 /** A node has one name less: without any, nothing of it is kept but for who holds it. */
 function lostName(parts: OverlayParts, node: OverlayNode): void {
-  if (node.upper === NONE) {
-    parts.nodes.setUnlinked(node);
-    return;
+  const { upper, records, nodes } = parts;
+  if (node.upper !== NONE) {
+    if (upper.getattr(node.upper, facts) < 0 || linksOf(node, facts.nlink) > 0) return;
+    if (node.lowerLinks > 1) upper.unlink(records.links, `${node.lower}` as Name, false);
+    records.remove(facts.ino);
   }
-  if (parts.upper.getattr(node.upper, facts) < 0 || linksOf(node, facts.nlink) > 0) return;
-  if (node.lowerLinks > 1) parts.upper.unlink(parts.records.links, `${node.lower}` as Name, false);
-  parts.records.remove(facts.ino);
+  nodes.setUnlinked(node);
 }
 
 /** Tree.unlink. */
@@ -146,11 +148,21 @@ function unlinkNode(
   if (entry === Entry.none) {
     if (node.lowerLinks > 1) failed = ensureUpper(parts, node);
     if (failed === 0) failed = parts.upper.whiteout(dir.upper, name);
-    return failed === 0 && node.lowerLinks > 1 ? hideLowerName(parts, node) : failed;
+    if (failed === 0 && node.lowerLinks > 1) hideLowerName(parts, node);
+    return failed;
   }
   if (isBelow) return replaceByWhiteout(parts, dir, name, node);
-  failed = isDirectory ? parts.records.clear(node.upper) : 0;
-  return failed < 0 ? failed : parts.upper.unlink(dir.upper, name, isDirectory);
+  failed = parts.upper.unlink(dir.upper, name, isDirectory);
+  return failed === -Errno.ENOTEMPTY ? takeAway(parts, dir, name, node) : failed;
+}
+
+/** Removes a directory that whiteouts are left in: first its name, or what they hide would be seen when the server is killed. */
+function takeAway(parts: OverlayParts, dir: OverlayNode, name: Name, node: OverlayNode): number {
+  const { upper, records } = parts;
+  const old = records.workName();
+  const failed = upper.rename(dir.upper, name, records.work, old, 0);
+  if (failed === 0) records.discard(node.upper, old, true);
+  return failed;
 }
 
 function replaceByWhiteout(
@@ -292,11 +304,18 @@ function replace(parts: OverlayParts, move: Move): number {
     if (failed < 0) return failed;
   }
   let failed: number;
-  if (source.type === S_IFDIR && entry !== Entry.none) {
-    failed = replaceDirectory(parts, move, entry, isBelow);
-  } else if (isBelow) {
-    failed = upper.renameLeavingWhiteout(from.upper, oldName, to.upper, newName);
-  } else failed = upper.rename(from.upper, oldName, to.upper, newName, 0);
+  if (source.type === S_IFDIR && entry === Entry.whiteout) {
+    failed = replaceWhiteout(parts, move, isBelow);
+  } else {
+    failed = isBelow
+      ? upper.renameLeavingWhiteout(from.upper, oldName, to.upper, newName)
+      : upper.rename(from.upper, oldName, to.upper, newName, 0);
+    if (failed === -Errno.ENOTEMPTY) {
+      // The directory in the way has whiteouts: killed between the two steps, only that one is gone.
+      failed = replaceByWhiteout(parts, to, newName, target!);
+      if (failed === 0) failed = replaceWhiteout(parts, move, isBelow);
+    }
+  }
   if (failed < 0) return failed;
   moved(parts, source, to, newName);
   if (target === undefined) return 0;
@@ -305,23 +324,11 @@ function replace(parts: OverlayParts, move: Move): number {
   return 0;
 }
 
-/** A directory takes the place of a whiteout or of an empty directory, which comes to its old name and is taken away there. */
-function replaceDirectory(
-  parts: OverlayParts,
-  move: Move,
-  entry: number,
-  isBelow: boolean,
-): number {
-  const { from, oldName, to, newName, target } = move;
-  const { upper, records } = parts;
+/** A directory takes the place of a whiteout, which comes to its old name: it must stay there when it hides one below. */
+function replaceWhiteout(parts: OverlayParts, move: Move, isBelow: boolean): number {
+  const { from, oldName, to, newName } = move;
+  const { upper } = parts;
   const failed = upper.rename(from.upper, oldName, to.upper, newName, RENAME_EXCHANGE);
-  if (failed < 0) return failed;
-  if (entry === Entry.whiteout) {
-    return isBelow ? 0 : upper.unlink(from.upper, oldName, false);
-  }
-  const old = records.workName();
-  const away = isBelow
-    ? upper.renameLeavingWhiteout(from.upper, oldName, records.work, old)
-    : upper.rename(from.upper, oldName, records.work, old, 0);
-  return away < 0 ? away : records.discard(target!.upper, old, true);
+  if (failed === 0 && !isBelow) upper.unlink(from.upper, oldName, false);
+  return failed;
 }

@@ -40,7 +40,7 @@ export interface OverlayNode {
   name: Name;
   /** In the journal; -1: it stands in none. */
   row: number;
-  /** It has no name left, and no inode of the upper's: a copy of it gets none either. */
+  /** It has no name left: a copy of it gets none either, and what is kept of it is kept here alone. */
   isUnlinked: boolean;
   copy: CopyJob | undefined;
 }
@@ -119,19 +119,28 @@ export class OverlayNodes {
 
   #note(node: OverlayNode): void {
     if (node.row < 0) return;
-    const { row, ino, upper, lower, isUnlinked } = node;
-    this.#journal?.put({ row, ino, upper, lower, parent: node.parent?.ino ?? 0, isUnlinked });
+    const { row, ino, upper, lower, isUnlinked, record } = node;
+    const parent = node.parent?.ino ?? 0;
+    const isMetadata = record?.isMetadata === true;
+    this.#journal?.put({ row, ino, upper, lower, parent, isUnlinked, isMetadata });
   }
 
-  /** The node has no name left, and no inode of the upper's. */
+  /** The node has no name left. */
   setUnlinked(node: OverlayNode): void {
     node.isUnlinked = true;
     this.#note(node);
   }
 
+  /** Another record of a node that was copied up. */
+  setRecord(node: OverlayNode, record: OverlayRecord): void {
+    node.record = record;
+    this.#note(node);
+  }
+
   /** The node was copied up: takes over the reference on `upper`. A file needs its place no more. */
-  setUpper(node: OverlayNode, upper: Ino): void {
+  setUpper(node: OverlayNode, upper: Ino, record: OverlayRecord): void {
     node.upper = upper;
+    node.record = record;
     this.#byUpper.set(upper, node);
     if (node.type !== S_IFDIR) this.setParent(node, undefined, node.name);
     else this.#note(node);

@@ -6,7 +6,7 @@ import type { Name } from "../base/name.ts";
 import { S_IFCHR, S_IFDIR, S_IFMT } from "../layer/format.ts";
 import type { OverlayFiles } from "./overlay-files.ts";
 import { NONE, type OverlayNode, type OverlayNodes } from "./overlay-nodes.ts";
-import type { OverlayRecords } from "./overlay-records.ts";
+import type { OverlayRecord, OverlayRecords } from "./overlay-records.ts";
 import type { Attr, Ino, StatFs, Tree } from "./tree.ts";
 import type { Upper } from "./upper.ts";
 
@@ -121,6 +121,13 @@ function takeLower(
   });
 }
 
+/** Keeps a record of a node that was copied up: beside it, or with the node alone when no name leads to it. -errno. */
+export function keepRecord(parts: OverlayParts, node: OverlayNode, record: OverlayRecord): number {
+  const failed = node.isUnlinked ? 0 : parts.records.put(record);
+  if (failed === 0) parts.nodes.setRecord(node, record);
+  return failed;
+}
+
 /** Device numbers of inodes that the upper alone has: those of a view are below. */
 const UPPER_DEV_MINOR = 1024;
 
@@ -162,6 +169,7 @@ export function attrOfNode(parts: OverlayParts, node: OverlayNode, out: Attr): n
  * overlayfs; of a file with several names below, one is the index's, and those below that are still seen count.
  */
 export function linksOf(node: OverlayNode, upperLinks: number): number {
+  if (node.isUnlinked) return 0;
   if (node.type === S_IFDIR) return node.lower === NONE || upperLinks === 0 ? upperLinks : 1;
   if (node.lowerLinks <= 1) return upperLinks;
   return Math.max(0, upperLinks - 1) + node.lowerLinks - (node.record?.hidden ?? 0);

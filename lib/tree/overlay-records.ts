@@ -42,7 +42,7 @@ export class OverlayRecords {
     this.#request.uid = this.#request.gid = 0xffffffff;
   }
 
-  /** Makes the directories, or finds them with what an earlier server left; `mode` and owner are those of a new tree. -errno. */
+  /** Makes the directories, or finds them; read() comes next. `mode` and owner are those of a new tree. -errno. */
   static open(upper: Upper, root: CreateRequest): OverlayRecords | number {
     const directories: Ino[] = [];
     const own = new CreateRequest();
@@ -55,10 +55,15 @@ export class OverlayRecords {
       if (ino < 0) return ino;
       directories.push(ino as Ino);
     }
-    const records = new OverlayRecords(upper, directories);
-    const loaded = records.#load();
-    const failed = loaded < 0 ? loaded : records.#sweep();
-    return failed < 0 ? failed : records;
+    return new OverlayRecords(upper, directories);
+  }
+
+  /** Reads what an earlier server left, and clears what it left half way: it must have ended. -errno. */
+  read(): number {
+    const loaded = this.#load();
+    if (loaded < 0) return loaded;
+    const swept = this.#sweep();
+    return swept < 0 ? swept : this.#clearWork();
   }
 
   /** Inodes of the upper that nobody sees: its root, the four directories less the tree, and the records. */
@@ -85,22 +90,38 @@ export class OverlayRecords {
   /** Removes records of inodes that are gone, as a server that was killed leaves them: their numbers may be another's one day. */
   #sweep(): number {
     const unseen = new Set(this.#byHostIno.keys());
-    if (unseen.size === 0) return 0;
-    const upper = this.#upper;
-    const rest = [this.tree, this.work, this.links];
-    for (const directory of rest) upper.acquire(directory);
-    let failed = 0;
-    for (let at = rest.pop(); at !== undefined; at = rest.pop()) {
-      if (failed === 0) failed = this.#mark(at, unseen, rest);
-      upper.release(at);
+    for (const top of [this.tree, this.work, this.links]) {
+      const failed = this.#markBelow(top, unseen);
+      if (failed < 0) return failed;
     }
-    if (failed === 0) for (const hostIno of unseen) this.remove(hostIno);
+    for (const hostIno of unseen) this.remove(hostIno);
+    return 0;
+  }
+
+  /** Takes all inodes below a directory from `unseen`. One directory is held a level: a wide tree must not cost all FDs. */
+  #markBelow(top: Ino, unseen: Set<number>): number {
+    const upper = this.#upper;
+    const levels: { readonly ino: Ino; readonly below: Name[] }[] = [];
+    upper.acquire(top);
+    let next: number = top;
+    let failed = 0;
+    do {
+      if (next > 0) {
+        const below: Name[] = [];
+        levels.push({ ino: next as Ino, below });
+        failed = this.#mark(next as Ino, unseen, below);
+      }
+      const { ino, below } = levels.at(-1)!;
+      const name = failed < 0 || unseen.size === 0 ? undefined : below.pop();
+      next = name === undefined ? 0 : upper.lookup(ino, name);
+      if (next < 0) failed = next;
+      if (name === undefined) upper.release(levels.pop()!.ino);
+    } while (levels.length > 0);
     return failed;
   }
 
-  /** Takes a directory's inodes from `unseen`, and its directories, with a reference each, to `rest`. */
-  #mark(directory: Ino, unseen: Set<number>, rest: Ino[]): number {
-    const below: Name[] = [];
+  /** Takes a directory's inodes from `unseen`, and adds the names of its directories to `below`. */
+  #mark(directory: Ino, unseen: Set<number>, below: Name[]): number {
     const handle = this.#upper.opendirQuietly(directory);
     if (handle < 0) return handle;
     const end = this.#upper.readdir(directory, handle, 0, (hostIno, _dev, type, name) => {
@@ -109,13 +130,7 @@ export class OverlayRecords {
       return true;
     });
     this.#upper.closedir(directory, handle);
-    if (end < 0) return end;
-    for (const name of below) {
-      const ino = this.#upper.lookup(directory, name);
-      if (ino < 0) return ino;
-      rest.push(ino as Ino);
-    }
-    return 0;
+    return Math.min(0, end);
   }
 
   #names(directory: Ino): Name[] | number {
@@ -151,6 +166,7 @@ export class OverlayRecords {
     return 0;
   }
 
+  /** The inode is gone, or will be: another may have its number then. */
   remove(hostIno: number): void {
     if (!this.#byHostIno.delete(hostIno)) return;
     this.#upper.unlink(this.#meta, `${hostIno}` as Name, false);
@@ -162,7 +178,7 @@ export class OverlayRecords {
   }
 
   /** Clears what a server that was killed left in `work`. */
-  clearWork(): number {
+  #clearWork(): number {
     const names = this.#names(this.work);
     if (typeof names === "number") return names;
     const attr = new Attr();

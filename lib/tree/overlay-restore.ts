@@ -8,6 +8,9 @@ import { NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { linksBelow, type OverlayParts } from "./overlay-parts.ts";
 import type { Ino } from "./tree.ts";
 
+/** Names by their inodes, of directories of the lower tree that were read: each once, for it may have 10^5. */
+type NamesBelow = Map<Ino, Map<number, Name>>;
+
 /** Brings a predecessor's inodes to life, with one reference each until the tree settles. `root` has no row. */
 export function restoreNodes(
   parts: OverlayParts,
@@ -17,7 +20,8 @@ export function restoreNodes(
   const rows = new Map<number, OverlayRow>();
   for (const row of journal.restore()) rows.set(row.ino, row);
   const restored: OverlayNode[] = [];
-  for (const row of rows.values()) nodeOfRow(parts, journal, rows, row, root, restored);
+  const names: NamesBelow = new Map();
+  for (const row of rows.values()) nodeOfRow(parts, journal, rows, row, root, restored, names);
   parts.nodes.takeJournal(journal);
   return restored;
 }
@@ -30,6 +34,7 @@ function nodeOfRow(
   row: OverlayRow,
   root: OverlayNode,
   restored: OverlayNode[],
+  names: NamesBelow,
 ): OverlayNode | undefined {
   const chain: OverlayRow[] = [];
   let above: OverlayNode | undefined;
@@ -41,7 +46,8 @@ function nodeOfRow(
     if (above !== undefined || at.parent === 0) break;
   }
   for (let at = chain.pop(); at !== undefined; at = chain.pop()) {
-    const node = at.parent !== 0 && above === undefined ? undefined : makeNode(parts, at, above);
+    const node =
+      at.parent !== 0 && above === undefined ? undefined : makeNode(parts, at, above, names);
     if (node === undefined) {
       for (const lost of [at, ...chain]) if (rows.get(lost.ino) === lost) journal.remove(lost.row);
       return undefined;
@@ -54,36 +60,49 @@ function nodeOfRow(
 
 function makeNode(
   parts: OverlayParts,
-  { row, ino, upper, lower, parent, isUnlinked }: OverlayRow,
+  { row, ino, upper, lower, parent, isUnlinked, isMetadata }: OverlayRow,
   above: OverlayNode | undefined,
+  names: NamesBelow,
 ): OverlayNode | undefined {
   const { attr, nodes, records } = parts;
   if (upper !== NONE && parts.upper.acquire(upper) < 0) return undefined;
   const failed =
     upper === NONE ? parts.lower.getattr(lower, attr) : parts.upper.getattr(upper, attr);
   const type = attr.mode & S_IFMT;
-  const record = upper === NONE ? undefined : records.get(attr.ino);
+  const isNameless = isUnlinked || (upper !== NONE && attr.nlink === 0);
+  const isCopy = upper !== NONE && lower !== NONE;
+  const kept = upper === NONE ? undefined : records.get(attr.ino);
+  const nameless = { hostIno: attr.ino, lower, isMetadata, hidden: 0 };
+  const record = isCopy && isNameless ? nameless : kept;
   const directory = parent === 0 ? undefined : above;
-  const name = upper === NONE && directory !== undefined ? nameBelow(parts, directory, lower) : "";
-  if (
-    failed < 0 ||
-    name === undefined ||
-    (lower !== NONE && upper !== NONE && record === undefined)
-  ) {
+  const name =
+    upper === NONE && directory !== undefined ? nameBelow(parts, directory, lower, names) : "";
+  if (failed < 0 || name === undefined || (isCopy && record === undefined)) {
     if (upper !== NONE) parts.upper.release(upper);
     return undefined;
   }
   const lowerLinks = lower === NONE || type === S_IFDIR ? 0 : linksBelow(parts, lower);
   const found = { type, upper, lower, lowerLinks, record, parent: directory, name: name as Name };
-  return nodes.restore({ ...found, ino, row, isUnlinked });
+  return nodes.restore({ ...found, ino, row, isUnlinked: isNameless });
 }
 
-/** The name of an inode in a directory of the lower tree. */
-function nameBelow(parts: OverlayParts, directory: OverlayNode, lower: Ino): string | undefined {
-  let found: string | undefined;
-  parts.lower.readdir(directory.lower, 0, 0, (_ino, _dev, _type, name) => {
-    if (parts.lower.lookup(directory.lower, name as Name) === lower) found = name;
-    return found === undefined;
-  });
-  return found;
+/** The name of an inode in a directory of the lower tree: the first of several. */
+function nameBelow(
+  { lower: tree }: OverlayParts,
+  { lower: directory }: OverlayNode,
+  lower: Ino,
+  names: NamesBelow,
+): Name | undefined {
+  let known = names.get(directory);
+  if (known === undefined) {
+    const found = new Map<number, Name>();
+    tree.readdir(directory, 0, 0, (_ino, _dev, _type, name) => {
+      const ino = tree.lookup(directory, name as Name);
+      if (!found.has(ino)) found.set(ino, name as Name);
+      return true;
+    });
+    names.set(directory, found);
+    known = found;
+  }
+  return known.get(lower);
 }

@@ -33,6 +33,8 @@ import type { Upper } from "./upper.ts";
 export interface OverlayOptions {
   /** Inodes that the upper may have for the sandbox: see upperInodes. Infinity: what its file system has. */
   readonly inodes: number;
+  /** Another server still serves it: takeOver() comes when that has ended, before anything else. */
+  readonly isServed?: boolean;
 }
 
 /** Directories of the upper's own, and what is in `work` for a moment. */
@@ -60,7 +62,8 @@ export class OverlayTree implements WritableTree {
   }
 
   /** An overlay of a stateless tree and an upper, empty or as an earlier one left it. Takes both; -errno takes neither. */
-  static open(lower: Tree, upper: Upper, { inodes }: OverlayOptions): OverlayTree | number {
+  static open(lower: Tree, upper: Upper, options: OverlayOptions): OverlayTree | number {
+    const { inodes, isServed } = options;
     const attr = new Attr();
     const failed = lower.getattr(lower.rootIno, attr);
     if (failed < 0) return failed;
@@ -71,8 +74,8 @@ export class OverlayTree implements WritableTree {
     });
     const records = OverlayRecords.open(upper, request);
     if (typeof records === "number") return records;
-    const cleared = records.clearWork();
-    if (cleared < 0) return cleared;
+    const read = isServed === true ? 0 : records.read();
+    if (read < 0) return read;
     const files = new OverlayFiles(lower, upper);
     const nodes = new OverlayNodes(upper, (node) => abandonCopy(parts, node));
     const parts: OverlayParts = {
@@ -95,6 +98,11 @@ export class OverlayTree implements WritableTree {
       name: "" as Name,
     });
     return new OverlayTree(parts, root);
+  }
+
+  /** Learns what the server that has ended left (isServed): 0 or -errno. */
+  takeOver(): number {
+    return this.#parts.records.read();
   }
 
   /** The tree that changes go to, which is of the host. */

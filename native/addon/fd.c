@@ -218,10 +218,8 @@ static napi_value listen_at(napi_env env, napi_callback_info info) {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
-  if (fd < 0 || bind(fd, (struct sockaddr *)address.data, address.length) < 0 || listen(fd, 64) < 0) {
-    result = -errno;
-    if (fd >= 0) close(fd);
-  }
+  if (fd < 0 || bind(fd, (struct sockaddr *)address.data, address.length) < 0 || listen(fd, 64) < 0)
+    result = closing(fd, errno);
   return integer(env, result);
 }
 
@@ -243,13 +241,15 @@ static napi_value accept_peer(napi_env env, napi_callback_info info) {
   return outcome(env, accept4(arg_int(env, argv[0]), NULL, NULL, SOCK_CLOEXEC));
 }
 
-// peerUser(fd): the user id of who connected a unix socket. man unix(7), SO_PEERCRED.
-static napi_value peer_user(napi_env env, napi_callback_info info) {
+// socketOption(fd, option): a number; of SO_PEERCRED the user id of who connected. man socket(7), unix(7).
+static napi_value socket_option(napi_env env, napi_callback_info info) {
   ARGS;
-  struct ucred peer;
-  socklen_t length = sizeof peer;
-  int failed = getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_PEERCRED, &peer, &length);
-  return failed < 0 ? outcome(env, -1) : number(env, peer.uid);
+  union { struct ucred peer; int number; } value;
+  socklen_t length = sizeof value;
+  int option = arg_int(env, argv[1]);
+  int failed = getsockopt(arg_int(env, argv[0]), SOL_SOCKET, option, &value, &length);
+  if (failed < 0) return outcome(env, -1);
+  return number(env, option == SO_PEERCRED ? value.peer.uid : (uint32_t)value.number);
 }
 
 // sendMessage(fd, bytes, fds: Int32Array, fdCount): one sendmsg that never blocks: bytes sent. The FDs go
@@ -387,7 +387,7 @@ void register_fd(napi_env env, napi_value exports) {
   export_function(env, exports, "socketAddress", socket_address);
   export_function(env, exports, "listenPackets", listen_packets);
   export_function(env, exports, "acceptPeer", accept_peer);
-  export_function(env, exports, "peerUser", peer_user);
+  export_function(env, exports, "socketOption", socket_option);
   export_function(env, exports, "sendMessage", send_message);
   export_function(env, exports, "receiveMessage", receive_message);
   export_function(env, exports, "memfd", memfd);

@@ -181,6 +181,29 @@ test("one client can't take all inodes of an upper", { skip: noUpper }, (t) => {
   t.end();
 });
 
+test("a client whose requests take long has fewer of them at a time", { skip: noUpper }, (t) => {
+  const scene = new NinepScene(t);
+  const { client, root } = scene.client("tmp");
+  for (let i = 0; i < 3_000; i++)
+    client.call(Type.symlink, { fid: root, name: `name${i}`, otherName: "x" });
+  const directory = client.open(root, "");
+  // From any other place than the last, a listing starts anew.
+  const listings = Array.from({ length: 64 }, (_, i) =>
+    client.encode(Type.readdir, i, { fid: directory, offset: 2_900 - i, count: 100 }),
+  );
+  client.sendRaw(Buffer.concat(listings));
+  scene.pump();
+  client.receive();
+  t.ok(client.untaken < 64, `${client.untaken} in one turn`);
+  t.ok(
+    pumpUntil(scene, () => {
+      client.receive();
+      return client.untaken === 64;
+    }),
+  );
+  t.end();
+});
+
 test("few FDs bound a writable view alone", { skip: noUpper }, (t) => {
   const scene = new NinepScene(t, { files: FILES, fdLimit: 1024 });
   const { client, root } = scene.client("view");

@@ -1,10 +1,16 @@
 // Where burrow serve listens and whom it lets in: addresses as people write them, sockets of each kind, and what the kernel says of the
 // other end.
 
+import { closeSync, existsSync, openSync, rmSync } from "node:fs";
 import net from "node:net";
 import { join } from "node:path";
 import { test } from "tap";
-import { openListener, parseAllowed, parseListen } from "../../lib/cli/listen-address.ts";
+import {
+  openListener,
+  parseAllowed,
+  parseListen,
+  removeSocketFile,
+} from "../../lib/cli/listen-address.ts";
 import { refusalOf } from "../../lib/gofer/ninep-access.ts";
 import { addressOf } from "../../lib/sys/address.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -76,6 +82,31 @@ test("an FD that this process has is served as what it is", (t) => {
   const { fd } = openListener({ kind: "unix", path }, NOBODY);
   t.equal(openListener({ kind: "fd", fd }, NOBODY).isListening, true);
   for (const one of [ends[0]!, ends[1]!, fd]) native.closeFd(one);
+  t.end();
+});
+
+test("an FD that 9P can't be served on is refused: the server would ask it for clients without end", (t) => {
+  const refuse = (fd: number, message: RegExp) =>
+    t.throws(() => openListener({ kind: "fd", fd }, NOBODY), { code: "BURROW_USAGE", message });
+  refuse(999_999, /not open/);
+  const file = openSync("/dev/null", "r");
+  refuse(file, /no socket/);
+  closeSync(file);
+  for (const type of [2, 5]) {
+    const ends = new Int32Array(2);
+    native.socketPair(type, ends);
+    refuse(ends[0]!, /no stream/);
+    for (const fd of ends) native.closeFd(fd);
+  }
+  const path = join(temporary(t), "s");
+  const own = openListener({ kind: "unix", path }, NOBODY);
+  rmSync(path);
+  const next = openListener({ kind: "unix", path }, NOBODY);
+  removeSocketFile(own);
+  t.ok(existsSync(path), "another server's file stays");
+  removeSocketFile(next);
+  t.notOk(existsSync(path));
+  for (const { fd } of [own, next]) native.closeFd(fd);
   t.end();
 });
 

@@ -66,7 +66,7 @@ test("what can't be served is refused with a reason", async (t) => {
     [["a=tree", "--listen", "tcp:[::]:0"], /others than this machine reach ::/],
     [["a=tree", "--listen", "vsock:any:5640"], /which machines to let in by --allow cid:N/],
     [["a=tree", "--listen", at, "--allow", "me"], /"me" is nobody; say uid:N/],
-    [["a=tree", "--listen", "fd:77"], /FD 77 is no socket/],
+    [["a=tree", "--listen", "fd:77"], /FD 77 is not open/],
     [["a=tree", "--listen", `unix:${node.path("plain")}`], /plain is there, and no socket/],
     [["a=tree", "--listen", `unix:${long}`], /longer than the 107 bytes/],
   ] as const) {

@@ -117,6 +117,8 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     ],
     [[...query, "--bind", "x=base", "ls"], /--bind: x is no absolute path/],
     [[...query, "--bind", "/x=nosuch", "ls"], /--bind: nosuch does not exist/],
+    [[...query, "--bind", "/x/..=base", "ls"], /--bind: "\/x\/.." is the root, which --base gives/],
+    [[...query, "--bind", "/x=", "ls"], /--bind: "\/x=" names no source/],
     [[...query, "--set-env", "=x", "ls"], /--set-env: "=x" is not NAME=VALUE/],
     [[...query, "--user", "me", "ls"], /--user: "me" is no UID/],
     [[...query, "--user", "root", "ls"], /"root" is no UID\[:GID\]: say numbers; root is 0/],

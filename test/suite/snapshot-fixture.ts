@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { Digest } from "../../lib/base/digest.ts";
 import { MISS } from "../../lib/base/errno.ts";
 import { BLOCK_DIGESTS_OVER_BYTES } from "../../lib/base/limits.ts";
+import type { Name } from "../../lib/base/name.ts";
 import { BlobReader } from "../../lib/cache/blocks.ts";
 import { CACHE_FOLDERS } from "../../lib/cache/layout.ts";
 import { Mailbox } from "../../lib/cache/mailbox.ts";
@@ -27,6 +28,12 @@ export class LateTree extends SnapshotTree {
   lateReads = 0;
   /** Files that were opened: whose bytes somebody wanted. */
   opens = 0;
+  lookups = 0;
+
+  override lookup(dir: Ino, name: Name): number {
+    this.lookups++;
+    return super.lookup(dir, name);
+  }
 
   override open(ino: Ino, flags: number, out: OpenResult): number {
     if (this.lateOpens > 0) {
@@ -46,6 +53,7 @@ export class LateTree extends SnapshotTree {
 
 export interface SnapshotFixture {
   readonly tree: LateTree;
+  readonly index: Index;
   /** Removes the cache, after tree.dispose(). */
   dispose(): void;
 }
@@ -88,6 +96,7 @@ export function snapshotOf(fixture: readonly FixtureEntry[]): SnapshotFixture {
   );
   return {
     tree,
+    index,
     dispose() {
       objects.dispose();
       rmSync(cache, { recursive: true, force: true });

@@ -8,6 +8,7 @@ import {
   NINEP_PARKED_BYTES_MAX,
   NINEP_PARKED_MAX,
   NINEP_TURN_MESSAGES,
+  NINEP_TURN_MS,
 } from "../../base/limits.ts";
 import type { Stream } from "../../transport/stream.ts";
 import { Cursor } from "../../wire/cursor.ts";
@@ -103,11 +104,13 @@ export class Session {
   }
 
   /**
-   * Goes on with what is under way, for some requests at most: whether there is more to do at once. Else an event on the socket, or
+   * Goes on with what is under way, for some requests and some time at most: whether there is more to do at once. Else an event on the socket, or
    * wake(), is to be waited for.
    */
   turn(): boolean {
+    const end = performance.now() + NINEP_TURN_MS;
     for (let left = NINEP_TURN_MESSAGES; left > 0 && this.isOpen; left--) {
+      if (left < NINEP_TURN_MESSAGES && performance.now() >= end) break;
       if (this.stream.room() < 0 && !this.#send()) return false;
       const ready = this.#ready.shift();
       if (ready !== undefined) {
