@@ -4,7 +4,12 @@
 import fs from "node:fs";
 import { test } from "tap";
 import type { Explained } from "../../lib/cli/explain-path.ts";
+import { native } from "../../lib/sys/native.ts";
+import { NOFID, Type, VERSION } from "../../lib/wire/ninep/type.ts";
+import { exitOf } from "../conformance/runsc.ts";
 import { conda, PLACEHOLDER } from "../ingest/conda/packages.ts";
+import { type Fields, NinepClient } from "../suite/ninep-client.ts";
+import { until } from "../suite/wait.ts";
 import { type Node, newNode } from "./cli.ts";
 
 async function environmentOf(node: Node): Promise<string> {
@@ -140,4 +145,69 @@ test("what isn't there is named, and the rest is explained", async (t) => {
     code: 2,
     stderr: /missing required argument 'path'/,
   });
+});
+
+test("a bundle and a server with --explain show it in the view", async (t) => {
+  const node = newNode(t);
+  const env = await environmentOf(node);
+  node.file("base/etc/name", "of the base");
+  const base = (await node.run(["layer", "import", "--snapshot", "base"])).stdout.trim();
+  const words = [
+    "bundle",
+    "--base",
+    base,
+    "--env",
+    env,
+    "--id",
+    "seen",
+    "--explain",
+    "b",
+    "--",
+    "x",
+  ];
+  t.match(await node.run(words), { code: 0, stderr: "" });
+  const path = `${node.state}/mounts/seen/explain.json`;
+  const { manifest, snapshots } = JSON.parse(fs.readFileSync(path, "utf8"));
+  t.match(manifest, {
+    mount: "seen",
+    cache: node.cache,
+    places: [
+      { at: "/", snapshot: base, environment: null },
+      { at: "/opt/env", environment: { prefix: "/opt/env", packages: { length: 2 } } },
+    ],
+  });
+  t.equal(snapshots[0], null);
+  const socket = node.path("9p");
+  const listen = ["--listen", `unix:${socket}`];
+  const server = node.start([
+    "serve",
+    "--base",
+    base,
+    "--env",
+    env,
+    "--explain",
+    "--quiet",
+    ...listen,
+  ]);
+  t.ok(await until(() => fs.existsSync(socket)));
+  const client = new NinepClient(native.connectUnix(socket));
+  t.teardown(() => client.close());
+  const call = async (type: number, fields: Fields) => {
+    const { errno, body } = await client.later(client.send(type, fields));
+    if (errno !== 0) throw new Error(`errno ${errno}`);
+    return body;
+  };
+  await call(Type.version, { count: 65_536, name: VERSION });
+  await call(Type.attach, { fid: 1, otherFid: NOFID, name: "root", uid: 0 });
+  await call(Type.walk, { fid: 1, otherFid: 2, names: ["opt", "env", "share", "both"] });
+  await call(Type.xattrwalk, { fid: 2, otherFid: 3, name: "user.burrow.package" });
+  const value = await call(Type.read, { fid: 3, count: 4096 });
+  t.equal(value.toString("latin1", 4), "second-1.0-0", "by the layer that is served");
+  await call(Type.walk, { fid: 1, otherFid: 4, names: [".burrow", "manifest.json"] });
+  await call(Type.lopen, { fid: 4 });
+  const text = (await call(Type.read, { fid: 4, count: 65_000 })).toString("latin1", 4);
+  t.match(JSON.parse(text), { places: [{ at: "/" }, { at: "/opt/env" }] });
+  server.kill("SIGTERM");
+  t.equal(await exitOf(server), 0);
+  t.same(node.leftovers(), ["mounts/seen", "mounts/seen-tmp"], "of the server nothing is left");
 });

@@ -47,15 +47,21 @@ export interface DoorScene {
   more(): { readonly state: string; readonly source: string };
 }
 
-/** Has the tree behind each door, from which on each is its own. `isWritable` wants root. */
+/**
+ * Has the tree behind each door, from which on each is its own. `isWritable` wants root. `finish` gets the folder of each mount before it is
+ * served.
+ */
 export function openDoors(
   t: Teardown,
   entries: readonly DoorEntry[],
   isWritable: boolean,
+  finish: (source: string) => void = () => {},
 ): DoorScene {
   const more = () => {
     const state = temporary(t);
-    return { state, source: makeMount(state, entries, isWritable) };
+    const source = makeMount(state, entries, isWritable);
+    finish(source);
+    return { state, source };
   };
   const local = temporary(t);
   populate(local, entries);
