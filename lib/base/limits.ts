@@ -74,6 +74,8 @@ export const NINEP_PARKED_BYTES_MAX = 1 * KIB;
 export const NINEP_TURN_MESSAGES = 64;
 /** A client that has not said which protocol it speaks after this long is disconnected. */
 export const NINEP_HELLO_MS = 10_000;
+/** Lines a minute in the log that clients cause: one that is refused may try again at once, for ever. */
+export const NINEP_LOG_LINES = 20;
 /** Fids of one client, and the places in trees that they know: Linux's client keeps a fid for each file it has seen of late. */
 export const NINEP_FIDS_MAX = 65_536;
 export const NINEP_PLACES_MAX = 131_072;

@@ -8,6 +8,7 @@ import {
   NINEP_FIDS_MAX,
   NINEP_FIRST_BYTES,
   NINEP_HOST_FDS_MAX,
+  NINEP_LOG_LINES,
   NINEP_PLACES_MAX,
   NINEP_REFUSED_MAX,
   NINEP_SESSIONS_MAX,
@@ -22,6 +23,7 @@ import { Park } from "../serve/park.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
 import { Stream } from "../transport/stream.ts";
+import { LogLimit } from "./log-limit.ts";
 
 export interface NinepLoopOptions {
   /** The first is what an empty aname picks. */
@@ -39,6 +41,7 @@ export interface NinepLoopOptions {
 
 export class NinepLoop implements SessionHost {
   readonly log: LogLine;
+  readonly #notes: LogLimit;
   readonly #options: NinepLoopOptions;
   readonly #park = new Park<ParkedRequest>();
   /** By the wait slot of the socket. */
@@ -56,6 +59,7 @@ export class NinepLoop implements SessionHost {
   constructor(options: NinepLoopOptions) {
     this.#options = options;
     this.log = options.log;
+    this.#notes = new LogLimit(options.log, NINEP_LOG_LINES);
     createWait(true);
     for (const { mailbox } of options.views) {
       if (mailbox !== undefined) mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
@@ -77,8 +81,8 @@ export class NinepLoop implements SessionHost {
       ? this.#refusedCount >= NINEP_REFUSED_MAX
       : this.#sessions.size - this.#refusedCount >= NINEP_SESSIONS_MAX;
     if (isRefused || isFull) counters[Count.refused]!++;
-    if (refusal !== undefined) this.log(`a client is refused: ${refusal}`);
-    else if (isFull) this.log(`a client is refused: there are ${NINEP_SESSIONS_MAX} already`);
+    if (refusal !== undefined) this.note(`a client is refused: ${refusal}`);
+    else if (isFull) this.note(`a client is refused: there are ${NINEP_SESSIONS_MAX} already`);
     const stream = isFull ? -Errno.EMFILE : Stream.open(fd, NINEP_FIRST_BYTES);
     if (typeof stream === "number") {
       native.closeFd(fd);
@@ -202,6 +206,10 @@ export class NinepLoop implements SessionHost {
 
   // SessionHost.
 
+  note(line: string): void {
+    this.#notes.line(line);
+  }
+
   viewOf(aname: string): ServedView | undefined {
     let start = 0;
     while (aname.charCodeAt(start) === 0x2f) start++;
@@ -235,6 +243,7 @@ export class NinepLoop implements SessionHost {
 
   /** Ends all sessions and frees all views. */
   dispose(): void {
+    this.#notes.end();
     for (const session of [...this.#sessions.values()]) session.end();
     for (const [slot, fd] of this.#listeners) {
       dropSocket(slot);

@@ -3,7 +3,13 @@
 
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
-import { NINEP_FIDS_MAX, NINEP_REFUSED_MAX, NINEP_SESSIONS_MAX } from "../../lib/base/limits.ts";
+import {
+  NINEP_FIDS_MAX,
+  NINEP_LOG_LINES,
+  NINEP_REFUSED_MAX,
+  NINEP_SESSIONS_MAX,
+} from "../../lib/base/limits.ts";
+import { LogLimit } from "../../lib/gofer/log-limit.ts";
 import { Type } from "../../lib/wire/ninep/type.ts";
 import type { NinepClient } from "../suite/ninep-client.ts";
 import { NinepScene } from "../suite/ninep-scene.ts";
@@ -134,6 +140,48 @@ test("connections past the limit are refused, refused ones can't crowd it", (t) 
   t.ok(pumpUntil(scene, () => scene.loop.sessionCount < NINEP_REFUSED_MAX + NINEP_SESSIONS_MAX));
   const { client, root } = scene.client();
   t.ok(isServed(client, root), "there is room again");
+  t.end();
+});
+
+test("whoever is refused can't fill the log", (t) => {
+  const scene = new NinepScene(t, { files: FILES });
+  for (let i = 0; i < 100; i++) {
+    const refused = scene.connect("a stranger");
+    if (refused.version() !== `errno ${Errno.EACCES}`) t.fail(`connection ${i}`);
+    refused.close();
+    scene.pump();
+  }
+  t.equal(scene.logged.length, NINEP_LOG_LINES);
+  const said: string[] = [];
+  let nowMs = 0;
+  const limit = new LogLimit(
+    (line) => said.push(line),
+    2,
+    () => nowMs,
+  );
+  for (nowMs = 0; nowMs < 60_000; nowMs += 20_000) limit.line(`at ${nowMs}`);
+  limit.line("a minute later");
+  const left = "lines of clients that were left out within a minute: 1";
+  t.same(said, ["at 0", "at 20000", left, "a minute later"]);
+  t.end();
+});
+
+test("a fid that is used again while a request by it waits stays the new file's", (t) => {
+  const scene = new NinepScene(t, {
+    files: { ...FILES, gone: "gone" },
+    missing: ["gone"],
+    missDeadlineMs: 200,
+  });
+  const { client, root } = scene.client();
+  const fid = client.walk(root, "gone");
+  const late = client.send(Type.lopen, { fid });
+  t.equal(client.clunk(fid), 0);
+  t.equal(client.call(Type.walk, { fid: root, otherFid: fid, names: ["d", "f"] }).errno, 0);
+  t.ok(pumpUntil(scene, () => client.has(late)));
+  t.equal(client.take(late)?.errno, Errno.EIO, "of the file that it was sent for");
+  t.equal(client.call(Type.read, { fid, count: 9 }).errno, Errno.EBADF, "nothing was opened");
+  t.equal(client.call(Type.lopen, { fid }).errno, 0);
+  t.equal(client.read(fid).toString(), FILES["d/f"]);
   t.end();
 });
 

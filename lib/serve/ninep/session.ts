@@ -42,7 +42,10 @@ export interface ParkedRequest {
 
 /** What a session needs of the process that it lives in. */
 export interface SessionHost {
+  /** For bugs of ours. */
   readonly log: LogLine;
+  /** For what clients do: not each line may be kept. */
+  note(line: string): void;
   /** The view that an aname picks. */
   viewOf(aname: string): ServedView | undefined;
   /** The ticket of `parked.view`'s last miss is what it waits for. */
@@ -144,7 +147,7 @@ export class Session {
 
   /** A size that no message may have: the stream can't be followed any more. */
   #breach(): false {
-    this.#host.log(
+    this.#host.note(
       "a client is disconnected: it sent a message of a size that was not agreed upon",
     );
     this.#putError(NOTAG, Errno.EPROTO);
@@ -299,7 +302,7 @@ export class Session {
     this.#hasNoted = true;
     const hex = Buffer.from(version.slice(0, 32), "latin1").toString("hex");
     const shown = LEGACY.includes(version) ? version : `what in hex is "${hex}"`;
-    this.#host.log(`a client speaks ${shown}, this server ${VERSION} alone`);
+    this.#host.note(`a client speaks ${shown}, this server ${VERSION} alone`);
   }
 
   /** Tflush: the request of a tag is answered no more, if it wasn't yet; its tag may be used again after Rflush. 9P2000 flush(5). */
