@@ -45,8 +45,13 @@ function makeTree(folder: string): string {
 function fioIn(verifiers: string | undefined): string {
   if (verifiers === undefined) return "";
   const root = path.join(verifiers, "root");
-  const libraries = `${root}/lib/x86_64-linux-gnu:${root}/usr/lib/x86_64-linux-gnu`;
-  return `${root}/lib64/ld-linux-x86-64.so.2 --library-path ${libraries} ${root}/usr/bin/fio`;
+  const folders = [
+    "lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu/ceph",
+  ];
+  const libraries = folders.map((folder) => `${root}/${folder}`).join(":");
+  return `env LD_LIBRARY_PATH=${libraries} ${root}/usr/bin/fio`;
 }
 
 /** Of what took so many milliseconds by each server the medians, beside each other. */
