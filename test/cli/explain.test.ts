@@ -2,7 +2,7 @@
 // to it, whether its bytes are here; and that what isn't there is named. Plane: control.
 
 import fs from "node:fs";
-import { test } from "tap";
+import t, { test } from "tap";
 import type { Explained } from "../../lib/cli/explain-path.ts";
 import { native } from "../../lib/sys/native.ts";
 import { NOFID, Type, VERSION } from "../../lib/wire/ninep/type.ts";
@@ -38,6 +38,9 @@ async function environmentOf(node: Node): Promise<string> {
   return made.stdout.trim();
 }
 
+const node = newNode(t);
+const env = await environmentOf(node);
+
 async function explained(node: Node, ...words: string[]): Promise<Explained[]> {
   const { code, stdout, stderr } = await node.run(["explain", "--json", ...words]);
   if (code !== 0) throw new Error(stderr);
@@ -45,8 +48,6 @@ async function explained(node: Node, ...words: string[]): Promise<Explained[]> {
 }
 
 test("a file's package, prefix, content and whereabouts", async (t) => {
-  const node = newNode(t);
-  const env = await environmentOf(node);
   t.match(env, /^sha256:/);
   const [tool, both, also, large, empty, share] = await explained(
     node,
@@ -83,8 +84,6 @@ test("a file's package, prefix, content and whereabouts", async (t) => {
 });
 
 test("what the cache has is here, whole or in part; a bundle's mounts are explained by their id", async (t) => {
-  const node = newNode(t);
-  const env = await environmentOf(node);
   const warmed = await node.run(["preload", env, "--quiet"]);
   t.equal(warmed.code, 0, warmed.stderr);
   const [tool, large] = await explained(node, env, "bin/tool", "lib/large");
@@ -121,6 +120,7 @@ test("what the cache has is here, whole or in part; a bundle's mounts are explai
   t.match(opt, { type: "directory", place: null });
   fs.renameSync(node.store, `${node.store}.away`);
   const away = await node.run(["explain", "seen", "/opt/env/bin/tool"]);
+  fs.renameSync(`${node.store}.away`, node.store);
   t.match(
     away,
     { code: 0, stdout: /here +yes, whole/, stderr: /doesn't say all/ },
@@ -129,8 +129,6 @@ test("what the cache has is here, whole or in part; a bundle's mounts are explai
 });
 
 test("what isn't there is named, and the rest is explained", async (t) => {
-  const node = newNode(t);
-  const env = await environmentOf(node);
   const some = await node.run(["explain", env, "bin/none", "empty"]);
   t.match(some, {
     code: 1,
@@ -148,9 +146,6 @@ test("what isn't there is named, and the rest is explained", async (t) => {
 });
 
 test("a bundle and a server with --explain show it in the view", async (t) => {
-  const node = newNode(t);
-  const env = await environmentOf(node);
-  node.file("base/etc/name", "of the base");
   const base = (await node.run(["layer", "import", "--snapshot", "base"])).stdout.trim();
   const words = [
     "bundle",
@@ -159,17 +154,18 @@ test("a bundle and a server with --explain show it in the view", async (t) => {
     "--env",
     env,
     "--id",
-    "seen",
+    "shown",
     "--explain",
-    "b",
+    "c",
     "--",
     "x",
   ];
   t.match(await node.run(words), { code: 0, stderr: "" });
-  const path = `${node.state}/mounts/seen/explain.json`;
+  const mounts = node.leftovers();
+  const path = `${node.state}/mounts/shown/explain.json`;
   const { manifest, snapshots } = JSON.parse(fs.readFileSync(path, "utf8"));
   t.match(manifest, {
-    mount: "seen",
+    mount: "shown",
     cache: node.cache,
     places: [
       { at: "/", snapshot: base, environment: null },
@@ -209,5 +205,5 @@ test("a bundle and a server with --explain show it in the view", async (t) => {
   t.match(JSON.parse(text), { places: [{ at: "/" }, { at: "/opt/env" }] });
   server.kill("SIGTERM");
   t.equal(await exitOf(server), 0);
-  t.same(node.leftovers(), ["mounts/seen", "mounts/seen-tmp"], "of the server nothing is left");
+  t.same(node.leftovers(), mounts, "of the server nothing is left");
 });
