@@ -19,11 +19,14 @@ import { serveMount } from "../../test/suite/served.ts";
 import type { Bench, Result } from "../run.ts";
 import { startDiod } from "./diod.ts";
 import { Ends, startOrigin } from "./ends.ts";
+import { BenchClient } from "./ninep-client.ts";
 
 const MIB = 1024 * 1024;
 const LINK_MBIT = 1000;
 const READS = 20_000;
 const SMALL_BYTES = 4096;
+/** What diod is asked for: it grants less. */
+const PEER_MSIZE = MIB + 24;
 const LOOKUP_ROUNDS = 11;
 
 /** MiB/s of a plain GET: what there is to have. */
@@ -138,6 +141,16 @@ interface HotFile {
   readonly isQuick: boolean;
 }
 
+/** Reads one file of what is served under `aname`, as the bench reads ours. */
+function readerOf(ends: Ends, fd: number, aname: string, name: string) {
+  const client = new BenchClient(fd, aname, PEER_MSIZE);
+  ends.teardown(() => client.close());
+  client.walk(1, name);
+  client.open(1);
+  const read = (offset: number, count: number) => client.read(1, offset, count);
+  return { readMax: client.dataMax, read };
+}
+
 /** Reads the file that is whole on this node now, and the same by diod where there is one. */
 async function hotBesidePeer(
   emit: (result: Result) => void,
@@ -154,9 +167,10 @@ async function hotBesidePeer(
   const shared = `${root}/shared`;
   fs.mkdirSync(shared);
   fs.writeFileSync(`${shared}/large`, content);
-  const diod = startDiod(ends, shared, "large");
+  const peer = startDiod(ends, shared);
+  const diod = typeof peer === "string" ? peer : readerOf(ends, peer.fd, shared, "large");
   const readers = typeof diod === "string" ? [ours] : [ours, diod];
-  const [hot, peer] = hotInTurns(readers, content.length, 5, isQuick ? 500 : READS);
+  const [hot, other] = hotInTurns(readers, content.length, 5, isQuick ? 500 : READS);
   const figures = ({ mibPerSecond, us }: Hot) => ({
     hotMibPerSecond: Math.round(mibPerSecond),
     ...percentiles(us),
@@ -164,7 +178,7 @@ async function hotBesidePeer(
   emit({ case: "a large file, hot", ...figures(hot!) });
   if (typeof diod === "string") emit({ case: "diod", skipped: diod });
   else {
-    const [mine, theirs] = [figures(hot!), figures(peer!)];
+    const [mine, theirs] = [figures(hot!), figures(other!)];
     emit({
       case: "diod",
       ...theirs,

@@ -88,6 +88,13 @@ export class BlobReader {
     return this.#mailbox.askBlob(this.#snapshot, place.row, this);
   }
 
+  /** Whether the whole blob is on this node. Asks nobody. */
+  isHere(place: BlobPlace): boolean {
+    const fd = this.#objects.openDigest(place.bytes, place.digestOffset, place.size);
+    if (fd >= 0) native.closeFd(fd);
+    return fd >= 0;
+  }
+
   /**
    * Opens a lazy file right after the daemon named it: it has the file open, so the kernel knows all that an open needs and asks
    * nobody. -EAGAIN where there is none.

@@ -31,16 +31,19 @@ export interface StoredBlob extends Bytes {
 
 /** The blobs of an index, each once. BURROW_CORRUPT when the locator is of another index. */
 export function* blobsOf(index: Index, locator: Locator): Iterable<StoredBlob> {
-  for (let row = 0; row < index.blobCount; row++) {
-    const digest = index.blobDigest(row);
-    const place = locator.find(digest);
-    if (place < 0 || locator.sizeAt(place) !== index.blobSize(row)) throw disagreement(digest);
-    const rawBytes = index.blobSize(row);
-    const chunks = locator.kind === "packs" ? chunksOf(index, row, locator, place) : [];
-    // A plain file, of a stage, is stored as it is.
-    const storedBytes = locator.kind === "packs" ? totalOf(chunks).storedBytes : rawBytes;
-    yield { digest, rawBytes, storedBytes, chunks };
-  }
+  for (let row = 0; row < index.blobCount; row++) yield storedBlob(index, row, locator);
+}
+
+/** One of them, by its row. */
+export function storedBlob(index: Index, row: number, locator: Locator): StoredBlob {
+  const digest = index.blobDigest(row);
+  const place = locator.find(digest);
+  if (place < 0 || locator.sizeAt(place) !== index.blobSize(row)) throw disagreement(digest);
+  const rawBytes = index.blobSize(row);
+  const chunks = locator.kind === "packs" ? chunksOf(index, row, locator, place) : [];
+  // A plain file, of a stage, is stored as it is.
+  const storedBytes = locator.kind === "packs" ? totalOf(chunks).storedBytes : rawBytes;
+  return { digest, rawBytes, storedBytes, chunks };
 }
 
 function chunksOf(index: Index, row: number, locator: Locator, place: number): StoredChunk[] {

@@ -11,6 +11,7 @@ import { addDoctor } from "./doctor.ts";
 import { addEnv } from "./env.ts";
 import { addEnvCompile } from "./env-compile.ts";
 import { addEnvRemove } from "./env-rm.ts";
+import { addExplain } from "./explain.ts";
 import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
@@ -49,6 +50,7 @@ function makeProgram(): Command {
   addBundle(program);
   addServe(program);
   addMount(program);
+  addExplain(program);
   const env = addEnv(program);
   addEnvCompile(env);
   addEnvRemove(env);

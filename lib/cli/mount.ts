@@ -9,6 +9,7 @@ import { BurrowError, explain } from "../base/error.ts";
 import type { UpperSize } from "../gofer/mount.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import { attach, clear, detach, isBurrows, mountpointOf, sweep, tune } from "./mountpoint.ts";
@@ -27,6 +28,7 @@ interface MountOptions {
   tenant?: string;
   quiet?: boolean;
   json?: boolean;
+  explain?: boolean;
 }
 
 const EXAMPLES = `
@@ -54,6 +56,7 @@ export function addMount(program: Command): void {
     .option("--writable [SIZE]", "let it be written to: changes are kept in memory (256M)")
     .option("--allow-other", "let other users look in, as far as the files' modes do")
     .option("-d, --background", "return once it is mounted")
+    .option(EXPLAIN_OPTION, EXPLAIN_HELP)
     .option("--tenant <NAME>", "whose stages they are ($BURROW_TENANT)")
     .option("--quiet", "no progress")
     .addHelpText("after", EXAMPLES)

@@ -25,6 +25,7 @@ import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context
 import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { PREFIX_XATTR, readRoot } from "./env-root.ts";
+import { EXPLAIN_HELP, EXPLAIN_OPTION, explainMount } from "./explain-mount.ts";
 import { ensureFacts } from "./image-facts.ts";
 import { type ClaimedUpper, claimUpper, type Place } from "./kept-upper.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
@@ -35,6 +36,7 @@ import {
   inodesFor,
   parseSize,
   type QueryMounts,
+  removeMounts,
   type Source,
   writeMounts,
 } from "./query.ts";
@@ -56,6 +58,7 @@ export interface QueryOptions {
   user?: string;
   memory?: string;
   tenant?: string;
+  explain?: boolean;
   quiet?: boolean;
   json?: boolean;
 }
@@ -100,6 +103,7 @@ export function addQueryOptions(command: Command): Command {
       "--tenant <NAME>",
       "whose stages they are: tenants share no files of stages in the cache ($BURROW_TENANT)",
     )
+    .option(EXPLAIN_OPTION, EXPLAIN_HELP)
     .option("--quiet", "no progress");
 }
 
@@ -325,6 +329,7 @@ export async function prepare(
   const kept = options.upper === undefined ? undefined : claimUpper(options.upper, places);
   const isWritable = kept !== undefined || uppers.root !== undefined;
   const { mounts } = writeQuery(context, id, places, uppers, kept, commandKey(words));
+  if (options.explain === true) await explained(context, id, kept, progress);
   return {
     mounts,
     ...(kept === undefined ? {} : { kept }),
@@ -360,6 +365,22 @@ function writeQuery(
   try {
     return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }, start) };
   } catch (error) {
+    kept?.[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Has the mounts of a query explain themselves; they and what was claimed for them are given back when that fails. */
+async function explained(
+  context: Context,
+  id: string,
+  kept: ClaimedUpper | undefined,
+  progress: Progress,
+): Promise<void> {
+  try {
+    await explainMount(context, id, progress);
+  } catch (error) {
+    removeMounts(context, id);
     kept?.[Symbol.dispose]();
     throw error;
   }

@@ -5,12 +5,12 @@ import { BurrowError } from "../base/error.ts";
 import {
   commandFault,
   isNoDirectory,
-  type LookedAt,
   NOT_EXECUTABLE,
   NOT_FOUND,
   type Started,
 } from "./command-fault.ts";
 import { NOT_ROOT } from "./output.ts";
+import type { LookedAt } from "./view-path.ts";
 
 /** runsc's own: it failed before the command ran. A command may exit with it, too. */
 export const RUNTIME_FAILED = 128;

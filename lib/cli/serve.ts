@@ -8,6 +8,7 @@ import type { NinepConfig } from "../gofer/ninep-config.ts";
 import { native } from "../sys/native.ts";
 import { startServer } from "./child-server.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
 import {
@@ -34,6 +35,7 @@ interface ServeOptions {
   stage?: string[];
   tmpSize: string;
   tenant?: string;
+  explain?: boolean;
   quiet?: boolean;
   json?: boolean;
 }
@@ -49,6 +51,8 @@ A client picks a view by its aname; "" and "/" are the first. --base, with --env
 --writable has changes to "root" kept in memory, up to 256M, and adds an empty view, "tmp", of --tmp-size; both are gone with the server. What may connect: by unix:, root and this
 user; by tcp:, this machine; by vsock:, this machine's own CID; and whom --allow names. Nobody else: 9P has no passwords. Whoever may
 connect acts as any user of its own choice, as a virtual machine's kernel must.
+
+--explain shows in each view that is made here where it comes from (docs/explain.md); mounts of a bundle show it if the bundle was made so.
 
 SIGTERM and SIGINT end it. It logs JSON lines to stderr.
 
@@ -77,6 +81,7 @@ export function addServe(program: Command): void {
     .option("--writable", "let --base be written to, and serve an empty, writable view, too")
     .option("--tmp-size <SIZE>", "quota of the empty view, e.g. 64M", "256M")
     .option("--tenant <NAME>", "whose stages they are ($BURROW_TENANT)")
+    .option(EXPLAIN_OPTION, EXPLAIN_HELP)
     .option("--quiet", "no progress")
     .addHelpText("after", EXAMPLES)
     .action(async (views: string[], options: ServeOptions) => {

@@ -7,6 +7,7 @@ import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import { isMountId, mountDirectory, readMount, type UpperSize } from "../gofer/mount.ts";
 import { type Context, makeFolders } from "./context.ts";
+import { explainMount } from "./explain-mount.ts";
 import { Progress } from "./output.ts";
 import { resolveBase } from "./prepare.ts";
 import { type QueryMounts, writeMounts } from "./query.ts";
@@ -16,6 +17,8 @@ import { noSuchDigest } from "./read-index.ts";
 export interface Manner {
   quiet?: boolean;
   json?: boolean;
+  /** Whether the view is to show where it comes from. */
+  explain?: boolean;
 }
 
 /** The mounts that a bundle has made; undefined: the source is no id of any. */
@@ -51,5 +54,8 @@ export async function importView(
   progress.line(`${text}: ${showDigest(source.snapshot)}`);
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
-  return writeMounts(context, id, source, [], uppers);
+  const mounts = writeMounts(context, id, source, [], uppers);
+  if (options.explain === true) await explainMount(context, id, progress);
+  progress.end();
+  return mounts;
 }

@@ -22,6 +22,7 @@ import { Attr, isWritable, type Tree } from "../tree/tree.ts";
 import { createUpper, openUpper, type Upper, type UpperOptions } from "../tree/upper.ts";
 import { View } from "../tree/view.ts";
 import type { ServedMount } from "./bundle.ts";
+import { explanationOf, readExplanation, type StoredExplanation } from "./explained.ts";
 import { mountIdOf, readMount, type SnapshotSource, type ViewMount } from "./mount.ts";
 
 export interface OpenedTree {
@@ -59,7 +60,7 @@ export function openTree(
     const kept = upperFd === undefined ? tree.rootFd : -1;
     return { tree, isReadOnly: mount.isReadOnly, upperFd: kept };
   }
-  const view = openView(described, id);
+  const view = openView(described, id, readExplanation(state, id));
   const { upper } = described;
   if (upper === undefined || mount.isReadOnly) return view;
   const isFolder = "directory" in upper;
@@ -125,9 +126,9 @@ function openHost(mount: ServedMount, special: SpecialFiles): OpenedTree {
   return { tree, isReadOnly };
 }
 
-function openView(view: ViewMount, id: string): OpenedTree {
+function openView(view: ViewMount, id: string, explained?: StoredExplanation): OpenedTree {
   const mailbox = new Mailbox(join(view.cache, "daemon.sock"), id);
-  const { tree, folderFds } = buildView(view, mailbox, id);
+  const { tree, folderFds } = buildView(view, mailbox, id, explained);
   mailbox.connect(0);
   return { tree, isReadOnly: true, mailbox, cache: view.cache, folderFds };
 }
@@ -140,8 +141,13 @@ export interface BuiltView {
   readonly folderFds: readonly number[];
 }
 
-/** The view of a mount over the indexes in the cache. */
-export function buildView(view: Omit<ViewMount, "kind">, mailbox: Mailbox, id: string): BuiltView {
+/** The view of a mount over the indexes in the cache; explained if that is asked for. */
+export function buildView(
+  view: Omit<ViewMount, "kind">,
+  mailbox: Mailbox,
+  id: string,
+  explained?: StoredExplanation,
+): BuiltView {
   const folder = openObjects(join(view.cache, "indexes"));
   const blobsFd = openFenced(join(view.cache, "blobs"));
   if (blobsFd < 0) throw cacheError(join(view.cache, "blobs"), blobsFd);
@@ -164,7 +170,10 @@ export function buildView(view: Omit<ViewMount, "kind">, mailbox: Mailbox, id: s
   const base = open(view.base);
   const grafts = view.grafts.map((graft) => ({ at: nameOf(graft.at), tree: open(graft) }));
   folder.dispose();
-  const tree = View.build(base, grafts, new Attr());
+  const trees = [base, ...grafts.map((graft) => graft.tree)];
+  const made = explained && explanationOf(explained, trees);
+  const all = made === undefined ? grafts : [...grafts, made.info];
+  const tree = View.build(base, all, new Attr(), made?.explanation);
   if (typeof tree === "number") {
     const why = errnoName(tree);
     throw new BurrowError("BURROW_USAGE", `the grafts of mount ${id} don't fit: ${why}`);

@@ -7,6 +7,10 @@ import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
 
 /** size[4] type[1] tag[2]: the least that a message has. 9P2000 intro(5). */
 const HEADER_BYTES = 7;
+/** How much of a message must be here for its rest to be waited for by asking again: what a socket takes in one piece, about. */
+const CUT_BYTES = 16_384;
+/** How often: some 10 us, in which 64 KiB are copied. To sleep and be woken takes longer; from a client that sends by drops it is as little. */
+const CUT_TRIES = 24;
 const noFds = new Int32Array(1);
 
 export class Stream {
@@ -97,12 +101,17 @@ export class Stream {
       this.#end -= this.#start;
       this.#start = 0;
     }
-    for (;;) {
+    for (let tries = this.#isCut() ? CUT_TRIES : 1; ; ) {
       const got = native.readFd(this.#fd, this.#in.subarray(this.#end));
-      if (got === -Errno.EINTR) continue;
+      if (got === -Errno.EINTR || (got === -Errno.EAGAIN && --tries > 0)) continue;
       if (got > 0) this.#end += got;
       return got;
     }
+  }
+
+  /** Whether the first part of a large message is here, the rest of which its sender is copying in at this moment, if it is honest. */
+  #isCut(): boolean {
+    return this.#end - this.#start >= CUT_BYTES;
   }
 
   /** Where in `outgoing` the next reply goes, of the largest message's bytes at most; -1 while older ones take the room: flush first. */

@@ -5,6 +5,7 @@
 import { Errno, MISS } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
 import { native } from "../sys/native.ts";
+import { isMadeUp } from "./explanation.ts";
 import { S_IFDIR, S_IFLNK, S_IFREG } from "./host-nodes.ts";
 import { hasUpperData, NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { keepRecord, type OverlayParts, roomForInode } from "./overlay-parts.ts";
@@ -151,7 +152,7 @@ function dress(
   return failed;
 }
 
-/** Those that the upper's file system takes: of others, and where it takes none, the copy has none. */
+/** Those that the upper's file system takes: of others, and where it takes none, the copy has none. A copy isn't what a package gave. */
 function copyXattrs(parts: OverlayParts, node: OverlayNode, ino: Ino): number {
   const length = parts.lower.listxattr(node.lower, xattrNames);
   let start = 0;
@@ -159,7 +160,7 @@ function copyXattrs(parts: OverlayParts, node: OverlayNode, ino: Ino): number {
     if (xattrNames[at] !== 0) continue;
     const name = xattrNames.toString("latin1", start, at);
     start = at + 1;
-    const size = parts.lower.getxattr(node.lower, name, xattrValue);
+    const size = isMadeUp(name) ? -1 : parts.lower.getxattr(node.lower, name, xattrValue);
     if (size < 0) continue;
     const failed = parts.upper.setxattr(ino, name, xattrValue.subarray(0, size), 0);
     if (failed === -Errno.ENOSPC) return failed;

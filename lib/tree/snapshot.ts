@@ -2,6 +2,7 @@
 // no I/O and nothing allocated. Inode numbers are rows of the index, so the tree is stateless. Data plane.
 
 import { StatxWord } from "../base/attr.ts";
+import { digestAt } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
 import type { Name } from "../base/name.ts";
@@ -9,6 +10,7 @@ import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
 import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { native } from "../sys/native.ts";
+import type { ExplainedTree } from "./explanation.ts";
 import {
   type Attr,
   type DirentSink,
@@ -59,7 +61,7 @@ interface MutablePlace {
   size: number;
 }
 
-export class SnapshotTree implements Tree {
+export class SnapshotTree implements Tree, ExplainedTree {
   readonly isReadOnly = true;
   readonly isStateless = true;
   readonly rootIno: Ino;
@@ -290,6 +292,24 @@ export class SnapshotTree implements Tree {
       out[length++] = 0;
     }
     return length;
+  }
+
+  // For who explains a file.
+
+  numberOf(ino: Ino): number {
+    return ino - this.#inoBase;
+  }
+
+  digestOf(ino: Ino): string | undefined {
+    const row = this.#row(ino);
+    const place = row < 0 ? row : this.#locate(row);
+    return typeof place === "number" ? undefined : digestAt(place.bytes, place.digestOffset);
+  }
+
+  isHere(ino: Ino): boolean {
+    const row = this.#row(ino);
+    const place = row < 0 ? row : this.#locate(row);
+    return typeof place !== "number" && (place.size === 0 || this.#blobs.isHere(place));
   }
 
   dispose(): void {

@@ -4,7 +4,8 @@
 import { Errno } from "../base/errno.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
 import { checkName, type Name } from "../base/name.ts";
-import { SNAPSHOT_INO_STEP, type SnapshotTree } from "./snapshot.ts";
+import type { Explanation } from "./explanation.ts";
+import { SNAPSHOT_INO_STEP, SnapshotTree } from "./snapshot.ts";
 import type { Attr, DirentSink, Ino, OpenResult, StatFs, Tree } from "./tree.ts";
 
 /** Synthetic directories live behind the last graft, on a device of their own. */
@@ -18,7 +19,13 @@ const DT_DIR = 4;
 export interface Graft {
   /** Absolute path in latin1, without "." and "..". */
   readonly at: string;
-  readonly tree: SnapshotTree;
+  readonly tree: GraftTree;
+}
+
+/** What can be grafted: inode numbers begin at its place among the snapshots times SNAPSHOT_INO_STEP, and its device is its own. */
+export interface GraftTree extends Tree {
+  readonly devMinor: number;
+  reopen(ino: Ino, isDirectory: boolean, access: number, handle: number): number;
 }
 
 export class View implements Tree {
@@ -27,13 +34,20 @@ export class View implements Tree {
   readonly rootIno: Ino;
   readonly #base: SnapshotTree;
   /** By snapshot number; 0 is the base. */
-  readonly #snapshots: SnapshotTree[];
+  readonly #snapshots: GraftTree[];
   /** directory Ino -> names attached there -> Ino of a graft's root or of a synthetic directory. */
   readonly #attached = new Map<number, Map<Name, Ino>>();
   #syntheticCount = 0;
   readonly #attr: Attr;
+  readonly #explanation: Explanation | undefined;
 
-  private constructor(base: SnapshotTree, grafts: readonly Graft[], attr: Attr) {
+  private constructor(
+    base: SnapshotTree,
+    grafts: readonly Graft[],
+    attr: Attr,
+    explanation: Explanation | undefined,
+  ) {
+    this.#explanation = explanation;
     this.#base = base;
     this.rootIno = base.rootIno;
     this.#snapshots = [base, ...grafts.map((graft) => graft.tree)];
@@ -42,11 +56,17 @@ export class View implements Tree {
 
   /**
    * A view over a base (number 0) and grafts (numbers 1…, in order): the View, or -errno: -EINVAL for a bad path or one that
-   * is attached twice, -ENOTDIR when the path goes through a file or symlink. `attr` is scratch.
+   * is attached twice, -ENOTDIR when the path goes through a file or symlink. `attr` is scratch. With an explanation files have the
+   * attributes that it makes up, too.
    */
-  static build(base: SnapshotTree, grafts: readonly Graft[], attr: Attr): View | number {
+  static build(
+    base: SnapshotTree,
+    grafts: readonly Graft[],
+    attr: Attr,
+    explanation?: Explanation,
+  ): View | number {
     if (grafts.length > GRAFTS_MAX) return -Errno.EINVAL;
-    const view = new View(base, grafts, attr);
+    const view = new View(base, grafts, attr, explanation);
     for (const graft of grafts) {
       const failed = view.#attach(graft);
       if (failed < 0) return failed;
@@ -94,7 +114,7 @@ export class View implements Tree {
   }
 
   /** The snapshot that an Ino belongs to: the base for numbers of none, which knows no such row and says EBADF. */
-  #snapshotOf(ino: Ino): SnapshotTree {
+  #snapshotOf(ino: Ino): GraftTree {
     if (ino < SNAPSHOT_INO_STEP) return this.#base;
     return this.#snapshots[(ino / SNAPSHOT_INO_STEP) | 0] ?? this.#base;
   }
@@ -194,11 +214,19 @@ export class View implements Tree {
   }
 
   getxattr(ino: Ino, name: string, out: Uint8Array): number {
-    return this.#isSynthetic(ino) ? -Errno.ENODATA : this.#snapshotOf(ino).getxattr(ino, name, out);
+    if (this.#isSynthetic(ino)) return -Errno.ENODATA;
+    const tree = this.#snapshotOf(ino);
+    const length = tree.getxattr(ino, name, out);
+    if (length !== -Errno.ENODATA || this.#explanation === undefined) return length;
+    return tree instanceof SnapshotTree ? this.#explanation.get(tree, ino, name, out) : length;
   }
 
   listxattr(ino: Ino, out: Uint8Array): number {
-    return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).listxattr(ino, out);
+    if (this.#isSynthetic(ino)) return 0;
+    const tree = this.#snapshotOf(ino);
+    const length = tree.listxattr(ino, out);
+    if (length < 0 || this.#explanation === undefined) return length;
+    return tree instanceof SnapshotTree ? this.#explanation.list(tree, ino, length, out) : length;
   }
 
   dispose(): void {

@@ -137,6 +137,25 @@ test("connections past the limit are refused, refused ones can't crowd it", (t) 
   t.end();
 });
 
+test("a fid that is used again while a request by it waits stays the new file's", (t) => {
+  const scene = new NinepScene(t, {
+    files: { ...FILES, gone: "gone" },
+    missing: ["gone"],
+    missDeadlineMs: 200,
+  });
+  const { client, root } = scene.client();
+  const fid = client.walk(root, "gone");
+  const late = client.send(Type.lopen, { fid });
+  t.equal(client.clunk(fid), 0);
+  t.equal(client.call(Type.walk, { fid: root, otherFid: fid, names: ["d", "f"] }).errno, 0);
+  t.ok(pumpUntil(scene, () => client.has(late)));
+  t.equal(client.take(late)?.errno, Errno.EIO, "of the file that it was sent for");
+  t.equal(client.call(Type.read, { fid, count: 9 }).errno, Errno.EBADF, "nothing was opened");
+  t.equal(client.call(Type.lopen, { fid }).errno, 0);
+  t.equal(client.read(fid).toString(), FILES["d/f"]);
+  t.end();
+});
+
 test("fids are a client's own, and there is an end to them", (t) => {
   const scene = new NinepScene(t, { files: FILES });
   const { client: honest, root } = scene.client();

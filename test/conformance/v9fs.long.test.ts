@@ -1,16 +1,19 @@
 // Linux's own 9P client, in a user-mode Linux, on what burrow serve serves: every name, attribute and byte of a Python, which then
-// runs from the mount, in each kind of cache and by unix socket and TCP; and a writable view, as a program uses it.
+// runs from the mount, in each kind of cache and by unix socket and TCP; a writable view, as a program uses it and fio verifies it; and how
+// long it takes beside diod. BURROW_VERIFIERS=DIR after fixtures/verifiers.sh DIR has fio in.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
+import { findDiod } from "../suite/diod.ts";
 import { findUml } from "../suite/power-machine.ts";
 import { temporary } from "../suite/served.ts";
 import { bootV9fs } from "../suite/v9fs-machine.ts";
 
 const uml = findUml();
+const diod = findDiod();
 const PYTHON = "/usr/bin/python3";
 const CACHES = ["none", "mmap", "loose"];
 const PROGRAM = "import sys, json, decimal, email.message; print(json.dumps([sys.prefix, 6 * 7]))";
@@ -38,12 +41,47 @@ function makeTree(folder: string): string {
   return tree;
 }
 
+/** How fio is run from what fixtures/verifiers.sh has unpacked; "" where it hasn't. */
+function fioIn(verifiers: string | undefined): string {
+  if (verifiers === undefined) return "";
+  const root = path.join(verifiers, "root");
+  const folders = [
+    "lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu/ceph",
+  ];
+  const libraries = folders.map((folder) => `${root}/${folder}`).join(":");
+  return `env LD_LIBRARY_PATH=${libraries} ${root}/usr/bin/fio`;
+}
+
+/** Of what took so many milliseconds by each server the medians, beside each other. */
+function besides(took: readonly string[]): string[] {
+  const times = new Map<string, Map<string, number[]>>();
+  for (const line of took) {
+    const [, server, cache, what, ms] = line.split(" ");
+    const key = `cache=${cache} ${what}`;
+    const servers = times.get(key) ?? new Map<string, number[]>();
+    servers.set(server!, [...(servers.get(server!) ?? []), Number(ms)]);
+    times.set(key, servers);
+  }
+  return [...times].map(([key, servers]) => {
+    const medians = [...servers].map(([name, all]) => `${name} ${median(all)} ms`);
+    return `${key}: ${medians.join(", ")}`;
+  });
+}
+
+function median(all: readonly number[]): number {
+  return all.toSorted((a, b) => a - b)[all.length >> 1]!;
+}
+
 test("Linux mounts, compares, runs Python from it and writes", { skip: uml.skip }, async (t) => {
   const folder = temporary(t);
   const { lines, output } = await bootV9fs(uml.root, folder, {
     tree: makeTree(folder),
     program: PROGRAM,
     caches: CACHES,
+    fio: fioIn(process.env["BURROW_VERIFIERS"]),
+    ...(diod.skip === false ? { diod } : {}),
   });
   t.comment(output.slice(-3_000));
   for (const cache of CACHES) {
@@ -63,5 +101,10 @@ test("Linux mounts, compares, runs Python from it and writes", { skip: uml.skip 
   const large = Buffer.concat(Array.from({ length: 40_000 }, () => bytes));
   const digest = createHash("sha256").update(large).digest("hex");
   t.ok(lines.includes(`again ${digest}  -`), "what was written is there for the next mount");
+  for (const line of lines.filter((line) => line.startsWith("fio ")))
+    t.match(line, / 0$/, `${line}: every block is as it was written`);
+  const took = lines.filter((line) => line.startsWith("took "));
+  for (const line of took) t.match(line, / 0$/, line);
+  t.comment(besides(took).join("\n"));
   t.ok(lines.includes("ended 0 "), "SIGTERM ends it, its socket is gone");
 });

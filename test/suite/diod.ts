@@ -6,16 +6,26 @@ import path from "node:path";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
 
-export function findDiod(): { root: string; libraries: string; skip: string | false } {
+export interface Diod {
+  readonly root: string;
+  /** The server. */
+  readonly program: string;
+  /** LD_LIBRARY_PATH of all of its programs. */
+  readonly libraries: string;
+  readonly skip: string | false;
+}
+
+/** Gets it first if it isn't there: $BURROW_TEST_CACHE. */
+export function findDiod(): Diod {
   const folder = process.env["BURROW_TEST_CACHE"] ?? path.join(tmpdir(), "burrow-test-cache");
   const script = path.join(ROOT, "fixtures/diod.sh");
   const { status, stdout, stderr } = spawnSync("bash", [script, folder], { encoding: "utf8" });
   if (status !== 0) {
     const why = stderr.trim().split("\n").at(-1);
-    return { root: "", libraries: "", skip: `no diod: ${why}` };
+    return { root: "", program: "", libraries: "", skip: `no diod: ${why}` };
   }
   const root = stdout.trim();
   const machine = process.arch === "arm64" ? "aarch64" : "x86_64";
   const libraries = ["usr/lib", "lib"].map((folder) => `${root}/${folder}/${machine}-linux-gnu`);
-  return { root, libraries: libraries.join(":"), skip: false };
+  return { root, program: `${root}/usr/sbin/diod`, libraries: libraries.join(":"), skip: false };
 }

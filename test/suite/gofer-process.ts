@@ -171,11 +171,11 @@ export class GoferProcess {
     }
   }
 
-  /** Hangs up the sockets that nobody took, waits for the end (killing it after 5 s), and cleans up. */
+  /** Hangs up the sockets that nobody took, waits for the end (killing it after 20 s), and cleans up. */
   async stop(): Promise<number | string> {
     for (const fd of this.sockets) if (fd >= 0) native.closeFd(fd);
     this.sockets.fill(-1);
-    const timer = setTimeout(() => this.child.kill("SIGKILL"), 5000);
+    const timer = setTimeout(() => this.child.kill("SIGKILL"), 20_000);
     const code = await this.exit;
     clearTimeout(timer);
     native.closeFd(this.stubFd);

@@ -60,6 +60,60 @@ umount /run/tmp
 mountBy tmp "$tcp,cache=none" 127.0.0.1 tmp
 say "again $(sha256sum </run/tmp/large)"
 umount /run/tmp
+# fio finds what it wrote, by calls and by mappings.
+if [ -n "$fio" ]; then
+  for cache in "${modes[@]}"; do
+    mountBy tmp "$tcp,cache=$cache" 127.0.0.1 tmp
+    mkdir /run/tmp/fio
+    for engine in psync mmap; do
+      [ "$cache/$engine" = none/mmap ] && continue # no shared writable mappings there
+      $fio --minimal --thread --size=8m --bs=4k --rw=randwrite --verify=crc32c --verify_fatal=1 --numjobs=2 \
+        --name=v --ioengine=$engine --directory=/run/tmp/fio >/run/fio 2>&1
+      say "fio $cache $engine $?"
+    done
+    rm -r /run/tmp/fio
+    umount /run/tmp
+  done
+fi
+
+# The same by diod, in turns: milliseconds.
+timed() { # NAME COMMAND…
+  local name=$1 from=$EPOCHREALTIME status
+  shift
+  "$@" >/run/timed 2>&1
+  status=$?
+  local to=$EPOCHREALTIME
+  say "took $name $(((${to/./} - ${from/./}) / 1000)) $status"
+}
+storm() { (cd "$1" && find . -type f -printf '%s\n' | wc -l); }
+names() { ls -f "$1/many" | wc -l; }
+# byPeer SERVER CACHE OPTIONS DEVICE TREE TMP
+byPeer() {
+  mountBy tmp "$3,cache=$2" "$4" "$6" || { say "took $1 $2 mount 0 1"; return; }
+  timed "$1 $2 write" dd if=/dev/zero of=/run/tmp/w bs=1M count=32 conv=fsync
+  umount /run/tmp
+  mountBy tmp "$3,cache=$2" "$4" "$6"
+  timed "$1 $2 read" dd if=/run/tmp/w of=/dev/null bs=1M
+  rm /run/tmp/w
+  umount /run/tmp
+  mountBy mnt "$3,cache=$2" "$4" "$5"
+  timed "$1 $2 stats" storm /run/mnt
+  timed "$1 $2 names" names /run/mnt
+  umount /run/mnt
+}
+if [ -n "$diod" ]; then
+  mkdir /run/shared
+  LD_LIBRARY_PATH=$diodLibraries $diod -f -n -N -c /dev/null -e "$tree" -e /run/shared -l 127.0.0.1:5641 >/run/diod 2>&1 &
+  peer=$!
+  until (: >/dev/tcp/127.0.0.1/5641) 2>/dev/null || ! kill -0 $peer 2>/dev/null; do sleep 0.2; done
+  for round in 1 2 3; do
+    for cache in none loose; do
+      byPeer burrow $cache $tcp 127.0.0.1 tree tmp
+      byPeer diod $cache trans=tcp,port=5641 127.0.0.1 "$tree" /run/shared
+    done
+  done
+  kill $peer
+fi
 kill $server
 wait $server
 say "ended $? $(ls /run/9p.sock 2>/dev/null)"

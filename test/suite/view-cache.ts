@@ -5,12 +5,13 @@ import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Digest } from "../../lib/base/digest.ts";
-import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../../lib/base/limits.ts";
+import { BLOCK_DIGESTS_OVER_BYTES } from "../../lib/base/limits.ts";
 import { CACHE_FOLDERS } from "../../lib/cache/layout.ts";
 import { putSealed } from "../../lib/cache/seal.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
+import { blockDigests } from "../../lib/store/blocks.ts";
 import { writeMount } from "./gofer-process.ts";
 
 /** Path to content, or to a target after "-> ", or "/" for a directory. */
@@ -27,14 +28,6 @@ export function putBlob(directory: string, content: string | Uint8Array): void {
   putSealed(join(directory, "cache"), "blobs", Buffer.from(content));
 }
 
-function blocksOf(bytes: Uint8Array): Digest[] {
-  const blocks: Digest[] = [];
-  if (bytes.length <= BLOCK_DIGESTS_OVER_BYTES) return blocks;
-  for (let at = 0; at < bytes.length; at += BLOCK_BYTES)
-    blocks.push(digestOf(bytes.subarray(at, at + BLOCK_BYTES)));
-  return blocks;
-}
-
 function entryOf(path: string, content: string | Uint8Array): LayerEntry {
   const text = typeof content === "string" ? content : "";
   if (text === "/") return { ...common, path, mode: 0o755, type: "directory" };
@@ -42,7 +35,8 @@ function entryOf(path: string, content: string | Uint8Array): LayerEntry {
     return { ...common, path, mode: 0o777, type: "symlink", target: text.slice(3) };
   }
   const bytes = Buffer.from(content);
-  const blob = { digest: digestOf(bytes), size: bytes.length, blocks: blocksOf(bytes) };
+  const blocks = bytes.length > BLOCK_DIGESTS_OVER_BYTES ? blockDigests(bytes) : [];
+  const blob = { digest: digestOf(bytes), size: bytes.length, blocks };
   return { ...common, path, mode: 0o644, type: "file", blob };
 }
 
