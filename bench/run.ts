@@ -26,6 +26,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   pread: () => import("./rpc/pread.ts"),
   tmpfs: () => import("./rpc/tmpfs.ts"),
   demand: () => import("./rpc/demand.ts"),
+  "big-cache": () => import("./replay/big-cache.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),

@@ -121,7 +121,11 @@ export class TestNode {
   spawn(config: Partial<DaemonConfig> = {}, prefix: readonly string[] = []): ChildProcess {
     const program = fileURLToPath(new URL("daemon-program.js", import.meta.url));
     const given = { cache: this.cache, state: this.state, idleMs: 0, standbys: 0, ...config };
-    const words = [...prefix, process.execPath, program, JSON.stringify(given)];
+    return this.spawnCommand([...prefix, process.execPath, program, JSON.stringify(given)]);
+  }
+
+  /** The same by a command of the caller's. */
+  spawnCommand(words: readonly string[]): ChildProcess {
     const child = spawn(words[0]!, words.slice(1), {
       stdio: ["ignore", "pipe", "pipe"],
     });
