@@ -28,6 +28,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   ninep: () => import("./rpc/ninep.ts"),
   tmpfs: () => import("./rpc/tmpfs.ts"),
   demand: () => import("./rpc/demand.ts"),
+  "big-cache": () => import("./replay/big-cache.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),

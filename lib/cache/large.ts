@@ -25,17 +25,13 @@ import {
   type StoredPiece,
 } from "./pieces.ts";
 import type { StoredBlock } from "./pool.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { expectedCost, FILE_COST_BYTES, groupOf, type Reservation, type Room } from "./room.ts";
 
 /** Of one blob at once: while the blocks of one are verified the link carries those of the other. */
 const BACKGROUND_RUNS = 2;
 /** One demand request at most, whatever was asked for. */
 const RUN_MAX_BYTES = 4 * 1024 * 1024;
-/**
- * Blocks that are fetched ahead of who reads in order: the link carries them while the last ones are verified, and read. The more, the longer
- * it has been so; when half of them are read the next are asked for.
- */
-const READ_AHEAD_BLOCKS = { least: 8, most: 32 };
 /** Blocks looked at for one run: more than compressed ones fill it at the ratios seen (up to 3.8). */
 const RUN_MAX_BLOCKS = 64;
 /** Tries for a block whose content is wrong. */
@@ -87,11 +83,7 @@ export class LargeBlob {
   #ended: Promise<void> | undefined;
   /** Origins that it is streamed from. */
   readonly #streaming = new Set<string>();
-  /** Where the last ask ended. */
-  #readEnd = 0;
-  /** Who reads in order: how far ahead of that is fetched, in blocks, and how far it was asked for. */
-  #ahead = 0;
-  #aheadEnd = 0;
+  readonly #ahead: ReadAhead;
   /** Asks that wait for it. */
   #demands = 0;
   #isDropped = false;
@@ -110,6 +102,7 @@ export class LargeBlob {
     this.#sum = blob.digest;
     this.size = blob.size;
     this.count = pieceCount(blob.size);
+    this.#ahead = new ReadAhead(this.count);
     this.#memory = memory;
     const { room, lingering } = memory ?? cache;
     this.#medium = { room, lingering, group: memory === undefined ? "partial" : "memory" };
@@ -189,21 +182,12 @@ export class LargeBlob {
   }
 
   async #readAhead(want: Want, first: number, end: number): Promise<void> {
-    // One block at the start says nothing of what is read next.
-    const isInOrder = first === this.#readEnd && (first > 0 || end > 1);
-    this.#readEnd = end;
-    if (!isInOrder) this.#ahead = 0;
-    // Who turned elsewhere may come back to where nothing was fetched.
-    if (this.#ahead === 0) this.#aheadEnd = end;
-    if (!isInOrder || this.#aheadEnd - end > this.#ahead / 2) return;
-    const { least, most } = READ_AHEAD_BLOCKS;
-    this.#ahead = Math.min(most, Math.max(least, 2 * this.#ahead));
-    const from = Math.max(end, this.#aheadEnd);
-    const to = Math.min(this.count, end + this.#ahead);
-    this.#aheadEnd = to;
+    const ahead = this.#ahead.next(first, end);
+    if (ahead === undefined) return;
+    const { from, to } = ahead;
     const signal = this.#context.deadline();
-    const runBytes = Math.min(RUN_MAX_BYTES, Math.max(0, to - from) * BLOCK_BYTES);
-    if (from >= to || this.#hasAll(from, to) || !this.#context.startReadAhead()) return;
+    const runBytes = Math.min(RUN_MAX_BYTES, (to - from) * BLOCK_BYTES);
+    if (this.#hasAll(from, to) || !this.#context.startReadAhead()) return;
     try {
       await this.#demand({ ...want, signal, runBytes }, from, to);
     } finally {

@@ -131,7 +131,11 @@ export class TestNode {
       ...QUIET,
       ...config,
     };
-    const words = [...prefix, process.execPath, program, JSON.stringify(given)];
+    return this.spawnCommand([...prefix, process.execPath, program, JSON.stringify(given)]);
+  }
+
+  /** The same by a command of the caller's. */
+  spawnCommand(words: readonly string[]): ChildProcess {
     const child = spawn(words[0]!, words.slice(1), {
       stdio: ["ignore", "pipe", "pipe"],
     });
