@@ -10,13 +10,11 @@ const SEEDS = Number(process.env["BURROW_SEEDS"] ?? 10);
 const SEQUENCES = 100;
 
 for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
-  test(`read-only, seed ${seed}`, (t) => {
-    compareDoors(t, { seed, sequences: SEQUENCES, length: 100, isWritable: false });
-    t.end();
+  test(`read-only, seed ${seed}`, async (t) => {
+    await compareDoors(t, { seed, sequences: SEQUENCES, length: 100, isWritable: false });
   });
-  test(`writable, seed ${seed}`, { skip: noUpper }, (t) => {
-    compareDoors(t, { seed, sequences: SEQUENCES, length: 200, isWritable: true });
-    t.end();
+  test(`writable, seed ${seed}`, { skip: noUpper }, async (t) => {
+    await compareDoors(t, { seed, sequences: SEQUENCES, length: 200, isWritable: true });
   });
 }
 

@@ -15,7 +15,10 @@ import {
   TOO_LONG,
   type Visit,
 } from "../suite/door-operations.ts";
-import { type DoorEntry, openDoors } from "../suite/door-scene.ts";
+import { PathDoor } from "../suite/door-path.ts";
+import { type DoorEntry, type DoorScene, openDoors } from "../suite/door-scene.ts";
+import { noFuse } from "../suite/fuse.ts";
+import { FuseDoor } from "../suite/fuse-door.ts";
 
 /** What a door says of an operation instead of what the local copy says, and why that is right. */
 interface Exception {
@@ -94,19 +97,27 @@ export interface DoorRun {
   /** Operations of a sequence. */
   readonly length: number;
   readonly isWritable: boolean;
-  /** One more door for each mount of the same tree: a kernel's, at a path. */
-  readonly more?: (mount: { readonly state: string; readonly source: string }) => Door;
+}
+
+/** The door of a host's kernel: a mount of the same tree by FUSE, where there can be one. */
+async function kernelDoors(t: Test, scene: DoorScene, isReadOnly: boolean): Promise<Door[]> {
+  if (noFuse !== false) {
+    t.comment(`without FUSE: ${noFuse}`);
+    return [];
+  }
+  const { folder } = await FuseDoor.open(t, { ...scene.more(), isReadOnly });
+  return [new PathDoor("FUSE", folder)];
 }
 
 /** Runs the sequences of a seed. Fails at the first difference of a sequence, with what led to it. */
-export function compareDoors(t: Test, run: DoorRun): void {
-  const { seed, sequences, length, isWritable, more } = run;
+export async function compareDoors(t: Test, run: DoorRun): Promise<void> {
+  const { seed, sequences, length, isWritable } = run;
   const tops = Array.from({ length: sequences }, (_, i) => `s${i}`);
   const fifos = isWritable
     ? []
     : tops.map((top): DoorEntry => ({ type: "fifo", path: `${top}/${FIFO}` }));
   const scene = openDoors(t, [...tops.flatMap(treeOf), ...fifos], isWritable);
-  const doors = [...scene.doors, ...(more === undefined ? [] : [more(scene.more())])];
+  const doors = [...scene.doors, ...(await kernelDoors(t, scene, !isWritable))];
   const dice = new Dice(seed);
   const kinds = [...READING_KINDS, ...CHANGING_KINDS, ...(isWritable ? CHANGING_KINDS : [])];
   for (const top of tops) {
