@@ -70,7 +70,7 @@ export class SnapshotTree implements Tree {
   readonly #number: number;
   readonly #inoBase: number;
   readonly #place: MutablePlace;
-  readonly #emptyFd: number;
+  #emptyFd: number;
   #bytesInAll = -1;
 
   /** `number`: its place among the snapshots of a view, 0 for the base. */
@@ -295,6 +295,7 @@ export class SnapshotTree implements Tree {
   dispose(): void {
     this.#blobs.dispose();
     if (this.#emptyFd >= 0) native.closeFd(this.#emptyFd);
+    this.#emptyFd = -1;
   }
 }
 

@@ -27,6 +27,8 @@ export class LateTree extends SnapshotTree {
   lateReads = 0;
   /** Files that were opened: whose bytes somebody wanted. */
   opens = 0;
+  /** Several trees stand on it, one after the other, each of which would dispose of it. */
+  isShared = false;
 
   override open(ino: Ino, flags: number, out: OpenResult): number {
     if (this.lateOpens > 0) {
@@ -41,6 +43,10 @@ export class LateTree extends SnapshotTree {
     if (this.lateReads === 0) return super.read(ino, handle, offset, out);
     this.lateReads--;
     return MISS;
+  }
+
+  override dispose(): void {
+    if (!this.isShared) super.dispose();
   }
 }
 
@@ -89,7 +95,8 @@ export function snapshotOf(fixture: readonly FixtureEntry[]): SnapshotFixture {
   return {
     tree,
     dispose() {
-      objects.dispose();
+      tree.isShared = false;
+      tree.dispose();
       rmSync(cache, { recursive: true, force: true });
     },
   };
