@@ -150,7 +150,7 @@ const NATIVE_LINE_MAX = 120;
  * threads: docs/design/0013-off-the-loop.md and 0018-hanging-disk.md; what a server gives up on each of its threads, and the calls for
  * it: docs/design/0015-hardening.md; what lets another server go on, and says that it does: docs/design/0016-hot-restart.md.
  */
-const NATIVE_LINES_MAX = 3_750;
+const NATIVE_LINES_MAX = 3_755;
 
 export const lineCount = (text: string) => text.split("\n").length - (text.endsWith("\n") ? 1 : 0);
 
