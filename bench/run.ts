@@ -30,6 +30,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   demand: () => import("./rpc/demand.ts"),
   "big-cache": () => import("./replay/big-cache.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),
+  "gofer-memory": () => import("./replay/gofer-memory.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),
   lazy: () => import("./replay/lazy.ts"),

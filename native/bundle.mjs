@@ -19,6 +19,8 @@ const bare = { ...process.env, NODE_OPTIONS: "" };
 const gofersFlags = WANTED_FLAGS.filter(
   (flag) => spawnSync(process.execPath, [flag, "-e", ""], { env: bare }).status === 0,
 );
+/** Of Node.js's own, not V8's: one thread to compile and to collect beside the main one, of the four that there would be. */
+const THREADS_FLAG = "--v8-pool-size=1";
 
 /** In this order: flags of V8 stay set. */
 const PROGRAMS = [
@@ -122,4 +124,4 @@ for (const { name, entry, flags } of [S3_SDK, ...PROGRAMS]) {
   write(`dist/${name}.cjs`, loaderOf(name));
   execFileSync(process.execPath, [...flags, "-e", CHECK, path], { env: bare, stdio: "inherit" });
 }
-write("dist/gofer.cjs.flags", `${gofersFlags.join("\n")}\n`);
+write("dist/gofer.cjs.flags", `${[...gofersFlags, THREADS_FLAG].join("\n")}\n`);

@@ -24,12 +24,19 @@ function socketPair(): [number, number] {
   return [out[0]!, out[1]!];
 }
 
-/** Milliseconds until the gofer has written its mounts and closed them. */
-async function startOnce(
+/** A gofer that has written its mounts; it ends when its connections do. */
+export interface StartedGofer {
+  readonly child: ChildProcess;
+  readonly tookMs: number;
+  end(): Promise<void>;
+}
+
+/** Starts a gofer and waits, blocking, until it has written its mounts and closed them. */
+export function startGofer(
   words: readonly string[],
   config: string,
   env: NodeJS.ProcessEnv,
-): Promise<number> {
+): StartedGofer {
   const spec = openSync(config, "r");
   const [mounts, mountsChild] = socketPair();
   const [io, ioChild] = socketPair();
@@ -47,10 +54,12 @@ async function startOnce(
   }
   const tookMs = performance.now() - startedMs;
   native.closeFd(mounts);
-  native.closeFd(io);
-  await ended(child);
+  const end = () => {
+    native.closeFd(io);
+    return ended(child);
+  };
   if (got === 0) throw new Error(`${words[0]} wrote no mounts`);
-  return tookMs;
+  return { child, tookMs, end };
 }
 
 /** A gofer ends when its connections do. */
@@ -91,27 +100,40 @@ function goferWords(program: string, config: string, { isOld, work }: Setup): st
   return ["bash", "-c", 'exec -a runsc-gofer "$@"', "gofer", program, ...flags, ...confs, ...fds];
 }
 
+interface GoferMode {
+  readonly mode: string;
+  readonly config: string;
+  readonly words: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** Each way to have a gofer: stock, a standby's, a child's. */
+export function goferModes(setup: Setup): GoferMode[] {
+  const env = { ...setup.env, BURROW_NODE: process.execPath, BURROW_GOFER: GOFER };
+  const standby = { ...env, BURROW_STANDBYS: `${setup.work}/cache/standby` };
+  const { ours, stock } = writeConfigs(setup);
+  const stub = join(NATIVE_DIRECTORY, "burrow-stub");
+  return [
+    { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup), env },
+    { mode: "burrow, standby", config: ours, words: goferWords(stub, ours, setup), env: standby },
+    { mode: "burrow, child", config: ours, words: goferWords(stub, ours, setup), env },
+  ];
+}
+
 export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
-  const env = { ...setup.env, BURROW_NODE: process.execPath, BURROW_GOFER: GOFER };
-  const standby = { ...env, BURROW_STANDBYS: `${setup.work}/cache/standby` };
   try {
-    const { ours, stock } = writeConfigs(setup);
-    const stub = join(NATIVE_DIRECTORY, "burrow-stub");
-    const modes = [
-      { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup), env },
-      { mode: "burrow, standby", config: ours, words: goferWords(stub, ours, setup), env: standby },
-      { mode: "burrow, child", config: ours, words: goferWords(stub, ours, setup), env },
-    ];
+    const modes = goferModes(setup);
     setup.startDaemon();
     const took = new Map<string, number[]>(modes.map(({ mode }) => [mode, []]));
     const bare: number[] = [];
     for (let round = 0; round <= (isQuick ? 2 : RUNS); round++) {
       for (const { mode, config, words, env } of modes) {
         await setup.standby();
-        const ms = await startOnce(words, config, env);
-        if (round > 0) took.get(mode)!.push(ms);
+        const gofer = startGofer(words, config, env);
+        await gofer.end();
+        if (round > 0) took.get(mode)!.push(gofer.tookMs);
       }
       const startedMs = performance.now();
       execFileSync("unshare", [...UNSHARE, "--", "bash", "-c", "exec true"]);

@@ -58,16 +58,16 @@ const HANDED_MAX = 64;
 export class BlobReader {
   readonly #snapshot: number;
   readonly #objects: LocalObjects;
-  readonly #partialFd: number;
+  #partialFd: number;
   readonly #mailbox: Mailbox;
   /** The daemon's lazy mount, ours; -1: it has none. */
-  readonly #lazyFd: number;
+  #lazyFd: number;
   /** By row: the lazy file that the daemon has just named, "" for none. */
   readonly #lazyNames = new Map<number, string>();
   readonly #large = new Map<number, Large>();
   readonly #handed = new Map<number, number>();
 
-  /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). */
+  /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). Takes objects and folders. */
   constructor(snapshot: number, objects: LocalObjects, folders: BlobFolders, mailbox: Mailbox) {
     this.#snapshot = snapshot;
     this.#objects = objects;
@@ -231,6 +231,8 @@ export class BlobReader {
     for (const large of this.#large.values()) if (large.fd >= 0) native.closeFd(large.fd);
     this.#large.clear();
     for (const fd of [this.#lazyFd, this.#partialFd]) if (fd >= 0) native.closeFd(fd);
+    this.#lazyFd = this.#partialFd = -1;
+    this.#objects.dispose();
   }
 }
 

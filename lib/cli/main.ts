@@ -12,6 +12,7 @@ import { addEnv } from "./env.ts";
 import { addEnvCompile } from "./env-compile.ts";
 import { addEnvRemove } from "./env-rm.ts";
 import { addExplain } from "./explain.ts";
+import { addGofer } from "./gofer.ts";
 import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
@@ -63,6 +64,7 @@ function makeProgram(): Command {
   addStore(program);
   addCache(program);
   addDaemon(program);
+  addGofer(program);
   addDoctor(program);
   addCompletion(program);
   program.hook("preAction", (_, command) => knowOrigins(command));

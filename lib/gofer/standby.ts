@@ -94,8 +94,9 @@ async function main(path: string): Promise<never> {
   for (const part of [READING, PLAY]) await rehearse(`${path}.rehearsal`, part);
   setFlagsFromString("--concurrent-recompilation");
   optimizeLate(); // as in a child: what is cold still is not worth it soon
-  const { peer, start } = waitForStub(path);
+  // Before a stub asks: on a busy machine the answer to it would wait for its turn longer than a child takes to start.
   if (isLow) setPriority(0);
+  const { peer, start } = waitForStub(path);
   process.title = ["burrow-gofer", ...start.words].join(" "); // ps tells whose it is, as far as there is room
   if (sendReady(peer) < 0) native.exitNow(1); // it gave up on us
   native.closeFd(DAEMON_FD);

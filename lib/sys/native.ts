@@ -94,8 +94,9 @@ interface ProcessFunctions {
 /** native/addon/harden.c: nothing of it can be taken back. */
 interface HardenFunctions {
   /**
-   * Each of these threads has that root and working directory, is bound by that Landlock ruleset (-1 leaves each as it is), has
-   * no_new_privs, and keeps no capability but those of the two words of bits.
+   * Each thread of the process, which are all among `tids`, has that root and working directory, is bound by that Landlock ruleset (-1
+   * leaves each as it is), has no_new_privs, and keeps no capability but those of the two words of bits. -ESRCH, and nothing is done, when
+   * not `count` of these are threads of ours; -1: as many as are.
    */
   giveUp(
     tids: Int32Array,
@@ -104,6 +105,7 @@ interface HardenFunctions {
     rulesetFd: number,
     keptLow: number,
     keptHigh: number,
+    count: number,
   ): number;
   /** A seccomp filter for all threads: struct sock_filter, 8 bytes each. -ESRCH when a thread has another. */
   filterCalls(program: Uint8Array): number;

@@ -28,7 +28,7 @@ export type Phase = (typeof Phase)[keyof typeof Phase];
 
 const Word = { phase: 0, requestBytes: 1, toSend: 2, sent: 3, serial: 4, version: 5 } as const;
 /** Of all that a connection's journal says, this file's part and the others'. Another version is nothing that we can take up. */
-export const JOURNAL_VERSION = 1;
+export const JOURNAL_VERSION = 2;
 /** Where it stands in the memory, a u32. */
 export const JOURNAL_VERSION_OFFSET = Word.version * 4;
 

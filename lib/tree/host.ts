@@ -178,6 +178,21 @@ export class HostTree implements SocketTree {
     if (node === undefined) return -Errno.EBADF;
     const failed = hostFs.statNode(node.fd, stat);
     if (failed < 0) return failed;
+    this.#fill(node, out);
+    return 0;
+  }
+
+  /** Without a system call: the last one's statx(2) stands in the scratch. */
+  attrOfFound(ino: Ino, out: Attr): number {
+    const { nodes, stat } = this.#parts;
+    const node = nodes.get(ino);
+    if (node === undefined || node.hostIno !== stat[StatField.ino]!) return this.getattr(ino, out);
+    this.#fill(node, out);
+    return 0;
+  }
+
+  #fill(node: HostNode, out: Attr): void {
+    const { stat } = this.#parts;
     out.ino = node.hostIno;
     out.devMajor = 0;
     out.devMinor = node.devMinor;
@@ -196,7 +211,6 @@ export class HostTree implements SocketTree {
     out.mtimeNs = stat[StatField.mtimeNs]!;
     out.ctimeSec = stat[StatField.ctimeSec]!;
     out.ctimeNs = stat[StatField.ctimeNs]!;
-    return 0;
   }
 
   fgetattr(ino: Ino, _handle: number, out: Attr): number {

@@ -72,7 +72,7 @@ export class SnapshotTree implements Tree, ExplainedTree {
   readonly #number: number;
   readonly #inoBase: number;
   readonly #place: MutablePlace;
-  readonly #emptyFd: number;
+  #emptyFd: number;
   #bytesInAll = -1;
 
   /** `number`: its place among the snapshots of a view, 0 for the base. */
@@ -315,6 +315,7 @@ export class SnapshotTree implements Tree, ExplainedTree {
   dispose(): void {
     this.#blobs.dispose();
     if (this.#emptyFd >= 0) native.closeFd(this.#emptyFd);
+    this.#emptyFd = -1;
   }
 }
 

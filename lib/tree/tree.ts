@@ -104,6 +104,11 @@ export interface Tree {
 
   /** Fills `out`: 0, -EBADF for an unknown ino, -EIO. */
   getattr(ino: Ino, out: Attr): number;
+  /**
+   * As getattr, of the inode that the call right before on this tree, a lookup or create, has given: what that learned of it is as true.
+   * Where a tree has none, getattr does.
+   */
+  attrOfFound?(ino: Ino, out: Attr): number;
   /** Attributes of an open file, by its handle. */
   fgetattr(ino: Ino, handle: number, out: Attr): number;
   /** Copies a symlink's target: its bytes, -EINVAL when it is no symlink, -ERANGE when it does not fit. */
@@ -177,6 +182,11 @@ export interface SocketTree extends Tree {
   listenOn(handle: number, backlog: number): number;
   /** The FD of the next peer, the caller's; -EAGAIN when there is none. */
   acceptOn(handle: number): number;
+}
+
+/** Attributes of the inode that the last call on a tree, a lookup or create, has given. */
+export function attrOfFound(tree: Tree, ino: Ino, out: Attr): number {
+  return tree.attrOfFound === undefined ? tree.getattr(ino, out) : tree.attrOfFound(ino, out);
 }
 
 export function hasSockets(tree: Tree): tree is SocketTree {

@@ -81,12 +81,17 @@ static bool is_done(void) {
   return result == 0;
 }
 
-// giveUp(tids: Int32Array, root, directory, ruleset, keptLow, keptHigh): each of these threads of the process has that
-// root and working directory, is bound by that Landlock ruleset and keeps no capability but these; -1 leaves the
-// first three as they are. One after the other: threads may share a root. One that has ended is passed over.
+// giveUp(tids: Int32Array, root, directory, ruleset, keptLow, keptHigh, count): each thread of the process, which are
+// all among tids, has that root and working directory, is bound by that Landlock ruleset and keeps no capability but
+// these; -1 leaves the first three as they are. One after the other: threads may share a root. -ESRCH, and nothing is
+// done, when there aren't as many as count (-1: as many as there are).
 static napi_value give_up_all(napi_env env, napi_callback_info info) {
   ARGS;
   struct bytes tids = arg_bytes(env, argv[0]);
+  int *ids = (int *)tids.data, count = 0;
+  for (size_t i = 0; i < tids.length / sizeof(int); i++)
+    if (syscall(SYS_tgkill, getpid(), ids[i], 0) == 0) ids[count++] = ids[i];
+  if (arg_int(env, argv[6]) >= 0 && count != arg_int(env, argv[6])) return integer(env, -ESRCH);
   plan.root = arg_int(env, argv[1]);
   plan.directory = arg_int(env, argv[2]);
   plan.ruleset = arg_int(env, argv[3]);
@@ -95,8 +100,8 @@ static napi_value give_up_all(napi_env env, napi_callback_info info) {
   struct kernel_action action = {on_broadcast, SA_RESTART | RESTORER, burrow_restorer, ~0ull}, before;
   if (sem_init(&plan.done, 0, 0) < 0 || syscall(SYS_rt_sigaction, BROADCAST, &action, &before, sizeof action.mask) < 0)
     return outcome(env, -1);
-  for (size_t i = 0; i < tids.length / sizeof(int) && plan.error == 0; i++)
-    if (syscall(SYS_tgkill, getpid(), ((int *)tids.data)[i], BROADCAST) == 0 && !is_done()) plan.error = ETIMEDOUT;
+  for (int i = 0; i < count && plan.error == 0; i++)
+    if (syscall(SYS_tgkill, getpid(), ids[i], BROADCAST) == 0 && !is_done()) plan.error = ETIMEDOUT;
   syscall(SYS_rt_sigaction, BROADCAST, &before, NULL, sizeof action.mask);
   sem_destroy(&plan.done);
   return integer(env, -plan.error);

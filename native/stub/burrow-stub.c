@@ -19,10 +19,11 @@ static pid_t server; /* our child; 0: a standby, which isn't */
 static int serverStatus = -1; /* as from waitpid, once it ended; UNSTARTED while the next one is yet to be started */
 #define UNSTARTED (-2)
 static long servingSince = -1; /* by now(): it adopted all; -1 before that */
-static bool everServed; /* some server did: from then on one that dies is replaced */
+static unsigned servedCount; /* servers that did: from the first on one that dies is replaced */
 static bool isEnding; /* told to by a signal */
 /* On SIGHUP: what is to serve next, our child; it waits for its turn until the server has left. */
-static struct { pid_t pid; int fd; long killAt; bool isReady; } heir = {0, -1, -1, false};
+static const struct heir { pid_t pid; int fd; long killAt; bool isReady; } noHeir = {0, -1, -1, false};
+static struct heir heir = noHeir;
 
 /* Servers that died, by now(): RESTARTS_MS is the time in which so many may. */
 #define RESTARTS_MS 60000
@@ -57,6 +58,13 @@ static long now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Our name, for ps and burrow gofer: how many servers have served; '+': an heir gets ready, '!': one failed. */
+static void tell(const char *mark) {
+    char name[17];
+    snprintf(name, sizeof name, "burrow-stub %u%.1s", servedCount % 100, mark);
+    prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
 #define die(what) (complain(what, strerror(errno)), exit(127))
@@ -206,9 +214,10 @@ static bool sendAdopt(int to, uint32_t flags) {
 static void startServer(void) {
     server = 0;
     serverStatus = servingSince = restartAt = -1;
+    int readyMs = servedCount > 0 ? READY_AGAIN_MS : READY_MS;
     /* A standby sees ids as the host does, not as our user namespace. */
-    if ((isInOwnUserns || (controlFd = findStandby()) < 0) && (server = forkServer(&controlFd)) < 0) {
-        if (!everServed)
+    if ((isInOwnUserns || (controlFd = findStandby(readyMs)) < 0) && (server = forkServer(&controlFd)) < 0) {
+        if (servedCount == 0)
             die("no process for the server");
         serverStatus = 127 << 8; /* as one that died at once: it is tried again */
         return;
@@ -224,21 +233,18 @@ static void handleMessage(int from);
 
 static void dropHeir(void) {
     close(heir.fd);
-    heir.fd = -1;
-    heir.pid = 0;
-    heir.killAt = -1;
-    heir.isReady = false;
+    heir = noHeir;
 }
 
 /* SIGHUP: starts the program that is installed now. The server goes on until that says it is ready. */
 static void startHeir(void) {
     if (heir.pid || servingSince < 0)
         return;
-    if ((heir.pid = forkServer(&heir.fd)) < 0 || !sendAdopt(heir.fd, FLAG_PREPARE)) {
+    bool isAsked = (heir.pid = forkServer(&heir.fd)) > 0 && sendAdopt(heir.fd, FLAG_PREPARE);
+    if (!isAsked)
         complain("no successor is started", strerror(errno));
-        if (heir.pid < 0)
-            heir.pid = 0;
-    }
+    tell(isAsked ? "+" : "!");
+    heir.pid = heir.pid < 0 ? 0 : heir.pid;
 }
 
 static void installHeir(void) {
@@ -246,8 +252,7 @@ static void installHeir(void) {
     controlFd = heir.fd;
     server = heir.pid;
     serverStatus = servingSince = restartAt = -1;
-    heir.fd = -1;
-    dropHeir();
+    heir = noHeir;
     if (!sendAdopt(controlFd, 0))
         complain("the server adopts nothing", strerror(errno));
 }
@@ -286,7 +291,7 @@ static long restartDelay(void) {
         return -1;
     deaths[deathCount++] = at;
     shortLives = lived < SHORT_LIFE_MS ? shortLives + 1 : 0;
-    long wait = shortLives < 2 ? 0 : 10L << (shortLives < 8 ? shortLives : 8);
+    long wait = shortLives <= 2 ? 0 : 10L << (shortLives < 9 ? shortLives - 2 : 7);
     return wait < WAIT_MAX_MS ? wait : WAIT_MAX_MS;
 }
 
@@ -302,14 +307,13 @@ static bool isReplaced(void) {
     }
     /* Who makes forbidden calls is somebody else by now: not again. */
     bool isForbidden = WIFSIGNALED(serverStatus) && WTERMSIG(serverStatus) == SIGSYS;
-    if (isOver || !everServed || isEnding || isForbidden)
+    if (isOver || servedCount == 0 || isEnding || isForbidden)
         return false;
     long wait = restartsAllowed > 0 ? restartDelay() : -1;
+    bool isSignal = WIFSIGNALED(serverStatus);
     char why[96];
-    if (WIFSIGNALED(serverStatus))
-        snprintf(why, sizeof why, "signal %d", WTERMSIG(serverStatus));
-    else
-        snprintf(why, sizeof why, "exit code %d", WEXITSTATUS(serverStatus));
+    snprintf(why, sizeof why, isSignal ? "signal %d" : "exit code %d",
+             isSignal ? WTERMSIG(serverStatus) : WEXITSTATUS(serverStatus));
     if (wait < 0) {
         if (restartsAllowed > 0)
             complain("the sandbox ends: its servers died too often, more than BURROW_RESTARTS times in a minute", why);
@@ -365,8 +369,9 @@ static void handleMessage(int from) {
     if (isSound && isDone && !server)
         serverStatus = (in.records[0].role & 0xff) << 8; /* as waitpid would say it */
     if (isSound && isServing) {
-        everServed = true;
+        servedCount++;
         servingSince = now();
+        tell(heir.pid ? "+" : "");
     }
     if (isSound && isReady)
         relieve();
@@ -390,12 +395,10 @@ static void handleSignals(void) {
             startHeir();
         else if (info.ssi_signo != SIGCHLD && serverStatus < 0) {
             isEnding = true;
-            if (serverStatus == UNSTARTED)
-                serverStatus = (int)info.ssi_signo;
-            else if (server)
+            if (server && serverStatus != UNSTARTED)
                 kill(server, (int)info.ssi_signo);
             else
-                serverStatus = (int)info.ssi_signo; /* our exit is its end */
+                serverStatus = (int)info.ssi_signo; /* our exit is a standby's end */
         }
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) /* pid 1 gets every orphan */
@@ -404,6 +407,7 @@ static void handleSignals(void) {
         else if (pid == heir.pid) {
             complain("the successor failed", "the server that is there goes on");
             dropHeir();
+            tell("!");
         }
 }
 
@@ -429,6 +433,7 @@ int main(int argc __attribute__((unused)), char **argv) {
     sigset_t mine;
     stubArgv = argv;
     startedAt = time(NULL);
+    tell("");
     const char *log = getenv("BURROW_LOG");
     int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     int logFd = log && *log ? open(log, flags, 0600) : -1;

@@ -93,7 +93,7 @@ pid_t forkServer(int *fd) {
  * child of ours: what that would inherit it reads in our directory of /proc. Who says no, or nothing, is passed
  * over. The path may be longer than an address: it goes through the folder's FD.
  */
-static int askStandby(int folder, const char *name, int proc) {
+static int askStandby(int folder, const char *name, int proc, int readyMs) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct record record = {PROC, 0, 0, 0};
     struct header answer = {0};
@@ -104,7 +104,7 @@ static int askStandby(int folder, const char *name, int proc) {
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer}) == 0 &&
         peer.uid == geteuid() && sendFds(fd, START, 0, &record, &proc, 1) &&
-        TEMP_FAILURE_RETRY(poll(&wait, 1, READY_MS)) == 1 &&
+        TEMP_FAILURE_RETRY(poll(&wait, 1, readyMs)) == 1 &&
         recv(fd, &answer, sizeof answer, 0) == sizeof answer && answer.magic == MAGIC && answer.type == READY &&
         fcntl(fd, F_SETFL, 0) == 0)
         return fd;
@@ -112,13 +112,13 @@ static int askStandby(int folder, const char *name, int proc) {
     return -1;
 }
 
-int findStandby(void) {
+int findStandby(int readyMs) {
     const char *path = getenv("BURROW_STANDBYS"), *flags = getenv("BURROW_NODE_FLAGS");
     DIR *folder = path && *path && !(flags && *flags) ? opendir(path) : NULL;
     int proc = folder ? open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1, found = -1;
     for (struct dirent *entry; proc >= 0 && found < 0 && (entry = readdir(folder));)
         if (entry->d_name[0] != '.')
-            found = askStandby(dirfd(folder), entry->d_name, proc);
+            found = askStandby(dirfd(folder), entry->d_name, proc, readyMs);
     close(proc);
     if (folder)
         closedir(folder);

@@ -40,6 +40,7 @@ struct header { uint32_t magic; uint16_t type, fdCount; uint32_t flags, bodyLeng
 struct record { uint32_t role, index, sub, reserved; };
 union control { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE)]; };
 #define READY_MS 1000 /* a standby that says nothing for so long is passed over */
+#define READY_AGAIN_MS 200 /* the same when a sandbox waits for a successor: a child takes less than that */
 #define BAD_OPTION 9 /* node's exit code: process.md, "Exit codes", Invalid Argument */
 
 extern sigset_t callersMask;
@@ -52,5 +53,5 @@ void complain(const char *what, const char *why);
 bool sendFds(int to, uint16_t type, uint32_t flags, struct record *records, int *fds, int count);
 /* Our own child, with its end of a new pair; ours in fd. -1 when there can be none. */
 pid_t forkServer(int *fd);
-/* The FD of a standby that takes us, or -1. */
-int findStandby(void);
+/* The FD of a standby that takes us, or -1; each may take readyMs to answer. */
+int findStandby(int readyMs);

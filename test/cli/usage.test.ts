@@ -39,6 +39,8 @@ const COMMANDS = [
   ["daemon", "stop"],
   ["daemon", "status"],
   ["daemon", "metrics"],
+  ["gofer", "ls"],
+  ["gofer", "upgrade"],
   ["doctor"],
   ["completion", "bash"],
 ];

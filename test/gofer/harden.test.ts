@@ -2,6 +2,7 @@
 // really needs. docs/design/0015-hardening.md.
 
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -110,6 +111,19 @@ test("a server that was taken over has no way to the host", { skip: needsRoot },
   }
   t.equal(outcomeOf(state, "view,upper", "read of the working directory"), "ENOENT");
   t.end();
+});
+
+test("no thread is left out, whatever its number", { skip: needsRoot }, async (t) => {
+  const act = "stay with a thread whose number is far away";
+  const child = spawn(process.execPath, [PROGRAM, makeState(t), "view", act], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  t.teardown(() => child.kill("SIGKILL"));
+  const [said] = await once(child.stdout!, "data");
+  t.equal(String(said), "hardened");
+  checkHardened(t, child.pid!, []);
+  const last = fs.readdirSync(`/proc/${child.pid}/task`).map(Number).at(-1)!;
+  t.ok(last > child.pid! + 64, "one was far away");
 });
 
 test("V8 works on, and dies as it would", { skip: needsRoot }, (t) => {

@@ -3,6 +3,7 @@
 
 import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import fs from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -48,7 +49,14 @@ const trees = sources.map((source) =>
     NO_SPECIAL_FILES,
   ),
 );
+if (act === "stay with a thread whose number is far away") await startFarThread();
 harden(trees, undefined, () => undefined);
+
+/** As in a pid namespace where much is started. */
+async function startFarThread(): Promise<void> {
+  execFileSync("sh", ["-c", "for i in $(seq 100); do /bin/true; done"]);
+  await once(new Worker("setInterval(() => {}, 1000)", { eval: true }), "online");
+}
 
 /** Every directory that it holds: nothing that it opens may be anywhere else. */
 function* heldDirectories(): Generator<number> {
@@ -139,6 +147,10 @@ const acts: Readonly<Record<string, () => unknown>> = {
   work: () => allocate(false),
   "fill the heap": () => allocate(true),
   abort: () => process.abort(),
+  "stay with a thread whose number is far away": () => {
+    fs.writeSync(1, "hardened");
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60_000);
+  },
   serve: () => fromAllDirectories(argument, 0),
 };
 fs.writeSync(1, JSON.stringify(outcomeOf(acts[act]!)));

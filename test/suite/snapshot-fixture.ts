@@ -29,6 +29,8 @@ export class LateTree extends SnapshotTree {
   /** Files that were opened: whose bytes somebody wanted. */
   opens = 0;
   lookups = 0;
+  /** Several trees stand on it, one after the other, each of which would dispose of it. */
+  isShared = false;
 
   override lookup(dir: Ino, name: Name): number {
     this.lookups++;
@@ -48,6 +50,10 @@ export class LateTree extends SnapshotTree {
     if (this.lateReads === 0) return super.read(ino, handle, offset, out);
     this.lateReads--;
     return MISS;
+  }
+
+  override dispose(): void {
+    if (!this.isShared) super.dispose();
   }
 }
 
@@ -98,7 +104,8 @@ export function snapshotOf(fixture: readonly FixtureEntry[]): SnapshotFixture {
     tree,
     index,
     dispose() {
-      objects.dispose();
+      tree.isShared = false;
+      tree.dispose();
       rmSync(cache, { recursive: true, force: true });
     },
   };

@@ -152,6 +152,14 @@ export function list(tree: Tree, dir: Ino, atOnce = Number.POSITIVE_INFINITY): M
   return found;
 }
 
+/** The names in a directory by its path, sorted. */
+export function namesIn(tree: Tree, path = ""): string[] {
+  const dir = must(walk(tree, path), path);
+  const found = [...list(tree, dir).keys()].sort();
+  tree.release(dir);
+  return found;
+}
+
 /** Closes what an open gave: the FD first when it is the caller's. */
 export function finish(tree: Tree, ino: Ino, opened: OpenResult): void {
   if (opened.hostFd >= 0 && opened.ownsFd) native.closeFd(opened.hostFd);

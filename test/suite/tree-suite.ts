@@ -4,6 +4,7 @@
 import t from "tap";
 import { Errno, errnoName } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
+import { native } from "../../lib/sys/native.ts";
 import {
   type Ino,
   isWritable,
@@ -80,7 +81,9 @@ export function treeSuite(label: string, make: MakeTree, can: TreeCan): void {
       const made = await make(suiteFixture(can));
       run(t, made.tree, made.tree as WritableTree);
       made.tree.dispose();
+      const others = Array.from({ length: 16 }, () => native.dupFd(0));
       made.tree.dispose();
+      t.same(others.map(native.closeFd), Array(16).fill(0), "the second time nobody else's FDs go");
       made.dispose?.();
       t.equal(openFds(), fds, "no FD is left");
     });

@@ -4,8 +4,6 @@
 import t from "tap";
 import { Errno, MISS } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
-import { HostFd } from "../../lib/sys/host-fd.ts";
-import { native } from "../../lib/sys/native.ts";
 import { OverlayTree, upperInodes } from "../../lib/tree/overlay.ts";
 import {
   type Ino,
@@ -18,7 +16,8 @@ import {
   StatFs,
   type Tree,
 } from "../../lib/tree/tree.ts";
-import { createUpper, createUpperFd, openUpper, type Upper } from "../../lib/tree/upper.ts";
+import { createUpper, type Upper } from "../../lib/tree/upper.ts";
+import { noTmpfs, PrivateTmpfs } from "../suite/private-tmpfs.ts";
 import { snapshotOf } from "../suite/snapshot-fixture.ts";
 import { refused, type Test } from "../suite/tree-behaviour.ts";
 import {
@@ -31,6 +30,7 @@ import {
   finish,
   list,
   must,
+  namesIn,
   openFds,
   setattr,
   walk,
@@ -39,7 +39,6 @@ import { treeSuite } from "../suite/tree-suite.ts";
 
 const MIB = 1024 * 1024;
 const INODES = 2_000;
-const O_PATH_DIRECTORY = 0o10200000;
 const EXCHANGE = 2;
 
 function overlayOf(fixture: readonly FixtureEntry[], sizeBytes = 64 * MIB, inodes = INODES) {
@@ -54,10 +53,11 @@ function over(lower: Tree, upper: Upper | number, inodes = INODES) {
   return { tree };
 }
 
-const probe = createUpperFd({ sizeBytes: MIB, inodes: 9, mode: 0o700 });
-const canMount = typeof probe !== "number";
-if (canMount) probe[Symbol.dispose]();
-else t.comment(`the overlay was not tested: no right to make a tmpfs here (errno ${-probe})`);
+const SIZES = { sizeBytes: 64 * MIB, inodes: upperInodes(INODES), mode: 0o700 };
+
+const reason = noTmpfs();
+const canMount = reason === undefined;
+if (!canMount) t.comment(`the overlay was not tested: ${reason}`);
 
 const BIG = Buffer.from(Array.from({ length: 3 * MIB }, (_, i) => (i * 11) & 0xff));
 const FIXTURE: readonly FixtureEntry[] = [
@@ -89,13 +89,6 @@ function dump(tree: Tree, path = ""): string[] {
   }
   tree.release(dir);
   return lines;
-}
-
-function names(tree: Tree, path: string): string {
-  const dir = must(walk(tree, path), path);
-  const found = [...list(tree, dir).keys()].sort().join();
-  tree.release(dir);
-  return found;
 }
 
 treeSuite("snapshot", snapshotOf, { hardLinks: true });
@@ -232,7 +225,7 @@ function behaviours(): void {
         for (const name of ["inner", "two"] as Name[]) t.equal(tree.unlink(dir, name, false), 0);
         t.equal(tree.unlink(sub, "deep" as Name, false), 0);
         t.equal(tree.unlink(dir, "sub" as Name, true), 0);
-        t.equal(names(tree, "dir"), "");
+        t.equal(namesIn(tree, "dir").join(), "");
         t.equal(tree.unlink(root, "dir" as Name, true), 0);
         refused(
           t,
@@ -244,8 +237,8 @@ function behaviours(): void {
       refused(t, walk(tree, "dir"), Errno.ENOENT, "gone");
       t.equal(attrAt(tree, "one").nlink, 1, "its other name went with the directory");
       tree.release(must(tree.mkdir(root, "dir" as Name, createRequest(0o755)), "mkdir"));
-      t.equal(names(tree, "dir"), "");
-      t.equal(names(tree, ""), "big,dir,file,one,other,void");
+      t.equal(namesIn(tree, "dir").join(), "");
+      t.equal(namesIn(tree, "").join(), "big,dir,file,one,other,void");
     },
   );
 
@@ -256,7 +249,7 @@ function behaviours(): void {
       at(tree, ["dir", "dir/sub/deep", "other"], (dir, deep, other) => {
         const before = attrOf(tree, deep);
         t.equal(tree.rename(root, "dir" as Name, other, "moved" as Name, 0), 0);
-        t.equal(names(tree, "other/moved"), "inner,sub,two");
+        t.equal(namesIn(tree, "other/moved").join(), "inner,sub,two");
         at(tree, ["other/moved/sub/deep"], (again) => t.equal(again, deep));
         refused(
           t,
@@ -265,8 +258,8 @@ function behaviours(): void {
           "below itself",
         );
         t.equal(tree.rename(root, "void" as Name, root, "other" as Name, EXCHANGE), 0);
-        t.equal(names(tree, "void/moved/sub"), "deep");
-        t.equal(names(tree, "other"), "");
+        t.equal(namesIn(tree, "void/moved/sub").join(), "deep");
+        t.equal(namesIn(tree, "other").join(), "");
         t.equal(
           tree.rename(other, "moved" as Name, root, "other" as Name, 0),
           0,
@@ -277,7 +270,7 @@ function behaviours(): void {
         t.equal(after.mode, 0o100400);
         t.equal(`${after.ino}:${after.devMinor}`, `${before.ino}:${before.devMinor}`);
       });
-      t.equal(names(tree, ""), "big,file,one,other,void");
+      t.equal(namesIn(tree, "").join(), "big,file,one,other,void");
       t.equal(lower.tree.opens, 0);
     },
   );
@@ -350,16 +343,8 @@ function behaviours(): void {
 
   t.test("another server goes on with what one that was killed left", (t) => {
     const lower = snapshotOf(FIXTURE);
-    const mount = createUpperFd({
-      sizeBytes: 64 * MIB,
-      inodes: upperInodes(INODES),
-      mode: 0o700,
-    }) as HostFd;
-    const again = () =>
-      new HostFd(
-        must(native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0), "dup"),
-      );
-    const { tree } = over(lower.tree, openUpper(again()));
+    const tmpfs = new PrivateTmpfs(SIZES);
+    const { tree } = over(lower.tree, tmpfs.open());
     at(tree, ["dir", "other", "one", "file", "big"], (dir, other, one, file, big) => {
       const root = tree.rootIno;
       tree.rename(root, "dir" as Name, other, "moved" as Name, 0);
@@ -374,29 +359,24 @@ function behaviours(): void {
     const links = attrAt(tree, "three").nlink;
     const before = dump(tree);
     // What a kill between two steps leaves.
-    const upper = openUpper(again()) as Upper;
+    const upper = tmpfs.open();
     const work = must(upper.lookup(upper.rootIno, "work" as Name), "work");
     upper.release(must(upper.mknod(work, "99" as Name, createRequest(0o600)), "mknod"));
     upper.dispose();
-    const other = over(lower.tree, openUpper(again()));
+    const other = over(lower.tree, tmpfs.open());
     t.same(dump(other.tree), before);
     t.equal(attrAt(other.tree, "three").nlink, links);
     other.tree.dispose();
     tree.dispose();
-    mount[Symbol.dispose]();
+    tmpfs.dispose();
     lower.dispose();
     t.end();
   });
 
   t.test("a successor knows each inode by its number, with its side, place and open files", (t) => {
     const lower = snapshotOf(FIXTURE);
-    const sizes = { sizeBytes: 64 * MIB, inodes: upperInodes(INODES), mode: 0o700 };
-    const mount = createUpperFd(sizes) as HostFd;
-    const again = () =>
-      new HostFd(
-        must(native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0), "dup"),
-      );
-    const first = over(lower.tree, openUpper(again())).tree;
+    const tmpfs = new PrivateTmpfs(SIZES);
+    const first = over(lower.tree, tmpfs.open()).tree;
     const memory = new Uint8Array(first.journalBytes);
     first.takeJournal(memory, false);
     const root = first.rootIno;
@@ -413,7 +393,7 @@ function behaviours(): void {
     first.release(gone);
     const before = dump(first);
 
-    const second = over(lower.tree, openUpper(again())).tree;
+    const second = over(lower.tree, tmpfs.open()).tree;
     second.takeJournal(memory, true);
     for (const [i, ino] of inos.entries()) t.equal(second.acquire(ino), 0, paths[i]!);
     refused(t, second.acquire(gone), Errno.EBADF, "released before");
@@ -438,7 +418,7 @@ function behaviours(): void {
     t.ok(next > Math.max(...inos), "no number is given twice");
     second.dispose();
     first.dispose();
-    mount[Symbol.dispose]();
+    tmpfs.dispose();
     lower.dispose();
     t.end();
   });

@@ -5,6 +5,7 @@ import { checkName, type Name } from "../../base/name.ts";
 import { native } from "../../sys/native.ts";
 import type { Communicator } from "../../transport/communicator.ts";
 import {
+  attrOfFound,
   CreateRequest,
   type Ino,
   isWritable,
@@ -96,7 +97,9 @@ export const openCreateAt: Handler = (connection, request, reply, from) => {
   const ino = connection.finish(replay, made, Errno.EEXIST);
   if (ino < 0) return ino;
   const openFdid = fds.mintOpen(FdKind.file, ino as Ino, opened.handle, access);
-  const failed = tree.getattr(ino as Ino, attr);
+  // A predecessor's file may have been written since it was looked up.
+  const failed =
+    replay === Replay.done ? tree.getattr(ino as Ino, attr) : attrOfFound(tree, ino as Ino, attr);
   if (failed < 0) tree.release(ino as Ino);
   const fdid = failed < 0 ? failed : fds.mintControl(ino as Ino);
   if (fdid < 0) {

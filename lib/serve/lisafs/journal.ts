@@ -11,10 +11,14 @@ import {
 import type { Tree } from "../../tree/tree.ts";
 import { FD_ROWS_BYTES, FdRows } from "./fd-rows.ts";
 
-/** The change under way, doubles: there is one thread. */
-const Change = { tag: 0, isDone: 1 } as const;
+/**
+ * The last change that each of the last servers began, doubles: which server this is, then tag and outcome of each. One a server, since
+ * it has one thread; several, since a successor may begin another's request before it comes to the one that was begun.
+ */
+const Change = { life: 0, first: 2 } as const;
+const LIVES = 7;
 const CHANGE_START = SOCKET_JOURNAL_BYTES + FD_ROWS_BYTES;
-const CHANGE_BYTES = 64;
+const CHANGE_BYTES = 128;
 const TREE_START = CHANGE_START + CHANGE_BYTES;
 
 /** What became of a change under a predecessor. */
@@ -31,6 +35,9 @@ export class ConnectionJournal {
   #isFdOpen = true;
   readonly #memory: ArrayBuffer;
   readonly #change: Float64Array;
+  /** Where this server's own change stands, and the one under way. */
+  #own: number = Change.first;
+  #at: number = Change.first;
 
   private constructor(memory: ArrayBuffer, memoryFd: number, watchFd: number, isResumed: boolean) {
     this.#memory = memory;
@@ -65,7 +72,10 @@ export class ConnectionJournal {
     if (typeof memory !== "number") {
       const journal = new ConnectionJournal(memory, memoryFd, watchFd, isResumed);
       if (!isResumed) journal.socket.version = JOURNAL_VERSION;
-      if (journal.socket.version === JOURNAL_VERSION) return journal;
+      if (journal.socket.version === JOURNAL_VERSION) {
+        journal.#beginLife();
+        return journal;
+      }
       native.unmap(memory);
     }
     native.closeFd(memoryFd);
@@ -79,15 +89,27 @@ export class ConnectionJournal {
    */
   begin(tag: number): Replay {
     const words = this.#change;
-    if (words[Change.tag] === tag) return words[Change.isDone] ? Replay.done : Replay.unknown;
-    words[Change.isDone] = 0;
-    words[Change.tag] = tag;
+    for (let at: number = Change.first; at < words.length; at += 2) {
+      if (words[at] !== tag) continue;
+      this.#at = at;
+      return words[at + 1] ? Replay.done : Replay.unknown;
+    }
+    this.#at = this.#own;
+    words[this.#at + 1] = 0;
+    words[this.#at] = tag;
     return Replay.fresh;
   }
 
   /** The change was made. */
   finish(): void {
-    this.#change[Change.isDone] = 1;
+    this.#change[this.#at + 1] = 1;
+  }
+
+  #beginLife(): void {
+    const life = this.isResumed ? this.#change[Change.life]! + 1 : 0;
+    this.#change[Change.life] = life;
+    this.#own = Change.first + 2 * (life % LIVES);
+    this.#change[this.#own] = 0;
   }
 
   /** The tree's part. */

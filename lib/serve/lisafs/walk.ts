@@ -3,7 +3,7 @@
 import { Errno } from "../../base/errno.ts";
 import { LISAFS_MESSAGE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
-import type { Ino } from "../../tree/tree.ts";
+import { attrOfFound, type Ino } from "../../tree/tree.ts";
 import type { Cursor } from "../../wire/cursor.ts";
 import { Mid } from "../../wire/lisafs/mid.ts";
 import { putInode, putStatx } from "../../wire/lisafs/statx.ts";
@@ -102,7 +102,7 @@ let mintedFdid = 0;
 
 /** Appends the Inode of a walked-to ino with a control FDID of its own, `mintedFdid`; fills `attr`. */
 function putWalked(connection: Connection, ino: Ino, reply: Cursor): number {
-  const failed = connection.tree.getattr(ino, attr);
+  const failed = attrOfFound(connection.tree, ino, attr);
   if (failed < 0) {
     connection.tree.release(ino);
     return failed;
@@ -144,7 +144,7 @@ export const walkStat: Handler = (connection, request, reply) => {
   for (let i = hasSelf ? 1 : 0; i < request.nameCount && type === S_IFDIR; i++) {
     const ino = tree.lookup(directory as Ino, request.names[i] as Name);
     if (ino === -Errno.ENOENT) break;
-    const outcome = ino < 0 ? ino : tree.getattr(ino as Ino, attr);
+    const outcome = ino < 0 ? ino : attrOfFound(tree, ino as Ino, attr);
     if (directory !== first) tree.release(directory as Ino);
     directory = ino < 0 ? first : ino;
     if (outcome < 0 || putStatx(reply, attr) < 0) {
