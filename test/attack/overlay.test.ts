@@ -282,6 +282,7 @@ const INTERRUPTED_FIXTURE: readonly FixtureEntry[] = [
 
 test("a change that a kill interrupts is made, or not, and can be made then", { skip }, (t) => {
   const lower = snapshotOf(INTERRUPTED_FIXTURE);
+  lower.tree.isShared = true;
   const size = { sizeBytes: 1 << 24, inodes: 5_000, mode: 0o700 };
   for (const [name, before, change] of INTERRUPTED) {
     let first: string[] = [];
@@ -338,6 +339,7 @@ test("a change that a kill interrupts is made, or not, and can be made then", { 
 
 test("a change of which one step fails is made, or not, and can be made then", { skip }, (t) => {
   const lower = snapshotOf(INTERRUPTED_FIXTURE);
+  lower.tree.isShared = true;
   const run = (tree: OverlayTree, action: Change) =>
     action(tree, (path) => must(walk(tree, path), path));
   for (const [name, before, change] of INTERRUPTED) {
