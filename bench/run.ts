@@ -33,6 +33,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "gofer-memory": () => import("./replay/gofer-memory.ts"),
   "hot-start": () => import("./replay/hot-start.ts"),
   "sentry-memory": () => import("./replay/sentry-memory.ts"),
+  "cold-start": () => import("./replay/cold-start.ts"),
   lazy: () => import("./replay/lazy.ts"),
   "origin-requests": () => import("./replay/origin-requests.ts"),
 };

@@ -44,10 +44,11 @@ export class Asker {
     socket.on("close", () => this.#fail("closed the connection"));
   }
 
-  /** Connects to the daemon, which must run, and names a mount. BURROW_DAEMON. */
-  static async open(cache: string, mountId: string): Promise<Asker> {
+  /** Connects to the daemon, which must run, and names a mount. A process that has nothing else to do ends unless `isAwaited`. BURROW_DAEMON. */
+  static async open(cache: string, mountId: string, isAwaited = true): Promise<Asker> {
     const address = openSocketName(cache);
     const socket = net.connect(address.name);
+    if (!isAwaited) socket.unref();
     const asker = new Asker(cache, socket);
     try {
       const errno = await new Promise<number>((resolve) => {
@@ -63,6 +64,15 @@ export class Asker {
     } finally {
       address.close();
     }
+  }
+
+  /** Tells the daemon that a mount's start is near: what it knows of such starts is on its way from then on. Waits for nothing, fails unheard. */
+  static announce(cache: string, mountId: string): void {
+    const asking = Asker.open(cache, mountId, false);
+    asking.then(
+      (asker) => asker.close(),
+      () => undefined,
+    );
   }
 
   /** Has a blob whole on this node: 0 or an errno. Rejects when the daemon is gone. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { Asker } from "../cache/asker.ts";
 import { cachePath } from "../cache/layout.ts";
 import { readRegular } from "../cache/regular-file.ts";
 import { Index } from "../layer/index.ts";
@@ -113,6 +114,7 @@ async function runQuery(
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
   const prepared = await prepare(context, id, options, command);
   using _kept = prepared.kept;
+  Asker.announce(context.cache, prepared.mounts.id);
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const query = prepared.spec(command, isTerminal);
   writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import { type Test, test } from "tap";
 import { showDigest } from "../../lib/base/digest.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
+import { Asker } from "../../lib/cache/asker.ts";
 import { cachePath } from "../../lib/cache/layout.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import type { ProfileFigures } from "../../lib/daemon/profiles.ts";
@@ -184,11 +185,10 @@ test("a node that is new to a snapshot begins with what its store has", async (t
   fs.mkdirSync(shared, { recursive: true });
   fs.renameSync(at.profile, `${shared}/${at.published.digest}`);
   await at.forget();
-  const client = await at.node.connect(at.mountId);
+  Asker.announce(at.node.cache, at.mountId);
   await ahead(at);
   t.ok((await at.figures()).asks > 10);
   t.ok(await until(() => fs.existsSync(at.profile)), "and keeps it");
-  client.close();
 });
 
 test("--no-profiles: nothing is learned, nothing fetched ahead", async (t) => {
