@@ -14,14 +14,14 @@ import { type Scene, scene } from "../suite/daemon-scene.ts";
 import { until } from "../suite/wait.ts";
 
 const KIB = 1024;
-/** Forty files that are used, two at a time 2 MiB from the next ones; and blocks of a large one. */
+/** Forty files that are used, two at a time 600 KiB from the next ones; and blocks of a large one. */
 const SPREAD: Files = Object.fromEntries([
   ...Array.from({ length: 20 }, (_, i) => [
     [`used${2 * i}`, noise(100 * KIB + i, 3 * i + 1)],
     [`used${2 * i + 1}`, noise(100 * KIB + i, 3 * i + 2)],
-    [`between${i}`, noise(1800 * KIB, 3 * i + 3)],
+    [`between${i}`, noise(600 * KIB, 3 * i + 3)],
   ]).flat(),
-  ["large", noise(40 * BLOCK_BYTES, 99)],
+  ["large", noise(20 * BLOCK_BYTES, 99)],
 ]);
 const USED = Array.from({ length: 40 }, (_, i) => `used${39 - i}`);
 const CONFIG: Partial<DaemonConfig> = { background: false, profiles: true };
@@ -112,7 +112,7 @@ test("what lies close together comes by one request, in the order of its use", a
   const client = await at.node.connect(at.mountId);
   await ahead(at);
   const { requests, bytes } = await at.figures();
-  t.ok(requests < 16, `${requests} requests for ${bytes} bytes`);
+  t.ok(requests < 8, `${requests} requests for ${bytes} bytes`);
   const sent = at.server.count("packs"); // on a slow machine some are sent again
   t.ok(sent <= 1.2 * requests, `${sent} sent: nothing else was asked for`);
   client.close();
