@@ -158,6 +158,7 @@ const DAMAGE: Record<string, (file: string) => void> = {
 test("a profile that is wrong costs time alone", async (t) => {
   const at = await learned(t);
   for (const [name, damage] of Object.entries(DAMAGE)) {
+    t.ok(await until(async () => (await at.figures()).unsaved === 0));
     damage(at.profile);
     await at.forget();
     await at.use(USED.slice(0, 6));

@@ -203,7 +203,8 @@ export class TestNode {
     await Promise.all(gone);
     // A killed daemon leaves its lazy mount to a holder, for the next one.
     removeLazyMount(this.cache);
-    fs.rmSync(this.root, { recursive: true, force: true });
+    // A thread of this process may still be writing what nobody waits for.
+    fs.rmSync(this.root, { recursive: true, force: true, maxRetries: 50, retryDelay: 20 });
   }
 }
 
