@@ -15,7 +15,7 @@ import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
 import { readThrough } from "../cache/look.ts";
-import type { Source } from "../cache/pieces.ts";
+import { isLarge, type Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { planOf, type Stretch } from "../preload/plan.ts";
 import { Profile, type ProfileAsk } from "../preload/profile.ts";
@@ -65,6 +65,8 @@ export interface ProfilesContext {
   readonly open: (of: SnapshotSource) => Promise<Source>;
   readonly log: Log;
   readonly deadlineMs: number;
+  /** Whether large blobs that were asked for are completed in the background. */
+  readonly background: boolean;
 }
 
 export class Profiles {
@@ -192,13 +194,17 @@ export class Profiles {
       this.figures.starts++;
       const signal = AbortSignal.timeout(deadlineMs);
       const locator = await fetcher.origins.locator(of.origin, of.snapshot, signal);
-      const { stretches, loose } = await planOf(absent, source.table, locator);
+      const whole = this.#streamed(source, absent);
+      const { stretches, loose, rest } = await planOf(absent, source.table, locator, whole);
       const origin = fetcher.origins.get(of.origin);
       const byPath = new Map<string, Stretch[]>();
-      for (const each of stretches) byPath.set(each.path, [...(byPath.get(each.path) ?? []), each]);
+      for (const each of [...stretches, ...rest])
+        byPath.set(each.path, [...(byPath.get(each.path) ?? []), each]);
       for (const [path, some] of byPath) origin.plan(path, some);
       await inParallel(stretches, STRETCHES_AT_ONCE, (each) => this.#bring(source, each));
       await inParallel(loose, LOOSE_AT_ONCE, (ask) => this.#ask(source, ask));
+      const wholly = [...whole].map((row) => ({ row, first: 0, count: 0 }));
+      await inParallel(wholly, LOOSE_AT_ONCE, (ask) => this.#ask(source, ask));
       this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
@@ -225,6 +231,12 @@ export class Profiles {
     });
     this.figures.hits += known.length - absent.length;
     return absent;
+  }
+
+  /** Large blobs that are completed behind what is asked of them: their other blocks come in as few requests. */
+  #streamed({ table }: Source, asks: readonly ProfileAsk[]): Set<number> {
+    if (!this.#context.background) return new Set();
+    return new Set(asks.filter(({ row }) => isLarge(table.sizeOf(row))).map(({ row }) => row));
   }
 
   async #bring(source: Source, stretch: Stretch): Promise<void> {

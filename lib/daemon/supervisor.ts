@@ -67,8 +67,10 @@ export async function startDaemon(
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
-    const { deadlineMs } = config;
-    const profiles = config.profiles ? new Profiles({ ...context, deadlineMs }) : undefined;
+    const { deadlineMs, background } = config;
+    const profiles = config.profiles
+      ? new Profiles({ ...context, deadlineMs, background })
+      : undefined;
     daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, profiles });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });

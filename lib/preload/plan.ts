@@ -21,6 +21,8 @@ export interface Plan {
   readonly stretches: readonly Stretch[];
   /** What lies in no pack, or can't be found: asked for one by one. */
   readonly loose: readonly ProfileAsk[];
+  /** What lies between, of large blobs that are to be here whole: nobody asked for it yet. */
+  readonly rest: readonly Stretch[];
 }
 
 /** What the plan needs of an index. */
@@ -44,10 +46,12 @@ interface Part {
   readonly ask: ProfileAsk | undefined;
 }
 
+/** `whole`: rows of large blobs whose other blocks are wanted too, after all that is asked for. */
 export async function planOf(
   asks: readonly ProfileAsk[],
   table: PlannedTable,
   locator: Locator,
+  whole: Iterable<number> = [],
 ): Promise<Plan> {
   const parts = new Map<string, Part[]>();
   const loose: ProfileAsk[] = [];
@@ -62,8 +66,18 @@ export async function planOf(
     }
   }
   const stretches = [...parts].flatMap(([path, each]) => stretchesOf(path, each));
+  const rest: Stretch[] = [];
+  for (const row of whole) {
+    await turn();
+    const found = partsOf({ row, first: 0, count: 0 }, 0, table, locator);
+    if (found === undefined) continue;
+    const taken = stretches.filter(({ path }) => path === found.path);
+    const isFree = ({ offset, end }: Part) =>
+      taken.every((each) => end <= each.offset || offset >= each.offset + each.length);
+    rest.push(...stretchesOf(found.path, found.parts.filter(isFree), 0));
+  }
   stretches.sort((a, b) => a.order - b.order);
-  return { stretches, loose };
+  return { stretches, loose, rest };
 }
 
 /** Where an ask leads; undefined where that isn't one place in a pack. A locator is a hint: what is wrong in it is asked for as if there were none. */
@@ -98,14 +112,18 @@ function partsOf(
 }
 
 /** Parts of one pack, those that lie close together as one, but none longer than STRETCH_BYTES unless a part is. */
-function stretchesOf(path: string, parts: Part[]): (Stretch & { order: number })[] {
+function stretchesOf(
+  path: string,
+  parts: Part[],
+  gapBytes = GAP_BYTES,
+): (Stretch & { order: number })[] {
   const stretches: { path: string; offset: number; length: number; order: number; asks: Part[] }[] =
     [];
   parts.sort((a, b) => a.offset - b.offset || a.end - b.end);
   for (const part of parts) {
     const last = stretches.at(-1);
     const end = last === undefined ? 0 : last.offset + last.length;
-    const isClose = last !== undefined && part.offset - end <= GAP_BYTES;
+    const isClose = last !== undefined && part.offset - end <= gapBytes;
     if (isClose && part.end - last.offset <= STRETCH_BYTES) {
       last.length = Math.max(last.length, part.end - last.offset);
       last.order = Math.min(last.order, part.order);

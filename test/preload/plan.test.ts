@@ -84,5 +84,31 @@ test("rows and blobs that aren't there are loose or left out; blocks past the en
     [asks[1], asks[3]],
   );
   const other = await packed(t, { another: noise(5_000, 77) });
-  t.same(await planOf(asks.slice(1, 2), table, other.locator), { stretches: [], loose: [asks[1]] });
+  t.same(await planOf(asks.slice(1, 2), table, other.locator), {
+    stretches: [],
+    loose: [asks[1]],
+    rest: [],
+  });
+});
+
+test("the rest of a large blob lies between what is asked for, in long stretches", async (t) => {
+  const { published, locator, table } = await packed(t, { large: noise(20 << 20, 5) });
+  const row = published.row("large");
+  const asks = [
+    { row, first: 30, count: 2 },
+    { row, first: 4, count: 1 },
+  ];
+  const { stretches, rest } = await planOf(asks, table, locator, [row]);
+  t.same(
+    stretches.map(({ asks }) => asks),
+    asks.map((ask) => [ask]),
+  );
+  const all = [...stretches, ...rest].sort((a, b) => a.offset - b.offset);
+  for (const [i, { offset }] of all.entries()) {
+    const before = all[i - 1];
+    if (before !== undefined) t.equal(before.offset + before.length, offset, "none over another");
+  }
+  const stored = all.reduce((sum, { length }) => sum + length, 0);
+  t.ok(stored >= 20 << 20, "all of it");
+  t.ok(rest.length <= 8 && rest.every(({ length }) => length <= STRETCH_BYTES), `${rest.length}`);
 });
