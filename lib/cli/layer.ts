@@ -27,7 +27,7 @@ import { PREFIX_XATTR } from "./env-root.ts";
 import { findImport, namesOfLayers, noteImport } from "./environment.ts";
 import { type ImageChoice, type ImportedSource, importImage, publishImage } from "./image.ts";
 import { counted, Progress, print, showBytes, table } from "./output.ts";
-import { pathBelow } from "./profile.ts";
+import { pathBelow } from "./profile-paths.ts";
 import { readIndex, readStack } from "./read-index.ts";
 import { findDamage, REPAIR } from "./store-verify.ts";
 import { type WheelTarget, wheelEntries, wheelKey } from "./wheel.ts";

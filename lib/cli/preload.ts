@@ -25,7 +25,7 @@ import { findPackage } from "./package-note.ts";
 import { Packages } from "./packages.ts";
 import { PreloadOutput } from "./preload-output.ts";
 import { collect } from "./prepare.ts";
-import { readProfile } from "./profile.ts";
+import { readProfile } from "./profile-paths.ts";
 import { parseSize } from "./query.ts";
 import { isDirectory } from "./stage.ts";
 import { findDamage, REPAIR } from "./store-verify.ts";

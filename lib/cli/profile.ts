@@ -1,146 +1,134 @@
-// Profiles: what of a snapshot a node is to have ahead of its use. A text file of paths, one a line, as the sandbox sees them or
-// below the snapshot's root; a directory stands for all below it. docs/preload.md. Control plane.
+// burrow profile show | push | rm: what this node has learned of how sandboxes start over a snapshot (docs/design/0022-profiles.md).
+// Control plane.
 
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import type { Command } from "commander";
+import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { PROFILE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
-import { rootEntry } from "../layer/entries.ts";
-import { Inode, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { openCache } from "../cache/cache.ts";
+import { entriesOf } from "../layer/entries.ts";
 import type { Index } from "../layer/index.ts";
-import { errnoOf } from "../store/node-error.ts";
-import { PREFIX_XATTR } from "./env-root.ts";
-import { readBounded } from "./text-file.ts";
+import { Profile, type ProfileAsk } from "../preload/profile.ts";
+import { objectPath } from "../store/layout.ts";
+import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
+import { classOf } from "../store/store.ts";
+import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { findDigest } from "./digests.ts";
+import { counted, print } from "./output.ts";
+import { commandKey } from "./query.ts";
+import { readIndex } from "./read-index.ts";
 
-/** As many symlinks on one way as Linux follows: path_resolution(7). */
-const SYMLINKS_MAX = 40;
-const text = Buffer.alloc(SYMLINK_MAX_BYTES);
+const HELP = `
+The daemon notes what the starts of a snapshot had to wait for, by command, and fetches it ahead of the next one. "show" prints the
+files, in the order in which they were asked for: a list that "burrow preload --profile" takes. "push" puts it into the store, beside
+the snapshot: nodes that have learned nothing of it yet begin with that. "rm" has this node forget it.
 
-/** What a profile names in one snapshot. */
-export interface Named {
-  /** Rows of blobs. */
-  readonly rows: ReadonlySet<number>;
-  /** Paths that the snapshot does not have. */
-  readonly missing: readonly string[];
+Examples:
+  burrow profile show sha256:… > profile.txt
+  burrow profile show sha256:… -- python3 query.py
+  burrow profile push sha256:…`;
+
+interface ShowOptions {
+  json?: boolean;
 }
 
-/** The paths of a profile, latin1. BURROW_USAGE with the line, for what can't be a path; BURROW_NOT_FOUND. */
-export async function readProfile(file: string): Promise<string[]> {
-  let bytes: Buffer | undefined;
-  try {
-    bytes = await readBounded(file, PROFILE_MAX_BYTES);
-  } catch (cause) {
-    if (errnoOf(cause).code === "EISDIR")
-      throw new BurrowError("BURROW_USAGE", `--profile: ${file} is a directory: give a file`);
-    throw new BurrowError("BURROW_NOT_FOUND", `can't read the profile ${file}`, { cause });
-  }
-  if (bytes === undefined) {
-    const what = `${file}: a profile has at most ${PROFILE_MAX_BYTES} bytes`;
-    throw new BurrowError("BURROW_USAGE", what);
-  }
-  const paths: string[] = [];
-  for (const [i, line] of bytes.toString("latin1").split("\n").entries()) {
-    const path = line.replace(/\r$/, "");
-    if (path.trim() === "" || path.startsWith("#")) continue;
-    if (path.includes("\0")) {
-      const what = `${file}:${i + 1}: "${showName(path.slice(0, 200))}" is no path`;
-      throw new BurrowError("BURROW_USAGE", what);
-    }
-    paths.push(path);
+export function addProfile(program: Command): void {
+  const profile = program
+    .command("profile")
+    .description("what was learned of how sandboxes start")
+    .addHelpText("after", HELP);
+  addCommonOptions(profile.command("show"))
+    .description("print the files that starts of a snapshot had to wait for")
+    .argument("<snapshot>", "its digest, or the first digits of it")
+    .argument("[command...]", "after --: of the starts of this command alone")
+    .addHelpText("after", HELP)
+    .action(async (text: string, words: string[], options: ShowOptions) => {
+      await show(contextOf(options), text, words);
+    });
+  addCommonOptions(profile.command("push"))
+    .description("put what this node has learned into the store, for other nodes")
+    .argument("<snapshot...>", "their digests, or the first digits of these")
+    .addHelpText("after", HELP)
+    .action(async (texts: string[], options) => {
+      await push(contextOf(options), texts);
+    });
+  addCommonOptions(profile.command("rm"))
+    .description("forget what this node has learned")
+    .argument("<snapshot...>", "their digests, or the first digits of these")
+    .addHelpText("after", HELP)
+    .action(async (texts: string[], options) => {
+      await remove(contextOf(options), texts);
+    });
+}
+
+async function show(context: Context, text: string, words: readonly string[]): Promise<void> {
+  const digest = await findDigest(context, text);
+  const profile = learned(context, digest);
+  const index = await readIndex(openOrigin(context.store), digest);
+  const asks = profile.asks(commandKey(words)).filter(({ row }) => row < index.blobCount);
+  const paths = pathsOf(index, asks);
+  const files = asks.flatMap(({ row, first, count }) => {
+    const path = paths.get(index.blobDigest(row));
+    return path === undefined ? [] : [{ path: showName(path), ...(count > 0 && { first, count }) }];
+  });
+  const lines = [...new Set(files.map(({ path }) => path))];
+  print(context.isJson, { snapshot: showDigest(digest), files }, lines.join("\n"));
+}
+
+/** A path of each blob that is asked for, latin1, by its digest. */
+function pathsOf(index: Index, asks: readonly ProfileAsk[]): Map<Digest, string> {
+  const wanted = new Set(asks.map(({ row }) => index.blobDigest(row)));
+  const paths = new Map<Digest, string>();
+  for (const entry of entriesOf(index)) {
+    if (entry.type !== "file" || !wanted.has(entry.blob.digest)) continue;
+    if (!paths.has(entry.blob.digest)) paths.set(entry.blob.digest, entry.path);
   }
   return paths;
 }
 
-/**
- * What paths name in a snapshot. An absolute one is as seen where the snapshot is mounted: an environment at its prefix, all else at
- * the root; any other is below the snapshot's own root. Symlinks are followed. An index that lies makes it name too little, never go
- * on for ever.
- */
-export function named(index: Index, paths: readonly string[]): Named {
-  const rows = new Set<number>();
-  const seen = new Uint8Array(index.inodeCount + 1);
-  const missing: string[] = [];
-  const prefix = prefixOf(index);
-  for (const path of paths) {
-    const ino = resolve(index, path, prefix);
-    if (ino < 0) missing.push(path);
-    else addBelow(index, ino, seen, rows);
-  }
-  return { rows, missing };
+/** What this node has learned. BURROW_NOT_FOUND, BURROW_CORRUPT. */
+function learned(context: Context, digest: Digest): Profile {
+  const path = openCache(context.cache).path("profiles", digest);
+  if (existsSync(path)) return Profile.decode(readFileSync(path), digest);
+  const what = `nothing was learned of ${showDigest(digest)}: no start of it has waited for a file yet`;
+  throw new BurrowError("BURROW_NOT_FOUND", what, { context: { cache: context.cache } });
 }
 
-/** Names of the directories that an environment is mounted below; none for all else. */
-function prefixOf(index: Index): string[] {
-  return componentsOf(rootEntry(index).xattrs?.get(PREFIX_XATTR) ?? "");
-}
-
-/**
- * A path, latin1, as one below the root of a layer or snapshot, "" for all: of an environment it may be absolute, as the sandbox sees
- * it. Symlinks are not followed.
- */
-export function pathBelow(index: Index, path: string): string {
-  const names = componentsOf(path);
-  const prefix = path.startsWith("/") ? prefixOf(index) : [];
-  const shared = Math.min(names.length, prefix.length);
-  const isSeenThere = names.slice(0, shared).every((name, i) => name === prefix[i]);
-  return names.slice(isSeenThere ? shared : 0).join("/");
-}
-
-/** The inode at a path, or a negative number. */
-function resolve(index: Index, path: string, prefix: readonly string[]): number {
-  // The root of the snapshot lies below the directories of the prefix, which have no inodes: 0.
-  const way = [prefix.length === 0 ? 1 : 0];
-  const names = componentsOf(path);
-  const left = (path.startsWith("/") ? names : [...prefix, ...names]).reverse(); // the next one last
-  for (let links = 0; left.length > 0; ) {
-    const name = left.pop()!;
-    if (name === "..") {
-      if (way.length > 1) way.pop();
-      continue;
+async function push(context: Context, texts: readonly string[]): Promise<void> {
+  refuseReadOnly(context.store);
+  const digests: Digest[] = [];
+  for (const text of texts) digests.push(await findDigest(context, text));
+  const profiles = digests.map((digest) => learned(context, digest));
+  await writingStore(context.store, "profile push", async (store) => {
+    for (const profile of profiles) {
+      const path = objectPath("profiles", profile.snapshot);
+      if (!(await store.has(objectPath("locators", profile.snapshot)))) {
+        const what = `the store has no snapshot ${showDigest(profile.snapshot)}`;
+        throw new BurrowError("BURROW_NOT_FOUND", what, { context: { store: context.store } });
+      }
+      const there = await store.get(path).catch((error: unknown) => {
+        if (classOf(error) === "notFound") return undefined;
+        throw error;
+      });
+      if (there !== undefined) profile.join(Profile.decode(there, profile.snapshot));
+      await store.put(path, profile.encode());
     }
-    if (way.length <= prefix.length) {
-      if (name !== prefix[way.length - 1]) return -1;
-      way.push(way.length === prefix.length ? 1 : 0);
-      continue;
-    }
-    const ino = index.lookup(index.row(way[way.length - 1]!), name);
-    if (ino < 0) return ino;
-    const target = targetOf(index, ino);
-    if (target === undefined) {
-      way.push(ino);
-      continue;
-    }
-    if (++links > SYMLINKS_MAX) return -1;
-    if (target.startsWith("/")) way.length = 1;
-    left.push(...componentsOf(target).reverse());
+  });
+  const pushed = digests.map(showDigest);
+  print(context.isJson, { pushed }, pushed.join("\n"));
+}
+
+async function remove(context: Context, texts: readonly string[]): Promise<void> {
+  const cache = openCache(context.cache);
+  const removed: string[] = [];
+  for (const text of texts) {
+    const digest = await findDigest(context, text);
+    const path = cache.path("profiles", digest);
+    if (!existsSync(path)) continue;
+    rmSync(path, { force: true });
+    removed.push(showDigest(digest));
   }
-  return way[way.length - 1] || 1; // all of it is below a directory of the prefix
-}
-
-function componentsOf(path: string): string[] {
-  return path.split("/").filter((name) => name !== "" && name !== ".");
-}
-
-/** A symlink's target, latin1; undefined for anything else. */
-function targetOf(index: Index, ino: number): string | undefined {
-  const row = index.row(ino);
-  if ((index.field(row, Inode.mode) & S_IFMT) !== S_IFLNK) return undefined;
-  return text.toString("latin1", 0, Math.max(0, index.readlink(row, text)));
-}
-
-/** Adds the blobs of a file, or of all files below a directory. */
-function addBelow(index: Index, start: number, seen: Uint8Array, rows: Set<number>): void {
-  const inodes = [start];
-  let left = index.direntCount; // each is one directory's
-  for (const ino of inodes) {
-    if (ino <= 0 || seen[ino] !== 0) continue;
-    seen[ino] = 1;
-    const row = index.row(ino);
-    const first = index.firstDirent(row);
-    if ((index.field(row, Inode.mode) & S_IFMT) === S_IFREG) rows.add(index.field(row, Inode.a));
-    if (first < 0) continue;
-    const end = first + index.field(row, Inode.b);
-    left -= end - first;
-    if (left < 0) return;
-    for (let dirent = first; dirent < end; dirent++) inodes.push(index.direntIno(dirent));
-  }
+  const nothing = `nothing was learned of ${counted(texts.length, "snapshot")}`;
+  print(context.isJson, { removed }, removed.length === 0 ? nothing : removed.join("\n"));
 }

@@ -17,7 +17,7 @@ import { inParallel } from "../store/parallel.ts";
 import { type Context, makeFolders } from "./context.ts";
 import { codeOfFailure } from "./fetched.ts";
 import { ensureFacts } from "./image-facts.ts";
-import { named } from "./profile.ts";
+import { named } from "./profile-paths.ts";
 import { inodesFor, writeMounts } from "./query.ts";
 import { noSuchDigest, soundIndex } from "./read-index.ts";
 import { withRun } from "./runs.ts";
