@@ -54,7 +54,7 @@ interface Wanted {
 }
 
 /**
- * Has a snapshot in the cache: all of it, or what `paths` name (profile.ts). `together`: what else is to be there at the same time, to which
+ * Has a snapshot in the cache: all of it, or what `paths` name (profile-paths.ts). `together`: what else is to be there at the same time, to which
  * this is added. onBytes hears of bytes here and bytes in all. BURROW_NO_SPACE, before anything is fetched where it can be told;
  * BURROW_ORIGIN, or what the daemon has to say, naming a blob that can't be had, after the others were tried.
  */
