@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError, explain } from "../base/error.ts";
 import type { UpperSize } from "../gofer/mount.ts";
+import { mountedAt } from "../sys/mounted.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
@@ -136,12 +137,15 @@ async function mount(
   const isReadOnly = options.writable === undefined;
   const source = await sourceOf(context, run.id, view, options);
   let server: ChildServer | undefined;
+  let own: string | undefined;
   let isEnding = false;
   const end = () => {
     if (isEnding) return;
     isEnding = true;
-    // Busy: who has files open there gets ENOTCONN when the server ends.
-    detach(mountpoint, false)
+    // Busy: who has files open there gets ENOTCONN when the server ends. What others have mounted over it is theirs.
+    const isOnTop = own !== undefined && mountedAt(mountpoint)?.device === own;
+    const detached = isOnTop ? detach(mountpoint, false) : Promise.resolve();
+    detached
       .catch(() => detach(mountpoint, true).catch(() => {}))
       .finally(() => server?.leader.destroy());
   };
@@ -153,7 +157,8 @@ async function mount(
       isReadOnly,
       allowsOthers: options.allowOther === true,
     });
-    const config = { state: context.state, source, isReadOnly, mountpoint };
+    own = mountedAt(mountpoint)?.device;
+    const config = { state: context.state, source, isReadOnly, mountpoint, mounted: own ?? "" };
     server = startServer(PROGRAM, config, [device]);
     closeSync(device);
     if (isEnding) server.leader.destroy();

@@ -5,8 +5,9 @@ import fs from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { mountDevice, readAhead, run, typeMountedAt } from "../daemon/fuse-mount.ts";
+import { mountDevice, readAhead, run } from "../daemon/fuse-mount.ts";
 import { errnoOf } from "../store/node-error.ts";
+import { mountedAt } from "../sys/mounted.ts";
 import { native } from "../sys/native.ts";
 
 const DEVICE = "/dev/fuse";
@@ -27,7 +28,7 @@ const isRoot = () => process.getuid?.() === 0;
 export function mountpointOf(text: string): string {
   try {
     const path = join(fs.realpathSync(dirname(text)), basename(text));
-    if (typeMountedAt(path) !== undefined) return path;
+    if (mountedAt(path) !== undefined) return path;
     return fs.realpathSync(text);
   } catch (cause) {
     throw new BurrowError("BURROW_USAGE", `${text} is no directory to mount at`, { cause });
@@ -36,7 +37,7 @@ export function mountpointOf(text: string): string {
 
 /** Whether burrow has something mounted there, alive or not. */
 export function isBurrows(path: string): boolean {
-  return typeMountedAt(path) === TYPE;
+  return mountedAt(path)?.type === TYPE;
 }
 
 /** Takes away what a server of ours left at a path that was killed. One that lives is left alone. */
