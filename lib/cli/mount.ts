@@ -66,7 +66,7 @@ export function addMount(program: Command): void {
       const path = mountpointOf(mountpoint);
       await clear(path);
       process.exitCode =
-        options.background === true
+        options.background === true && !isBackground()
           ? await inBackground()
           : await withRun(context, (run, watch) => mount(context, run, watch, view, path, options));
     });
@@ -204,15 +204,26 @@ async function answer(
   throw new BurrowError("BURROW_START", `the FUSE server failed: ${why}`);
 }
 
+/** Set for the command in the background. */
+const IS_BACKGROUND = "BURROW_MOUNT_IS_BACKGROUND";
+
+/** Whether this is that command; what it starts is not. */
+function isBackground(): boolean {
+  const is = process.env[IS_BACKGROUND] !== undefined;
+  delete process.env[IS_BACKGROUND];
+  return is;
+}
+
 /**
  * The same command in a session of its own: waits until it says that it has mounted, and passes on what it says, or its exit code when
  * it doesn't come to that.
  */
 async function inBackground(): Promise<number> {
-  const words = process.argv.slice(1).filter((word) => word !== "-d" && word !== "--background");
-  const child = spawn(process.execPath, [...process.execArgv, ...words], {
+  // The same words, since -d may be a part of one.
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, [IS_BACKGROUND]: "1" },
   });
   child.stderr.on("data", (bytes: Buffer) => process.stderr.write(bytes));
   const stop = onInterrupt(() => child.kill("SIGTERM"));

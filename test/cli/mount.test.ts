@@ -96,6 +96,16 @@ test("what a crash leaves is told, and healed by mounting again", { skip }, asyn
   t.strictSame(node.leftovers(), [], "what the first left is swept");
 });
 
+test("options in one word begin the background once", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { code, stdout, stderr } = await node.run(["mount", "-dd", "--json", "tree", at]);
+  t.equal(code, 0, stderr);
+  const { pid, server } = JSON.parse(stdout) as Said;
+  t.equal((await node.run(["umount", at])).code, 0);
+  for (const each of [pid, server])
+    t.ok(await until(() => !fs.existsSync(`/proc/${each}`)), "its processes end");
+});
+
 test("a signal takes nothing away that others have mounted over it", { skip }, async (t) => {
   await coverAndEnd(t, "SIGTERM");
 });
