@@ -7,6 +7,7 @@ import { planOf, STRETCH_BYTES } from "../../lib/preload/plan.ts";
 import type { ProfileAsk } from "../../lib/preload/profile.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { Locator } from "../../lib/store/locator.ts";
+import { BLOB_ROW, HEADER } from "../../lib/store/locator-format.ts";
 import { type Files, noise, type Published, publish } from "../suite/daemon-node.ts";
 
 async function packed(t: Test, files: Files) {
@@ -85,4 +86,25 @@ test("rows and blobs that aren't there are loose or left out; blocks past the en
   );
   const other = await packed(t, { another: noise(5_000, 77) });
   t.same(await planOf(asks.slice(1, 2), table, other.locator), { stretches: [], loose: [asks[1]] });
+});
+
+test("a locator that lies of a blob says nothing of it, and is believed of the others", async (t) => {
+  const { published, locator, table } = await packed(t, {
+    large: noise(9 << 20, 5),
+    other: noise(9 << 20, 6),
+    small: noise(9),
+  });
+  const ask = (name: string) => ({ row: published.row(name), first: 0, count: 0 });
+  const asks = ["large", "small", "other"].map(ask);
+  for (const lie of [1, 10, 19, 0xffff_ffff]) {
+    const bytes = Buffer.from(locator.bytes);
+    for (const { row } of asks.slice(0, 2)) {
+      const at = HEADER.bytes + BLOB_ROW.bytes * locator.find(table.digestAt(row));
+      if (table.sizeOf(row) > 9) bytes.writeUInt32LE(lie, at + BLOB_ROW.count);
+      else bytes.writeUInt32LE(0xffff_fff0, at + BLOB_ROW.first);
+    }
+    const { stretches, loose } = await planOf(asks, table, new Locator(bytes));
+    t.same(loose, asks.slice(0, 2), `${lie} chunks`);
+    t.same(new Set(stretches.flatMap(({ asks }) => asks)), new Set(asks.slice(2)));
+  }
 });
