@@ -127,8 +127,11 @@ export async function tune(path: string): Promise<void> {
   if (isRoot()) await readAhead(path);
 }
 
-/** Takes a mount of ours away; `isLazy`: even though files are open there, which goes on until they are closed. Throws what umount(8) says. */
+/**
+ * Takes a mount of ours away, whose path has no symlinks: without -c umount(8) looks for some and asks the server, which may hang.
+ * `isLazy`: even though files are open there, which goes on until they are closed. Throws what umount(8) says.
+ */
 export async function detach(path: string, isLazy: boolean): Promise<void> {
-  if (isRoot()) await run("umount", ["-i", ...(isLazy ? ["-l"] : []), path]);
+  if (isRoot()) await run("umount", ["-i", "-c", ...(isLazy ? ["-l"] : []), path]);
   else await run(HELPER, ["-u", ...(isLazy ? ["-z"] : []), "--", path]);
 }

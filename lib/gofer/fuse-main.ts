@@ -25,7 +25,7 @@ function log(line: string): void {
 function unmount({ mountpoint, mounted }: FuseConfig): void {
   if (mountedAt(mountpoint)?.device !== mounted) return;
   const isRoot = process.getuid?.() === 0;
-  const words = isRoot ? ["umount", "-i", "-l"] : ["fusermount3", "-u", "-z", "--"];
+  const words = isRoot ? ["umount", "-i", "-c", "-l"] : ["fusermount3", "-u", "-z", "--"];
   const args = Buffer.from(`${[...words, mountpoint].join("\0")}\0`);
   const pid = native.spawnProgram(args, new Int32Array([STDERR, STDERR, STDERR]));
   if (pid > 0) native.waitProgram(pid);

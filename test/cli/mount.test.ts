@@ -106,6 +106,21 @@ test("options in one word begin the background once", { skip }, async (t) => {
     t.ok(await until(() => !fs.existsSync(`/proc/${each}`)), "its processes end");
 });
 
+test("umount doesn't wait for a server that hangs", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { child, said } = await start(node, ["tree", at]);
+  process.kill(said.server, "SIGSTOP");
+  const go = () => process.kill(said.server, "SIGCONT");
+  const saved = setTimeout(go, 30_000); // it would hang with it
+  const { code, stderr } = await node.run(["umount", at]);
+  clearTimeout(saved);
+  t.equal(fs.readFileSync(`/proc/${said.server}/stat`, "utf8").split(" ")[2], "T", "it hangs");
+  t.equal(code, 0, stderr);
+  t.equal(mountedAt(at), undefined);
+  go();
+  t.equal(await exitOf(child), 0);
+});
+
 test("a signal takes nothing away that others have mounted over it", { skip }, async (t) => {
   await coverAndEnd(t, "SIGTERM");
 });
