@@ -124,6 +124,8 @@ function upperOf(writable: string | true): UpperSize {
 }
 
 const PROGRAM = fileURLToPath(new URL("../../fuse.cjs", import.meta.url));
+/** What a server has to leave when its command is ended; one that hangs never would. */
+const LEAVE_MS = 5_000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 async function mount(
@@ -147,7 +149,10 @@ async function mount(
     const detached = isOnTop ? detach(mountpoint, false) : Promise.resolve();
     detached
       .catch(() => detach(mountpoint, true).catch(() => {}))
-      .finally(() => server?.leader.destroy());
+      .finally(() => {
+        server?.leader.destroy();
+        setTimeout(() => server?.child.kill("SIGKILL"), LEAVE_MS).unref();
+      });
   };
   for (const signal of SIGNALS) process.on(signal, end);
   watch.stop();

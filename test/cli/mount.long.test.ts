@@ -156,3 +156,21 @@ test("the server of a killed command takes nothing away that others have mounted
 }, async (t) => {
   await coverAndEnd(t, "SIGKILL");
 });
+
+test("a signal ends the command although its server hangs", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { child, said } = await start(node, ["tree", at]);
+  process.kill(said.server, "SIGSTOP");
+  let isInVain = false;
+  const saved = setTimeout(() => {
+    isInVain = true;
+    process.kill(said.server, "SIGKILL"); // it would wait for it
+  }, 40_000);
+  child.kill("SIGTERM");
+  t.equal(await exitOf(child), 0);
+  clearTimeout(saved);
+  t.notOk(isInVain);
+  t.notOk(fs.existsSync(`/proc/${said.server}`));
+  t.equal(mountedAt(at), undefined);
+  t.strictSame(node.leftovers(), []);
+});
