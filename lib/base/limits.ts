@@ -145,8 +145,10 @@ export const PRELOAD_MEMORY_BYTES = 1024 * MIB;
 export const PROFILE_ASKS_MAX = 8_192;
 /** Commands of one snapshot with a list of their own. */
 export const PROFILE_COMMANDS_MAX = 16;
-/** A profile's file: all lists full, each ask of three numbers of up to ten digits. */
-export const PROFILE_FILE_MAX_BYTES = 8 * MIB;
+/** Asks of all lists together: the daemon reads and writes a profile as a whole, on its loop, in some 100 ms when it is full. */
+export const PROFILE_ALL_ASKS_MAX = 32_768;
+/** A profile's file: all of these, each of three numbers of up to ten digits. */
+export const PROFILE_FILE_MAX_BYTES = 2 * MIB;
 /** What a start has fetched ahead of it, at most. */
 export const PROFILE_FETCH_MAX_BYTES = 1024 * MIB;
 /** A list of what to bring to a node: a million paths of 60 bytes. */

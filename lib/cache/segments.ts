@@ -40,7 +40,10 @@ export class Segments {
   /** Ranges of a pack that will be fetched whole, none over another: who needs a part of one meanwhile takes it from there. */
   plan(path: string, ranges: readonly ByteRange[]): void {
     const known = this.#planned.get(path) ?? [];
-    const isFree = (range: ByteRange) => known.every((other) => !overlap(range, other));
+    const isFree = ({ offset, length }: ByteRange) => {
+      const last = lastFrom(known, offset + length - 1);
+      return last === undefined || last.offset + last.length <= offset;
+    };
     const all = [...known, ...ranges.filter(isFree)];
     this.#planned.set(
       path,
@@ -51,11 +54,9 @@ export class Segments {
 
   /** The planned range that this one lies in. */
   planned(path: string, range: ByteRange): ByteRange | undefined {
-    const ranges = this.#planned.get(path);
-    return ranges?.find(
-      ({ offset, length }) =>
-        offset <= range.offset && range.offset + range.length <= offset + length,
-    );
+    const last = lastFrom(this.#planned.get(path) ?? [], range.offset);
+    const isIn = last && range.offset + range.length <= last.offset + last.length;
+    return isIn ? last : undefined;
   }
 
   /** A range of a segment, by `fetch` of the whole where it isn't here or on its way. What another fetched and failed is fetched again. */
@@ -112,6 +113,14 @@ export class Segments {
   }
 }
 
-function overlap(a: ByteRange, b: ByteRange): boolean {
-  return a.offset < b.offset + b.length && b.offset < a.offset + a.length;
+/** Of ranges by their offsets the last that begins at or before an offset. */
+function lastFrom(ranges: readonly ByteRange[], offset: number): ByteRange | undefined {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ranges[middle]!.offset <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return ranges[low - 1];
 }

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError, explain } from "../base/error.ts";
 import type { UpperSize } from "../gofer/mount.ts";
+import { mountedAt } from "../sys/mounted.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
@@ -65,7 +66,7 @@ export function addMount(program: Command): void {
       const path = mountpointOf(mountpoint);
       await clear(path);
       process.exitCode =
-        options.background === true
+        options.background === true && !isBackground()
           ? await inBackground()
           : await withRun(context, (run, watch) => mount(context, run, watch, view, path, options));
     });
@@ -123,6 +124,8 @@ function upperOf(writable: string | true): UpperSize {
 }
 
 const PROGRAM = fileURLToPath(new URL("../../fuse.cjs", import.meta.url));
+/** What a server has to leave when its command is ended; one that hangs never would. */
+const LEAVE_MS = 5_000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 async function mount(
@@ -136,14 +139,20 @@ async function mount(
   const isReadOnly = options.writable === undefined;
   const source = await sourceOf(context, run.id, view, options);
   let server: ChildServer | undefined;
+  let own: string | undefined;
   let isEnding = false;
   const end = () => {
     if (isEnding) return;
     isEnding = true;
-    // Busy: who has files open there gets ENOTCONN when the server ends.
-    detach(mountpoint, false)
+    // Busy: who has files open there gets ENOTCONN when the server ends. What others have mounted over it is theirs.
+    const isOnTop = own !== undefined && mountedAt(mountpoint)?.device === own;
+    const detached = isOnTop ? detach(mountpoint, false) : Promise.resolve();
+    detached
       .catch(() => detach(mountpoint, true).catch(() => {}))
-      .finally(() => server?.leader.destroy());
+      .finally(() => {
+        server?.leader.destroy();
+        setTimeout(() => server?.child.kill("SIGKILL"), LEAVE_MS).unref();
+      });
   };
   for (const signal of SIGNALS) process.on(signal, end);
   watch.stop();
@@ -153,7 +162,8 @@ async function mount(
       isReadOnly,
       allowsOthers: options.allowOther === true,
     });
-    const config = { state: context.state, source, isReadOnly, mountpoint };
+    own = mountedAt(mountpoint)?.device;
+    const config = { state: context.state, source, isReadOnly, mountpoint, mounted: own ?? "" };
     server = startServer(PROGRAM, config, [device]);
     closeSync(device);
     if (isEnding) server.leader.destroy();
@@ -199,15 +209,26 @@ async function answer(
   throw new BurrowError("BURROW_START", `the FUSE server failed: ${why}`);
 }
 
+/** Set for the command in the background. */
+const IS_BACKGROUND = "BURROW_MOUNT_IS_BACKGROUND";
+
+/** Whether this is that command; what it starts is not. */
+function isBackground(): boolean {
+  const is = process.env[IS_BACKGROUND] !== undefined;
+  delete process.env[IS_BACKGROUND];
+  return is;
+}
+
 /**
  * The same command in a session of its own: waits until it says that it has mounted, and passes on what it says, or its exit code when
  * it doesn't come to that.
  */
 async function inBackground(): Promise<number> {
-  const words = process.argv.slice(1).filter((word) => word !== "-d" && word !== "--background");
-  const child = spawn(process.execPath, [...process.execArgv, ...words], {
+  // The same words, since -d may be a part of one.
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, [IS_BACKGROUND]: "1" },
   });
   child.stderr.on("data", (bytes: Buffer) => process.stderr.write(bytes));
   const stop = onInterrupt(() => child.kill("SIGTERM"));

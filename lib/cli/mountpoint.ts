@@ -5,8 +5,9 @@ import fs from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { mountDevice, readAhead, run, typeMountedAt } from "../daemon/fuse-mount.ts";
+import { mountDevice, readAhead, run } from "../daemon/fuse-mount.ts";
 import { errnoOf } from "../store/node-error.ts";
+import { mountedAt } from "../sys/mounted.ts";
 import { native } from "../sys/native.ts";
 
 const DEVICE = "/dev/fuse";
@@ -27,7 +28,7 @@ const isRoot = () => process.getuid?.() === 0;
 export function mountpointOf(text: string): string {
   try {
     const path = join(fs.realpathSync(dirname(text)), basename(text));
-    if (typeMountedAt(path) !== undefined) return path;
+    if (mountedAt(path) !== undefined) return path;
     return fs.realpathSync(text);
   } catch (cause) {
     throw new BurrowError("BURROW_USAGE", `${text} is no directory to mount at`, { cause });
@@ -36,7 +37,7 @@ export function mountpointOf(text: string): string {
 
 /** Whether burrow has something mounted there, alive or not. */
 export function isBurrows(path: string): boolean {
-  return typeMountedAt(path) === TYPE;
+  return mountedAt(path)?.type === TYPE;
 }
 
 /** Takes away what a server of ours left at a path that was killed. One that lives is left alone. */
@@ -126,8 +127,11 @@ export async function tune(path: string): Promise<void> {
   if (isRoot()) await readAhead(path);
 }
 
-/** Takes a mount of ours away; `isLazy`: even though files are open there, which goes on until they are closed. Throws what umount(8) says. */
+/**
+ * Takes a mount of ours away, whose path has no symlinks: without -c umount(8) looks for some and asks the server, which may hang.
+ * `isLazy`: even though files are open there, which goes on until they are closed. Throws what umount(8) says.
+ */
 export async function detach(path: string, isLazy: boolean): Promise<void> {
-  if (isRoot()) await run("umount", ["-i", ...(isLazy ? ["-l"] : []), path]);
+  if (isRoot()) await run("umount", ["-i", "-c", ...(isLazy ? ["-l"] : []), path]);
   else await run(HELPER, ["-u", ...(isLazy ? ["-z"] : []), "--", path]);
 }

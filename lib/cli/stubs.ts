@@ -39,13 +39,21 @@ function nameOf(pid: number): { served: number; mark: string } | undefined {
   }
 }
 
+/**
+ * Whether this user has started a process: another may call its own what it likes, and /proc gives root those that don't want to be
+ * looked at. man proc_pid_status(5): the first is the real one, which no set-user-ID program changes.
+ */
+function isOurs(pid: number): boolean {
+  return Number(/^Uid:\s+(\d+)/m.exec(textOf(pid, "status"))?.[1]) === process.getuid?.();
+}
+
 /** The stub of a pid that serves sandboxes of this state; undefined for any other process, and for those of other users. */
 function stubOf(pid: number, state: string): Stub | undefined {
   try {
     const program = readlinkSync(`/proc/${pid}/exe`);
     // The build that it was started from may be gone.
     const path = program.endsWith(DELETED) ? program.slice(0, -DELETED.length) : program;
-    if (basename(path) !== PROGRAM) return undefined;
+    if (basename(path) !== PROGRAM || !isOurs(pid)) return undefined;
     const settings = textOf(pid, "environ").split("\0");
     const setting = settings.find((each) => each.startsWith("BURROW_STATE="))?.slice(13);
     if (resolve(setting || DEFAULT_STATE) !== state) return undefined;
@@ -58,7 +66,7 @@ function stubOf(pid: number, state: string): Stub | undefined {
   }
 }
 
-/** The stubs of this node's sandboxes with this state that this user may look at, by pid. */
+/** The stubs of this user's sandboxes on this node with this state, by pid. */
 export function findStubs(state: string): Stub[] {
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   return pids.flatMap((pid) => stubOf(Number(pid), state) ?? []).sort((a, b) => a.pid - b.pid);

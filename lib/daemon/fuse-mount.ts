@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import { BurrowError } from "../base/error.ts";
 import { makeOwnFolder } from "../store/folder.ts";
+import { mountedAt } from "../sys/mounted.ts";
 
 const DEVICE = "/dev/fuse";
 const READ_AHEAD_KIB = 1024;
@@ -50,22 +51,7 @@ export async function unmount(folder: string): Promise<void> {
 }
 
 export function isMounted(folder: string): boolean {
-  return typeMountedAt(folder) !== undefined;
-}
-
-/**
- * The type of the file system that is mounted at a folder, the last where there are several; undefined: none is. man
- * proc_pid_mountinfo(5): the path is the fifth field, with blanks and backslashes as octal; the type follows a dash.
- */
-export function typeMountedAt(folder: string): string | undefined {
-  const shown = folder.replace(
-    /[\\ \t\n]/g,
-    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`,
-  );
-  const path = Buffer.from(shown).toString("latin1");
-  const lines = fs.readFileSync("/proc/self/mountinfo", "latin1").split("\n");
-  const found = lines.map((line) => line.split(" ")).findLast((fields) => fields[4] === path);
-  return found?.[found.indexOf("-", 6) + 1];
+  return mountedAt(folder) !== undefined;
 }
 
 /** Has the kernel read ahead in a mounted file system as much as one request may ask for, where it lets us. Asks its server. */

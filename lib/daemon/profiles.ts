@@ -7,6 +7,7 @@ import type { Digest } from "../base/digest.ts";
 import { showDigest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
 import {
+  BLOCK_BYTES,
   PROFILE_ASKS_MAX,
   PROFILE_FETCH_MAX_BYTES,
   PROFILE_FILE_MAX_BYTES,
@@ -14,6 +15,7 @@ import {
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
+import { Gate } from "../cache/gate.ts";
 import { readThrough } from "../cache/look.ts";
 import { isLarge, type Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
@@ -22,9 +24,10 @@ import { Profile, type ProfileAsk } from "../preload/profile.ts";
 import { objectPath } from "../store/layout.ts";
 import { inParallel } from "../store/parallel.ts";
 
-/** Of the 8 requests to an origin at once: demand finds a free one. */
-const STRETCHES_AT_ONCE = 4;
-const LOOSE_AT_ONCE = 4;
+/** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
+const REQUESTS_AT_ONCE = 4;
+/** Of a cache's limit what is fetched ahead of one start, at most: it may be more than comes to be used, and others' files go for it. */
+const CACHE_SHARE = 1 / 4;
 /** A start's asks are kept this long after the last new one, or when it ends. */
 const SAVE_MS = 3_000;
 /** What is asked for later is no start's. */
@@ -84,8 +87,9 @@ export class Profiles {
   readonly #context: ProfilesContext;
   /** When what was fetched last, by snapshot and command. */
   readonly #fetchedMs = new Map<string, number>();
-  /** Of a snapshot, one after the other. */
+  /** Changes of a snapshot's profile, one after the other. */
   readonly #saving = new Map<Digest, Promise<void>>();
+  readonly #gates = new Map<string, Gate>();
   /** Snapshots whose origin was asked for what others learned, and had nothing. */
   readonly #unknown = new LRUCache<string, true>({ max: UNKNOWN_MAX, ttl: UNKNOWN_MS });
   #isEnded = false;
@@ -147,9 +151,15 @@ export class Profiles {
     try {
       const signal = AbortSignal.timeout(deadlineMs);
       const { reader } = fetcher.origins.get(of.origin);
-      const bytes = await reader.get(objectPath("profiles", of.snapshot), { signal });
-      const profile = Profile.decode(bytes.subarray(0, PROFILE_FILE_MAX_BYTES), of.snapshot);
-      await cache.replaceHint("profiles", of.snapshot, profile.encode());
+      const maxBytes = PROFILE_FILE_MAX_BYTES;
+      const options = { signal, maxBytes, isUrgent: false };
+      const bytes = await reader.get(objectPath("profiles", of.snapshot), options);
+      const profile = Profile.decode(bytes, of.snapshot);
+      await this.#inTurn(of.snapshot, async () => {
+        // What was learned meanwhile stays.
+        profile.join(await this.#read(of.snapshot));
+        await cache.replaceHint("profiles", of.snapshot, profile.encode());
+      });
       return profile;
     } catch {
       this.#unknown.set(key, true);
@@ -158,8 +168,7 @@ export class Profiles {
   }
 
   async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
-    const before = this.#saving.get(snapshot);
-    const saving = Promise.resolve(before).then(async () => {
+    await this.#inTurn(snapshot, async () => {
       const { cache, log } = this.#context;
       try {
         const profile = await this.#read(snapshot);
@@ -172,9 +181,20 @@ export class Profiles {
         this.figures.unsaved -= asks.length;
       }
     });
+  }
+
+  /** Has `work` done when nothing else changes a snapshot's profile: two at once would lose what one of them adds. */
+  async #inTurn(snapshot: Digest, work: () => Promise<void>): Promise<void> {
+    const before = this.#saving.get(snapshot);
+    const saving = Promise.resolve(before)
+      .catch(() => undefined)
+      .then(work);
     this.#saving.set(snapshot, saving);
-    await saving;
-    if (this.#saving.get(snapshot) === saving) this.#saving.delete(snapshot);
+    try {
+      await saving;
+    } finally {
+      if (this.#saving.get(snapshot) === saving) this.#saving.delete(snapshot);
+    }
   }
 
   async #fetchAhead(of: SnapshotSource, command: string): Promise<void> {
@@ -198,13 +218,16 @@ export class Profiles {
       const { stretches, loose, rest } = await planOf(absent, source.table, locator, whole);
       const origin = fetcher.origins.get(of.origin);
       const byPath = new Map<string, Stretch[]>();
-      for (const each of [...stretches, ...rest])
-        byPath.set(each.path, [...(byPath.get(each.path) ?? []), each]);
+      for (const each of [...stretches, ...rest]) {
+        const some = byPath.get(each.path);
+        if (some === undefined) byPath.set(each.path, [each]);
+        else some.push(each);
+      }
       for (const [path, some] of byPath) origin.plan(path, some);
-      await inParallel(stretches, STRETCHES_AT_ONCE, (each) => this.#bring(source, each));
-      await inParallel(loose, LOOSE_AT_ONCE, (ask) => this.#ask(source, ask));
+      await inParallel(stretches, REQUESTS_AT_ONCE, (each) => this.#bring(source, each));
+      await inParallel(loose, REQUESTS_AT_ONCE, (ask) => this.#ask(source, ask));
       const wholly = [...whole].map((row) => ({ row, first: 0, count: 0 }));
-      await inParallel(wholly, LOOSE_AT_ONCE, (ask) => this.#ask(source, ask));
+      await inParallel(wholly, REQUESTS_AT_ONCE, (ask) => this.#ask(source, ask));
       this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
@@ -223,20 +246,38 @@ export class Profiles {
       };
     });
     const states = await cache.lookAll(looked);
-    let left = PROFILE_FETCH_MAX_BYTES;
-    const absent = known.filter((_, i) => {
-      if (states[i] === "sealed" || left < looked[i]!.size) return false;
-      left -= looked[i]!.size;
+    let left = this.#mostBytes;
+    return known.filter(({ count }, i) => {
+      const isHere = states[i] === "sealed";
+      if (isHere) this.figures.hits++;
+      const { size } = looked[i]!;
+      const bytes = count === 0 ? size : Math.min(size, count * BLOCK_BYTES);
+      if (isHere || left < bytes) return false;
+      left -= bytes;
       return true;
     });
-    this.figures.hits += known.length - absent.length;
-    return absent;
   }
 
   /** Large blobs that are completed behind what is asked of them: their other blocks come in as few requests. */
   #streamed({ table }: Source, asks: readonly ProfileAsk[]): Set<number> {
-    if (!this.#context.background) return new Set();
-    return new Set(asks.filter(({ row }) => isLarge(table.sizeOf(row))).map(({ row }) => row));
+    const rows = new Set<number>();
+    if (!this.#context.background) return rows;
+    let left = this.#mostBytes;
+    for (const { row } of asks) {
+      const size = table.sizeOf(row);
+      if (!isLarge(size) || size > left || rows.has(row)) continue;
+      left -= size;
+      rows.add(row);
+    }
+    return rows;
+  }
+
+  /** What one start may have fetched. */
+  get #mostBytes(): number {
+    // 0: none but the disk's end.
+    const { limitBytes } = this.#context.cache.room.facts;
+    const share = limitBytes === 0 ? Number.POSITIVE_INFINITY : CACHE_SHARE * limitBytes;
+    return Math.min(PROFILE_FETCH_MAX_BYTES, share);
   }
 
   async #bring(source: Source, stretch: Stretch): Promise<void> {
@@ -244,13 +285,21 @@ export class Profiles {
     const { fetcher, deadlineMs } = this.#context;
     try {
       const signal = AbortSignal.timeout(deadlineMs);
-      await fetcher.origins.get(source.origin).bring(stretch.path, stretch, signal);
+      const origin = fetcher.origins.get(source.origin);
+      const bring = () => origin.bring(stretch.path, stretch, signal);
+      await this.#gateOf(source.origin).run(true, signal, bring);
       this.figures.requests++;
       this.figures.bytes += stretch.length;
     } catch {
       return; // Who needs it asks for it.
     }
     await Promise.all(stretch.asks.map((ask) => this.#ask(source, ask)));
+  }
+
+  #gateOf(origin: string): Gate {
+    const gate = this.#gates.get(origin) ?? new Gate(REQUESTS_AT_ONCE);
+    this.#gates.set(origin, gate);
+    return gate;
   }
 
   async #ask(source: Source, { row, first, count }: ProfileAsk): Promise<void> {

@@ -11,4 +11,6 @@ export interface FuseConfig {
   readonly isReadOnly: boolean;
   /** Unmounted when whoever started the server is gone. */
   readonly mountpoint: string;
+  /** Its device, as lib/sys/mounted.ts has it: what is mounted over it is another's. */
+  readonly mounted: string;
 }

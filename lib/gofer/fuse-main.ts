@@ -4,6 +4,7 @@
 import { errnoName } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { MISS_DEADLINE_MS } from "../base/limits.ts";
+import { mountedAt } from "../sys/mounted.ts";
 import { native } from "../sys/native.ts";
 import { createWait } from "../sys/wait.ts";
 import { NO_SPECIAL_FILES } from "../tree/host-special.ts";
@@ -21,15 +22,17 @@ function log(line: string): void {
 }
 
 /** Whoever still has files open there gets ENOTCONN from now on. */
-function unmount(mountpoint: string): void {
+function unmount({ mountpoint, mounted }: FuseConfig): void {
+  if (mountedAt(mountpoint)?.device !== mounted) return;
   const isRoot = process.getuid?.() === 0;
-  const words = isRoot ? ["umount", "-i", "-l"] : ["fusermount3", "-u", "-z", "--"];
+  const words = isRoot ? ["umount", "-i", "-c", "-l"] : ["fusermount3", "-u", "-z", "--"];
   const args = Buffer.from(`${[...words, mountpoint].join("\0")}\0`);
   const pid = native.spawnProgram(args, new Int32Array([STDERR, STDERR, STDERR]));
   if (pid > 0) native.waitProgram(pid);
 }
 
-function serve({ state, source, isReadOnly, mountpoint }: FuseConfig): void {
+function serve(config: FuseConfig): void {
+  const { state, source, isReadOnly } = config;
   createWait(true);
   process.umask(0);
   const { tree, mailbox, ...opened } = openTree(
@@ -51,7 +54,7 @@ function serve({ state, source, isReadOnly, mountpoint }: FuseConfig): void {
     throw new BurrowError("BURROW_IO", `can't serve /dev/fuse: ${errnoName(loop.fault)}`);
   native.setNonblock(FUSE_LEADER_FD);
   loop.endWith(FUSE_LEADER_FD);
-  if (!loop.run()) unmount(mountpoint);
+  if (!loop.run()) unmount(config);
 }
 
 try {

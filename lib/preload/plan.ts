@@ -3,7 +3,8 @@
 
 import { setImmediate as turn } from "node:timers/promises";
 import type { Digest } from "../base/digest.ts";
-import { BLOCK_DIGESTS_OVER_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
+import { BurrowError } from "../base/error.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
 import { Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
 import type { ProfileAsk } from "./profile.ts";
@@ -57,7 +58,7 @@ export async function planOf(
   const loose: ProfileAsk[] = [];
   for (const [order, ask] of asks.entries()) {
     if (order % TURN_ASKS === TURN_ASKS - 1) await turn();
-    const found = locator.kind === "packs" ? partsOf(ask, order, table, locator) : undefined;
+    const found = placeOf(ask, order, table, locator);
     if (found === undefined) loose.push(ask);
     else {
       const known = parts.get(found.path) ?? [];
@@ -81,17 +82,29 @@ export async function planOf(
 }
 
 /** Where an ask leads; undefined where that isn't one place in a pack. A locator is a hint: what is wrong in it is asked for as if there were none. */
+function placeOf(...of: Parameters<typeof partsOf>): ReturnType<typeof partsOf> {
+  try {
+    return partsOf(...of);
+  } catch (error) {
+    if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") return undefined;
+    throw error;
+  }
+}
+
 function partsOf(
   ask: ProfileAsk,
   order: number,
   table: PlannedTable,
   locator: Locator,
 ): { path: string; parts: Part[] } | undefined {
-  if (ask.row >= table.count) return undefined;
+  if (locator.kind !== "packs" || ask.row >= table.count) return undefined;
   const row = locator.find(table.digestAt(ask.row));
   const chunks = row < 0 ? 0 : locator.chunkCount(row);
   if (chunks === 0) return undefined;
-  if (table.sizeOf(ask.row) > BLOCK_DIGESTS_OVER_BYTES) {
+  const size = table.sizeOf(ask.row);
+  if (size > BLOCK_DIGESTS_OVER_BYTES) {
+    // A chunk for each block, or it lies.
+    if (chunks !== Math.ceil(size / BLOCK_BYTES)) return undefined;
     const end = ask.count === 0 ? chunks : Math.min(chunks, ask.first + ask.count);
     const found = Array.from({ length: Math.max(0, end - ask.first) }, (_, i) =>
       locator.chunkAt(row, ask.first + i),

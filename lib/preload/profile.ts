@@ -5,7 +5,12 @@
 import type { Digest } from "../base/digest.ts";
 import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { PROFILE_ASKS_MAX, PROFILE_COMMANDS_MAX } from "../base/limits.ts";
+import {
+  PROFILE_ALL_ASKS_MAX,
+  PROFILE_ASKS_MAX,
+  PROFILE_COMMANDS_MAX,
+  PROFILE_FILE_MAX_BYTES,
+} from "../base/limits.ts";
 
 /** A blob of the snapshot, or with a count > 0 blocks of it. */
 export interface ProfileAsk {
@@ -21,6 +26,8 @@ const FORMAT = 1;
 const NUMBERS = 3;
 /** More than a row or a block can be: they are 32 bits. */
 const FIELD_MAX = 2 ** 32;
+/** Lists that a file may have, a command's and that of commands themselves; more are no profile, and are costly to parse. */
+const LISTS_MAX = PROFILE_COMMANDS_MAX + 1;
 
 /** Whether a string may be a command's key: 32 hex digits. */
 export function isCommandKey(text: string): boolean {
@@ -71,6 +78,9 @@ export class Profile {
   static decode(bytes: Uint8Array, snapshot: Digest): Profile {
     const profile = new Profile(snapshot);
     try {
+      const isDeep = (opening: string) => countUpTo(bytes, opening, LISTS_MAX + 1) > LISTS_MAX;
+      if (bytes.length > PROFILE_FILE_MAX_BYTES || isDeep("[") || isDeep("{"))
+        throw new Error("too large");
       const file = JSON.parse(Buffer.from(bytes).toString("utf8")) as Record<string, unknown>;
       if (file["format"] !== FORMAT || file["snapshot"] !== showDigest(snapshot))
         throw new Error("of another format or snapshot");
@@ -108,15 +118,27 @@ export class Profile {
   }
 
   #forgetOldest(): void {
-    for (const command of this.#commands.keys()) {
-      if (this.#commands.size <= PROFILE_COMMANDS_MAX) return;
-      if (command !== ANY_COMMAND) this.#commands.delete(command);
+    let count = 0;
+    for (const asks of this.#commands.values()) count += asks.size;
+    for (const [command, asks] of this.#commands) {
+      if (this.#commands.size <= PROFILE_COMMANDS_MAX && count <= PROFILE_ALL_ASKS_MAX) return;
+      if (command !== ANY_COMMAND && this.#commands.delete(command)) count -= asks.size;
     }
   }
 }
 
+/** How often a character is in a text, looked at until it is `most` times. */
+function countUpTo(bytes: Uint8Array, character: string, most: number): number {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  let count = 0;
+  for (let at = text.indexOf(character); at >= 0 && count < most; count++)
+    at = text.indexOf(character, at + 1);
+  return count;
+}
+
 function asksOf(value: unknown): ProfileAsk[] {
   if (!Array.isArray(value) || value.length % NUMBERS !== 0) throw new Error("asks is no list");
+  if (value.length > NUMBERS * PROFILE_ASKS_MAX) throw new Error("too many asks");
   const numbers = value as unknown[];
   const isField = (each: unknown) =>
     Number.isInteger(each) && (each as number) >= 0 && (each as number) < FIELD_MAX;

@@ -58,9 +58,9 @@ export class Explanation {
     return value === undefined ? -Errno.ENODATA : copy(value, out, 0);
   }
 
-  /** Adds names, each with a NUL, behind the `length` bytes that are in `out`: the new length, -ERANGE. */
+  /** Adds names, each with a NUL, behind those of the `length` bytes in `out` that a file may have of its own: the new length, -ERANGE. */
   list(tree: ExplainedTree, ino: Ino, length: number, out: Uint8Array): number {
-    let end = length;
+    let end = dropMadeUp(out, length);
     for (const name of NAMES) {
       if (this.#valueOf(tree, ino, name) === undefined) continue;
       const copied = copy(`${name}\0`, out, end);
@@ -69,6 +69,17 @@ export class Explanation {
     }
     return end;
   }
+}
+
+/** Takes these names out of a list that a file has of its own: the new length. */
+function dropMadeUp(list: Uint8Array, length: number): number {
+  const text = Buffer.from(list.buffer, list.byteOffset, length).toString("latin1");
+  if (!NAMES.some((name) => text.includes(`${name}\0`))) return length;
+  const names = text.split("\0").filter((name) => name !== "" && !isMadeUp(name));
+  return Buffer.from(list.buffer, list.byteOffset, length).write(
+    names.map((name) => `${name}\0`).join(""),
+    "latin1",
+  );
 }
 
 /** UTF-8. */

@@ -4,7 +4,7 @@
 import { Errno } from "../base/errno.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
 import { checkName, type Name } from "../base/name.ts";
-import type { Explanation } from "./explanation.ts";
+import { type Explanation, isMadeUp } from "./explanation.ts";
 import { SNAPSHOT_INO_STEP, SnapshotTree } from "./snapshot.ts";
 import type { Attr, DirentSink, Ino, OpenResult, StatFs, Tree } from "./tree.ts";
 
@@ -216,9 +216,11 @@ export class View implements Tree {
   getxattr(ino: Ino, name: string, out: Uint8Array): number {
     if (this.#isSynthetic(ino)) return -Errno.ENODATA;
     const tree = this.#snapshotOf(ino);
-    const length = tree.getxattr(ino, name, out);
-    if (length !== -Errno.ENODATA || this.#explanation === undefined) return length;
-    return tree instanceof SnapshotTree ? this.#explanation.get(tree, ino, name, out) : length;
+    const isExplained = this.#explanation !== undefined && tree instanceof SnapshotTree;
+    // Never the file's own: who made it must not say whose it is.
+    return isExplained && isMadeUp(name)
+      ? this.#explanation.get(tree, ino, name, out)
+      : tree.getxattr(ino, name, out);
   }
 
   listxattr(ino: Ino, out: Uint8Array): number {

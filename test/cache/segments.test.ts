@@ -1,5 +1,6 @@
 // Segments of packs: what they are made of, that one request brings one, and that a wrong one is given out once at most.
 
+import { randomBytes } from "node:crypto";
 import { test } from "tap";
 import { Segments } from "../../lib/cache/segments.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
@@ -10,6 +11,7 @@ import { memoryBackend } from "../../lib/store/memory.ts";
 import { openPackWriter } from "../../lib/store/pack-writer.ts";
 import type { ByteRange } from "../../lib/store/store.ts";
 import { entriesOf, noise } from "../suite/daemon-node.ts";
+import { Dice } from "../suite/dice.ts";
 import { until } from "../suite/wait.ts";
 
 const SEGMENT = { offset: 100, length: 1000 };
@@ -96,4 +98,32 @@ test("segments of a pack: each chunk lies in one, and they don't overlap", async
     t.ok(length <= 500_000 + 262_144, "no longer than one chunk more");
     if (i > 0) t.ok(all[i - 1]!.offset + all[i - 1]!.length <= offset);
   }
+});
+
+test("what is planned is found, and nothing twice, however it was planned", async (t) => {
+  const segments = new Segments();
+  const seed = randomBytes(4).readUInt32LE();
+  t.comment(`seed ${seed}`);
+  const dice = new Dice(seed);
+  const random = (n: number) => dice.pick(n);
+  const free: ByteRange[] = [];
+  for (let step = 0; step < 20; step++) {
+    // As plans are: none over another, in any order.
+    const plan = Array.from({ length: 30 }, (_, i) => {
+      return { offset: 1000 * i + random(500), length: 1 + random(500) };
+    }).sort(() => random(2) - 0.5);
+    segments.plan("p", plan);
+    const over = (a: ByteRange, b: ByteRange) =>
+      a.offset < b.offset + b.length && b.offset < a.offset + a.length;
+    const known = [...free];
+    free.push(...plan.filter((each) => !known.some((other) => over(each, other))));
+  }
+  for (const each of free) {
+    const { offset, length } = each;
+    t.same(segments.planned("p", each), each);
+    t.same(segments.planned("p", { offset: offset + length - 1, length: 1 }), each);
+    t.not(segments.planned("p", { offset, length: length + 1 })?.offset, offset);
+  }
+  t.equal(segments.planned("p", { offset: 31_000, length: 1 }), undefined);
+  t.equal(segments.planned("q", free[0]!), undefined);
 });

@@ -9,6 +9,8 @@ import { makeView } from "../suite/view-cache.ts";
 import { until } from "../suite/wait.ts";
 import { type Node, newNode } from "./cli.ts";
 
+const notRoot = process.getuid?.() === 0 ? false : "it takes another user";
+
 interface Row {
   readonly pid: number;
   readonly served: number | null;
@@ -113,4 +115,21 @@ test("a sandbox that ends meanwhile is no failure; a stub of an older build is l
     stderr: /older build/,
   });
   t.equal(old.exitCode ?? old.signalCode, null, "it runs");
+});
+
+test("a process of another user that calls itself a stub is none", { skip: notRoot }, async (t) => {
+  const { node, directory, gofer } = scene(t, 0);
+  const program = node.path("burrow-stub");
+  fs.copyFileSync("/bin/sleep", program);
+  // With a name as a stub's own, which never says that it is done: root would wait for it, and leave those behind it as they are.
+  const mimic = spawn("setpriv", ["--reuid", "65534", "--clear-groups", program, "100"], {
+    env: { PATH: process.env["PATH"], BURROW_STATE: directory },
+  });
+  t.teardown(() => mimic.kill("SIGKILL"));
+  const isRunning = () => fs.readlinkSync(`/proc/${mimic.pid}/exe`) === program;
+  t.ok(await until(isRunning));
+  t.match(await gofer("ls"), { code: 0, rows: [] });
+  t.match(await gofer("upgrade"), { code: 0, rows: [] });
+  t.match(await gofer("upgrade", String(mimic.pid)), { code: 1, stderr: /BURROW_NOT_FOUND/ });
+  t.equal(mimic.exitCode ?? mimic.signalCode, null, "and has no signal");
 });

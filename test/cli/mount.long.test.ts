@@ -3,13 +3,13 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
-import { typeMountedAt } from "../../lib/daemon/fuse-mount.ts";
+import { mountedAt } from "../../lib/sys/mounted.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { noFuse } from "../suite/fuse.ts";
 import { FuseDoor } from "../suite/fuse-door.ts";
 import { until } from "../suite/wait.ts";
 import { MAIN } from "./cli.ts";
-import { makeNode, start } from "./mount-node.ts";
+import { coverAndEnd, makeNode, start } from "./mount-node.ts";
 
 const skip = noFuse;
 const NOBODY = 65_534;
@@ -21,7 +21,7 @@ test("each signal unmounts it, with files open, too", { skip }, async (t) => {
     const open = fs.openSync(path.join(at, "README"), "r");
     child.kill(signal);
     t.equal(await exitOf(child), 0, signal);
-    t.equal(typeMountedAt(at), undefined);
+    t.equal(mountedAt(at), undefined);
     t.ok(await until(() => !fs.existsSync(`/proc/${said.server}`)));
     try {
       fs.closeSync(open);
@@ -35,10 +35,10 @@ test("whichever process dies, the mount goes", { skip }, async (t) => {
   const first = await start(node, ["tree", at]);
   process.kill(first.said.server, "SIGKILL");
   t.equal(await exitOf(first.child), 1, "the command says that it failed");
-  t.equal(typeMountedAt(at), undefined);
+  t.equal(mountedAt(at), undefined);
   const second = await start(node, ["tree", at]);
   second.child.kill("SIGKILL");
-  t.ok(await until(() => typeMountedAt(at) === undefined), "the server takes it away");
+  t.ok(await until(() => mountedAt(at) === undefined), "the server takes it away");
 });
 
 test("who isn't root is told of fusermount3", { skip }, async (t) => {
@@ -149,4 +149,28 @@ grep ${at} /proc/self/mountinfo; run ${burrow} umount ${at}; grep -c ${at} /proc
   t.match(done.stderr, /cat: .*Permission denied/, "not even root looks in");
   t.match(done.stdout, /nosuid,nodev.* fuse\.burrow .*user_id=65534/);
   t.match(done.stdout, /is unmounted\n0\n$/, said);
+});
+
+test("the server of a killed command takes nothing away that others have mounted over it", {
+  skip,
+}, async (t) => {
+  await coverAndEnd(t, "SIGKILL");
+});
+
+test("a signal ends the command although its server hangs", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { child, said } = await start(node, ["tree", at]);
+  process.kill(said.server, "SIGSTOP");
+  let isInVain = false;
+  const saved = setTimeout(() => {
+    isInVain = true;
+    process.kill(said.server, "SIGKILL"); // it would wait for it
+  }, 40_000);
+  child.kill("SIGTERM");
+  t.equal(await exitOf(child), 0);
+  clearTimeout(saved);
+  t.notOk(isInVain);
+  t.notOk(fs.existsSync(`/proc/${said.server}`));
+  t.equal(mountedAt(at), undefined);
+  t.strictSame(node.leftovers(), []);
 });

@@ -4,12 +4,12 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
-import { typeMountedAt } from "../../lib/daemon/fuse-mount.ts";
+import { mountedAt } from "../../lib/sys/mounted.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { noFuse } from "../suite/fuse.ts";
 import { until } from "../suite/wait.ts";
 import { ZEROS } from "./cli.ts";
-import { makeNode, type Said, start } from "./mount-node.ts";
+import { coverAndEnd, makeNode, type Said, start } from "./mount-node.ts";
 
 const skip = noFuse;
 const NOBODY = 65_534;
@@ -36,7 +36,7 @@ test("what can't be mounted is refused with a reason, and nothing is left", { sk
     t.match(stderr, reason, words.join(" "));
     t.equal(stdout, "");
   }
-  t.equal(typeMountedAt(at), undefined);
+  t.equal(mountedAt(at), undefined);
   t.strictSame(node.leftovers(), []);
 });
 
@@ -63,7 +63,7 @@ test("in the background it returns once it is mounted, and umount ends it", { sk
   const ended = await node.run(["umount", at, "--json"]);
   t.equal(ended.code, 0, ended.stderr);
   t.strictSame(JSON.parse(ended.stdout), { unmounted: at });
-  t.equal(typeMountedAt(at), undefined);
+  t.equal(mountedAt(at), undefined);
   for (const each of [pid, server])
     t.ok(await until(() => !fs.existsSync(`/proc/${each}`)), "its processes end");
   t.ok(await until(() => node.leftovers().length === 0), "and nothing is left");
@@ -91,7 +91,36 @@ test("what a crash leaves is told, and healed by mounting again", { skip }, asyn
   t.equal(fs.readFileSync(path.join(at, "new"), "utf8"), "written");
   second.child.kill("SIGTERM");
   t.equal(await exitOf(second.child), 0);
-  t.equal(typeMountedAt(at), undefined, "once for both");
+  t.equal(mountedAt(at), undefined, "once for both");
   t.notOk(fs.existsSync(node.path("tree/new")));
   t.strictSame(node.leftovers(), [], "what the first left is swept");
+});
+
+test("options in one word begin the background once", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { code, stdout, stderr } = await node.run(["mount", "-dd", "--json", "tree", at]);
+  t.equal(code, 0, stderr);
+  const { pid, server } = JSON.parse(stdout) as Said;
+  t.equal((await node.run(["umount", at])).code, 0);
+  for (const each of [pid, server])
+    t.ok(await until(() => !fs.existsSync(`/proc/${each}`)), "its processes end");
+});
+
+test("umount doesn't wait for a server that hangs", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { child, said } = await start(node, ["tree", at]);
+  process.kill(said.server, "SIGSTOP");
+  const go = () => process.kill(said.server, "SIGCONT");
+  const saved = setTimeout(go, 30_000); // it would hang with it
+  const { code, stderr } = await node.run(["umount", at]);
+  clearTimeout(saved);
+  t.equal(fs.readFileSync(`/proc/${said.server}/stat`, "utf8").split(" ")[2], "T", "it hangs");
+  t.equal(code, 0, stderr);
+  t.equal(mountedAt(at), undefined);
+  go();
+  t.equal(await exitOf(child), 0);
+});
+
+test("a signal takes nothing away that others have mounted over it", { skip }, async (t) => {
+  await coverAndEnd(t, "SIGTERM");
 });

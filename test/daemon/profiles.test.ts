@@ -2,6 +2,8 @@
 // learned, or with the origin, costs time alone (pitfalls D7 to D10).
 
 import fs from "node:fs";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Test, test } from "tap";
 import { showDigest } from "../../lib/base/digest.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
@@ -25,6 +27,30 @@ const SPREAD: Files = Object.fromEntries([
 ]);
 const USED = Array.from({ length: 40 }, (_, i) => `used${39 - i}`);
 const CONFIG: Partial<DaemonConfig> = { background: false, profiles: true };
+
+/** Mounts of the snapshot by commands, each of which is known to use files of its own. */
+function commandMounts({ node, server, published }: Scene, count: number): string[] {
+  const each = USED.length / count;
+  const commands = Array.from({ length: count }, (_, i) => {
+    const asks = USED.slice(each * i, each * (i + 1)).flatMap((name) => [
+      published.row(name),
+      0,
+      0,
+    ]);
+    return { command: i.toString(16).padStart(32, "0"), asks };
+  });
+  const file = cachePath(node.cache, "profiles", published.digest);
+  fs.mkdirSync(dirname(file), { recursive: true });
+  const snapshot = showDigest(published.digest);
+  fs.writeFileSync(file, JSON.stringify({ format: 1, snapshot, commands }));
+  return commands.map(({ command }) => {
+    const id = node.mount(server.url, published.digest);
+    const description = `${node.state}/mounts/${id}/mount.json`;
+    const mount = JSON.parse(fs.readFileSync(description, "utf8")) as object;
+    fs.writeFileSync(description, JSON.stringify({ ...mount, command }));
+    return id;
+  });
+}
 
 interface Profiled extends Scene {
   profile: string;
@@ -200,4 +226,61 @@ test("--no-profiles: nothing is learned, nothing fetched ahead", async (t) => {
   t.equal(await at.figures(), undefined);
   await at.forget({ ...CONFIG, profiles: false });
   t.same(fs.readFileSync(at.profile), before);
+});
+
+test("all starts together leave half of an origin's requests to demand", async (t) => {
+  const at = await profiled(t);
+  const mounts = commandMounts(at, 4);
+  await at.forget();
+  at.server.fault = (path) => (path.startsWith("packs/") ? "stall-headers" : "none");
+  at.server.requests.length = 0;
+  for (const id of mounts) {
+    const client = await at.node.connect(id);
+    t.teardown(() => client.close());
+  }
+  t.ok(await until(async () => (await at.figures()).starts === 4 && at.server.count("packs") >= 4));
+  await sleep(300); // more may be on their way
+  const { queues } = (await at.node.status()) as unknown as Record<string, object>;
+  t.match(Object.values(queues!), [{ demand: 4, demandQueued: 0 }]);
+  at.server.fault = () => "none";
+  const client = await at.node.connect(mounts[0]!);
+  t.equal((await client.askBlob(0, at.published.row("between0"))).errno, 0, "has its turn");
+  at.server.hangUp();
+  client.close();
+});
+
+test("a small cache isn't filled with what may be wanted, and none of it is a hit", async (t) => {
+  const at = await learned(t);
+  const limitBytes = 8 * 1024 * KIB;
+  await at.forget({ ...CONFIG, limitBytes });
+  const client = await at.node.connect(at.mountId);
+  await ahead(at);
+  const { asks, hits } = await at.figures();
+  t.ok(asks > 0 && asks * 100 * KIB <= limitBytes / 4, `${asks} asks`);
+  t.equal(hits, 0);
+  client.close();
+  await at.use();
+  t.equal((await at.node.status()).fetch["failedAsks"], 0);
+});
+
+test("what is learned while the store is asked stays", async (t) => {
+  const at = await learned(t);
+  const shared = `${at.node.store}/profiles/${at.published.digest.slice(0, 2)}`;
+  fs.mkdirSync(shared, { recursive: true });
+  fs.renameSync(at.profile, `${shared}/${at.published.digest}`);
+  const rows = () => {
+    const { commands } = JSON.parse(fs.readFileSync(at.profile, "utf8")) as {
+      commands: { asks: number[] }[];
+    };
+    return commands[0]!.asks.filter((_, i) => i % 3 === 0);
+  };
+  await at.forget();
+  at.server.fault = (path) => {
+    at.server.delayMs = path.startsWith("profiles/") ? 2_000 : 0;
+    return "none";
+  };
+  await at.use(["between7"]);
+  t.ok(await until(() => isKept(at)), "first, mostly");
+  t.ok(await until(() => rows().length > 10), "what the store has comes after");
+  t.ok(rows().includes(at.published.row("between7")), "and both are kept");
 });

@@ -7,6 +7,7 @@ import { planOf, STRETCH_BYTES } from "../../lib/preload/plan.ts";
 import type { ProfileAsk } from "../../lib/preload/profile.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { Locator } from "../../lib/store/locator.ts";
+import { BLOB_ROW, HEADER } from "../../lib/store/locator-format.ts";
 import { type Files, noise, type Published, publish } from "../suite/daemon-node.ts";
 
 async function packed(t: Test, files: Files) {
@@ -111,4 +112,25 @@ test("the rest of a large blob lies between what is asked for, in long stretches
   const stored = all.reduce((sum, { length }) => sum + length, 0);
   t.ok(stored >= 20 << 20, "all of it");
   t.ok(rest.length <= 8 && rest.every(({ length }) => length <= STRETCH_BYTES), `${rest.length}`);
+});
+
+test("a locator that lies of a blob says nothing of it, and is believed of the others", async (t) => {
+  const { published, locator, table } = await packed(t, {
+    large: noise(9 << 20, 5),
+    other: noise(9 << 20, 6),
+    small: noise(9),
+  });
+  const ask = (name: string) => ({ row: published.row(name), first: 0, count: 0 });
+  const asks = ["large", "small", "other"].map(ask);
+  for (const lie of [1, 10, 19, 0xffff_ffff]) {
+    const bytes = Buffer.from(locator.bytes);
+    for (const { row } of asks.slice(0, 2)) {
+      const at = HEADER.bytes + BLOB_ROW.bytes * locator.find(table.digestAt(row));
+      if (table.sizeOf(row) > 9) bytes.writeUInt32LE(lie, at + BLOB_ROW.count);
+      else bytes.writeUInt32LE(0xffff_fff0, at + BLOB_ROW.first);
+    }
+    const { stretches, loose } = await planOf(asks, table, new Locator(bytes));
+    t.same(loose, asks.slice(0, 2), `${lie} chunks`);
+    t.same(new Set(stretches.flatMap(({ asks }) => asks)), new Set(asks.slice(2)));
+  }
 });

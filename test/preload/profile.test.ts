@@ -5,6 +5,7 @@ import { test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
 import { showDigest } from "../../lib/base/digest.ts";
 import {
+  PROFILE_ALL_ASKS_MAX,
   PROFILE_ASKS_MAX,
   PROFILE_COMMANDS_MAX,
   PROFILE_FILE_MAX_BYTES,
@@ -33,8 +34,14 @@ test("bounds: asks of a command, commands, and the file that they come to", asyn
   const most = 2 ** 32 - 1;
   const asks = Array.from({ length: PROFILE_ASKS_MAX + 5 }, (_, i) => ask(most - i, most, most));
   for (let i = 0; i < PROFILE_COMMANDS_MAX + 3; i++) profile.learn(keyOf(i), asks);
-  t.equal(profile.commandCount, PROFILE_COMMANDS_MAX);
+  t.equal(profile.commandCount, PROFILE_ALL_ASKS_MAX / PROFILE_ASKS_MAX);
   t.equal(profile.asks("").length, PROFILE_ASKS_MAX);
+  t.equal(profile.asks(keyOf(PROFILE_COMMANDS_MAX + 2)).length, PROFILE_ASKS_MAX);
+  const bytes = profile.encode();
+  t.equal(Profile.decode(bytes, SNAPSHOT).commandCount, profile.commandCount);
+  const short = new Profile(SNAPSHOT);
+  for (let i = 0; i < PROFILE_COMMANDS_MAX + 3; i++) short.learn(keyOf(i), [ask(i)]);
+  t.equal(Profile.decode(short.encode(), SNAPSHOT).commandCount, PROFILE_COMMANDS_MAX);
   t.ok(profile.encode().length <= PROFILE_FILE_MAX_BYTES);
 });
 
@@ -76,6 +83,16 @@ test("bytes that are no profile of the snapshot are refused", async (t) => {
     of([{ asks: ["1", "2", "3"] }]),
     of([{ command: "../../x", asks: [] }]),
     of([{ command: 7, asks: [] }]),
+    // What costs the daemon's loop seconds to look at.
+    of(Array.from({ length: PROFILE_COMMANDS_MAX + 2 }, () => ({ asks: [] }))),
+    of([{ asks: new Array(3 * (PROFILE_ASKS_MAX + 1)).fill(1) }]),
+    Buffer.from(`[${"[".repeat(1000)}${"]".repeat(1000)}]`),
+    Buffer.from(`${`{"a":`.repeat(1000)}1${"}".repeat(1000)}`),
+    Buffer.concat([of([{ asks: [1, 2, 3] }]), Buffer.alloc(PROFILE_FILE_MAX_BYTES, " ")]),
   ])
-    t.throws(() => Profile.decode(bytes, SNAPSHOT), { code: "BURROW_CORRUPT" }, `${bytes}`);
+    t.throws(
+      () => Profile.decode(bytes, SNAPSHOT),
+      { code: "BURROW_CORRUPT" },
+      `${bytes.subarray(0, 200)}`,
+    );
 });

@@ -7,8 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ChildServer, startServer } from "../../lib/cli/child-server.ts";
-import { mountDevice, typeMountedAt } from "../../lib/daemon/fuse-mount.ts";
+import { mountDevice } from "../../lib/daemon/fuse-mount.ts";
 import type { FuseConfig } from "../../lib/gofer/fuse-config.ts";
+import { mountedAt } from "../../lib/sys/mounted.ts";
 import { writeMount } from "./gofer-process.ts";
 import { type Teardown, temporary } from "./served.ts";
 import { type Files, makeView } from "./view-cache.ts";
@@ -37,7 +38,8 @@ export class FuseDoor {
     const folder = fs.mkdtempSync(join(tmpdir(), "burrow-fuse-"));
     const device = fs.openSync("/dev/fuse", "r+");
     await mountDevice(device, folder, "fuse.burrow", `${isReadOnly ? "ro" : "rw"},${OPTIONS}`);
-    const config: FuseConfig = { state, source, isReadOnly, mountpoint: folder };
+    const mounted = mountedAt(folder)!.device;
+    const config: FuseConfig = { state, source, isReadOnly, mountpoint: folder, mounted };
     const door = new FuseDoor(folder, startServer(PROGRAM, config, [device]));
     fs.closeSync(device);
     t.teardown(() => door.close());
@@ -75,7 +77,7 @@ export class FuseDoor {
   async close(): Promise<void> {
     const { child, leader, ended } = this.server;
     const wasKilled = child.signalCode !== null;
-    while (typeMountedAt(this.folder) !== undefined)
+    while (mountedAt(this.folder) !== undefined)
       spawnSync("umount", wasKilled ? ["-l", this.folder] : ["-f", this.folder]);
     leader.destroy();
     const code = await ended;
