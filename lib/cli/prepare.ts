@@ -12,7 +12,7 @@ import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { cachePath } from "../cache/layout.ts";
-import type { UpperSize } from "../gofer/mount.ts";
+import { mountDirectory, type UpperSize } from "../gofer/mount.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import type { DeltaStore } from "../store/deltas.ts";
@@ -57,6 +57,8 @@ export interface QueryOptions {
   cwd?: string;
   user?: string;
   memory?: string;
+  /** The base may be an environment, for other sandboxes to mount. */
+  takesVolume?: boolean;
   tenant?: string;
   explain?: boolean;
   quiet?: boolean;
@@ -248,15 +250,23 @@ async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<Bu
   }
 }
 
-/** BURROW_USAGE for an environment in the place of a base: it has no system of its own to start a program with. */
-function refuseEnvironment(index: Index, base: string): void {
+/**
+ * An environment in the place of a base has no system of its own to start a program with: BURROW_USAGE, but for who may want it as a
+ * volume, who is told.
+ */
+function checkBase(
+  index: Index,
+  { base, takesVolume }: QueryOptions,
+  onVolume: (what: string) => void,
+): void {
   const prefix = rootEntry(index).xattrs?.get(PREFIX_XATTR);
   if (prefix === undefined) return;
   const what = `--base ${base} is a conda environment, seen at ${showName(prefix)}`;
-  throw new BurrowError(
-    "BURROW_USAGE",
-    `${what}: give it to --env, and a root file system to --base`,
-  );
+  if (takesVolume !== true) {
+    const advice = "give it to --env, and a root file system to --base";
+    throw new BurrowError("BURROW_USAGE", `${what}: ${advice}`);
+  }
+  onVolume(what);
 }
 
 /** What the image that a base was made of says; undefined when it was made of none. */
@@ -312,7 +322,12 @@ export async function prepare(
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
   const index = new Index(await ensureSnapshot(cache, base));
-  refuseEnvironment(index, options.base);
+  checkBase(index, options, (volume) => {
+    const mount = mountDirectory(context.state, id);
+    progress.line(
+      `${volume}: a volume, to be mounted from ${mount}; nothing can start in it alone`,
+    );
+  });
   const facts = await factsOf(cache, base, index);
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, cache, options.env, progress);
