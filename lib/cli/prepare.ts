@@ -96,7 +96,7 @@ export function addQueryOptions(command: Command): Command {
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
     .option(
       "--writable [SIZE]",
-      "let the command write anywhere: changes are its own, up to this quota (256M), and gone with it",
+      "let the command write wherever its user may (root: --user 0): changes are its own, up to this quota (256M), and gone with it",
     )
     .option("--cwd <DIR>", "working directory (default: the image's, or /)")
     .option("--user <UID[:GID]>", "user of the command (default: the image's, or 65534:65534)")
@@ -127,6 +127,12 @@ function pair(text: string, option: string, shape: string): [string, string] {
   throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is not ${shape}`);
 }
 
+/** Of a text that names nothing here, `what`: BURROW_USAGE. */
+export function noSuchSource(text: string, what: string): BurrowError {
+  const advice = /^(https?|s3):/.test(text) ? ": download it first" : "";
+  return new BurrowError("BURROW_USAGE", `${what}${advice}`);
+}
+
 /** The base: a digest is looked for in the store; anything else is imported. With `held`, the store under a lease, it is there until its end. */
 export async function resolveBase(
   context: Context,
@@ -142,11 +148,8 @@ export async function resolveBase(
     }
     return { snapshot, origin: context.store };
   }
-  if (!existsSync(base)) {
-    const advice = /^(https?|s3):/.test(base) ? ": download it first" : "";
-    const what = `--base ${base} is no digest and no file or directory here`;
-    throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
-  }
+  if (!existsSync(base))
+    throw noSuchSource(base, `--base ${base} is no digest and no file or directory here`);
   const importInto = async (store: DeltaStore) => {
     const known = await KnownBlobs.load(store);
     return makeSnapshot(store, known, [await importSource(store, known, base, progress)]);
