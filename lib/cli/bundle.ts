@@ -1,6 +1,6 @@
 // burrow bundle: an OCI bundle for burrow-runsc, docker or containerd, whose mounts stay until they are removed. Control plane.
 
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { showDigest } from "../base/digest.ts";
@@ -23,8 +23,11 @@ const EXAMPLES = `
 Its id is printed. Start it by: burrow-runsc --network=none run --bundle DIR ID   (the same BURROW_STATE and BURROW_CACHE)
 When it is no longer used: burrow bundle-rm ID
 
-Example:
-  burrow bundle --base sha256:… --env sha256:… /tmp/query -- python3 -c 'import pandas'`;
+An environment as --base makes a volume: STATE/mounts/ID, for bundles of other sandboxes to mount at its prefix.
+
+Examples:
+  burrow bundle --base sha256:… --env sha256:… /tmp/query -- python3 -c 'import pandas'
+  burrow bundle --base sha256:… --id numpy /tmp/numpy -- true`;
 
 export function addBundle(program: Command): void {
   addQueryOptions(program.command("bundle"))
@@ -74,14 +77,19 @@ async function bundle(
   const path = join(resolve(dir), "config.json");
   if (existsSync(path))
     throw new BurrowError("BURROW_USAGE", `${path} exists; name another folder`);
-  makeFolder(resolve(dir), 0o777);
-  const prepared = await prepare(context, id, options, words);
+  const isNew = makeFolder(resolve(dir), 0o777);
+  const leave = (error: unknown): never => {
+    if (isNew) rmSync(resolve(dir), { recursive: true, force: true });
+    throw error;
+  };
+  const takesVolume = options.env === undefined;
+  const prepared = await prepare(context, id, { ...options, takesVolume }, words).catch(leave);
   try {
     const spec = ociSpec(prepared.spec(words, options.tty === true));
     writeText(path, `${JSON.stringify(spec, null, 2)}\n`);
   } catch (error) {
     removeMounts(context, id);
-    throw error;
+    leave(error);
   }
   const snapshots = prepared.snapshots.map(showDigest);
   print(context.isJson, { id, bundle: resolve(dir), snapshots, mounts: prepared.mounts }, id);

@@ -73,7 +73,11 @@ export function makeFolders(...folders: readonly string[]): void {
     try {
       makeFolder(folder, 0o755);
     } catch (error) {
-      throw ioError("can't make a folder", folder, error);
+      throw ioError(
+        "can't make a folder (--state, --cache and --store name others)",
+        folder,
+        error,
+      );
     }
   }
 }

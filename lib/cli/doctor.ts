@@ -19,6 +19,8 @@ interface Finding {
   readonly advice?: string;
 }
 
+const FUSE = "/dev/fuse";
+
 /** How long a program may take to say its version. */
 const ANSWER_MS = 5_000;
 
@@ -245,13 +247,27 @@ function folder(name: string, path: string): Finding {
   }
 }
 
+/** What burrow mount and a lazy mount need; no sandbox does. */
 function fuse(): Finding {
-  const isThere = existsSync("/dev/fuse");
-  const advice = "modprobe fuse; nothing needs it yet, the debugging mount will";
-  return {
+  const why = "(for burrow mount, and a daemon with --lazy-mount)";
+  const lacks = (detail: string, advice: string): Finding => ({
     name: "fuse",
-    state: isThere ? "ok" : "limited",
-    detail: isThere ? "/dev/fuse" : "no /dev/fuse",
-    advice,
-  };
+    state: "limited",
+    detail,
+    advice: `${advice} ${why}`,
+  });
+  if (!existsSync(FUSE))
+    return lacks(`no ${FUSE}`, "modprobe fuse, or give the container the device");
+  try {
+    accessSync(FUSE, constants.R_OK | constants.W_OK);
+  } catch {
+    return lacks(
+      `${FUSE} is not for uid ${process.getuid?.()}`,
+      `chmod 666 ${FUSE}, as udev has it`,
+    );
+  }
+  if (root().state === "ok") return { name: "fuse", state: "ok", detail: FUSE };
+  const helper = program("fusermount3", undefined, "", "limited");
+  if (helper.state !== "ok") return lacks("no fusermount3", "apt-get install fuse3");
+  return { name: "fuse", state: "ok", detail: `${FUSE}, ${helper.detail}` };
 }

@@ -52,7 +52,7 @@ function usage(what: string): BurrowError {
 export function claimUpper(folder: string, places: readonly Place[]): ClaimedUpper {
   const path = resolve(folder);
   const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) makeFolder(path, 0o700);
+  if (stat === undefined) makeUpper(path);
   else if (!stat.isDirectory()) throw usage(`--upper: ${path} is no directory`);
   const claimed = claim(path);
   try {
@@ -70,6 +70,14 @@ export function claimUpper(folder: string, places: readonly Place[]): ClaimedUpp
     throw error;
   }
   return { directory: join(path, "upper"), ...claimed };
+}
+
+function makeUpper(path: string): void {
+  try {
+    makeFolder(path, 0o700);
+  } catch (cause) {
+    throw ioError("--upper: can't make the folder", path, cause);
+  }
 }
 
 /** Refuses a folder that can't hold whiteouts, as one on overlayfs: nothing from below could be removed or moved. BURROW_UNSUPPORTED. */

@@ -165,6 +165,7 @@ const EADDRINUSE = 98;
 const REASONS = new Map<number, string>([
   [97, "this kernel has no such sockets (EAFNOSUPPORT)"],
   [99, "this machine has no such address (EADDRNOTAVAIL)"],
+  [Errno.ENOENT, "there is no such folder (ENOENT): make it first"],
   [Errno.EACCES, "EACCES"],
   [Errno.ENODEV, "this machine has no vsock device (ENODEV)"],
 ]);

@@ -39,7 +39,7 @@ VIEW is a snapshot's digest (a base, an environment), a directory, tar or image 
 
 Examples:
   burrow mount sha256:… /mnt
-  burrow mount --background --env environment.yml rootfs.tar /mnt && ls /mnt/opt/conda; burrow umount /mnt
+  burrow mount --background --env environment.yml rootfs.tar /mnt && ls /mnt/opt/env; burrow umount /mnt
   burrow mount --writable 1G sha256:… /mnt`;
 
 const UMOUNT_EXAMPLES = `
@@ -85,7 +85,10 @@ export function addMount(program: Command): void {
 async function umount(text: string, isLazy: boolean, isJson: boolean): Promise<void> {
   const path = mountpointOf(text);
   if (!isBurrows(path))
-    throw new BurrowError("BURROW_USAGE", `burrow has nothing mounted at ${path}`);
+    throw new BurrowError(
+      "BURROW_USAGE",
+      `burrow has nothing mounted at ${path}; findmnt -t fuse.burrow lists its mounts`,
+    );
   try {
     await detach(path, isLazy);
   } catch (cause) {

@@ -115,7 +115,8 @@ function adviceOf(cause: unknown): string {
     return ": this kernel has no FUSE here; load it (modprobe fuse), or give the container /dev/fuse";
   if (code === "EPERM" || (code === "EACCES" && path === DEVICE))
     return `: ${DEVICE} is not for us; a container needs the device and CAP_SYS_ADMIN`;
-  if (code === "ENOENT" && syscall?.endsWith(HELPER))
+  // EACCES: a folder of PATH is not for this user.
+  if ((code === "ENOENT" || code === "EACCES") && syscall?.endsWith(HELPER))
     return `: who isn't root needs ${HELPER}; install the package fuse3`;
   if (/user_allow_other/.test(String(cause)))
     return ": others may look in only with user_allow_other in /etc/fuse.conf";

@@ -1,7 +1,8 @@
 // Owners: which layer of an environment a path is of, and whose it hides. A snapshot doesn't say: layers are merged when it is made. The
 // environment's manifest has them in their order, and their indexes are compared with it. Control plane.
 
-import { type Digest, parseDigest } from "../base/digest.ts";
+import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
 import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.ts";
 import { entriesOf } from "../layer/entries.ts";
 import { inParallel } from "../store/parallel.ts";
@@ -36,7 +37,7 @@ const PARALLEL = 8;
 
 /** The owners in an environment's snapshot. BURROW_NOT_FOUND where its manifest or a layer is gone; else what the store throws. */
 export async function ownersOf(store: Backend, snapshot: Digest): Promise<Owners> {
-  const environment = await readEnvironment(store, snapshot);
+  const environment = await manifestOf(store, snapshot);
   const all = ownersIn(environment);
   const stack = new Array<PackageEntries>(all.length);
   await inParallel([...all.entries()], PARALLEL, async ([i, { title, layer }]) => {
@@ -59,6 +60,17 @@ export async function ownersOf(store: Backend, snapshot: Digest): Promise<Owners
     }
   }
   return { environment, all, claimsOf: (path) => claims.get(path) ?? [] };
+}
+
+async function manifestOf(store: Backend, snapshot: Digest): Promise<Environment> {
+  try {
+    return await readEnvironment(store, snapshot);
+  } catch (cause) {
+    if (!(cause instanceof BurrowError) || cause.code !== "BURROW_NOT_FOUND") throw cause;
+    const what = `${showDigest(snapshot)} has no list of packages`;
+    const why = `burrow layer keep made it, or burrow env rm took it off "burrow env ls"`;
+    throw new BurrowError("BURROW_NOT_FOUND", `${what} (${why}): whose its files are isn't known`);
+  }
 }
 
 function ownersIn({ packages, wheels = [], compiled }: Environment): Owner[] {

@@ -12,7 +12,7 @@ import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { cachePath } from "../cache/layout.ts";
-import type { UpperSize } from "../gofer/mount.ts";
+import { mountDirectory, type UpperSize } from "../gofer/mount.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
 import type { DeltaStore } from "../store/deltas.ts";
@@ -57,6 +57,8 @@ export interface QueryOptions {
   cwd?: string;
   user?: string;
   memory?: string;
+  /** The base may be an environment, for other sandboxes to mount. */
+  takesVolume?: boolean;
   tenant?: string;
   explain?: boolean;
   quiet?: boolean;
@@ -94,7 +96,7 @@ export function addQueryOptions(command: Command): Command {
     .option("--tmp-size <SIZE>", "quota of /tmp, e.g. 64M", "256M")
     .option(
       "--writable [SIZE]",
-      "let the command write anywhere: changes are its own, up to this quota (256M), and gone with it",
+      "let the command write wherever its user may (root: --user 0): changes are its own, up to this quota (256M), and gone with it",
     )
     .option("--cwd <DIR>", "working directory (default: the image's, or /)")
     .option("--user <UID[:GID]>", "user of the command (default: the image's, or 65534:65534)")
@@ -125,6 +127,12 @@ function pair(text: string, option: string, shape: string): [string, string] {
   throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is not ${shape}`);
 }
 
+/** Of a text that names nothing here, `what`: BURROW_USAGE. */
+export function noSuchSource(text: string, what: string): BurrowError {
+  const advice = /^(https?|s3):/.test(text) ? ": download it first" : "";
+  return new BurrowError("BURROW_USAGE", `${what}${advice}`);
+}
+
 /** The base: a digest is looked for in the store; anything else is imported. With `held`, the store under a lease, it is there until its end. */
 export async function resolveBase(
   context: Context,
@@ -140,11 +148,8 @@ export async function resolveBase(
     }
     return { snapshot, origin: context.store };
   }
-  if (!existsSync(base)) {
-    const advice = /^(https?|s3):/.test(base) ? ": download it first" : "";
-    const what = `--base ${base} is no digest and no file or directory here`;
-    throw new BurrowError("BURROW_USAGE", `${what}${advice}`);
-  }
+  if (!existsSync(base))
+    throw noSuchSource(base, `--base ${base} is no digest and no file or directory here`);
   const importInto = async (store: DeltaStore) => {
     const known = await KnownBlobs.load(store);
     return makeSnapshot(store, known, [await importSource(store, known, base, progress)]);
@@ -248,15 +253,23 @@ async function ensureSnapshot(cache: CacheDirectory, source: Source): Promise<Bu
   }
 }
 
-/** BURROW_USAGE for an environment in the place of a base: it has no system of its own to start a program with. */
-function refuseEnvironment(index: Index, base: string): void {
+/**
+ * An environment in the place of a base has no system of its own to start a program with: BURROW_USAGE, but for who may want it as a
+ * volume, who is told.
+ */
+function checkBase(
+  index: Index,
+  { base, takesVolume }: QueryOptions,
+  onVolume: (what: string) => void,
+): void {
   const prefix = rootEntry(index).xattrs?.get(PREFIX_XATTR);
   if (prefix === undefined) return;
   const what = `--base ${base} is a conda environment, seen at ${showName(prefix)}`;
-  throw new BurrowError(
-    "BURROW_USAGE",
-    `${what}: give it to --env, and a root file system to --base`,
-  );
+  if (takesVolume !== true) {
+    const advice = "give it to --env, and a root file system to --base";
+    throw new BurrowError("BURROW_USAGE", `${what}: ${advice}`);
+  }
+  onVolume(what);
 }
 
 /** What the image that a base was made of says; undefined when it was made of none. */
@@ -312,7 +325,12 @@ export async function prepare(
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
   const index = new Index(await ensureSnapshot(cache, base));
-  refuseEnvironment(index, options.base);
+  checkBase(index, options, (volume) => {
+    const mount = mountDirectory(context.state, id);
+    progress.line(
+      `${volume}: a volume, to be mounted from ${mount}; nothing can start in it alone`,
+    );
+  });
   const facts = await factsOf(cache, base, index);
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, cache, options.env, progress);

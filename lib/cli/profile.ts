@@ -15,7 +15,7 @@ import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { classOf } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
-import { counted, print } from "./output.ts";
+import { Progress, print } from "./output.ts";
 import { commandKey } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 
@@ -27,7 +27,9 @@ the snapshot: nodes that have learned nothing of it yet begin with that. "rm" ha
 Examples:
   burrow profile show sha256:… > profile.txt
   burrow profile show sha256:… -- python3 query.py
-  burrow profile push sha256:…`;
+  burrow preload --profile profile.txt sha256:…
+  burrow profile push sha256:…
+  burrow profile rm sha256:…`;
 
 interface ShowOptions {
   json?: boolean;
@@ -41,7 +43,7 @@ export function addProfile(program: Command): void {
   addCommonOptions(profile.command("show"))
     .description("print the files that starts of a snapshot had to wait for")
     .argument("<snapshot>", "its digest, or the first digits of it")
-    .argument("[command...]", "after --: of the starts of this command alone")
+    .argument("[command...]", "after --: what its own starts had to wait for, or else those of all")
     .addHelpText("after", HELP)
     .action(async (text: string, words: string[], options: ShowOptions) => {
       await show(contextOf(options), text, words);
@@ -65,8 +67,13 @@ export function addProfile(program: Command): void {
 async function show(context: Context, text: string, words: readonly string[]): Promise<void> {
   const digest = await findDigest(context, text);
   const profile = learned(context, digest);
+  const command = commandKey(words);
+  if (!profile.knows(command)) {
+    const what = "no start of this command has waited for a file yet";
+    new Progress(false, context.isJson).line(`${what}: begins with what those of all have`);
+  }
   const index = await readIndex(openOrigin(context.store), digest);
-  const asks = profile.asks(commandKey(words)).filter(({ row }) => row < index.blobCount);
+  const asks = profile.asks(command).filter(({ row }) => row < index.blobCount);
   const paths = pathsOf(index, asks);
   const files = asks.flatMap(({ row, first, count }) => {
     const path = paths.get(index.blobDigest(row));
@@ -122,13 +129,14 @@ async function push(context: Context, texts: readonly string[]): Promise<void> {
 async function remove(context: Context, texts: readonly string[]): Promise<void> {
   const cache = openCache(context.cache);
   const removed: string[] = [];
+  const progress = new Progress(false, context.isJson);
   for (const text of texts) {
     const digest = await findDigest(context, text);
     const path = cache.path("profiles", digest);
-    if (!existsSync(path)) continue;
-    rmSync(path, { force: true });
-    removed.push(showDigest(digest));
+    if (existsSync(path)) {
+      rmSync(path, { force: true });
+      removed.push(showDigest(digest));
+    } else progress.line(`nothing was learned of ${showDigest(digest)}`);
   }
-  const nothing = `nothing was learned of ${counted(texts.length, "snapshot")}`;
-  print(context.isJson, { removed }, removed.length === 0 ? nothing : removed.join("\n"));
+  if (context.isJson || removed.length > 0) print(context.isJson, { removed }, removed.join("\n"));
 }

@@ -7,9 +7,10 @@ import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
 import { isMountId, mountDirectory, readMount, type UpperSize } from "../gofer/mount.ts";
 import { type Context, makeFolders } from "./context.ts";
+import { isDigestOrFile } from "./digests.ts";
 import { explainMount } from "./explain-mount.ts";
 import { Progress } from "./output.ts";
-import { resolveBase } from "./prepare.ts";
+import { noSuchSource, resolveBase } from "./prepare.ts";
 import { type QueryMounts, writeMounts } from "./query.ts";
 import { noSuchDigest } from "./read-index.ts";
 
@@ -43,6 +44,10 @@ export async function importView(
   options: Manner,
 ): Promise<QueryMounts> {
   const progress = new Progress(options.quiet === true, options.json === true);
+  if (!isDigestOrFile(text) && !existsSync(text)) {
+    const what = `${text} is no digest and no file or directory here, and no mounts have that id`;
+    throw noSuchSource(text, what);
+  }
   makeFolders(context.state, `${context.state}/mounts`);
   const cache = openCache(context.cache);
   const source = await resolveBase(context, text, progress);
@@ -51,7 +56,8 @@ export async function importView(
   } catch (cause) {
     throw noSuchDigest(cause, source.snapshot, source.origin);
   }
-  progress.line(`${text}: ${showDigest(source.snapshot)}`);
+  const digest = showDigest(source.snapshot);
+  if (!digest.endsWith(text)) progress.line(`${text}: ${digest}`);
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
   const mounts = writeMounts(context, id, source, [], uppers);

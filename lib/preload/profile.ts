@@ -49,6 +49,11 @@ export class Profile {
     return own === undefined ? [] : [...own.values()];
   }
 
+  /** Whether a command has asks of its own; of ANY_COMMAND, whether there are any. */
+  knows(command: string): boolean {
+    return this.#commands.has(command);
+  }
+
   get commandCount(): number {
     return this.#commands.size;
   }

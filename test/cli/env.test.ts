@@ -76,6 +76,17 @@ test("packages and locks give one digest, here and in another store", { skip }, 
     code: 2,
     stderr: /is a conda environment, seen at \/opt\/env: give it to --env/,
   });
+  const bundle = ["bundle", "--base", digest, "--id", "tools"];
+  t.match(
+    await node.run([...bundle, "volume", "--", "true"]),
+    { code: 0, stdout: "tools\n", stderr: /a volume, to be mounted from .*\/mounts\/tools/ },
+    "what other sandboxes mount",
+  );
+  t.match(await node.run([...bundle, "again", "--", "true"]), {
+    code: 2,
+    stderr: /bundle-rm tools/,
+  });
+  t.notOk(fs.existsSync(node.path("again")), "of a bundle that fails nothing is left");
   const bare = await node.run(["env", "show", JSON.parse(layer.stdout).snapshot]);
   t.match(bare, { code: 1, stderr: /no environment sha256:/ });
 });

@@ -51,6 +51,8 @@ test("a folder that is no upper is left alone", (t) => {
   mkdirSync(owned);
   symlinkSync(file, join(owned, "owner"));
   t.throws(() => claimUpper(owned, view("a")), { code: "BURROW_IO" });
+  const message = /--upper: can't make the folder/;
+  t.throws(() => claimUpper("/proc/none/upper", view("a")), { code: "BURROW_IO", message });
   t.equal(existsSync(join(owned, "upper")), false);
   t.end();
 });

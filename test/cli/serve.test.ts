@@ -57,7 +57,11 @@ test("what can't be served is refused with a reason", async (t) => {
     [["tree", "--listen", at], /"tree" is no view; say NAME=SOURCE/],
     [["a=tree", "a=tree", "--listen", at], /there are two views of the name a/],
     [["tmp=tree", "--writable", "--listen", at], /there are two views of the name tmp/],
-    [["a=none", "--listen", at], /no digest and no file or directory/],
+    [
+      ["a=none", "--listen", at],
+      /: none is no digest and no file or directory here, and no mounts/,
+    ],
+    [["a=tree", "--listen", `unix:${node.path("no/s")}`], /there is no such folder \(ENOENT\)/],
     [["a=tree", "--env", ZEROS, "--listen", at], /--env and --stage go with --base/],
     [["a=tree", "--listen", "here"], /"here" is no address; say unix:PATH/],
     [["a=tree", "--listen", "tcp:127.0.0.1:70000"], /is no address/],
