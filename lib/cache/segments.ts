@@ -70,7 +70,9 @@ export class Segments {
     const { bytes, sender } =
       this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
     const start = range.offset - segment.offset;
-    return { bytes: bytes.subarray(start, start + range.length), sender };
+    const part = bytes.subarray(start, start + range.length);
+    // A copy: what waits for the disk has the size of what was asked for, whatever became of its segment.
+    return { bytes: part.length < bytes.length ? Buffer.from(part) : part, sender };
   }
 
   #keepFor(): void {
