@@ -94,15 +94,22 @@ export class Segments {
     }
   }
 
+  /** Made here, where the bytes aren't in reach: who waits for the disk has it all the time, and with it whatever it can reach. */
+  #senderOf(key: string, sender: Sender): Sender {
+    return {
+      name: sender.name,
+      blame: (why) => {
+        // What is wrong isn't given out again.
+        this.#kept.delete(key);
+        sender.blame(why);
+      },
+    };
+  }
+
   #fetch(key: string, segment: ByteRange, fetch: (range: ByteRange) => Promise<Sent>) {
     const coming = fetch(segment)
       .then(({ bytes, sender }) => {
-        const blame = (why: string) => {
-          // What is wrong isn't given out again.
-          this.#kept.delete(key);
-          sender.blame(why);
-        };
-        const sent = { bytes, sender: { name: sender.name, blame } };
+        const sent = { bytes, sender: this.#senderOf(key, sender) };
         this.#kept.set(key, sent, { size: bytes.length });
         return sent;
       })

@@ -1,5 +1,7 @@
 // Segments of packs: what they are made of, that one request brings one, and that a wrong one is given out once at most.
 
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { test } from "tap";
 import { Segments } from "../../lib/cache/segments.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
@@ -11,6 +13,9 @@ import { openPackWriter } from "../../lib/store/pack-writer.ts";
 import type { ByteRange } from "../../lib/store/store.ts";
 import { entriesOf, noise } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
+
+setFlagsFromString("--expose-gc");
+const collect = runInNewContext("gc") as () => void;
 
 const SEGMENT = { offset: 100, length: 1000 };
 
@@ -96,4 +101,23 @@ test("segments of a pack: each chunk lies in one, and they don't overlap", async
     t.ok(length <= 500_000 + 262_144, "no longer than one chunk more");
     if (i > 0) t.ok(all[i - 1]!.offset + all[i - 1]!.length <= offset);
   }
+});
+
+test("who has a part of a segment, and who sent it, doesn't hold the rest", async (t) => {
+  const segments = new Segments(1);
+  let whole: WeakRef<ArrayBufferLike> | undefined;
+  const fetch = async () => {
+    const bytes = Buffer.alloc(SEGMENT.length);
+    whole = new WeakRef(bytes.buffer);
+    return { bytes, sender: { name: "it", blame: () => undefined } };
+  };
+  // Too long to be kept: the part is all that is left of it.
+  const part = await segments.take("p", SEGMENT, { offset: 200, length: 5 }, fetch);
+  const isGone = () => {
+    collect();
+    return whole?.deref() === undefined;
+  };
+  t.ok(await until(isGone), "4 MiB for each block that waits for the disk");
+  t.equal(part.bytes.length, 5);
+  part.sender.blame("wrong");
 });
