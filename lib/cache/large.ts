@@ -355,6 +355,23 @@ export class LargeBlob {
 
   /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
   async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
+    const bytes = pieces.reduce((sum, { stored }) => sum + stored, 0);
+    const giveBack = want.isDemand ? await origin.takeIn(bytes, want.signal) : () => undefined;
+    try {
+      // It may have been given up meanwhile: then nothing is asked for.
+      this.#checkNotDropped();
+      await this.#runReserved(want, origin, first, pieces);
+    } finally {
+      giveBack();
+    }
+  }
+
+  async #runReserved(
+    want: Want,
+    origin: Origin,
+    first: number,
+    pieces: readonly Piece[],
+  ): Promise<void> {
     const cost = pieces.reduce((sum, { length }) => sum + expectedCost(length), 0);
     const space = await this.#medium.room.reserve(cost, want.signal);
     try {

@@ -13,6 +13,7 @@ import type { Backend, ByteRange, ObjectPin, Sender } from "../store/store.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate, type GateFigures } from "./gate.ts";
+import { type GiveBack, Intake } from "./intake.ts";
 import { readThrough } from "./look.ts";
 import { Segments, type Sent } from "./segments.ts";
 import { type TierFigures, TierFilling } from "./tier.ts";
@@ -52,6 +53,11 @@ export interface RangeOptions {
   readonly avoid?: ReadonlySet<string> | undefined;
 }
 
+/** Requests under way and in line, and bytes that demands wait for or that wait for the disk. */
+export interface QueueFigures extends GateFigures {
+  readonly intakeBytes: number;
+}
+
 /** What STATUS says of an origin: the sum over its places, and each of them. */
 export interface OriginFigures extends Meter {
   readonly places: readonly PlaceFigures[];
@@ -63,6 +69,7 @@ export class Origin {
   readonly name: string;
   readonly #backend: OpenedOrigin;
   readonly #gate: Gate;
+  readonly #intake: Intake;
   readonly #meter: Meter = newMeter();
   readonly #segments = new Segments();
   readonly #isCrowded: () => boolean;
@@ -78,6 +85,7 @@ export class Origin {
     const onTierMiss = (path: string, isWrong: boolean) => this.#tier?.note(path, isWrong);
     this.#backend = openOrigin(name, { tries: TRIES, budget, onRetry, onTierMiss, ...options });
     this.#gate = new Gate(requests);
+    this.#intake = new Intake(options.intakeBytes);
     const { tier } = this.#backend.plan;
     if (tier?.isFilled !== true) return;
     const read = (path: string, signal: AbortSignal) =>
@@ -85,8 +93,16 @@ export class Origin {
     this.#tier = new TierFilling({ at: tier.at, read, log: options.log ?? (() => undefined) });
   }
 
-  get queue(): GateFigures {
-    return this.#gate.figures;
+  get queue(): QueueFigures {
+    return { ...this.#gate.figures, intakeBytes: this.#intake.takenBytes };
+  }
+
+  /**
+   * Leave for a demand to have so many bytes come, until they are put away; asked for before anything else is reserved for them.
+   * Background work has its turn until then, and needs none.
+   */
+  takeIn(bytes: number, signal: AbortSignal): Promise<GiveBack> {
+    return this.#intake.take(bytes, signal);
   }
 
   /** Reads past the gate: of what must be here before anything can be asked. */
@@ -185,6 +201,8 @@ export interface OriginsOptions extends OpenOptions {
   readonly log?: Log;
   readonly requests?: number;
   readonly locatorBytes?: number;
+  /** What demands may have on their way to the disk, of each origin. */
+  readonly intakeBytes?: number;
 }
 
 export class Origins {
@@ -237,7 +255,7 @@ export class Origins {
   }
 
   /** Requests under way and waiting, by origin, for STATUS. */
-  queues(): Record<string, GateFigures> {
+  queues(): Record<string, QueueFigures> {
     return Object.fromEntries([...this.#origins].map(([name, origin]) => [name, origin.queue]));
   }
 

@@ -71,7 +71,9 @@ export class Segments {
     const { bytes, sender } =
       this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
     const start = range.offset - segment.offset;
-    return { bytes: bytes.subarray(start, start + range.length), sender };
+    const part = bytes.subarray(start, start + range.length);
+    // A copy: what waits for the disk has the size of what was asked for, whatever became of its segment.
+    return { bytes: part.length < bytes.length ? Buffer.from(part) : part, sender };
   }
 
   #keepFor(): void {
@@ -93,15 +95,22 @@ export class Segments {
     }
   }
 
+  /** Made here, where the bytes aren't in reach: who waits for the disk has it all the time, and with it whatever it can reach. */
+  #senderOf(key: string, sender: Sender): Sender {
+    return {
+      name: sender.name,
+      blame: (why) => {
+        // What is wrong isn't given out again.
+        this.#kept.delete(key);
+        sender.blame(why);
+      },
+    };
+  }
+
   #fetch(key: string, segment: ByteRange, fetch: (range: ByteRange) => Promise<Sent>) {
     const coming = fetch(segment)
       .then(({ bytes, sender }) => {
-        const blame = (why: string) => {
-          // What is wrong isn't given out again.
-          this.#kept.delete(key);
-          sender.blame(why);
-        };
-        const sent = { bytes, sender: { name: sender.name, blame } };
+        const sent = { bytes, sender: this.#senderOf(key, sender) };
         this.#kept.set(key, sent, { size: bytes.length });
         return sent;
       })

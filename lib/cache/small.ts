@@ -10,6 +10,7 @@ import type { Locator } from "../store/locator.ts";
 import { classOf, isAstray } from "../store/store.ts";
 import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
+import type { GiveBack } from "./intake.ts";
 import {
   getPieces,
   openPiece,
@@ -82,11 +83,17 @@ export async function fetchSmall(
   const doubts = new Doubts();
   for (let attempt = 1; ; attempt++) {
     let space: Reservation | undefined;
+    let giveBack: GiveBack = () => undefined;
+    const release = () => {
+      space?.release();
+      giveBack();
+    };
     try {
       run =
         attempt === 1
           ? runOf(locator, digest, piece, (blob) => (around.has(blob) ? enlist(blob) : undefined))
           : [{ digest, piece, neighbour: undefined }];
+      giveBack = await origin.takeIn(bytesOf(run), signal);
       ({ run, space } = await reserveRun(shelf, run, digest, signal));
       const stored = await getPieces(
         origin,
@@ -100,9 +107,9 @@ export async function fetchSmall(
       const sum = piece.pin === undefined ? piece.sum : digestOf(content);
       await keep(shelf, context, digest, content, space, sum);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
-      return { finished: kept.finally(() => space?.release()) };
+      return { finished: kept.finally(release) };
     } catch (error) {
-      space?.release();
+      release();
       for (const item of run) item.neighbour?.settle(false);
       if (isMismatch(error)) context.noteMismatch(digest, source, error);
       // A neighbour's place may be what is wrong with a run.
@@ -167,6 +174,11 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
   });
   const isWanted = (item: RunItem) => item === asked || item.neighbour !== undefined;
   return items.slice(items.findIndex(isWanted), items.findLastIndex(isWanted) + 1);
+}
+
+/** What a run has in memory at most: as it comes, and the content of what is kept of it. */
+function bytesOf(run: readonly RunItem[]): number {
+  return run.reduce((sum, { piece }) => sum + piece.stored + piece.length, 0);
 }
 
 /** Space for a run before it is asked for; where there is too little for all of it, none, so that it goes to memory; or, without memory, for the blob asked for alone. */

@@ -188,6 +188,11 @@ const METRICS: readonly Metric[] = [
       backgroundQueued: { kind: "background" },
     }),
   ),
+  gauge(
+    "origin_intake_bytes",
+    "Bytes that were asked for and aren't written yet",
+    members("queues", "origin", { intakeBytes: {} }),
+  ),
   counter("view_asks", "Asks by view", ofView("asks")),
   counter("view_failed_asks", "Asks by view, answered with an error", ofView("failedAsks")),
   counter("view_fetched_bytes", "Content asked for that was not here", ofView("fetchedBytes")),

@@ -1,6 +1,8 @@
 // Segments of packs: what they are made of, that one request brings one, and that a wrong one is given out once at most.
 
 import { randomBytes } from "node:crypto";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { test } from "tap";
 import { Segments } from "../../lib/cache/segments.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
@@ -13,6 +15,9 @@ import type { ByteRange } from "../../lib/store/store.ts";
 import { entriesOf, noise } from "../suite/daemon-node.ts";
 import { Dice } from "../suite/dice.ts";
 import { until } from "../suite/wait.ts";
+
+setFlagsFromString("--expose-gc");
+const collect = runInNewContext("gc") as () => void;
 
 const SEGMENT = { offset: 100, length: 1000 };
 
@@ -126,4 +131,23 @@ test("what is planned is found, and nothing twice, however it was planned", asyn
   }
   t.equal(segments.planned("p", { offset: 31_000, length: 1 }), undefined);
   t.equal(segments.planned("q", free[0]!), undefined);
+});
+
+test("who has a part of a segment, and who sent it, doesn't hold the rest", async (t) => {
+  const segments = new Segments(1);
+  let whole: WeakRef<ArrayBufferLike> | undefined;
+  const fetch = async () => {
+    const bytes = Buffer.alloc(SEGMENT.length);
+    whole = new WeakRef(bytes.buffer);
+    return { bytes, sender: { name: "it", blame: () => undefined } };
+  };
+  // Too long to be kept: the part is all that is left of it.
+  const part = await segments.take("p", SEGMENT, { offset: 200, length: 5 }, fetch);
+  const isGone = () => {
+    collect();
+    return whole?.deref() === undefined;
+  };
+  t.ok(await until(isGone), "4 MiB for each block that waits for the disk");
+  t.equal(part.bytes.length, 5);
+  part.sender.blame("wrong");
 });

@@ -1,9 +1,13 @@
 // Owns: proof that the command line says what it does, and refuses what it can't in one line. Plane: control.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import { test } from "tap";
+import { t as file, test } from "tap";
 import { until } from "../suite/wait.ts";
 import { newNode, ZEROS } from "./cli.ts";
+
+/** For dozens of commands, each a process, on a busy machine. */
+const PATIENCE_MS = 240_000;
+file.setTimeout(PATIENCE_MS);
 
 const COMMANDS = [
   ["run"],
@@ -51,7 +55,9 @@ const LISTED = new Set([
   ...["env create", "env ls", "layer import", "layer ls"],
 ]);
 
-test("every command has help with an example", async (t) => {
+test("every command has help with an example", {
+  timeout: PATIENCE_MS,
+}, async (t) => {
   const node = newNode(t);
   const outcomes = await Promise.all(COMMANDS.map((words) => node.run([...words, "--help"])));
   for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
@@ -73,7 +79,9 @@ test("every command has help with an example", async (t) => {
   t.equal(none.stdout, "");
 });
 
-test("what is wrong with the words is said in one line, exit 2, before anything is done", async (t) => {
+test("what is wrong with the words is said in one line, exit 2, before anything is done", {
+  timeout: PATIENCE_MS,
+}, async (t) => {
   const node = newNode(t);
   fs.mkdirSync(node.path("base"));
   const query = ["run", "--base", "base"];
@@ -198,7 +206,9 @@ test("what can be told from the words is told before long work", async (t) => {
   t.notOk(fs.existsSync(node.store));
 });
 
-test("what isn't there is named, exit 1", async (t) => {
+test("what isn't there is named, exit 1", {
+  timeout: PATIENCE_MS,
+}, async (t) => {
   const node = newNode(t);
   const cases: [string[], RegExp, string][] = [
     [["layer", "show", ZEROS], /no layer or snapshot sha256:0+ \[store: /, "BURROW_NOT_FOUND"],
@@ -234,7 +244,9 @@ test("what isn't there is named, exit 1", async (t) => {
   t.notOk(fs.existsSync(node.state) || fs.existsSync(node.cache), "no folder was made to find out");
 });
 
-test("--json: errors of usage, too; but not for a --json of the command's own", async (t) => {
+test("--json: errors of usage, too; but not for a --json of the command's own", {
+  timeout: PATIENCE_MS,
+}, async (t) => {
   const node = newNode(t);
   for (const words of [
     ["rnu", "--json"],
@@ -296,7 +308,9 @@ test("completion: bash is offered commands, options and their choices", async (t
   t.ok(offered("").length >= 8);
 });
 
-test("doctor: a table or JSON, 0 when fit and 1 when not, and nothing is made", async (t) => {
+test("doctor: a table or JSON, 0 when fit and 1 when not, and nothing is made", {
+  timeout: PATIENCE_MS,
+}, async (t) => {
   const node = newNode(t);
   const [text, json] = await Promise.all([node.run(["doctor"]), node.run(["doctor", "--json"])]);
   const findings = JSON.parse(json.stdout) as { name: string; state: string; detail: string }[];

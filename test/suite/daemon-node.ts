@@ -66,8 +66,8 @@ export async function publish(
 ): Promise<Published> {
   const writer = await openPackWriter(await openStore(root), options);
   const refs = new Map<string, BlobRef>();
-  for (const [name, bytes] of Object.entries(files))
-    refs.set(name, await writer.addBytes(bytes, name));
+  // One after the other: a file may be made by its getter, and be more than all may be in memory.
+  for (const name of Object.keys(files)) refs.set(name, await writer.addBytes(files[name]!, name));
   const bytes = writeIndex(IndexKind.snapshot, entriesOf(refs));
   const { digest } = await writer.finish(bytes);
   return publishedOf(digest, bytes, refs);
