@@ -13,7 +13,16 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
-import { attach, clear, detach, isBurrows, mountpointOf, sweep, tune } from "./mountpoint.ts";
+import {
+  attach,
+  clear,
+  detach,
+  isBurrows,
+  mountpointOf,
+  refuseHiding,
+  sweep,
+  tune,
+} from "./mountpoint.ts";
 import { print } from "./output.ts";
 import { checkQuery, collect, prepare, type QueryOptions } from "./prepare.ts";
 import { inodesFor, parseSize } from "./query.ts";
@@ -64,6 +73,9 @@ export function addMount(program: Command): void {
     .action(async (view: string, mountpoint: string, options: MountOptions) => {
       const context = contextOf(options);
       const path = mountpointOf(mountpoint);
+      const { state, cache, store } = context;
+      const origins = store.startsWith("/") ? [store] : [];
+      refuseHiding(path, [state, cache, ...origins, process.execPath, PROGRAM]);
       await clear(path);
       process.exitCode =
         options.background === true && !isBackground()

@@ -35,6 +35,27 @@ export function mountpointOf(text: string): string {
   }
 }
 
+/**
+ * Refuses a mountpoint that would hide what a view's server itself reads: it would wait for itself, and all that looks there with it.
+ * BURROW_USAGE with the first of `places` that lies there; paths of this host, each there or not yet.
+ */
+export function refuseHiding(path: string, places: readonly string[]): void {
+  const below = path === "/" ? "/" : `${path}/`;
+  const hidden = ["/", ...places].map(realPath).find((each) => `${each}/`.startsWith(below));
+  if (hidden === undefined) return;
+  const what = hidden === "/" ? "all of this host" : `${hidden}, which burrow needs`;
+  throw new BurrowError("BURROW_USAGE", `a view at ${path} would hide ${what}: name another place`);
+}
+
+/** Without symlinks, as far as it is there. */
+function realPath(path: string): string {
+  try {
+    return fs.realpathSync(path);
+  } catch {
+    return path === "/" ? path : join(realPath(dirname(path)), basename(path));
+  }
+}
+
 /** Whether burrow has something mounted there, alive or not. */
 export function isBurrows(path: string): boolean {
   return mountedAt(path)?.type === TYPE;

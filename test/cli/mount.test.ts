@@ -32,6 +32,7 @@ test("what can't be mounted is refused with a reason, and nothing is left", { sk
       ["mount", "-d", "nothing", at],
       /: nothing is no digest and no file or directory here, and no mounts have/,
     ],
+    [["mount", "tree", node.dir], /would hide .*, which burrow needs: name another place/],
     [["umount", "/proc"], /burrow has nothing mounted at \/proc; findmnt/],
   ] as const) {
     const { code, stdout, stderr } = await node.run(words);
