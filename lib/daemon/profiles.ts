@@ -32,9 +32,9 @@ const CACHE_SHARE = 1 / 4;
 const SAVE_MS = 3_000;
 /** What is asked for later is no start's. */
 const START_MS = 120_000;
-/** A store that has no profile of a snapshot is asked again after this time. */
-const UNKNOWN_MS = 600_000;
-const UNKNOWN_MAX = 1_024;
+/** A store is asked again for a snapshot's profile after this time. */
+const STORE_ASKED_MS = 600_000;
+const STORES_ASKED_MAX = 1_024;
 /** Starts of one snapshot within this time need what the first of them is fetching. */
 const AGAIN_MS = 10_000;
 
@@ -90,8 +90,8 @@ export class Profiles {
   /** Changes of a snapshot's profile, one after the other. */
   readonly #saving = new Map<Digest, Promise<void>>();
   readonly #gates = new Map<string, Gate>();
-  /** Snapshots whose origin was asked for what others learned, and had nothing. */
-  readonly #unknown = new LRUCache<string, true>({ max: UNKNOWN_MAX, ttl: UNKNOWN_MS });
+  /** Snapshots whose store was asked for what others learned. */
+  readonly #asked = new LRUCache<string, true>({ max: STORES_ASKED_MAX, ttl: STORE_ASKED_MS });
   #isEnded = false;
 
   constructor(context: ProfilesContext) {
@@ -100,7 +100,8 @@ export class Profiles {
 
   /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
   begin(snapshots: readonly SnapshotSource[], command: string): Learner {
-    for (const each of snapshots) void this.#fetchAhead(each, command);
+    for (const each of snapshots) void this.#fetchKnown(each, command);
+    const isMissed = snapshots.map(() => false);
     const asked = snapshots.map(() => new Map<string, ProfileAsk>());
     const startedMs = performance.now();
     let timer: NodeJS.Timeout | undefined;
@@ -118,6 +119,9 @@ export class Profiles {
         const asks = asked[snapshot];
         if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
         if (performance.now() - startedMs > START_MS) return;
+        // Who has all that it needs asks nobody for anything.
+        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command);
+        isMissed[snapshot] = true;
         const before = asks.size;
         asks.set(`${ask.row} ${ask.first}`, ask);
         this.figures.unsaved += asks.size - before;
@@ -142,29 +146,40 @@ export class Profiles {
     }
   }
 
-  /** What this node has learned of a snapshot; else what its store has, which is learned by that. */
-  async #known(of: SnapshotSource): Promise<Profile> {
-    const own = await this.#read(of.snapshot);
+  /** What this node has learned of a start, fetched ahead of it. */
+  async #fetchKnown(of: SnapshotSource, command: string): Promise<void> {
+    const key = `${of.snapshot} ${of.origin} ${command}`;
+    const now = performance.now();
+    for (const [each, atMs] of this.#fetchedMs)
+      if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
+    if (this.#fetchedMs.has(key)) return;
+    this.#fetchedMs.set(key, now);
+    await this.#fetchAhead(of, (await this.#read(of.snapshot)).asks(command));
+  }
+
+  /** What the store has, where this node has learned nothing: it is learned by that, and fetched. */
+  async #fetchShared(of: SnapshotSource, command: string): Promise<void> {
     const key = `${of.snapshot} ${of.origin}`;
-    if (own.commandCount > 0 || this.#unknown.has(key)) return own;
+    if (this.#asked.has(key)) return;
+    this.#asked.set(key, true);
     const { cache, fetcher, deadlineMs } = this.#context;
+    let profile: Profile;
     try {
+      if ((await this.#read(of.snapshot)).commandCount > 0) return;
       const signal = AbortSignal.timeout(deadlineMs);
       const { reader } = fetcher.origins.get(of.origin);
-      const maxBytes = PROFILE_FILE_MAX_BYTES;
-      const options = { signal, maxBytes, isUrgent: false };
+      const options = { signal, maxBytes: PROFILE_FILE_MAX_BYTES, isUrgent: false };
       const bytes = await reader.get(objectPath("profiles", of.snapshot), options);
-      const profile = Profile.decode(bytes, of.snapshot);
+      profile = Profile.decode(bytes, of.snapshot);
       await this.#inTurn(of.snapshot, async () => {
         // What was learned meanwhile stays.
         profile.join(await this.#read(of.snapshot));
         await cache.replaceHint("profiles", of.snapshot, profile.encode());
       });
-      return profile;
     } catch {
-      this.#unknown.set(key, true);
-      return own;
+      return; // There is none, or it is none.
     }
+    await this.#fetchAhead(of, profile.asks(command));
   }
 
   async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
@@ -197,14 +212,7 @@ export class Profiles {
     }
   }
 
-  async #fetchAhead(of: SnapshotSource, command: string): Promise<void> {
-    const key = `${of.snapshot} ${of.origin} ${command}`;
-    const now = performance.now();
-    for (const [each, atMs] of this.#fetchedMs)
-      if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
-    if (this.#fetchedMs.has(key)) return;
-    this.#fetchedMs.set(key, now);
-    const asks = (await this.#known(of)).asks(command);
+  async #fetchAhead(of: SnapshotSource, asks: readonly ProfileAsk[]): Promise<void> {
     if (asks.length === 0) return;
     const { fetcher, open, log, deadlineMs } = this.#context;
     try {

@@ -114,7 +114,7 @@ test("the second start of a snapshot finds what the first one waited for", async
   t.ok(first >= 20, `${first} requests`);
   await at.forget();
   at.server.requests.length = 0;
-  const client = await at.node.connect(at.mountId);
+  Asker.announce(at.node.cache, at.mountId);
   const isHere = (name: string) =>
     fs.existsSync(at.node.blobPath(at.published.refs.get(name)!.digest));
   t.ok(await until(() => USED.every(isHere)), "nobody asked");
@@ -122,7 +122,6 @@ test("the second start of a snapshot finds what the first one waited for", async
   const { fetch } = await at.node.status();
   t.equal(fetch["blocks"], 4, "of the large one what was asked for");
   t.match(await at.figures(), { starts: 1, failedAsks: 0, hits: 0 });
-  client.close();
   at.server.requests.length = 0;
   await at.use([...USED, "large"]);
   t.equal(at.server.count("packs"), 0, "and all that it asks for is here");
@@ -212,10 +211,14 @@ test("a node that is new to a snapshot begins with what its store has", async (t
   fs.mkdirSync(shared, { recursive: true });
   fs.renameSync(at.profile, `${shared}/${at.published.digest}`);
   await at.forget();
-  Asker.announce(at.node.cache, at.mountId);
+  await at.use(["between7"]);
   await ahead(at);
   t.ok((await at.figures()).asks > 10);
   t.ok(await until(() => fs.existsSync(at.profile)), "and keeps it");
+  fs.rmSync(at.profile);
+  at.server.requests.length = 0;
+  await at.use();
+  t.same(at.server.requests, [], "who has all asks for nothing");
 });
 
 test("--no-profiles: nothing is learned, nothing fetched ahead", async (t) => {
