@@ -2,10 +2,11 @@
 
 import { Errno } from "../../base/errno.ts";
 import { UTIME_NOW } from "../../sys/hostfs.ts";
-import { SetAttr, SetAttrRequest, StatFs } from "../../tree/tree.ts";
+import { SetAttrRequest, StatFs } from "../../tree/tree.ts";
 import type { Cursor } from "../../wire/cursor.ts";
 import { putAttr, putCount, putSpace } from "../../wire/fuse/reply.ts";
 import { type FuseRequest, SetattrBit } from "../../wire/fuse/request.ts";
+import { setAttrMask } from "../setattr.ts";
 import { attr, EROFS, type Handler, treeHandle, writableTree } from "./handler.ts";
 import type { FuseSession } from "./session.ts";
 
@@ -28,23 +29,13 @@ export const getattr: Handler = (session, request, reply) => {
 };
 
 const change = new SetAttrRequest();
-const BITS = [
-  [SetattrBit.mode, SetAttr.mode],
-  [SetattrBit.uid, SetAttr.uid],
-  [SetattrBit.gid, SetAttr.gid],
-  [SetattrBit.size, SetAttr.size],
-  [SetattrBit.atime, SetAttr.atime],
-  [SetattrBit.mtime, SetAttr.mtime],
-] as const;
-
 /** The tree keeps ctime, so that one alone changes nothing. */
 export const setattr: Handler = (session, request, reply) => {
   const tree = writableTree(session);
   if (tree === undefined) return EROFS;
   const { mask } = request;
   if ((mask & SetattrBit.size) !== 0 && request.length < 0) return -Errno.EFBIG;
-  change.mask = 0;
-  for (const [bit, own] of BITS) if ((mask & bit) !== 0) change.mask |= own;
+  change.mask = setAttrMask(mask, SetattrBit);
   change.mode = request.mode & 0o7777;
   change.uid = request.newUid;
   change.gid = request.newGid;

@@ -50,8 +50,6 @@ export const setStat: Handler = (connection, request, reply) => {
   change.atimeNs = request.atimeNs;
   change.mtimeSec = request.mtimeSec;
   change.mtimeNs = request.mtimeNs;
-  change.failureMask = 0;
-  change.failureErrno = 0;
   const failed = tree.setattr(ino as Ino, fd === undefined ? -1 : fd.handle, change);
   if (failed < 0) return failed;
   reply.putU32(change.failureMask);

@@ -2,7 +2,7 @@
 
 import { Errno } from "../../base/errno.ts";
 import { UTIME_NOW } from "../../sys/hostfs.ts";
-import { SetAttr, SetAttrRequest, StatFs } from "../../tree/tree.ts";
+import { SetAttrRequest, StatFs } from "../../tree/tree.ts";
 import type { Request } from "../../wire/ninep/message.ts";
 import { putAttr } from "../../wire/ninep/qid.ts";
 import {
@@ -12,6 +12,7 @@ import {
   SetattrBit,
   V9FS_MAGIC,
 } from "../../wire/ninep/type.ts";
+import { setAttrMask } from "../setattr.ts";
 import { type Fid, FidKind } from "./fid-table.ts";
 import { attr, fileFid, type Handler, refusal, writableTree } from "./handler.ts";
 import type { Range } from "./lock-table.ts";
@@ -31,16 +32,6 @@ export const getattr: Handler = (session, request, reply) => {
 
 const change = new SetAttrRequest();
 
-/** Bits of Tsetattr and what the tree calls them. ctime alone changes nothing: the tree keeps it. */
-const BITS = [
-  [SetattrBit.mode, SetAttr.mode],
-  [SetattrBit.uid, SetAttr.uid],
-  [SetattrBit.gid, SetAttr.gid],
-  [SetattrBit.size, SetAttr.size],
-  [SetattrBit.atime, SetAttr.atime],
-  [SetattrBit.mtime, SetAttr.mtime],
-] as const;
-
 export const setattr: Handler = (session, request) => {
   const fid = fileFid(session, request.fid);
   if (fid === undefined) return refusal;
@@ -49,8 +40,7 @@ export const setattr: Handler = (session, request) => {
   const { mask } = request;
   if ((mask & ~SETATTR_ALL) !== 0) return -Errno.EINVAL;
   if ((mask & SetattrBit.size) !== 0 && request.length < 0) return -Errno.EINVAL;
-  change.mask = 0;
-  for (const [bit, own] of BITS) if ((mask & bit) !== 0) change.mask |= own;
+  change.mask = setAttrMask(mask, SetattrBit);
   change.mode = request.mode & 0o7777;
   change.uid = request.uid;
   change.gid = request.gid;
