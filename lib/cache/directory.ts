@@ -29,7 +29,7 @@ import {
   type Looked,
   Looks,
   openThrough,
-  readThrough,
+  sizeThrough,
   statThrough,
 } from "./look.ts";
 import { hashFile } from "./pool.ts";
@@ -186,11 +186,9 @@ export class CacheDirectory {
 
   /** As writeHint, in the place of one that may be there. */
   async replaceHint(folder: CacheFolder, digest: Digest, bytes: Uint8Array): Promise<void> {
-    const path = this.path(folder, digest);
-    const before = await readThrough(this.disk, path).catch(() => undefined);
+    const before = await sizeThrough(this.disk, this.path(folder, digest)).catch(() => -1);
     await this.writeHint(folder, digest, bytes);
-    if (before !== undefined)
-      this.room.subtract(groupOf(folder, digest), expectedCost(before.length));
+    if (before >= 0) this.room.subtract(groupOf(folder, digest), expectedCost(before));
   }
 
   /**

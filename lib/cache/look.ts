@@ -143,6 +143,16 @@ export async function statThrough(disk: Disk, fd: FdOf): Promise<Float64Array> {
   return facts;
 }
 
+/** How many bytes a regular file has. BURROW_IO. */
+export async function sizeThrough(disk: Disk, path: string): Promise<number> {
+  const fd = await openThrough(disk, path);
+  try {
+    return (await statThrough(disk, fd))[Fact.size]!;
+  } finally {
+    void disk.close(fd);
+  }
+}
+
 /** As readRegular: the bytes of a regular file. BURROW_IO, also past maxBytes. */
 export async function readThrough(
   disk: Disk,

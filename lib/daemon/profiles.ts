@@ -28,7 +28,7 @@ import { inParallel } from "../store/parallel.ts";
 const REQUESTS_AT_ONCE = 4;
 /** Of a cache's limit what is fetched ahead of one start, at most: it may be more than comes to be used, and others' files go for it. */
 const CACHE_SHARE = 1 / 4;
-/** A start's asks are kept this long after the last new one, or when it ends. */
+/** A start's asks are kept this long after the first that isn't yet, or when it ends. */
 const SAVE_MS = 3_000;
 /** What is asked for later is no start's. */
 const START_MS = 120_000;

@@ -147,10 +147,8 @@ class Connection {
   /** Asks by id; the value tells an ask from a cancelled one of the same id. */
   readonly #open = new Map<number, AskFields>();
   readonly #onHello: () => void;
-  /** Of root or the daemon's own user. */
   /** Asks that are worked on: the open ones, and those cancelled meanwhile. */
   #atWork = 0;
-  #snapshots: readonly SnapshotSource[] | undefined;
   #isRefused = false;
   #isGreeting = false;
   #takesFiles = false;
@@ -175,6 +173,11 @@ class Connection {
 
   close(): void {
     this.#socket.destroy();
+  }
+
+  /** What can be asked of; undefined of a peer that named no mount. */
+  get #snapshots(): readonly SnapshotSource[] | undefined {
+    return this.#described?.snapshots;
   }
 
   #receive(bytes: Buffer): void {
@@ -257,7 +260,6 @@ class Connection {
     if (isVersion) {
       try {
         this.#described = await this.#context.sources.view(mountId);
-        this.#snapshots = this.#described.snapshots;
       } catch (error) {
         errno = errnoOfHello(error);
         this.#context.log("hello refused", { mountId, error: explain(error) });
