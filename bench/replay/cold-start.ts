@@ -10,14 +10,13 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import http from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus, stopDaemon } from "../../lib/cache/client.ts";
 import { inParallel } from "../../lib/store/parallel.ts";
 import type { Bench } from "../run.ts";
+import { Origin } from "./origin.ts";
 import { median, type Setup, setUp } from "./setup.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
@@ -32,59 +31,6 @@ interface Sample {
   readonly runSeconds: number;
   readonly requests: number;
   readonly bytes: number;
-}
-
-/** A web server with ranges over folders by their first path component. */
-class Origin {
-  delayMs = 0;
-  requests = 0;
-  bytes = 0;
-  readonly #folders: Readonly<Record<string, string>>;
-  readonly #server = http.createServer((request, response) => {
-    setTimeout(() => this.#answer(request, response), this.delayMs);
-  });
-
-  constructor(folders: Readonly<Record<string, string>>) {
-    this.#folders = folders;
-  }
-
-  async listen(): Promise<string> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  begin(delayMs: number): void {
-    this.delayMs = delayMs;
-    this.requests = 0;
-    this.bytes = 0;
-  }
-
-  close(): void {
-    this.#server.closeAllConnections();
-    this.#server.close();
-  }
-
-  #answer(request: http.IncomingMessage, response: http.ServerResponse): void {
-    const [, folder = "", ...rest] = new URL(request.url ?? "/", "http://x").pathname.split("/");
-    this.requests++;
-    const path = join(this.#folders[folder] ?? "/nonexistent", ...rest);
-    let size: number;
-    try {
-      ({ size } = fs.statSync(path));
-    } catch {
-      response.writeHead(404).end();
-      return;
-    }
-    const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
-    const start = range === null ? 0 : Number(range[1]);
-    const end = range === null ? size : Math.min(size, Number(range[2]) + 1);
-    this.bytes += end - start;
-    const headers = range && { "content-range": `bytes ${start}-${end - 1}/${size}` };
-    response.writeHead(range ? 206 : 200, { ...headers, "content-length": end - start });
-    if (request.method === "HEAD" || end === start) response.end();
-    else fs.createReadStream(path, { start, end: end - 1 }).pipe(response);
-  }
 }
 
 /** What is on this machine's disk isn't in memory; what stands for another machine's is. */
@@ -178,7 +124,9 @@ class ColdStart {
       result = { out: ran.out, seconds: ran.seconds + fetched.seconds };
       if (isFetched) fs.rmSync(fetched.root, { recursive: true, force: true });
     }
-    const { requests, bytes } = this.#origin;
+    const { sent } = this.#origin;
+    const bytes = sent.reduce((sum, { first, end }) => sum + end - first, 0);
+    const requests = this.#origin.requests;
     return { importSeconds: Number(result.out), runSeconds: result.seconds, requests, bytes };
   }
 

@@ -7,9 +7,8 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, fstatSync, openSync, readSync, renameSync } from "node:fs";
-import http from "node:http";
-import net, { type AddressInfo } from "node:net";
+import { renameSync } from "node:fs";
+import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Asker } from "../../lib/cache/asker.ts";
@@ -23,6 +22,7 @@ import {
   frameType,
 } from "../../lib/cache/mailbox-wire.ts";
 import type { Bench } from "../run.ts";
+import { Origin, type Sent } from "./origin.ts";
 import { type Setup, setUp } from "./setup.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
@@ -31,17 +31,10 @@ const DELAY_MS = 20;
 /** Between the starts of two clients: a hundred in half a second. */
 const STAGGER_MS = 5;
 
-interface Range {
-  readonly path: string;
-  readonly first: number;
-  readonly end: number;
-}
-
-/** Ranges that were sent, of packs. */
-const sent: Range[] = [];
+const isOfPack = ({ path }: Sent) => path.startsWith("/store/packs/");
 
 /** Bytes that were sent more than once. */
-function repeated(ranges: readonly Range[]): number {
+function repeated(ranges: readonly Sent[]): number {
   const sorted = [...ranges].sort((a, b) => a.path.localeCompare(b.path) || a.first - b.first);
   let [path, at, sum] = ["", 0, 0];
   for (const range of sorted) {
@@ -50,37 +43,6 @@ function repeated(ranges: readonly Range[]): number {
     at = Math.max(at, range.end);
   }
   return sum;
-}
-
-/** A web server with ranges over a directory, each answer delayed. */
-async function serve(root: string): Promise<http.Server> {
-  const server = http.createServer((request, response) => {
-    setTimeout(() => answer(root, request, response), DELAY_MS);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return server;
-}
-
-function answer(root: string, request: http.IncomingMessage, response: http.ServerResponse): void {
-  let fd: number;
-  try {
-    fd = openSync(`${root}${new URL(request.url ?? "/", "http://x").pathname}`, "r");
-  } catch {
-    response.writeHead(404).end();
-    return;
-  }
-  const { size } = fstatSync(fd);
-  const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
-  const first = range === null ? 0 : Number(range[1]);
-  const end = range === null ? size : Math.min(size, Number(range[2]) + 1);
-  if (range !== null) sent.push({ path: request.url ?? "", first, end });
-  const body = Buffer.alloc(end - first);
-  readSync(fd, body, 0, body.length, first);
-  closeSync(fd);
-  const headers = range === null ? {} : { "content-range": `bytes ${first}-${end - 1}/${size}` };
-  response.writeHead(range === null ? 200 : 206, { ...headers, "content-length": body.length });
-  response.end(request.method === "HEAD" ? undefined : body);
 }
 
 /** Stands between gofers and the daemon of a cache, and notes what they ask. */
@@ -116,8 +78,12 @@ async function record(cache: string): Promise<{ asks: AskFields[]; close(): void
 }
 
 function startDaemon({ env, work }: Setup, cache: string): ChildProcess {
-  const words = [CLI, "daemon", "start", "--idle", "0", "--standbys", "0", "--cache", cache];
-  return spawn(process.execPath, [...words, "--state", `${work}/state`], { env, stdio: "ignore" });
+  const words = [CLI, "daemon", "start", "--idle", "0", "--standbys", "0"];
+  const own = ["--no-profiles", "--cache", cache];
+  return spawn(process.execPath, [...words, ...own, "--state", `${work}/state`], {
+    env,
+    stdio: "ignore",
+  });
 }
 
 async function up(cache: string): Promise<void> {
@@ -151,12 +117,13 @@ export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
   const { env, work, fixtures, cli } = setup;
-  const server = await serve(`${work}/store`);
+  const origin = new Origin({ store: `${work}/store` });
+  origin.begin(DELAY_MS);
   try {
     const base = setup.importBase();
     const lock = `${fixtures}/channel/explicit.txt`;
     const environment = cli("env", "create", lock);
-    const store = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const store = `${await origin.listen()}/store`;
     env["BURROW_STORE"] = store;
     const id = "bench-origin-requests";
     // In a process beside this one, which serves the store meanwhile.
@@ -168,7 +135,7 @@ export const bench: Bench = async (emit, { isQuick }) => {
     const asks = await recorded(setup, base, environment);
     for (const clients of isQuick ? [1, 20] : [1, 10, 100]) {
       const cache = `${work}/cold-${clients}`;
-      sent.length = 0;
+      origin.begin(DELAY_MS);
       const daemon = startDaemon(setup, cache);
       await up(cache);
       const { seconds, failures } = await replay(cache, id, asks, clients);
@@ -188,7 +155,7 @@ export const bench: Bench = async (emit, { isQuick }) => {
         requests: figures.requests,
         hedges: figures.hedges,
         fetchedMb: Math.round(figures.bytes / 1e5) / 10,
-        repeatedMb: Math.round(repeated(sent) / 1e5) / 10,
+        repeatedMb: Math.round(repeated(origin.sent.filter(isOfPack)) / 1e5) / 10,
         mbPerRequest: Math.round(figures.bytes / figures.requests / 1e4) / 100,
         seconds: Math.round(seconds * 100) / 100,
         daemonPeakMib: Math.round(Number(/\d+/.exec(rss)?.[0]) / 1024),
@@ -196,8 +163,7 @@ export const bench: Bench = async (emit, { isQuick }) => {
       await stopDaemon(cache);
     }
   } finally {
-    server.close();
-    server.closeAllConnections();
+    origin.close();
     setup.dispose();
   }
 };

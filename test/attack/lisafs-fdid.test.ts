@@ -8,9 +8,10 @@ import { Errno } from "../../lib/base/errno.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { close, open, openPath, stat, walkTo } from "../suite/lisafs-calls.ts";
 import { LisafsClient } from "../suite/lisafs-client.ts";
+import { isLong } from "../suite/long.ts";
 import { serveView, startGofer, temporary } from "../suite/served.ts";
 
-const GUESSES = process.env["BURROW_LONG"] === "1" ? 1_000_000 : 50_000;
+const GUESSES = isLong ? 1_000_000 : 50_000;
 const DIRECTORIES_MAX = 8192;
 
 function serveTwo(t: Parameters<typeof startGofer>[0]) {

@@ -398,14 +398,20 @@ test("what no layer can hold is refused before it takes time", { skip }, async (
   tree.dispose();
 });
 
-test("a successor knows copies that have lost their names", { skip }, (t) => {
-  const lower = snapshotOf(FIXTURE);
+/** A tmpfs, and overlays over it that follow each other. */
+function successors(lower: ReturnType<typeof snapshotOf>) {
   const mount = createUpperFd({ sizeBytes: 1 << 24, inodes: 5_000, mode: 0o700 }) as HostFd;
   const open = () => {
     const copy = native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0);
     const upper = openUpper(new HostFd(must(copy, "dup"))) as Upper;
     return OverlayTree.open(lower.tree, upper, { inodes: 2_000 }) as OverlayTree;
   };
+  return { mount, open };
+}
+
+test("a successor knows copies that have lost their names", { skip }, (t) => {
+  const lower = snapshotOf(FIXTURE);
+  const { mount, open } = successors(lower);
   const first = open();
   const memory = new Uint8Array(first.journalBytes);
   first.takeJournal(memory, false);
@@ -446,12 +452,7 @@ test("a successor reads a directory once, however much of it is known", { skip }
     { path: "wide", type: "directory" },
     ...names.map((path) => ({ path, type: "file" as const })),
   ]);
-  const mount = createUpperFd({ sizeBytes: 1 << 24, inodes: 5_000, mode: 0o700 }) as HostFd;
-  const open = () => {
-    const copy = native.openAt(-1, `/proc/self/fd/${mount.borrow()}`, O_PATH_DIRECTORY, 0);
-    const upper = openUpper(new HostFd(must(copy, "dup"))) as Upper;
-    return OverlayTree.open(lower.tree, upper, { inodes: 2_000 }) as OverlayTree;
-  };
+  const { mount, open } = successors(lower);
   const first = open();
   const memory = new Uint8Array(first.journalBytes);
   first.takeJournal(memory, false);

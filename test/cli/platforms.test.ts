@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "tap";
+import { isLong } from "../suite/long.ts";
 import { temporary } from "../suite/served.ts";
 import { until } from "../suite/wait.ts";
 
@@ -17,7 +18,7 @@ function alive(folder: string): string[] {
 }
 
 // A doctor that is killed outright is outlived by what it started for 5 s.
-const SIGNALS = process.env["BURROW_LONG"] === "1" ? ["SIGTERM", "SIGKILL"] : ["SIGTERM"];
+const SIGNALS = isLong ? ["SIGTERM", "SIGKILL"] : ["SIGTERM"];
 
 for (const signal of SIGNALS as NodeJS.Signals[]) {
   test(`${signal} leaves no sandbox that is tried`, { timeout: 60_000 }, async (t) => {

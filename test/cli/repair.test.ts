@@ -5,11 +5,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
 import { noise } from "../suite/daemon-node.ts";
+import { isLong } from "../suite/long.ts";
 import { newNode } from "./cli.ts";
 import { imageIn } from "./kill-node.ts";
 import { damageEach, objectsOf, scene } from "./repair-node.ts";
-
-const isLong = process.env["BURROW_LONG"] === "1";
 
 test("an object of each kind, damaged, is written again", (t) => damageEach(t, false));
 

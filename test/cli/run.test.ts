@@ -1,15 +1,15 @@
 // Owns: proof that burrow run passes through what a command line passes through, and leaves nothing. Needs root, runsc and a static
 // busybox; skipped with the reason otherwise. Plane: control.
+
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
 import { isDaemonUp, stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions, LAUNCHER } from "../conformance/runsc.ts";
+import { isLong } from "../suite/long.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { LATE_MS, sleep, until } from "../suite/wait.ts";
 import { busybox } from "./cli.ts";
-
-const isLong = process.env["BURROW_LONG"] === "1";
 
 const { found, reasons } = findRevisions();
 for (const reason of reasons) console.error(`skipped: ${reason}`);

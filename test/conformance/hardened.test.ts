@@ -1,5 +1,6 @@
 // Owns: what a live server has given up while a real sandbox runs on it, on every runsc revision that is here, for a server that the stub
 // started and for a standby. docs/design/0015-hardening.md. Plane: control.
+
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import type { Socket } from "node:net";
@@ -8,6 +9,7 @@ import t from "tap";
 import { Capability } from "../../lib/gofer/harden.ts";
 import { writeMount } from "../suite/gofer-process.ts";
 import { checkHardened } from "../suite/hardened.ts";
+import { isLong } from "../suite/long.ts";
 import { until } from "../suite/wait.ts";
 import { Bench, exitOf, findRevisions, type Revision, ROOT, viewGofer } from "./runsc.ts";
 
@@ -69,7 +71,7 @@ async function look(t: Test, bench: Bench, hasUpper: boolean, standbyPid?: numbe
   t.same(await bench.leftovers(), []);
 }
 
-const revisions = process.env["BURROW_LONG"] === "1" ? found : found.slice(-1);
+const revisions = isLong ? found : found.slice(-1);
 for (const revision of fs.existsSync(GOFER) ? revisions : []) {
   for (const isStandby of [false, true]) {
     for (const hasUpper of [false, true]) {

@@ -11,6 +11,10 @@ import { exitOf, ROOT, STUB } from "./runsc.ts";
 
 export const GOFER = path.join(ROOT, "dist/gofer.cjs");
 const SOCK_STREAM = 1;
+const missing = [STUB, GOFER].find((file) => !fs.existsSync(file));
+/** Why there can be none, or "". */
+export const noHot =
+  missing !== undefined ? `${missing} isn't built` : process.getuid?.() !== 0 ? "not root" : "";
 
 export interface HotMount {
   readonly source: string;

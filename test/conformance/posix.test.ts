@@ -1,10 +1,12 @@
 // Owns: system calls with their error cases, one by one (posix/*.c), in a sandbox: in a host directory that is passed through no
 // result may be worse than over runsc's own gofer, in a query's tmpfs none worse than in the sandbox's own. Linux on the host
 // is the model. The first runsc here; all of them with BURROW_LONG. docs/conformance.md has the reasons. Plane: control.
+
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import t from "tap";
+import { isLong } from "../suite/long.ts";
 import {
   buildProgram,
   parse,
@@ -73,7 +75,7 @@ const built = buildProgram("posix", directory);
 const { found, reasons } = findRevisions();
 for (const reason of reasons) t.comment(`not tested: ${reason}`);
 const skip = "reason" in built ? built.reason : found.length === 0 && reasons.join("; ");
-const revisions = process.env["BURROW_LONG"] === "1" ? found : found.slice(0, 1);
+const revisions = isLong ? found : found.slice(0, 1);
 
 if (skip) t.pass("skipped", { skip });
 else {

@@ -1,14 +1,15 @@
 // Owns: random system calls (random/random.c) in a sandbox, in a host directory that is passed through and in a query's tmpfs, print
 // what they print on a tmpfs of the host, call by call, and leave the same tree. The first runsc; with BURROW_LONG all, and more.
 // BURROW_FUZZ_SEED repeats a run. Plane: control.
+
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import t from "tap";
+import { isLong } from "../suite/long.ts";
 import { buildProgram, runInSandbox, runOnHost } from "./posix-runs.ts";
 import { findRevisions, hostGofer } from "./runsc.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 const CALLS = isLong ? 200_000 : 6_000;
 const ROUNDS = isLong ? 5 : 1;
 t.setTimeout(isLong ? 1_200_000 : 300_000);

@@ -10,14 +10,10 @@ import { writeMount } from "../suite/gofer-process.ts";
 import type { LisafsClient } from "../suite/lisafs-client.ts";
 import { makeView } from "../suite/view-cache.ts";
 import { until } from "../suite/wait.ts";
-import { GOFER, HotStub, hotDirectory } from "./hot.ts";
-import { STUB } from "./runsc.ts";
+import { HotStub, hotDirectory, noHot } from "./hot.ts";
 
-const missing = [STUB, GOFER].find((file) => !fs.existsSync(file));
-const skip =
-  missing !== undefined ? `${missing} isn't built` : process.getuid?.() !== 0 ? "not root" : "";
-if (skip) {
-  t.pass("skipped", { skip });
+if (noHot) {
+  t.pass("skipped", { skip: noHot });
   process.exit(0);
 }
 

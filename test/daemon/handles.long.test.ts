@@ -6,13 +6,14 @@ import { t as file, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { type Files, noise } from "../suite/daemon-node.ts";
 import { scene } from "../suite/daemon-scene.ts";
+import { isLong } from "../suite/long.ts";
 import { until } from "../suite/wait.ts";
 
 file.setTimeout(600_000);
 
 const MIB = 1024 * 1024;
 const CLIENTS = 20;
-const HANDLES = process.env["BURROW_LONG"] === "1" ? 2_000 : 60;
+const HANDLES = isLong ? 2_000 : 60;
 /**
  * What the daemon may have resident: 128 MiB of segments that a crowd shares (lib/cache/segments.ts), 64 MiB on their way to the disk
  * (lib/cache/intake.ts), 8 requests with 4 MiB on the wire and in the block's or segment's place each, and what a process of Node.js with

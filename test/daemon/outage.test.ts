@@ -8,11 +8,12 @@ import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { DAEMON_DEFAULTS } from "../../lib/daemon/config.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { SMALL, scene } from "../suite/daemon-scene.ts";
+import { isLong } from "../suite/long.ts";
 import type { Fault } from "../suite/origin-server.ts";
 import { LATE_MS, sleep } from "../suite/wait.ts";
 
 const LARGE = noise(20 * BLOCK_BYTES + 5, 77);
-const CUTS_S = process.env["BURROW_LONG"] === "1" ? [5, 180, 1800] : [5];
+const CUTS_S = isLong ? [5, 180, 1800] : [5];
 /** A cut link says nothing; a dead host may also say no. */
 const KINDS: Fault[] = ["stall-headers", "reset"];
 

@@ -8,10 +8,11 @@ import type { Tree } from "../../lib/tree/tree.ts";
 import { createUpper } from "../../lib/tree/upper.ts";
 import { Opcode, REQUEST_HEAD_BYTES } from "../../lib/wire/fuse/message.ts";
 import { Dice } from "../suite/dice.ts";
+import { isLong } from "../suite/long.ts";
 import { NinepScene } from "../suite/ninep-scene.ts";
 import { isSanitized, noUpper } from "../suite/served.ts";
 
-const COUNT = process.env["BURROW_LONG"] === "1" ? 500_000 : 10_000;
+const COUNT = isLong ? 500_000 : 10_000;
 const GROWTH_MAX_BYTES = 48 << 20;
 const SEED = Number(process.env["BURROW_SEED"] ?? (Date.now() % 0xffff_fff0) + 1);
 const SOCK_SEQPACKET = 5;

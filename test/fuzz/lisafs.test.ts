@@ -8,11 +8,11 @@ import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { type GoferProcess, writeMount } from "../suite/gofer-process.ts";
 import { LisafsClient, type Pathway } from "../suite/lisafs-client.ts";
+import { isLong } from "../suite/long.ts";
 import { isSanitized, startGofer, type Teardown, temporary } from "../suite/served.ts";
 import { makeView } from "../suite/view-cache.ts";
 import { crashers, fdidAt, isSkipped, Mutator, Recent } from "./lisafs.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 250_000));
 /** The gate's share of time; it sends what it can in it (a million take 22 s on an idle machine of 2 CPUs). */
 const BUDGET_MS = isLong ? 7_000_000 : 30_000;

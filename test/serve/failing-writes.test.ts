@@ -10,12 +10,12 @@ import { openCache } from "../../lib/cache/cache.ts";
 import { stopDaemon } from "../../lib/cache/client.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
+import { isLong } from "../suite/long.ts";
 import { readFile } from "../suite/opened-files.ts";
 import { type Served, serveMount } from "../suite/served.ts";
 import { otherThreads, traceThreads } from "../suite/strace.ts";
 import { until } from "../suite/wait.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 const canTrace =
   process.getuid?.() === 0 && spawnSync("strace", ["-V"]).status === 0
     ? false

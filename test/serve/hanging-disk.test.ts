@@ -10,6 +10,7 @@ import { STALL_MS } from "../../lib/cache/disk.ts";
 import { AnswerState } from "../../lib/cache/mailbox-wire.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import type { LisafsClient } from "../suite/lisafs-client.ts";
+import { isLong } from "../suite/long.ts";
 import { readFile } from "../suite/opened-files.ts";
 import { startOrigin } from "../suite/origin-process.ts";
 import { serveMount } from "../suite/served.ts";
@@ -17,7 +18,6 @@ import { otherThreads, traceThreads } from "../suite/strace.ts";
 import { LATE_MS, until } from "../suite/wait.ts";
 
 const MIB = 1024 * 1024;
-const isLong = process.env["BURROW_LONG"] === "1";
 const canTrace =
   process.getuid?.() === 0 && spawnSync("strace", ["-V"]).status === 0
     ? false

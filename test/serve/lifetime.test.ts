@@ -17,6 +17,7 @@ import {
   walkTo,
 } from "../suite/lisafs-calls.ts";
 import { LisafsClient } from "../suite/lisafs-client.ts";
+import { isLong } from "../suite/long.ts";
 import {
   isSanitized,
   noUpper,
@@ -29,7 +30,7 @@ import {
 } from "../suite/served.ts";
 import { blockUntil } from "../suite/wait.ts";
 
-const CYCLES = process.env["BURROW_LONG"] === "1" ? 100_000 : 2_000;
+const CYCLES = isLong ? 100_000 : 2_000;
 const CONNECTIONS = 50;
 const own = { uid: 0xffff_ffff, gid: 0xffff_ffff };
 

@@ -7,6 +7,7 @@ import type { Digest } from "../../lib/base/digest.ts";
 import { resolvingStore } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { LEASE_MS } from "../../lib/store/lease.ts";
+import { isLong } from "../suite/long.ts";
 import {
   broken,
   forget,
@@ -18,7 +19,6 @@ import {
   Scene,
 } from "../suite/store-scene.ts";
 
-const isLong = process.env["BURROW_LONG"] === "1";
 /** Of the points between two calls, every so many, from one that the seed says. */
 const STRIDE = isLong ? 1 : 3;
 const START = Number(process.env["BURROW_SEED"] ?? Date.now()) % STRIDE;

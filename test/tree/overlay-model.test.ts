@@ -4,11 +4,12 @@
 import t from "tap";
 import { OverlayTree, upperInodes } from "../../lib/tree/overlay.ts";
 import { type Modelled, modelSuite, NAMES, noModel } from "../suite/linux-model.ts";
+import { isLong } from "../suite/long.ts";
 import { noTmpfs, PrivateTmpfs } from "../suite/private-tmpfs.ts";
 import { snapshotOf } from "../suite/snapshot-fixture.ts";
 import type { FixtureEntry } from "../suite/tree-fixture.ts";
 
-const RUNS = process.env["BURROW_LONG"] === "1" ? 4_000 : 100;
+const RUNS = isLong ? 4_000 : 100;
 const INODES = 4_096;
 const UPPER = { sizeBytes: 16 * 1024 * 1024, inodes: upperInodes(INODES), mode: 0o700 };
 const [A, B, E] = NAMES.map((name) => Buffer.from(name).toString("latin1"));

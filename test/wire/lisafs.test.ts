@@ -6,8 +6,9 @@ import { Cursor } from "../../lib/wire/cursor.ts";
 import { encodeRequest } from "../../lib/wire/lisafs/encode.ts";
 import { decodeRequest, Request } from "../../lib/wire/lisafs/message.ts";
 import { MID_COUNT, Mid, midName } from "../../lib/wire/lisafs/mid.ts";
+import { isLong } from "../suite/long.ts";
 
-const RUNS = process.env["BURROW_LONG"] === "1" ? 100_000 : 1_000;
+const RUNS = isLong ? 100_000 : 1_000;
 
 /** What a u64 decodes to: -1 stands for every value past 2^53-1. */
 const u64 = fc.oneof(

@@ -7,8 +7,9 @@ import { encodeMessage } from "../../lib/wire/ninep/encode.ts";
 import { type Field, Kind, LAYOUTS } from "../../lib/wire/ninep/layout.ts";
 import { Decoded, decodeRequest, Request } from "../../lib/wire/ninep/message.ts";
 import { HEADER_BYTES, Type, typeName } from "../../lib/wire/ninep/type.ts";
+import { isLong } from "../suite/long.ts";
 
-const RUNS = process.env["BURROW_LONG"] === "1" ? 100_000 : 1_000;
+const RUNS = isLong ? 100_000 : 1_000;
 const TYPES = Object.values(Type);
 
 const number = (max: number) => fc.oneof(fc.integer({ min: 0, max }), fc.constantFrom(0, max));
