@@ -1,11 +1,13 @@
 // burrow mount: a view as a directory of this host, to look into without a sandbox. This process prepares the view, mounts, keeps the
-// daemon and cleans up; another answers the kernel (lib/gofer/fuse-main.ts) and ends with the mount or with this one. Control plane.
+// daemon and cleans up; another answers the kernel (lib/gofer/fuse-main.ts) and ends with the mount or with this one; a third takes the
+// mount away when this one is killed (mount-guard.ts). Control plane.
 
 import { spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError, explain } from "../base/error.ts";
+import type { FuseConfig } from "../gofer/fuse-config.ts";
 import type { UpperSize } from "../gofer/mount.ts";
 import { mountedAt } from "../sys/mounted.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
@@ -13,6 +15,7 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
+import { guard } from "./mount-guard.ts";
 import {
   attach,
   clear,
@@ -155,6 +158,7 @@ async function mount(
   const source = await sourceOf(context, run.id, view, options);
   let server: ChildServer | undefined;
   let own: string | undefined;
+  let stopGuarding = () => {};
   let isEnding = false;
   const end = () => {
     if (isEnding) return;
@@ -178,7 +182,8 @@ async function mount(
       allowsOthers: options.allowOther === true,
     });
     own = mountedAt(mountpoint)?.device;
-    const config = { state: context.state, source, isReadOnly, mountpoint, mounted: own ?? "" };
+    stopGuarding = guard(mountpoint, own ?? "");
+    const config: FuseConfig = { state: context.state, source, isReadOnly };
     server = startServer(PROGRAM, config, [device]);
     closeSync(device);
     if (isEnding) server.leader.destroy();
@@ -192,6 +197,7 @@ async function mount(
     for (const signal of SIGNALS) process.off(signal, end);
     // Of a server that was killed, or never began; not the mount that someone has made there since.
     await sweep(mountpoint).catch(() => {});
+    stopGuarding();
   }
 }
 

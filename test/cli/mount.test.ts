@@ -7,6 +7,7 @@ import { test } from "tap";
 import { mountedAt } from "../../lib/sys/mounted.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { noFuse } from "../suite/fuse.ts";
+import { checkHardened } from "../suite/hardened.ts";
 import { until } from "../suite/wait.ts";
 import { ZEROS } from "./cli.ts";
 import { coverAndEnd, makeNode, type Said, start } from "./mount-node.ts";
@@ -50,6 +51,7 @@ test("in the background it returns once it is mounted, and umount ends it", { sk
   t.equal(code, 0, stderr);
   const { pid, server } = JSON.parse(stdout) as Said;
   t.equal(fs.readFileSync(path.join(at, "sub/f"), "utf8"), "content");
+  checkHardened(t, server, []);
   const options = optionsAt(at);
   for (const word of ["ro", "nosuid", "nodev"]) t.match(options, new RegExp(`[ ,]${word}[ ,]`));
   t.notMatch(options, /allow_other/, "for who mounts alone");
