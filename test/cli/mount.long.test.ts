@@ -41,6 +41,30 @@ test("whichever process dies, the mount goes", { skip }, async (t) => {
   t.ok(await until(() => mountedAt(at) === undefined), "the server takes it away");
 });
 
+test("when both are killed at once, the mount goes, too", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { child, said } = await start(node, ["tree", at]);
+  child.kill("SIGKILL");
+  process.kill(said.server, "SIGKILL");
+  t.ok(await until(() => mountedAt(at) === undefined), "the guard takes it away");
+});
+
+test("an upper is in use until the server of a killed command has ended", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const words = ["--upper", "changes", "tree", at];
+  const { child, said } = await start(node, words);
+  process.kill(said.server, "SIGSTOP");
+  child.kill("SIGKILL");
+  await exitOf(child);
+  t.ok(await until(() => mountedAt(at) === undefined));
+  t.match((await node.run(["mount", ...words])).stderr, /changes is used by another/);
+  process.kill(said.server, "SIGCONT");
+  t.ok(await until(() => !fs.existsSync(`/proc/${said.server}`)), "it ends by itself");
+  const next = await start(node, words);
+  next.child.kill("SIGTERM");
+  t.equal(await exitOf(next.child), 0);
+});
+
 test("who isn't root is told of fusermount3", { skip }, async (t) => {
   const { node } = makeNode(t);
   fs.chmodSync(node.dir, 0o777);
