@@ -10,7 +10,13 @@ import { OverlayFiles } from "./overlay-files.ts";
 import { OVERLAY_JOURNAL_BYTES, OverlayJournal } from "./overlay-journal.ts";
 import { freeName, link, overWhiteout, rename, unlink } from "./overlay-names.ts";
 import { hasUpperData, NONE, type OverlayNode, OverlayNodes } from "./overlay-nodes.ts";
-import { attrOfNode, findNode, type OverlayParts, roomForInode } from "./overlay-parts.ts";
+import {
+  attrOfNode,
+  findNode,
+  inheriting,
+  type OverlayParts,
+  roomForInode,
+} from "./overlay-parts.ts";
 import { OverlayRecords } from "./overlay-records.ts";
 import { restoreNodes } from "./overlay-restore.ts";
 import {
@@ -333,8 +339,8 @@ export class OverlayTree implements WritableTree {
 
   create(dir: Ino, name: Name, request: CreateRequest, flags: number, out: OpenResult): number {
     const { upper, files } = this.#parts;
-    const made = this.#make(dir, name, S_IFREG, (at, as) =>
-      upper.create(at, as, request, flags, out),
+    const made = this.#make(dir, name, S_IFREG, request, (at, as, asked) =>
+      upper.create(at, as, asked, flags, out),
     );
     if (typeof made === "number") return made;
     out.handle = files.take(made, true, out.handle);
@@ -343,19 +349,25 @@ export class OverlayTree implements WritableTree {
 
   mkdir(dir: Ino, name: Name, request: CreateRequest): number {
     const { upper } = this.#parts;
-    const made = this.#make(dir, name, S_IFDIR, (at, as) => upper.mkdir(at, as, request));
+    const made = this.#make(dir, name, S_IFDIR, request, (at, as, asked) =>
+      upper.mkdir(at, as, asked),
+    );
     return typeof made === "number" ? made : made.ino;
   }
 
   symlink(dir: Ino, name: Name, target: string, request: CreateRequest): number {
     const { upper } = this.#parts;
-    const made = this.#make(dir, name, S_IFLNK, (at, as) => upper.symlink(at, as, target, request));
+    const made = this.#make(dir, name, S_IFLNK, request, (at, as, asked) =>
+      upper.symlink(at, as, target, asked),
+    );
     return typeof made === "number" ? made : made.ino;
   }
 
   mknod(dir: Ino, name: Name, request: CreateRequest): number {
     const { upper } = this.#parts;
-    const made = this.#make(dir, name, S_IFREG, (at, as) => upper.mknod(at, as, request));
+    const made = this.#make(dir, name, S_IFREG, request, (at, as, asked) =>
+      upper.mknod(at, as, asked),
+    );
     return typeof made === "number" ? made : made.ino;
   }
 
@@ -364,7 +376,8 @@ export class OverlayTree implements WritableTree {
     dir: Ino,
     name: Name,
     type: number,
-    make: (at: Ino, as: Name) => number,
+    request: CreateRequest,
+    make: (at: Ino, as: Name, asked: CreateRequest) => number,
   ): OverlayNode | number {
     const parts = this.#parts;
     const parent = this.#node(dir);
@@ -376,7 +389,9 @@ export class OverlayTree implements WritableTree {
     if (full < 0) return full;
     const { records, upper, nodes } = parts;
     const as = isHidden === 1 ? records.workName() : name;
-    const ino = make(isHidden === 1 ? records.work : parent.upper, as);
+    const asked = isHidden === 1 ? inheriting(parts, parent, type, request) : request;
+    if (typeof asked === "number") return asked;
+    const ino = make(isHidden === 1 ? records.work : parent.upper, as, asked);
     if (ino < 0) return ino;
     const isDirectory = type === S_IFDIR;
     const placed = isHidden === 1 ? overWhiteout(parts, as, parent, name, isDirectory) : 0;
