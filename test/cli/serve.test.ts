@@ -5,6 +5,7 @@ import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { type Test, test } from "tap";
+import { Capability } from "../../lib/gofer/harden.ts";
 import { native } from "../../lib/sys/native.ts";
 import { Type } from "../../lib/wire/ninep/type.ts";
 import { exitOf } from "../conformance/runsc.ts";
@@ -14,6 +15,8 @@ import { NinepClient } from "../suite/ninep-client.ts";
 import { until } from "../suite/wait.ts";
 import { type Node, newNode, ZEROS } from "./cli.ts";
 
+const { chown, dacOverride, fowner, fsetid } = Capability;
+const WRITERS = [chown, dacOverride, fowner, fsetid];
 const LARGE = Buffer.alloc(9_000_000, "some words, ");
 
 /** A node with a directory to import. */
@@ -132,6 +135,25 @@ async function readAll(t: Test, fd: number): Promise<void> {
   client.close();
 }
 
+/** Makes a file of another user's in the writable view, reads it and removes it. */
+async function writeOne(t: Test, fd: number): Promise<void> {
+  const client = new NinepClient(fd);
+  const call = async (type: number, fields = {}) => {
+    const reply = await client.later(client.send(type, fields));
+    t.equal(reply.errno, 0, `message ${type}`);
+    return reply.body;
+  };
+  await call(Type.version, { count: 65_536, name: "9P2000.L" });
+  await call(Type.attach, { fid: 1, otherFid: 0xffff_ffff, otherName: "tmp", uid: 1000 });
+  await call(Type.walk, { fid: 1, otherFid: 2, names: [] });
+  await call(Type.lcreate, { fid: 2, name: "made", flags: 2, mode: 0o600, gid: 1000 });
+  await call(Type.write, { fid: 2, offset: 0, data: Buffer.from("written") });
+  const read = await call(Type.read, { fid: 2, offset: 0, count: 100 });
+  t.equal(read.subarray(4).toString(), "written");
+  await call(Type.remove, { fid: 2 });
+  client.close();
+}
+
 test("a socket that a killed server left is replaced", async (t) => {
   const node = makeNode(t);
   const socket = node.path("s");
@@ -143,8 +165,14 @@ test("a socket that a killed server left is replaced", async (t) => {
     await until(() => !fs.existsSync(`/proc/${first.said.pid}`)),
     "the process that answered ends with it",
   );
-  const second = await start(t, node, ["a=tree", "--listen", `unix:${socket}`]);
+  const isRoot = process.getuid?.() === 0;
+  const words = ["a=tree", ...(isRoot ? ["--writable"] : []), "--listen", `unix:${socket}`];
+  const second = await start(t, node, words);
   await readAll(t, native.connectUnix(socket));
+  if (isRoot) {
+    checkHardened(t, second.said.pid, WRITERS);
+    await writeOne(t, native.connectUnix(socket));
+  }
   t.equal(await second.stop(), 0);
   t.strictSame(node.leftovers(), [], "and what the first left is swept");
 });
