@@ -85,7 +85,14 @@ async function startDaemon(node: TestNode, program: string): Promise<ChildProces
   return child;
 }
 
+/** The most that a process had in memory, MiB. man proc_pid_status(5). */
+function peakOf(pid: number): number {
+  const status = fs.readFileSync(`/proc/${pid}/status`, "latin1");
+  return Number(/^VmHWM:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+}
+
 interface Round extends Read {
+  readonly peakMib: number;
   readonly link: number;
   readonly main: number;
   readonly all: number;
@@ -101,7 +108,7 @@ async function round(
   try {
     const daemon = await startDaemon(node, program);
     ends.teardown(async () => {
-      daemon.kill("SIGKILL");
+      daemon.kill("SIGTERM");
       await exited(daemon);
       fs.rmSync(node.cache, { recursive: true });
     });
@@ -111,7 +118,8 @@ async function round(
     const before = cpuOf(daemon.pid!);
     const read = await readInOrder(client, fd, bytes);
     const after = cpuOf(daemon.pid!);
-    return { ...read, link, main: after.main - before.main, all: after.all - before.all };
+    const peakMib = peakOf(daemon.pid!);
+    return { ...read, link, peakMib, main: after.main - before.main, all: after.all - before.all };
   } finally {
     await ends.run();
   }
@@ -132,6 +140,7 @@ function figures(rounds: readonly Round[]): Result {
     steadyOfLink: of(({ steadyMibPerSecond, link }) => steadyMibPerSecond / link, 2),
     mainCpuMs: of(({ main }) => main),
     allCpuMs: of(({ all }) => all),
+    peakMib: of(({ peakMib }) => peakMib),
   };
 }
 

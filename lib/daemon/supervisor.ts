@@ -1,6 +1,7 @@
 // Supervisor: the life of a daemon: lock, clean up after a killed one, listen, end when idle or told to. Control plane.
 
 import fs from "node:fs";
+import { setFlagsFromString } from "node:v8";
 import { BurrowError } from "../base/error.ts";
 import { openCache } from "../cache/cache.ts";
 import { daemonStatus } from "../cache/client.ts";
@@ -33,6 +34,12 @@ import { Views } from "./views.ts";
 /** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
 const POOL_THREADS = 12;
+/**
+ * Of V8: how much the heap may grow until all of it is marked again. What comes from an origin counts as heap until it is written, ours is
+ * some 10 MB, and left alone V8 marks it anew for every 6 MiB that are read: half of the main thread's time. What lies outside of the heap
+ * has a bound of its own, 64 MB. docs/design/0013-off-the-loop.md.
+ */
+const HEAP_GROWTH = "--heap-growing-percent=900";
 
 export interface Daemon {
   /** Resolves when it has ended, for whatever reason. */
@@ -94,6 +101,7 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   process.umask(0o022);
   // Six may be the cache disk's (lib/cache/disk.ts), two the lazy mount's. libuv asks when the first is wanted.
   process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
+  setFlagsFromString(HEAP_GROWTH);
   const listener = takeListener();
   closeInherited();
   const bounded = boundedLog(log);
