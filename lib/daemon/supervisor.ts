@@ -2,7 +2,7 @@
 
 import fs from "node:fs";
 import { setFlagsFromString } from "node:v8";
-import { BurrowError } from "../base/error.ts";
+import { BurrowError, explain } from "../base/error.ts";
 import { openCache } from "../cache/cache.ts";
 import { daemonStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
@@ -13,7 +13,8 @@ import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
-import { environmentOrigins, readOrigins } from "../store/origins-file.ts";
+import { NO_MIRRORS, type OriginTable, readOrigins } from "../store/origins-file.ts";
+import { renewCredentials } from "../store/s3-client.ts";
 import { native } from "../sys/native.ts";
 import { notOurs, takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -46,6 +47,8 @@ export interface Daemon {
   readonly ended: Promise<string>;
   /** Ends it; `ended` resolves with the reason. */
   stop(reason: string): void;
+  /** Reads the file of origins again, and credentials; STATUS and the log say what came of it. */
+  reload(): void;
   status(): unknown;
   /** Whether calls on the cache's disk hang. */
   readonly isDiskHung: boolean;
@@ -96,7 +99,7 @@ export async function startDaemon(
   }
 }
 
-/** Runs a daemon until it ends or is told to by SIGTERM, SIGINT or SIGHUP: the body of `burrow daemon start`. Exit code. */
+/** Runs a daemon until it ends or is told to by SIGTERM or SIGINT: the body of `burrow daemon start`. SIGHUP reloads it. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
   // Six may be the cache disk's (lib/cache/disk.ts), two the lazy mount's. libuv asks when the first is wanted.
@@ -107,13 +110,20 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   const bounded = boundedLog(log);
   let told: string | undefined;
   let daemon: Daemon | undefined;
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
     // From the start and for good: neither one that comes early nor one that comes again may end it without cleaning up.
     process.on(signal, () => {
       told ??= signal;
       daemon?.stop(signal);
     });
   }
+  let isStale = false;
+  process.on("SIGHUP", () => {
+    isStale = daemon === undefined;
+    daemon?.reload();
+  });
+  // It may have come since its terminal is gone, to which nothing can be written.
+  process.stderr.on("error", () => undefined);
   // Node.js would open a debugger.
   process.on("SIGUSR1", () => undefined);
   daemon = await startDaemon(config, bounded, listener);
@@ -122,6 +132,7 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
     return 0;
   }
   if (told !== undefined) daemon.stop(told);
+  if (isStale) daemon.reload();
   log("ended", { reason: await daemon.ended });
   // A thread may wait for a disk, and would be waited for.
   if (daemon.isDiskHung) native.exitNow(0);
@@ -151,9 +162,15 @@ function closeInherited(): void {
 
 function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
   const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
-  const origins = config.origins === "" ? environmentOrigins() : readOrigins(config.origins);
+  const origins = tableOf(config);
   const limits = { headerMs, stallMs, deadlineMs, requests };
   return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log });
+}
+
+/** What the file of origins says now. BURROW_USAGE. */
+function tableOf({ origins }: DaemonConfig): OriginTable {
+  const path = origins === "" ? (process.env["BURROW_ORIGINS"] ?? "") : origins;
+  return path === "" ? NO_MIRRORS : readOrigins(path);
 }
 
 interface Parts {
@@ -183,6 +200,8 @@ class RunningDaemon implements Daemon {
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
   readonly #startedMs = Date.now();
+  /** Since its start; and what was wrong with the last file that was refused, until one isn't. */
+  #reloads = { done: 0, refused: 0, why: "" };
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
   #idleSinceMs = Date.now();
@@ -261,6 +280,7 @@ class RunningDaemon implements Daemon {
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return {
       ...status,
+      reloads: this.#reloads,
       ...(this.#profiles === undefined ? {} : { profiles: this.#profiles.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
     };
@@ -272,6 +292,22 @@ class RunningDaemon implements Daemon {
 
   get hasLazyMount(): boolean {
     return this.#lazy !== undefined;
+  }
+
+  reload(): void {
+    if (this.#isEnding) return;
+    const { done, refused } = this.#reloads;
+    try {
+      const table = tableOf(this.#config);
+      this.#fetcher.origins.reload(table);
+      renewCredentials();
+      this.#reloads = { done: done + 1, refused, why: "" };
+      this.#log("reloaded", { origins: table.size });
+    } catch (error) {
+      const why = explain(error);
+      this.#reloads = { done, refused: refused + 1, why };
+      this.#log("reload refused", { error: why, note: "what was there before holds" });
+    }
   }
 
   stop(reason: string): void {
