@@ -25,6 +25,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   "cli-start": () => import("./replay/cli-start.ts"),
   ingest: () => import("./micro/ingest.ts"),
   pread: () => import("./rpc/pread.ts"),
+  "pread-cold": () => import("./rpc/pread-cold.ts"),
   ninep: () => import("./rpc/ninep.ts"),
   tmpfs: () => import("./rpc/tmpfs.ts"),
   demand: () => import("./rpc/demand.ts"),
