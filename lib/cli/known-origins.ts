@@ -12,6 +12,7 @@ const VARIABLE = "BURROW_ORIGINS";
 const READERS: ReadonlySet<string> = new Set([
   "burrow run",
   "burrow bundle",
+  "burrow annotate",
   "burrow preload",
   "layer show",
   "layer diff",

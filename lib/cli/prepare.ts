@@ -124,7 +124,7 @@ export async function resolveBase(
 }
 
 /** The environment's snapshot, its prefix and its variables: a lock is made into one first. Its index is in the cache then. */
-async function resolveEnv(
+export async function resolveEnv(
   context: Context,
   cache: CacheDirectory,
   env: string,
