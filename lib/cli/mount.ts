@@ -28,8 +28,9 @@ import {
   tune,
 } from "./mountpoint.ts";
 import { print } from "./output.ts";
-import { checkQuery, collect, prepare, type QueryOptions } from "./prepare.ts";
+import { checkQuery, collect, prepare } from "./prepare.ts";
 import { inodesFor, parseSize } from "./query.ts";
+import type { QueryOptions } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { importView, knownMount, type Uppers } from "./view-mounts.ts";
 
