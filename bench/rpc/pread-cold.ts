@@ -93,6 +93,7 @@ function peakOf(pid: number): number {
 
 interface Round extends Read {
   readonly peakMib: number;
+  readonly loopMs: number;
   readonly link: number;
   readonly main: number;
   readonly all: number;
@@ -119,7 +120,15 @@ async function round(
     const read = await readInOrder(client, fd, bytes);
     const after = cpuOf(daemon.pid!);
     const peakMib = peakOf(daemon.pid!);
-    return { ...read, link, peakMib, main: after.main - before.main, all: after.all - before.all };
+    const { loop } = (await node.status()) as unknown as { loop: { maxMs: number } };
+    return {
+      ...read,
+      link,
+      peakMib,
+      loopMs: loop.maxMs,
+      main: after.main - before.main,
+      all: after.all - before.all,
+    };
   } finally {
     await ends.run();
   }
@@ -141,6 +150,7 @@ function figures(rounds: readonly Round[]): Result {
     mainCpuMs: of(({ main }) => main),
     allCpuMs: of(({ all }) => all),
     peakMib: of(({ peakMib }) => peakMib),
+    loopMaxMs: of(({ loopMs }) => loopMs, 1),
   };
 }
 

@@ -39,11 +39,13 @@ static napi_value enter_mounts(napi_env env, napi_callback_info info) {
 }
 
 // askForShortTurns(): short turns of the CPU, for the calling thread alone: its share of the time stays what it is,
-// but a request that comes while the sandbox's own threads spin is served sooner. Linux 6.12 and later
+// but a request that comes while the sandbox's own threads spin is served sooner. Of another policy than the normal one
+// (chrt(1)) whoever started us has decided. Linux 6.12 and later
 // (sched_setattr(2): sched_runtime of a normal task is its slice); before that nothing changes. 0 or -errno.
 // docs/design/0003-server-start.md
 static napi_value ask_for_short_turns(napi_env env, napi_callback_info info) {
   (void)info;
+  if (sched_getscheduler(0) != SCHED_OTHER) return integer(env, 0);
   struct {
     uint32_t size, policy;
     uint64_t flags;

@@ -44,7 +44,7 @@ const AHEAD_MAX = 32 * 4 + 1;
 test("of sixty readers not all are read ahead of, and who asks comes soon", async (t) => {
   const files = { ...larges(60), small: noise(5_000) };
   const { node, server, published, mountId } = await scene(t, files);
-  await node.start({ background: false, deadlineMs: 200_000 });
+  await node.start({ background: false, deadlineMs: 500_000 });
   const client = await node.connect(mountId);
   const row = (i: number) => published.row(`large${i}`);
   // A request brings two blocks: the second is here when it is asked for, and says that the file is read in order.
@@ -68,7 +68,7 @@ test(`${HANDLES} large files are read ahead of at once`, { timeout: 600_000 }, a
   const files = larges(HANDLES);
   const { node, server, published, mountId } = await scene(t, files);
   server.delayMs = 20;
-  const daemon = await node.start({ background: false, deadlineMs: 200_000 });
+  const daemon = await node.start({ background: false, deadlineMs: 500_000 });
   const idleBytes = peakOf(daemon.pid!);
   const clients = await Promise.all(Array.from({ length: CLIENTS }, () => node.connect(mountId)));
   let failed = 0;

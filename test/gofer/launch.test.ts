@@ -1,7 +1,8 @@
 // The launch contract of a gofer: argv as each revision of runsc gives it, the mounts JSON, FDs it waits for and FDs it drops,
 // its exit, and that FDs 0 to 2 stay untouched. docs/protocol/launch.md.
 
-import { mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "tap";
 import { native } from "../../lib/sys/native.ts";
@@ -283,4 +284,15 @@ test("FDs 0 to 2 are what they were, and no FD of the starter's leaks in", (t) =
   t.equal(links.filter((link) => link.includes("config.json")).length <= 1, true);
   t.ok(links.length < 64, `${links.length} FDs`);
   t.end();
+});
+
+test("a policy of the scheduler that its starter chose stays", async (t) => {
+  const batch = 3; // man sched(7), SCHED_BATCH: takes no rights
+  const choose = (flag: string) => spawnSync("chrt", [flag, "-p", "0", String(process.pid)]);
+  t.equal(choose("--batch").status, 0);
+  t.teardown(() => void choose("--other"));
+  const { pid } = startGofer(t, [{ destination: "/", source: temporary(t) }]);
+  const line = readFileSync(`/proc/${pid}/stat`, "latin1");
+  const policy = line.slice(line.lastIndexOf(")") + 2).split(" ")[38];
+  t.equal(Number(policy), batch);
 });

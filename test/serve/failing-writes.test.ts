@@ -204,7 +204,8 @@ test("a call of the cache's that fails: no wrong byte, and no restart", {
     for (const [call, most] of await scene.count())
       for (const error of ERRORS)
         for (let when = 1; when <= most; when++) points.push({ call, error, when });
-    t.ok(points.length >= 200, `${points.length} points`);
+    // Calls are counted by the thread, and which thread makes how many is chance.
+    t.ok(points.length >= 100, `${points.length} points`);
   } else {
     points.push(...GATE);
   }
