@@ -22,6 +22,7 @@ import { STALL_MS } from "./disk.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { Flights } from "./flights.ts";
 import { LargeBlob } from "./large.ts";
+import { readRange } from "./look.ts";
 import { type AnswerFields, AnswerState, bringsFile } from "./mailbox-wire.ts";
 import type { MemoryTier } from "./memory-tier.ts";
 import { Origins, type OriginsOptions } from "./origins.ts";
@@ -150,6 +151,32 @@ export class Fetcher {
       return (await withDeadline(this.#have(wanted), this.#deadlineMs)).errno === 0;
     } catch {
       return false;
+    }
+  }
+
+  /** Bytes [offset, end) of what prefetch said is here; undefined where they aren't, or only in memory. Never rejects. */
+  async read(
+    source: Source,
+    row: number,
+    offset: number,
+    end: number,
+  ): Promise<Buffer | undefined> {
+    const digest = source.table.digestAt(row);
+    const isPart = isLarge(source.table.sizeOf(row));
+    const large = isPart ? this.#larges.get(keyOfBlocks(source, row)) : undefined;
+    const { disk, root } = this.#cache;
+    const whole = this.#cache.path("blobs", digest);
+    try {
+      if (large === undefined || large.isDropped)
+        return await readRange(disk, whole, offset, end - offset);
+      if (large.isInMemory) return undefined;
+      const partial = `${root}/partial/${large.name}`;
+      // It may have become whole meanwhile.
+      return await readRange(disk, partial, offset, end - offset).catch(() =>
+        readRange(disk, whole, offset, end - offset),
+      );
+    } catch {
+      return undefined;
     }
   }
 
