@@ -7,17 +7,19 @@ import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Locator } from "../store/locator.ts";
-import { classOf, isAstray } from "../store/store.ts";
+import { type ByteRange, classOf, isAstray } from "../store/store.ts";
 import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import type { GiveBack } from "./intake.ts";
 import {
   getPieces,
+  isWithin,
   openPiece,
   type Piece,
   pieceOfNeighbour,
   type Source,
   type StoredPiece,
+  spanOf,
 } from "./pieces.ts";
 import { expectedCost, type Reservation } from "./room.ts";
 import type { Shelf } from "./shelf.ts";
@@ -91,7 +93,9 @@ export async function fetchSmall(
     try {
       run =
         attempt === 1
-          ? runOf(locator, digest, piece, (blob) => (around.has(blob) ? enlist(blob) : undefined))
+          ? runOf(locator, digest, piece, origin.planned(piece.path, spanOf(piece)), (blob) =>
+              around.has(blob) ? enlist(blob) : undefined,
+            )
           : [{ digest, piece, neighbour: undefined }];
       giveBack = await origin.takeIn(bytesOf(run), signal);
       ({ run, space } = await reserveRun(shelf, run, digest, signal));
@@ -145,8 +149,17 @@ function isAlone(locator: Locator, piece: Piece): boolean {
   return locator.kind !== "packs" || piece.codec === Codec.delta;
 }
 
-/** The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. */
-function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
+/**
+ * The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. Of what comes in a
+ * planned range only that.
+ */
+function runOf(
+  locator: Locator,
+  digest: Digest,
+  piece: Piece,
+  planned: ByteRange | undefined,
+  enlist: Enlist,
+): RunItem[] {
   const asked: RunItem = { digest, piece, neighbour: undefined };
   if (isAlone(locator, piece)) return [asked];
   const around = locator.runAround(locator.find(digest), FETCH_RUN_BYTES);
@@ -155,6 +168,7 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
     const chunk = around[i];
     return (
       chunk?.isWhole === true &&
+      (planned === undefined || isWithin(spanOf(chunk), planned)) &&
       chunk.codec !== Codec.delta &&
       chunk.stored <= chunk.length &&
       chunk.length <= CHUNK_MAX_BYTES

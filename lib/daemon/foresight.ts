@@ -2,6 +2,7 @@
 // its view says HELLO: docs/design/0023-foresight.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start
 // as slow as without. Control plane.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { explain } from "../base/error.ts";
 import { BLOCK_BYTES, FORESEEN_FETCH_MAX_BYTES } from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
@@ -90,7 +91,7 @@ export class Foresight {
         sources.map(({ table }, i) => ({ at: pathOf(places[i]!), index: table.index })),
       );
       const budget = ahead.budget(FORESEEN_FETCH_MAX_BYTES);
-      const job = { figures: this.figures, budget, isCompleted: false };
+      const job = { figures: this.figures, budget, isCompleted: false, segments: new Map() };
       const gathering = new Gathering(this.#context, snapshots, sources, {
         job,
         learner,
@@ -175,8 +176,10 @@ class Gathering implements Bringer {
 
   /** When all has come that was wished for. */
   async ended(): Promise<void> {
-    this.#send();
-    while (this.#fetching.size > 0) await Promise.all(this.#fetching);
+    while (this.#timer !== undefined || this.#fetching.size > 0) {
+      await Promise.all(this.#fetching);
+      if (this.#timer !== undefined) await sleep(GATHER_MS);
+    }
   }
 
   #wish(file: ViewFile, { offset, end }: FileRange, answer: (isHere: boolean) => void): void {
@@ -190,6 +193,15 @@ class Gathering implements Bringer {
   #send(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    // Where it would only stand in line, what comes to be known meanwhile comes along.
+    if (
+      this.#snapshots.some(
+        (each, i) => this.#wishes[i]!.length > 0 && this.#context.ahead.isBusy(each),
+      )
+    ) {
+      this.#timer = setTimeout(() => this.#send(), GATHER_MS);
+      return;
+    }
     const wishes = this.#wishes;
     this.#wishes = wishes.map(() => []);
     const sent = this.#fetchAll(wishes).finally(() => this.#fetching.delete(sent));
