@@ -338,7 +338,7 @@ export class Fetcher {
     // A flight may have ended between the look at the disk and this one.
     if (this.shelf.isFresh(digest) && (await this.#settle(digest, size))) return;
     const { claim, end } = this.#flights.start(source, digest);
-    const enlist = (blob: Digest) => (isAlone ? undefined : this.#enlist(source.origin, blob));
+    const enlist = isAlone ? undefined : (blob: Digest) => this.#enlist(source.origin, blob);
     try {
       const { finished } = await fetchSmall(this.shelf, this.#context, {
         source,

@@ -46,7 +46,8 @@ export interface SmallFetch {
   readonly source: Source;
   readonly digest: Digest;
   readonly size: number;
-  readonly enlist: Enlist;
+  /** Undefined: none come along. */
+  readonly enlist: Enlist | undefined;
   readonly claim: Claim;
 }
 
@@ -75,7 +76,10 @@ export async function fetchSmall(
   }
   const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
-  const around = await absentAround(shelf, locator, digest, pieces[0]!);
+  const around =
+    enlist === undefined
+      ? new Set<Digest>()
+      : await absentAround(shelf, locator, digest, pieces[0]!);
   // Not a tick may pass between an empty claim and the run: asks side by side would each fetch what the first brings along.
   const adopted = claim();
   if (adopted !== undefined && (await adopted)) return { finished: Promise.resolve() };
@@ -92,7 +96,7 @@ export async function fetchSmall(
     };
     try {
       run =
-        attempt === 1
+        attempt === 1 && enlist !== undefined
           ? runOf(locator, digest, piece, origin.planned(piece.path, spanOf(piece)), (blob) =>
               around.has(blob) ? enlist(blob) : undefined,
             )

@@ -32,6 +32,8 @@ export interface ForesightContext {
   readonly fetcher: Fetcher;
   readonly open: (of: SnapshotSource) => Promise<IndexSource>;
   readonly log: Log;
+  /** Whether large blobs that were asked for are completed in the background. */
+  readonly background: boolean;
 }
 
 /** Of starts by the same words. */
@@ -99,6 +101,7 @@ export class Foresight {
       });
       await foresee(start, files, gathering);
       await gathering.ended();
+      if (this.#context.background) await gathering.complete();
       if (!gathering.hasFetched) return;
       this.figures.starts++;
       this.figures.ended++;
@@ -133,6 +136,8 @@ class Gathering implements Bringer {
   readonly #sources: readonly Source[];
   readonly #of: GatheringOf;
   #wishes: Wish[][];
+  /** Rows of large blobs, by snapshot. */
+  readonly #parts: readonly Set<number>[];
   #timer: NodeJS.Timeout | undefined;
   readonly #fetching = new Set<Promise<void>>();
   #isFirst = true;
@@ -152,6 +157,7 @@ class Gathering implements Bringer {
     this.#sources = sources;
     this.#of = of;
     this.#wishes = snapshots.map(() => []);
+    this.#parts = snapshots.map(() => new Set());
     const isAbsent = new Promise<boolean>((resolve) => {
       this.#onAbsent = () => resolve(true);
     });
@@ -182,8 +188,20 @@ class Gathering implements Bringer {
     }
   }
 
+  /** Has large files whole of which parts were wished for. */
+  async complete(): Promise<void> {
+    for (const [snapshot, rows] of this.#parts.entries()) {
+      const asks = [...rows].map((row) => ({ row, first: 0, count: 0 }));
+      await this.#fetch(
+        snapshot,
+        asks.map((ask) => ({ ...ask, answer: () => undefined })),
+      );
+    }
+  }
+
   #wish(file: ViewFile, { offset, end }: FileRange, answer: (isHere: boolean) => void): void {
     const isPart = isLarge(file.size) && (offset > 0 || end < file.size);
+    if (isPart) this.#parts[file.snapshot]!.add(file.row);
     const first = isPart ? Math.floor(offset / BLOCK_BYTES) : 0;
     const count = isPart ? Math.ceil(end / BLOCK_BYTES) - first : 0;
     this.#wishes[file.snapshot]!.push({ row: file.row, first, count, answer });

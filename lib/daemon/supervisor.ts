@@ -74,7 +74,9 @@ export async function startDaemon(
     const profiles = config.profiles
       ? new Profiles({ ...context, ahead, deadlineMs, background })
       : undefined;
-    const foresight = config.foresight ? new Foresight({ ...context, ahead }) : undefined;
+    const foresight = config.foresight
+      ? new Foresight({ ...context, ahead, background })
+      : undefined;
     const starts = { ahead, profiles, foresight };
     daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, ...starts });
     // Ours alone by the lock: what stands there was left by a killed daemon.
