@@ -1,20 +1,38 @@
 // Python's byte code (.pyc): which modules it imports when it is run. The marshalled code of the module alone is looked at; functions and
 // classes in it are passed over. Bytes of anybody: what can't be read imports nothing. Control plane.
 //
-// Sources: CPython 3.8 to 3.12, Lib/importlib/_bootstrap_external.py (magic numbers, header), Python/marshal.c (types, references, fields
-// of code), Lib/opcode.py (opcodes).
+// Sources: CPython 3.8 to 3.13, Lib/importlib/_bootstrap_external.py (magic numbers, header), Python/marshal.c (types, references, fields
+// of code), Lib/opcode.py and Include/opcode_ids.h (opcodes).
 
 import type { PythonImport } from "./python-text.ts";
 
 const HEADER_BYTES = 16;
-/** Magic numbers of 3.8, of 3.11 (whose code has other fields) and of the first version with other opcodes. */
-const Magic = { first: 3413, fields311: 3495, end: 3550 } as const;
-/** u32 before the code's bytes: counts of arguments, locals and stack, and flags. */
-const FIELDS = { before311: 6, from311: 5 } as const;
-/** Objects between names and the line number, and behind that. */
-const REST = { before311: [5, 1], from311: [5, 2] } as const;
 
-const Op = { loadConst: 100, importName: 108, extendedArg: 144 } as const;
+/** Of a version's code objects. */
+interface Layout {
+  /** u32 before the code's bytes: counts of arguments, locals and stack, and flags. */
+  readonly numbers: number;
+  /** Objects behind the code, constants and names: up to the line number, and behind it. */
+  readonly rest: readonly [number, number];
+  readonly loadConst: number;
+  readonly importName: number;
+  readonly extendedArg: number;
+}
+
+const OPS = { loadConst: 100, importName: 108, extendedArg: 144 };
+const BEFORE_311: Layout = { numbers: 6, rest: [5, 1], ...OPS };
+const FROM_311: Layout = { numbers: 5, rest: [5, 2], ...OPS };
+const FROM_313: Layout = { ...FROM_311, loadConst: 83, importName: 75, extendedArg: 71 };
+/** By the magic number of each released version. */
+const LAYOUTS: ReadonlyMap<number, Layout> = new Map([
+  [3413, BEFORE_311],
+  [3425, BEFORE_311],
+  [3439, BEFORE_311],
+  [3495, FROM_311],
+  [3531, FROM_311],
+  [3571, FROM_313],
+]);
+
 const FLAG_REF = 0x80;
 const REF = "r".charCodeAt(0);
 const TUPLE = "(".charCodeAt(0);
@@ -52,11 +70,11 @@ class Unreadable extends Error {}
 /** Imports of a module, in order; undefined for code of a version that isn't known here, or no code. Never throws. */
 export function importsOfCode(bytes: Buffer): PythonImport[] | undefined {
   if (bytes.length < HEADER_BYTES + 1) return undefined;
-  const magic = bytes.readUInt16LE(0);
+  const layout = LAYOUTS.get(bytes.readUInt16LE(0));
   const isCode = bytes[2] === 0x0d && bytes[3] === 0x0a;
-  if (!isCode || magic < Magic.first || magic >= Magic.end) return undefined;
+  if (!isCode || layout === undefined) return undefined;
   try {
-    return new Walk(bytes, magic >= Magic.fields311).imports();
+    return new Walk(bytes, layout).imports();
   } catch (error) {
     if (error instanceof Unreadable || error instanceof RangeError) return undefined;
     throw error;
@@ -65,19 +83,19 @@ export function importsOfCode(bytes: Buffer): PythonImport[] | undefined {
 
 class Walk {
   readonly #bytes: Buffer;
-  readonly #is311: boolean;
+  readonly #layout: Layout;
   #at = HEADER_BYTES;
   /** Where the objects begin that others refer to, by number. */
   readonly #refs: number[] = [];
 
-  constructor(bytes: Buffer, is311: boolean) {
+  constructor(bytes: Buffer, layout: Layout) {
     this.#bytes = bytes;
-    this.#is311 = is311;
+    this.#layout = layout;
   }
 
   imports(): PythonImport[] {
     if (KINDS[this.#type()] !== Kind.code) throw new Unreadable();
-    this.#at += 4 * (this.#is311 ? FIELDS.from311 : FIELDS.before311);
+    this.#at += 4 * this.#layout.numbers;
     const code = this.#at;
     this.#skip(1);
     const consts = this.#elements();
@@ -88,13 +106,14 @@ class Walk {
   /** By the code: LOAD_CONST level, LOAD_CONST names, IMPORT_NAME module. dis.html#opcode-IMPORT_NAME */
   #importsIn(code: Buffer, consts: readonly number[], names: readonly number[]): PythonImport[] {
     const found: PythonImport[] = [];
+    const { loadConst, importName, extendedArg } = this.#layout;
     let [level, list, extended] = [-1, -1, 0];
     for (let i = 0; i + 1 < code.length; i += 2) {
       const argument = extended | code[i + 1]!;
       extended = 0;
-      if (code[i] === Op.extendedArg) extended = (argument << 8) & 0xffffff;
-      else if (code[i] === Op.loadConst) [level, list] = [list, argument];
-      else if (code[i] === Op.importName) {
+      if (code[i] === extendedArg) extended = (argument << 8) & 0xffffff;
+      else if (code[i] === loadConst) [level, list] = [list, argument];
+      else if (code[i] === importName) {
         const module = names[argument];
         const [levelAt, listAt] = [consts[level], consts[list]];
         if (module === undefined || levelAt === undefined || listAt === undefined) continue;
@@ -147,7 +166,7 @@ class Walk {
 
   /** Of a tuple that was walked already: of strings and numbers alone. */
   #elementsAt(at: number): number[] {
-    const there = new Walk(this.#bytes, this.#is311);
+    const there = new Walk(this.#bytes, this.#layout);
     there.#at = at;
     const count = there.#count(there.#type());
     return Array.from({ length: count }, () => {
@@ -188,8 +207,8 @@ class Walk {
   }
 
   #skipCode(depth: number): void {
-    this.#at += 4 * (this.#is311 ? FIELDS.from311 : FIELDS.before311);
-    const [before, behind] = this.#is311 ? REST.from311 : REST.before311;
+    this.#at += 4 * this.#layout.numbers;
+    const [before, behind] = this.#layout.rest;
     // Its bytes, constants and names come first.
     this.#skipMany(3 + before, depth);
     this.#at += 4;
