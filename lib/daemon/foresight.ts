@@ -166,7 +166,7 @@ class Gathering implements Bringer {
 
   async read(file: ViewFile, range: FileRange): Promise<Buffer | undefined> {
     const bounded = { offset: range.offset, end: Math.min(range.end, file.size) };
-    if (bounded.offset >= bounded.end) return undefined;
+    if (bounded.offset >= bounded.end && file.size > 0) return undefined;
     const isHere = await new Promise<boolean>((answer) => this.#wish(file, bounded, answer));
     if (!isHere) return undefined;
     const { offset, end } = bounded;
