@@ -1,5 +1,5 @@
 // Foresight: what a start that nobody has learned will read is foreseen by its files (preload/foresee.ts) and fetched ahead of it, as soon as
-// its view says HELLO: docs/design/0023-foresight.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start
+// its view says HELLO: docs/design/0024-foresight.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start
 // as slow as without. Control plane.
 
 import { setTimeout as sleep } from "node:timers/promises";

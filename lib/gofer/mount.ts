@@ -32,7 +32,7 @@ export interface ViewMount {
   readonly grafts: readonly GraftSource[];
   /** What tells starts of one command from others': 32 hex digits. For profiles (docs/design/0022-profiles.md). */
   readonly command?: string;
-  /** What is known of the command, to foresee what it reads (docs/design/0023-foresight.md). */
+  /** What is known of the command, to foresee what it reads (docs/design/0024-foresight.md). */
   readonly start?: Start;
   /** What it asks for is no start's, and teaches nothing. */
   readonly profile?: "off";

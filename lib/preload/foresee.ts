@@ -1,9 +1,10 @@
 // Foresee: what a command will read when it starts, by looking at its files as its interpreter and the dynamic linker will: Python's start,
 // the modules that its program imports and those that these import, shared libraries by DT_NEEDED. What is looked at is what will be read,
-// so looking costs no byte that isn't wanted; only what is imported under a condition is fetched in vain. docs/design/0023-foresight.md.
+// so looking costs no byte that isn't wanted; only what is imported under a condition is fetched in vain. docs/design/0024-foresight.md.
 // Control plane.
 
 import {
+  FORESEEN_ALL_TEXT_MAX_BYTES,
   FORESEEN_FILES_MAX,
   FORESEEN_LIBRARY_MAX_BYTES,
   FORESEEN_PROGRAM_MAX_BYTES,
@@ -51,6 +52,8 @@ class Foreseen {
   readonly #bringer: Bringer;
   readonly #seen = new Set<string>();
   readonly #modules = new Set<string>();
+  /** Bytes that may yet be looked at. */
+  #textLeft = FORESEEN_ALL_TEXT_MAX_BYTES;
 
   constructor(files: ViewFiles, bringer: Bringer) {
     this.#files = files;
@@ -204,7 +207,8 @@ class Foreseen {
   }
 
   async #whole(file: ViewFile): Promise<Buffer | undefined> {
-    if (file.size > FORESEEN_TEXT_MAX_BYTES) return undefined;
+    if (file.size > FORESEEN_TEXT_MAX_BYTES || file.size > this.#textLeft) return undefined;
+    this.#textLeft -= file.size;
     return await this.#bringer.read(file, { offset: 0, end: file.size });
   }
 

@@ -14,6 +14,8 @@ export interface PythonModule {
   readonly isPackage: boolean;
 }
 
+/** Names that are looked for: each costs some lookups, and a text may hold any number. */
+const SEARCHED_MAX = 65_536;
 const FROZEN_SINCE = 11;
 const FROZEN = new Set(
   "zipimport abc codecs io _collections_abc _sitebuiltins genericpath ntpath posixpath os site stat importlib.util importlib.machinery runpy".split(
@@ -79,6 +81,7 @@ export class PythonPath {
   find(module: string): PythonModule | undefined {
     const known = this.#found.get(module);
     if (known !== undefined || this.#found.has(module)) return known;
+    if (this.#found.size >= SEARCHED_MAX) return undefined;
     const found = this.#search(module);
     this.#found.set(module, found);
     return found;

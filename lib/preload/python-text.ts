@@ -12,7 +12,7 @@ export interface PythonImport {
 }
 
 /** Longer statements are data, no imports. */
-const STATEMENT_MAX_CHARS = 64 * 1024;
+const STATEMENT_MAX_CHARS = 16 * 1024;
 const WORD = String.raw`[\p{L}_][\p{L}\p{N}_]*`;
 const DOTTED = String.raw`${WORD}(?:\s*\.\s*${WORD})*`;
 const NAME = new RegExp(`^(${DOTTED})(?:\\s+as\\s+${WORD})?$`, "u");
@@ -92,7 +92,7 @@ function* statementsOf(text: string): Iterable<Statement> {
     }
     if (char === "\\" && /^\\\r?\n/.test(text.slice(at, at + 3))) {
       at = text.indexOf("\n", at) + 1;
-      statement += " ";
+      if (!statement.endsWith(" ")) statement += " ";
       continue;
     }
     if (char === "(" || char === "[" || char === "{") depth++;
@@ -105,7 +105,12 @@ function* statementsOf(text: string): Iterable<Statement> {
       statement = "";
       isBehindHead ||= char === ":";
       isLineStart = char === "\n";
-    } else if (statement.length < STATEMENT_MAX_CHARS) statement += char;
+    } else if (statement.length < STATEMENT_MAX_CHARS) {
+      // Of blanks one: many would have a pattern try each way to part them.
+      const isBlank = char === " " || char === "\t" || char === "\n" || char === "\r";
+      if (!isBlank) statement += char;
+      else if (!statement.endsWith(" ")) statement += " ";
+    }
   }
 }
 

@@ -27,6 +27,8 @@ interface Place {
   /** -1: a directory on the way to a graft, which no index has. */
   readonly snapshot: number;
   readonly ino: number;
+  /** Undefined of the root. */
+  readonly parent: Place | undefined;
 }
 
 /** As many symlinks on one way as Linux follows: path_resolution(7). */
@@ -39,6 +41,8 @@ export class ViewFiles {
   readonly #directories = new Map<string, Place | undefined>();
   readonly #listed = new Map<string, readonly string[]>();
   readonly #target = Buffer.alloc(SYMLINK_MAX_BYTES);
+  /** Symlinks that the way which is gone may yet lead over: of all of it, or few of them could stand for a way without end. */
+  #linksLeft = 0;
 
   constructor(attached: readonly Attached[]) {
     this.#attached = attached;
@@ -76,47 +80,47 @@ export class ViewFiles {
   }
 
   #resolve(path: string): Place | undefined {
+    this.#linksLeft = SYMLINKS_MAX;
     const slash = path.lastIndexOf("/");
     const directory = path.slice(0, slash);
     // Many files are looked for in few directories.
     let parent = this.#directories.get(directory);
     if (!this.#directories.has(directory)) {
-      parent = this.#walk(this.#root(), directory, 0);
+      parent = this.#walk(this.#root(), directory);
       this.#directories.set(directory, parent);
     }
-    return parent && this.#walk(parent, path.slice(slash + 1), 0);
+    return parent && this.#walk(parent, path.slice(slash + 1));
   }
 
   #root(): Place {
-    return this.#graftAt("/") ?? { path: "", snapshot: 0, ino: 1 };
+    return this.#graftAt("/", undefined) ?? { path: "", snapshot: 0, ino: 1, parent: undefined };
   }
 
-  #walk(from: Place, path: string, links: number): Place | undefined {
+  #walk(from: Place, path: string): Place | undefined {
     let place: Place | undefined = from;
     for (const name of path.split("/")) {
       if (place === undefined) return undefined;
       if (name === "" || name === ".") continue;
-      if (name === "..") place = this.#walk(this.#root(), parentOf(place.path), links);
-      else place = this.#step(place, name, links);
+      place = name === ".." ? (place.parent ?? place) : this.#step(place, name);
     }
     return place;
   }
 
-  #step(parent: Place, name: string, links: number): Place | undefined {
+  #step(parent: Place, name: string): Place | undefined {
     const path = `${parent.path}/${name}`;
-    const graft = this.#graftAt(path);
+    const graft = this.#graftAt(path, parent);
     if (graft !== undefined) return graft;
     const found = parent.snapshot < 0 ? undefined : this.#lookup(parent, name);
     const isOnWay = this.#attached.some(({ at }) => at.startsWith(`${path}/`));
-    if (found === undefined) return isOnWay ? { path, snapshot: -1, ino: 0 } : undefined;
+    if (found === undefined) return isOnWay ? { path, snapshot: -1, ino: 0, parent } : undefined;
     const { index } = this.#attached[parent.snapshot]!;
     const row = index.row(found);
     if ((index.field(row, Inode.mode) & S_IFMT) !== S_IFLNK)
-      return { path, snapshot: parent.snapshot, ino: found };
-    if (links >= SYMLINKS_MAX) return undefined;
+      return { path, snapshot: parent.snapshot, ino: found, parent };
+    if (this.#linksLeft-- <= 0) return undefined;
     const length = index.readlink(row, this.#target);
     const target = this.#target.toString("latin1", 0, Math.max(0, length));
-    return this.#walk(target.startsWith("/") ? this.#root() : parent, target, links + 1);
+    return this.#walk(target.startsWith("/") ? this.#root() : parent, target);
   }
 
   #lookup({ snapshot, ino }: Place, name: string): number | undefined {
@@ -128,13 +132,9 @@ export class ViewFiles {
   }
 
   /** What is attached at a path: the last one, which lies over those before. */
-  #graftAt(path: string): Place | undefined {
+  #graftAt(path: string, parent: Place | undefined): Place | undefined {
     const snapshot = this.#attached.findLastIndex(({ at }) => at === path);
     const isGraft = snapshot > 0;
-    return isGraft ? { path: path === "/" ? "" : path, snapshot, ino: 1 } : undefined;
+    return isGraft ? { path: path === "/" ? "" : path, snapshot, ino: 1, parent } : undefined;
   }
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }

@@ -193,3 +193,15 @@ test("links in circles and modules that import each other end", async (t) => {
   t.ok(found.has(`/env/${LIB}/two.py`));
   t.equal(found.size, SEEN.length + 2);
 });
+
+test("few links can't stand for a way without end", async (t) => {
+  const bomb = Object.fromEntries(
+    Array.from({ length: 30 }, (_, i) => [
+      `l${i + 1}`,
+      { link: Array.from({ length: 100 }, () => `l${i}`).join("/") },
+    ]),
+  );
+  const tree = { ...PYTHON, l0: { link: "." }, ...bomb, "bin/tool": "#!/env/l30/bin/python3" };
+  const found = await foreseen([BASE, tree], { program: "tool" });
+  t.same([...found.keys()], ["/env/bin/tool", "/etc/ld.so.cache"].reverse());
+});

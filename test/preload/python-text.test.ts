@@ -59,6 +59,21 @@ test("what is no import, or doesn't run, isn't found", async (t) => {
   t.same(shown("if TYPE_CHECKING:\n  import a\nelse:\n  import b"), ["b"]);
 });
 
+test("nor does it take long over long ones", async (t) => {
+  const many = 400_000;
+  const each = [
+    `from${" ".repeat(many)}x`,
+    `from${" .".repeat(many)}x`,
+    `import${" a .".repeat(many)}`,
+    `import ${"a,".repeat(many)}`,
+    `from a import (${"\n ".repeat(many)}`,
+    "\\\n".repeat(many),
+    "'".repeat(many),
+    "(".repeat(many),
+  ];
+  for (const text of each) t.ok(importsOfText(text).length <= 16_384, text.slice(0, 12));
+});
+
 test("no text makes it fail", async () => {
   const word = fc.constantFrom(
     ...'import|from|as|def|class|if|:|;|(|)|,|.|\n|  |\t|\\\n|\'|"""|#|a|b.c|*|TYPE_CHECKING|é'.split(
