@@ -22,9 +22,22 @@ import { median, type Setup, setUp } from "./setup.ts";
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 const PYTHON = "/opt/env/bin/python3";
 const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t)";
-const DELAYS_MS = [0, 5, 20];
+/** To the store and the channel: before each answer, and what the link carries at most (0: no limit). */
+const LINKS: readonly Link[] = [
+  { delayMs: 0, megabits: 0 },
+  { delayMs: 5, megabits: 0 },
+  { delayMs: 20, megabits: 0 },
+  { delayMs: 5, megabits: 1000 },
+  { delayMs: 20, megabits: 200 },
+];
+const QUICK_LINK: Link = { delayMs: 20, megabits: 0 };
 const ROUNDS = 5;
 const FETCHES = 8;
+
+interface Link {
+  readonly delayMs: number;
+  readonly megabits: number;
+}
 
 interface Sample {
   readonly importSeconds: number;
@@ -78,6 +91,25 @@ function peerBundle({ work }: Setup, root: string): string {
   return bundle;
 }
 
+interface HowAhead {
+  /** Whether it starts with what an earlier start on another node has learned. */
+  readonly isProfiled: boolean;
+  readonly profiles: "on" | "off";
+  readonly foresight: "on" | "off";
+}
+
+const AHEAD = {
+  "burrow, nothing ahead": { isProfiled: false, profiles: "off", foresight: "off" },
+  burrow: { isProfiled: false, profiles: "on", foresight: "on" },
+  "burrow, profile": { isProfiled: true, profiles: "on", foresight: "on" },
+} as const satisfies Record<string, HowAhead>;
+const MODES = [
+  "local disk",
+  ...(Object.keys(AHEAD) as (keyof typeof AHEAD)[]),
+  "fetch, unpack, run",
+] as const;
+type Mode = (typeof MODES)[number];
+
 class ColdStart {
   readonly #setup: Setup;
   readonly #origin: Origin;
@@ -95,18 +127,18 @@ class ColdStart {
 
   /** Has a node learn a profile, which those after it are given. */
   async learn(): Promise<void> {
-    const { cache } = await this.#burrow(true);
+    const { cache } = await this.#burrow(AHEAD["burrow, profile"]);
     this.#profiles = join(cache, "profiles");
   }
 
-  async run(mode: string, delayMs: number): Promise<Sample> {
+  async run(mode: Mode, { delayMs, megabits }: Link): Promise<Sample> {
     const { work, fixtures, runsc } = this.#setup;
-    this.#origin.begin(delayMs);
+    this.#origin.begin(delayMs, megabits * 1e6);
     const keep = [join(work, "store"), join(fixtures, "channel")];
     let result: { out: string; seconds: number };
-    if (mode.startsWith("burrow")) {
+    if (mode in AHEAD) {
       dropCaches(keep);
-      result = await this.#burrow(mode.endsWith("profile"));
+      result = await this.#burrow(AHEAD[mode as keyof typeof AHEAD]);
     } else {
       const isFetched = mode === "fetch, unpack, run";
       dropCaches(keep);
@@ -130,15 +162,20 @@ class ColdStart {
     return { importSeconds: Number(result.out), runSeconds: result.seconds, requests, bytes };
   }
 
-  /** On a node with a daemon, and nothing in its cache but profiles. */
-  async #burrow(isProfiled: boolean): Promise<{ out: string; seconds: number; cache: string }> {
+  /** On a node with a daemon, and nothing in its cache but perhaps profiles. */
+  async #burrow({
+    isProfiled,
+    profiles,
+    foresight,
+  }: HowAhead): Promise<{ out: string; seconds: number; cache: string }> {
     const { work } = this.#setup;
     const cache = join(work, `cache${this.#count++}`);
     const env = {
       ...this.#setup.env,
       BURROW_CACHE: cache,
       BURROW_STORE: `${this.#url}/store`,
-      BURROW_PROFILES: isProfiled ? "on" : "off",
+      BURROW_PROFILES: profiles,
+      BURROW_FORESIGHT: foresight,
     };
     const daemon = spawn(process.execPath, [CLI, "daemon", "start", "--idle", "0"], {
       env,
@@ -198,8 +235,6 @@ async function isLearning(cache: string): Promise<boolean> {
   return status.profiles.unsaved > 0 || status.now.connections > 1;
 }
 
-const MODES = ["local disk", "burrow", "burrow, profile", "fetch, unpack, run"];
-
 export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
@@ -214,35 +249,38 @@ export const bench: Bench = async (emit, { isQuick }) => {
     await cold.learn();
     const samples = new Map<string, Sample[]>();
     for (let round = 0; round < (isQuick ? 1 : ROUNDS); round++)
-      for (const delayMs of isQuick ? [20] : DELAYS_MS)
+      for (const link of isQuick ? [QUICK_LINK] : LINKS)
         for (const mode of MODES) {
-          const key = `${delayMs} ${mode}`;
-          samples.set(key, [...(samples.get(key) ?? []), await cold.run(mode, delayMs)]);
+          const key = keyOf(link, mode);
+          samples.set(key, [...(samples.get(key) ?? []), await cold.run(mode, link)]);
         }
-    for (const [key, each] of samples) report(emit, samples, key, each, setup.version);
+    for (const link of isQuick ? [QUICK_LINK] : LINKS)
+      for (const mode of MODES) report(emit, samples, link, mode, setup.version);
   } finally {
     origin.close();
     setup.dispose();
   }
 };
 
+function keyOf({ delayMs, megabits }: Link, mode: Mode): string {
+  return `${delayMs} ${megabits} ${mode}`;
+}
+
 function report(
   emit: Parameters<Bench>[0],
   samples: ReadonlyMap<string, readonly Sample[]>,
-  key: string,
-  each: readonly Sample[],
+  link: Link,
+  mode: Mode,
   runsc: string,
 ): void {
-  const [delayMs = "", mode = ""] = [
-    key.slice(0, key.indexOf(" ")),
-    key.slice(key.indexOf(" ") + 1),
-  ];
+  const each = samples.get(keyOf(link, mode))!;
+  const local = samples.get(keyOf(link, "local disk"))!;
+  const whole = samples.get(keyOf(link, "fetch, unpack, run"))!;
   const of = (field: keyof Sample, some = each) => median(some.map((sample) => sample[field]));
-  const local = samples.get(`${delayMs} local disk`)!;
   const round = (value: number) => Number(value.toFixed(3));
   emit({
     mode,
-    delayMs: Number(delayMs),
+    ...link,
     runsc,
     runs: each.length,
     importMedianSeconds: round(of("importSeconds")),
@@ -251,6 +289,8 @@ function report(
     importRatio: round(of("importSeconds") / of("importSeconds", local)),
     runMedianSeconds: round(of("runSeconds")),
     runRatio: round(of("runSeconds") / of("runSeconds", local)),
+    /** Of the whole command, to fetching all, unpacking and running it. */
+    toFetchAll: round(of("runSeconds") / of("runSeconds", whole)),
     requests: of("requests"),
     megabytes: round(of("bytes") / 1e6),
   });

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** Bytes of an object, from `first` up to `end`. */
 export interface Sent {
@@ -13,9 +14,16 @@ export interface Sent {
   readonly end: number;
 }
 
-/** A web server with ranges over folders by their first path component; each answer may be delayed. */
+/** Of a body at once: half a millisecond of a link of 1 Gbit/s. */
+const PART_BYTES = 64 * 1024;
+
+/** A web server with ranges over folders by their first path component; each answer may be delayed, and all share one link. */
 export class Origin {
   delayMs = 0;
+  /** What the link carries; 0: whatever comes. */
+  bitsPerSecond = 0;
+  /** When the link will have carried what was given to it. */
+  #freeMs = 0;
   requests = 0;
   /** What was sent, whole objects too. */
   readonly sent: Sent[] = [];
@@ -34,8 +42,9 @@ export class Origin {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  begin(delayMs: number): void {
+  begin(delayMs: number, bitsPerSecond = 0): void {
     this.delayMs = delayMs;
+    this.bitsPerSecond = bitsPerSecond;
     this.requests = 0;
     this.sent.length = 0;
   }
@@ -63,6 +72,25 @@ export class Origin {
     const headers = range && { "content-range": `bytes ${start}-${end - 1}/${size}` };
     response.writeHead(range ? 206 : 200, { ...headers, "content-length": end - start });
     if (request.method === "HEAD" || end === start) response.end();
-    else fs.createReadStream(path, { start, end: end - 1 }).pipe(response);
+    else {
+      const options = { start, end: end - 1, highWaterMark: PART_BYTES };
+      void this.#send(fs.createReadStream(path, options), response);
+    }
+  }
+
+  /** A body, no faster than the link. */
+  async #send(body: fs.ReadStream, response: http.ServerResponse): Promise<void> {
+    for await (const part of body as AsyncIterable<Buffer>) {
+      if (response.destroyed) return;
+      if (this.bitsPerSecond > 0) {
+        const now = performance.now();
+        const tookMs = (part.length * 8_000) / this.bitsPerSecond;
+        this.#freeMs = Math.max(now, this.#freeMs) + tookMs;
+        // Timers have a millisecond: what is due sooner goes at once, and the sum is right.
+        if (this.#freeMs - now >= 1) await sleep(this.#freeMs - now);
+      }
+      if (!response.write(part)) await once(response, "drain").catch(() => undefined);
+    }
+    response.end();
   }
 }

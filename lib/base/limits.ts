@@ -151,5 +151,17 @@ export const PROFILE_ALL_ASKS_MAX = 32_768;
 export const PROFILE_FILE_MAX_BYTES = 2 * MIB;
 /** What a start has fetched ahead of it, at most. */
 export const PROFILE_FETCH_MAX_BYTES = 1024 * MIB;
+/** Files that are looked at to foresee what a start reads: an import of a hundred packages has some thousands. */
+export const FORESEEN_FILES_MAX = 8_192;
+/** What is fetched for it: several times what the largest stacks read when they start. */
+export const FORESEEN_FETCH_MAX_BYTES = 512 * MIB;
+/** Text or byte code that is looked at, in one turn of the loop: the largest of pandas has 430 KB. */
+export const FORESEEN_TEXT_MAX_BYTES = 512 * KIB;
+/** All of a start: the byte code that numpy and pandas import has 11 MB; 64 MiB are some seconds of work. */
+export const FORESEEN_ALL_TEXT_MAX_BYTES = 64 * MIB;
+/** A program up to this size is wanted whole, of a larger one what the linker reads: Python's own is mostly read, 20 of 26 blocks. */
+export const FORESEEN_PROGRAM_MAX_BYTES = 16 * MIB;
+/** The same of a library: of those up to some MiB nearly all blocks were read, of OpenBLAS's 36 MB a tenth. */
+export const FORESEEN_LIBRARY_MAX_BYTES = 6 * MIB;
 /** A list of what to bring to a node: a million paths of 60 bytes. */
 export const PROFILE_MAX_BYTES = 64 * MIB;

@@ -22,6 +22,7 @@ import { STALL_MS } from "./disk.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { Flights } from "./flights.ts";
 import { LargeBlob } from "./large.ts";
+import { readRange } from "./look.ts";
 import { type AnswerFields, AnswerState, bringsFile } from "./mailbox-wire.ts";
 import type { MemoryTier } from "./memory-tier.ts";
 import { Origins, type OriginsOptions } from "./origins.ts";
@@ -66,6 +67,8 @@ interface Wanted {
   readonly key: string;
   readonly first: number;
   readonly count: number;
+  /** Brings no others along. */
+  readonly isAlone?: boolean;
 }
 
 export class Fetcher {
@@ -137,19 +140,53 @@ export class Fetcher {
 
   /**
    * As ask, for nobody who waits: whether it is here now. What fails leaves no mark: who needs it asks for it, as if nothing had been
-   * (pitfalls D7). Never rejects.
+   * (pitfalls D7). `isAlone`: a small blob brings no others along. Never rejects.
    */
-  async prefetch(source: Source, row: number, first: number, count: number): Promise<boolean> {
+  async prefetch(
+    source: Source,
+    row: number,
+    first: number,
+    count: number,
+    isAlone = false,
+  ): Promise<boolean> {
     try {
       if (row >= source.table.count) return false;
       const digest = source.table.digestAt(row);
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
       const key = isLarge(size) ? keyOfBlocks(source, row) : "";
-      const wanted = { source, row, digest, size, key, first, count };
+      const wanted = { source, row, digest, size, key, first, count, isAlone };
       return (await withDeadline(this.#have(wanted), this.#deadlineMs)).errno === 0;
     } catch {
       return false;
+    }
+  }
+
+  /** Bytes [offset, end) of what prefetch said is here; undefined where they aren't. Never rejects. */
+  async read(
+    source: Source,
+    row: number,
+    offset: number,
+    end: number,
+  ): Promise<Buffer | undefined> {
+    const digest = source.table.digestAt(row);
+    const isPart = isLarge(source.table.sizeOf(row));
+    const large = isPart ? this.#larges.get(keyOfBlocks(source, row)) : undefined;
+    const { disk, root } = this.#cache;
+    const whole = this.#cache.path("blobs", digest);
+    const inMemory = this.shelf.memory.read(digest);
+    if (inMemory !== undefined) return Buffer.from(inMemory.subarray(offset, end));
+    try {
+      if (large === undefined || large.isDropped)
+        return await readRange(disk, whole, offset, end - offset);
+      if (large.isInMemory) return undefined; // parts of a large one are read by those alone who have its FD
+      const partial = `${root}/partial/${large.name}`;
+      // It may have become whole meanwhile.
+      return await readRange(disk, partial, offset, end - offset).catch(() =>
+        readRange(disk, whole, offset, end - offset),
+      );
+    } catch {
+      return undefined;
     }
   }
 
@@ -211,7 +248,7 @@ export class Fetcher {
   }
 
   async #have(wanted: Wanted): Promise<AnswerFields> {
-    const { source, digest, size, key, first, count } = wanted;
+    const { source, digest, size, key, first, count, isAlone = false } = wanted;
     const isFlying = this.#flights.get(source.origin, digest) !== undefined;
     const isUnderWay = isFlying || this.#larges.get(key)?.isDropped === false;
     if (!isUnderWay && (await this.#settle(digest, size))) {
@@ -228,7 +265,7 @@ export class Fetcher {
     }
     source.onMiss?.(count > 0 ? Math.min(size, count * BLOCK_BYTES) : size);
     if (!isLarge(size)) {
-      await this.#haveSmall(source, digest, size);
+      await this.#haveSmall(source, digest, size, isAlone);
       return this.#complete(digest);
     }
     if (count > 0 && first + count > pieceCount(size)) {
@@ -276,14 +313,15 @@ export class Fetcher {
     return settling;
   }
 
-  async #haveSmall(source: Source, digest: Digest, size: number): Promise<void> {
+  async #haveSmall(source: Source, digest: Digest, size: number, isAlone: boolean): Promise<void> {
     const untilMs = performance.now() + this.#deadlineMs;
     for (let isWary = false; ; ) {
       const there = this.#flights.get(source.origin, digest);
       const isOthers = there?.snapshot !== source.snapshot;
       const joined = isWary && isOthers ? undefined : there;
       const flight =
-        joined ?? this.#flights.lead(source, digest, this.#fetchSmall(source, digest, size));
+        joined ??
+        this.#flights.lead(source, digest, this.#fetchSmall(source, digest, size, isAlone));
       try {
         if (await flight.done) return;
         // It came along with another blob and did not make it: now it is asked for.
@@ -296,11 +334,11 @@ export class Fetcher {
     }
   }
 
-  async #fetchSmall(source: Source, digest: Digest, size: number): Promise<void> {
+  async #fetchSmall(source: Source, digest: Digest, size: number, isAlone: boolean): Promise<void> {
     // A flight may have ended between the look at the disk and this one.
     if (this.shelf.isFresh(digest) && (await this.#settle(digest, size))) return;
     const { claim, end } = this.#flights.start(source, digest);
-    const enlist = (blob: Digest) => this.#enlist(source.origin, blob);
+    const enlist = isAlone ? undefined : (blob: Digest) => this.#enlist(source.origin, blob);
     try {
       const { finished } = await fetchSmall(this.shelf, this.#context, {
         source,

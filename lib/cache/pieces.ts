@@ -227,10 +227,11 @@ function bySegment(origin: Origin, pieces: readonly Piece[]): Part[] {
   const parts: { pieces: Piece[]; segment: ByteRange | undefined }[] = [];
   for (const piece of pieces) {
     const last = parts.at(-1);
-    if (last?.segment !== undefined && isWithin(piece, last.segment)) last.pieces.push(piece);
+    if (last?.segment !== undefined && isWithin(spanOf(piece), last.segment))
+      last.pieces.push(piece);
     else {
       const segment =
-        origin.planned(piece.path, { offset: piece.offset, length: piece.stored }) ??
+        origin.planned(piece.path, spanOf(piece)) ??
         (origin.isCrowded ? segmentOf(piece) : undefined);
       if (last !== undefined && last.segment === undefined && segment === undefined) {
         last.pieces.push(piece);
@@ -247,12 +248,18 @@ function segmentOf(piece: Piece): ByteRange | undefined {
   const row = locator.find(blob);
   if (row < 0 || block >= locator.chunkCount(row)) return undefined;
   const segment = locator.segmentAround(row, block, SEGMENT_BYTES);
-  const isFit = segment.length <= 2 * SEGMENT_BYTES && isWithin(piece, segment);
+  const isFit = segment.length <= 2 * SEGMENT_BYTES && isWithin(spanOf(piece), segment);
   return isFit ? segment : undefined;
 }
 
-function isWithin({ offset, stored }: Piece, segment: ByteRange): boolean {
-  return offset >= segment.offset && offset + stored <= segment.offset + segment.length;
+/** Whether all of a range lies in another one. */
+export function isWithin({ offset, length }: ByteRange, outer: ByteRange): boolean {
+  return offset >= outer.offset && offset + length <= outer.offset + outer.length;
+}
+
+/** What a piece takes of its object. */
+export function spanOf({ offset, stored }: Pick<Piece, "offset" | "stored">): ByteRange {
+  return { offset, length: stored };
 }
 
 /** The content of a piece, verified; of a pinned object's as it came. Throws BURROW_DIGEST_MISMATCH for anything else. */

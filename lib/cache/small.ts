@@ -7,17 +7,19 @@ import { FETCH_RUN_BYTES } from "../base/limits.ts";
 import { CHUNK_MAX_BYTES, Codec } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Locator } from "../store/locator.ts";
-import { classOf, isAstray } from "../store/store.ts";
+import { type ByteRange, classOf, isAstray } from "../store/store.ts";
 import { Doubts } from "./doubts.ts";
 import type { FetchContext } from "./fetch-context.ts";
 import type { GiveBack } from "./intake.ts";
 import {
   getPieces,
+  isWithin,
   openPiece,
   type Piece,
   pieceOfNeighbour,
   type Source,
   type StoredPiece,
+  spanOf,
 } from "./pieces.ts";
 import { expectedCost, type Reservation } from "./room.ts";
 import type { Shelf } from "./shelf.ts";
@@ -44,7 +46,8 @@ export interface SmallFetch {
   readonly source: Source;
   readonly digest: Digest;
   readonly size: number;
-  readonly enlist: Enlist;
+  /** Undefined: none come along. */
+  readonly enlist: Enlist | undefined;
   readonly claim: Claim;
 }
 
@@ -73,7 +76,10 @@ export async function fetchSmall(
   }
   const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
-  const around = await absentAround(shelf, locator, digest, pieces[0]!);
+  const around =
+    enlist === undefined
+      ? new Set<Digest>()
+      : await absentAround(shelf, locator, digest, pieces[0]!);
   // Not a tick may pass between an empty claim and the run: asks side by side would each fetch what the first brings along.
   const adopted = claim();
   if (adopted !== undefined && (await adopted)) return { finished: Promise.resolve() };
@@ -90,8 +96,10 @@ export async function fetchSmall(
     };
     try {
       run =
-        attempt === 1
-          ? runOf(locator, digest, piece, (blob) => (around.has(blob) ? enlist(blob) : undefined))
+        attempt === 1 && enlist !== undefined
+          ? runOf(locator, digest, piece, origin.planned(piece.path, spanOf(piece)), (blob) =>
+              around.has(blob) ? enlist(blob) : undefined,
+            )
           : [{ digest, piece, neighbour: undefined }];
       giveBack = await origin.takeIn(bytesOf(run), signal);
       ({ run, space } = await reserveRun(shelf, run, digest, signal));
@@ -145,8 +153,17 @@ function isAlone(locator: Locator, piece: Piece): boolean {
   return locator.kind !== "packs" || piece.codec === Codec.delta;
 }
 
-/** The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. */
-function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): RunItem[] {
+/**
+ * The run to ask for: whole small blobs next to the asked one, without those at its ends that are here already. Of what comes in a
+ * planned range only that.
+ */
+function runOf(
+  locator: Locator,
+  digest: Digest,
+  piece: Piece,
+  planned: ByteRange | undefined,
+  enlist: Enlist,
+): RunItem[] {
   const asked: RunItem = { digest, piece, neighbour: undefined };
   if (isAlone(locator, piece)) return [asked];
   const around = locator.runAround(locator.find(digest), FETCH_RUN_BYTES);
@@ -155,6 +172,7 @@ function runOf(locator: Locator, digest: Digest, piece: Piece, enlist: Enlist): 
     const chunk = around[i];
     return (
       chunk?.isWhole === true &&
+      (planned === undefined || isWithin(spanOf(chunk), planned)) &&
       chunk.codec !== Codec.delta &&
       chunk.stored <= chunk.length &&
       chunk.length <= CHUNK_MAX_BYTES

@@ -25,6 +25,7 @@ interface StartOptions {
   memoryBytes?: string;
   background: boolean;
   profiles: boolean;
+  foresight: boolean;
   suspect?: boolean;
   standbys?: string;
   lazyMount?: boolean;
@@ -76,6 +77,7 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
     "origins",
     "background",
     "profiles",
+    "foresight",
     "standbys",
     "suspect",
   ];
@@ -107,9 +109,10 @@ export function addDaemon(program: Command): void {
       "what may be kept in memory while the disk is full or fails (default: 256M)",
     )
     .option("--no-background", "fetch only the blocks of large files that are asked for")
+    .option("--no-profiles", "learn nothing of how sandboxes start, and use nothing learned")
     .option(
-      "--no-profiles",
-      "learn nothing of how sandboxes start, and fetch nothing ahead of them",
+      "--no-foresight",
+      "don't look at what a command imports, to fetch it ahead of its start",
     )
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option(
@@ -140,6 +143,7 @@ export function addDaemon(program: Command): void {
         memoryBytes: memoryLimit(options.memoryBytes),
         background: options.background,
         profiles: options.profiles && process.env["BURROW_PROFILES"] !== "off",
+        foresight: options.foresight && process.env["BURROW_FORESIGHT"] !== "off",
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
         lazyMount: options.lazyMount === true,

@@ -14,6 +14,7 @@ import { cachePath } from "../cache/layout.ts";
 import { mountDirectory, type UpperSize } from "../gofer/mount.ts";
 import { rootEntry } from "../layer/entries.ts";
 import { Index } from "../layer/index.ts";
+import { type Start, startOf } from "../preload/start.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath, STORE_MARKER } from "../store/layout.ts";
@@ -266,7 +267,15 @@ export async function mountView(
   const activated = env?.variables ?? {};
   const kept = options.upper === undefined ? undefined : claimUpper(options.upper, places);
   const isWritable = kept !== undefined || uppers.root !== undefined;
-  const { mounts } = writeQuery(context, id, places, uppers, kept, commandKey(words));
+  const variablesOfIt = { ...defaults.env, ...activated, ...variables };
+  const { cwd } = { ...defaults, ...given };
+  const start = startOf(
+    words.length > 0 ? words : (defaults.command ?? []),
+    variablesOfIt,
+    cwd ?? "/",
+  );
+  const told = { command: commandKey(words), start };
+  const { mounts } = writeQuery(context, id, places, uppers, kept, told);
   if (options.explain === true) await explained(context, id, kept, progress);
   return {
     mounts,
@@ -279,7 +288,7 @@ export async function mountView(
       ...memory,
       binds,
       command: commandOf(command, defaults),
-      env: { ...defaults.env, ...activated, ...variables },
+      env: variablesOfIt,
       isTerminal,
       hostname: "burrow",
       root: mounts.root,
@@ -312,9 +321,12 @@ function writeQuery(
   [base, ...grafts]: readonly Place[],
   uppers: { tmp: UpperSize; root?: UpperSize },
   kept: ClaimedUpper | undefined,
-  command: string,
+  { command, start: known }: { readonly command: string; readonly start: Start | undefined },
 ): { mounts: QueryMounts } {
-  const start = command === "" ? {} : { command };
+  const start = {
+    ...(command === "" ? {} : { command }),
+    ...(known === undefined ? {} : { start: known }),
+  };
   const root = kept === undefined ? {} : { root: { directory: kept.directory } };
   try {
     return { mounts: writeMounts(context, id, base!, grafts, { ...uppers, ...root }, start) };

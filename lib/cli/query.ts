@@ -12,6 +12,7 @@ import {
   type UpperDirectory,
   type UpperSize,
 } from "../gofer/mount.ts";
+import type { Start } from "../preload/start.ts";
 import { makeFolder } from "../store/folder.ts";
 import type { Context } from "./context.ts";
 import { writeText } from "./output.ts";
@@ -47,7 +48,7 @@ export function writeMounts(
   base: Source,
   grafts: readonly (Source & { at: string })[],
   uppers: { tmp: UpperSize; root?: UpperSize | UpperDirectory },
-  start: { readonly command?: string; readonly profile?: "off" } = {},
+  start: { readonly command?: string; readonly start?: Start; readonly profile?: "off" } = {},
 ): QueryMounts {
   for (const each of [id, `${id}-tmp`]) {
     if (!existsSync(mountDirectory(context.state, each))) continue;

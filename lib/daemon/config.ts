@@ -23,6 +23,8 @@ export interface DaemonConfig {
   readonly background: boolean;
   /** Learn what starts wait for, and fetch it ahead of the next ones. */
   readonly profiles: boolean;
+  /** Whether what starts read is foreseen by their files. */
+  readonly foresight: boolean;
   /** Mount large blobs that are on their way, for gofers to donate. */
   readonly lazyMount: boolean;
   /** Where figures are served over HTTP, as parseMetricsAddress takes it; "": nowhere. */
@@ -51,6 +53,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   memoryBytes: 256 * 1024 * 1024,
   background: true,
   profiles: true,
+  foresight: true,
   lazyMount: false,
   metrics: "",
   metricsNames: false,

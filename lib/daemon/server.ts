@@ -33,6 +33,7 @@ import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
 import { Crowd } from "./crowd.ts";
+import type { Foreseeing, Foresight } from "./foresight.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Learner, Profiles } from "./profiles.ts";
 import type { DescribedView, Sources } from "./sources.ts";
@@ -55,6 +56,8 @@ export interface ServerContext {
   readonly views: Views;
   /** Undefined where none are kept. */
   readonly profiles: Profiles | undefined;
+  /** Undefined where nothing is foreseen. */
+  readonly foresight: Foresight | undefined;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
@@ -155,6 +158,7 @@ class Connection {
   #mountId = "";
   #described: DescribedView | undefined;
   #learner: Learner | undefined;
+  #foreseeing: Foreseeing | undefined;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -289,9 +293,12 @@ class Connection {
   }
 
   #learn(): void {
-    const { snapshots, command, isProfiled } = this.#described!;
-    const learner = isProfiled ? this.#context.profiles?.begin(snapshots, command) : undefined;
+    const view = this.#described!;
+    if (!view.isProfiled) return;
+    const { profiles, foresight } = this.#context;
+    const learner = profiles?.begin(view.snapshots, view.command);
     this.#learner = learner;
+    this.#foreseeing = foresight?.begin(view, learner);
     this.#socket.once("close", () => learner?.end());
   }
 
@@ -337,6 +344,7 @@ class Connection {
       if (isLazy && lazy !== undefined) return { ...(await lazy.ask(source, ask.row)), hostFd: -1 };
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;
+        this.#foreseeing?.miss();
         this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);

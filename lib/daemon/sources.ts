@@ -10,6 +10,7 @@ import { Disk, STALL_MS } from "../cache/disk.ts";
 import type { BlobTable, Source } from "../cache/pieces.ts";
 import { isMountId, readMountLater, type SnapshotSource } from "../gofer/mount.ts";
 import { faultOf, Index } from "../layer/index.ts";
+import type { Start } from "../preload/start.ts";
 import { digestOf } from "../store/hash.ts";
 import type { Backend } from "../store/store.ts";
 
@@ -18,9 +19,18 @@ const INDEXES_MAX_BYTES = 512 * 1024 * 1024;
 
 export interface DescribedView {
   readonly snapshots: readonly SnapshotSource[];
+  /** Where each of them is in the view. */
+  readonly places: readonly string[];
+  /** What is known of what it starts. */
+  readonly start?: Start;
   /** The key of the command that it is for; "": nobody said. */
   readonly command: string;
   readonly isProfiled: boolean;
+}
+
+/** A source, and its index. */
+export interface IndexSource extends Source {
+  readonly table: BlobTable & { readonly index: Index };
 }
 
 export class Sources {
@@ -49,12 +59,18 @@ export class Sources {
     if (mount.kind !== "view") {
       throw new BurrowError("BURROW_USAGE", "the mount is no view", { context: { mountId } });
     }
-    const { base, grafts, command = "", profile } = mount;
-    return { snapshots: [base, ...grafts], command, isProfiled: profile !== "off" };
+    const { base, grafts, command = "", profile, start } = mount;
+    return {
+      snapshots: [base, ...grafts],
+      places: ["/", ...grafts.map(({ at }) => at)],
+      command,
+      isProfiled: profile !== "off",
+      ...(start === undefined ? {} : { start }),
+    };
   }
 
   /** The source behind a snapshot of a mount; reads its index when it is not held. */
-  async open(snapshot: SnapshotSource, signal: AbortSignal): Promise<Source> {
+  async open(snapshot: SnapshotSource, signal: AbortSignal): Promise<IndexSource> {
     const digest = snapshot.snapshot;
     const held = this.#tables.get(digest);
     if (held !== undefined) return { snapshot: digest, origin: snapshot.origin, table: held };
@@ -89,32 +105,32 @@ export class Sources {
 
 /** The fetcher's view of an index. Rows were bounded by `count` before they come here. */
 class IndexTable implements BlobTable {
-  readonly #index: Index;
+  readonly index: Index;
   readonly #lists = new Map<number, Digest>();
   #listedBlocks = 0;
 
   constructor(index: Index) {
-    this.#index = index;
+    this.index = index;
   }
 
   get count(): number {
-    return this.#index.blobCount;
+    return this.index.blobCount;
   }
 
   digestAt(row: number): Digest {
-    return this.#index.blobDigest(row);
+    return this.index.blobDigest(row);
   }
 
   sizeOf(row: number): number {
-    return this.#index.blobSize(row);
+    return this.index.blobSize(row);
   }
 
   blockCount(row: number): number {
-    return this.#index.blockCount(row);
+    return this.index.blockCount(row);
   }
 
   blockDigest(row: number, block: number): Digest {
-    if (block < this.#index.blockCount(row)) return this.#index.blockDigest(row, block);
+    if (block < this.index.blockCount(row)) return this.index.blockDigest(row, block);
     throw new BurrowError("BURROW_BAD_INDEX", "the index has no digest for a block");
   }
 
@@ -122,10 +138,10 @@ class IndexTable implements BlobTable {
   blocksDigest(row: number): Digest {
     const known = this.#lists.get(row);
     if (known !== undefined) return known;
-    const listed = this.#listedBlocks + this.#index.blockCount(row);
-    if (listed > this.#index.blockTotal)
+    const listed = this.#listedBlocks + this.index.blockCount(row);
+    if (listed > this.index.blockTotal)
       throw new BurrowError("BURROW_BAD_INDEX", "blobs of the index share digests of blocks");
-    const list = digestOf(this.#index.blockDigests(row));
+    const list = digestOf(this.index.blockDigests(row));
     this.#listedBlocks = listed;
     this.#lists.set(row, list);
     return list;

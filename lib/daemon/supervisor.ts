@@ -17,9 +17,11 @@ import { NO_MIRRORS, type OriginTable, readOrigins } from "../store/origins-file
 import { renewCredentials } from "../store/s3-client.ts";
 import { native } from "../sys/native.ts";
 import { notOurs, takeListener } from "./activation.ts";
+import { Ahead } from "./ahead.ts";
 import type { DaemonConfig } from "./config.ts";
 import { forStrangers, statusOf } from "./control.ts";
 import { exposition, unnamed } from "./exposition.ts";
+import { Foresight } from "./foresight.ts";
 import { LazyMount } from "./lazy-mount.ts";
 import { takeLock } from "./lock.ts";
 import { boundedLog } from "./log.ts";
@@ -78,10 +80,15 @@ export async function startDaemon(
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
     const { deadlineMs, background } = config;
+    const ahead = new Ahead({ ...context, deadlineMs });
     const profiles = config.profiles
-      ? new Profiles({ ...context, deadlineMs, background })
+      ? new Profiles({ ...context, ahead, deadlineMs, background })
       : undefined;
-    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, profiles });
+    const foresight = config.foresight
+      ? new Foresight({ ...context, ahead, background })
+      : undefined;
+    const starts = { ahead, profiles, foresight };
+    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, ...starts });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen(listener);
@@ -181,7 +188,9 @@ interface Parts {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly lazy: LazyMount | undefined;
+  readonly ahead: Ahead;
   readonly profiles: Profiles | undefined;
+  readonly foresight: Foresight | undefined;
 }
 
 class RunningDaemon implements Daemon {
@@ -192,7 +201,9 @@ class RunningDaemon implements Daemon {
   readonly #fetcher: Fetcher;
   readonly #keeper: Keeper;
   readonly #lazy: LazyMount | undefined;
+  readonly #ahead: Ahead;
   readonly #profiles: Profiles | undefined;
+  readonly #foresight: Foresight | undefined;
   readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
@@ -208,13 +219,17 @@ class RunningDaemon implements Daemon {
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
-  constructor({ config, cache, lock, log, fetcher, sources, lazy, profiles }: Parts) {
+  constructor(parts: Parts) {
+    const { config, cache, lock, log, fetcher, sources, lazy } = parts;
+    const { ahead, profiles, foresight } = parts;
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
+    this.#ahead = ahead;
     this.#profiles = profiles;
+    this.#foresight = foresight;
     this.#disk = cache.disk;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
@@ -225,6 +240,7 @@ class RunningDaemon implements Daemon {
       sources,
       views: this.#views,
       profiles,
+      foresight,
       deadlineMs,
       silentMs,
       log,
@@ -282,6 +298,7 @@ class RunningDaemon implements Daemon {
       ...status,
       reloads: this.#reloads,
       ...(this.#profiles === undefined ? {} : { profiles: this.#profiles.figures }),
+      ...(this.#foresight === undefined ? {} : { foresight: this.#foresight.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
     };
   }
@@ -316,6 +333,7 @@ class RunningDaemon implements Daemon {
     clearInterval(this.#timer);
     // Before reads under way fail: who is there to wait waits for the next daemon.
     if (this.#server.gofers > 0) this.#lazy?.leave();
+    this.#ahead.stop();
     this.#profiles?.stop();
     this.#fetcher.close();
     this.#keeper.stop();

@@ -8,6 +8,7 @@ import { type Digest, parseDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
 import { isCommandKey } from "../preload/profile.ts";
+import { START_LIST_MAX, START_TEXT_MAX_CHARS, type Start } from "../preload/start.ts";
 
 export const DEFAULT_STATE = "/var/lib/burrow";
 export const DEFAULT_CACHE = "/var/cache/burrow";
@@ -31,6 +32,8 @@ export interface ViewMount {
   readonly grafts: readonly GraftSource[];
   /** What tells starts of one command from others': 32 hex digits. For profiles (docs/design/0022-profiles.md). */
   readonly command?: string;
+  /** What is known of the command, to foresee what it reads (docs/design/0024-foresight.md). */
+  readonly start?: Start;
   /** What it asks for is no start's, and teaches nothing. */
   readonly profile?: "off";
   /** What a sandbox changes goes to a tmpfs of its own, or to a directory that is kept; without, the view is read-only. */
@@ -131,6 +134,7 @@ export function checkMount(value: unknown): Mount {
     kind: "view",
     cache: text(fields["cache"], "cache"),
     ...(fields["command"] === undefined ? {} : { command: commandKey(fields["command"]) }),
+    ...(fields["start"] === undefined ? {} : { start: start(fields["start"]) }),
     base: source(fields["base"], "base"),
     ...(fields["profile"] === "off" ? { profile: "off" } : {}),
     ...(fields["upper"] === undefined
@@ -148,6 +152,28 @@ function commandKey(value: unknown): string {
   const key = text(value, "command");
   if (!isCommandKey(key)) throw new Error("command is no key of 32 hex digits");
   return key;
+}
+
+function start(value: unknown): Start {
+  const fields = record(value, "start");
+  const short = (each: unknown, where: string) => {
+    const found = text(each, `start.${where}`);
+    if (found.length > START_TEXT_MAX_CHARS) throw new Error(`start.${where} is too long`);
+    return found;
+  };
+  const texts = (name: string) => {
+    const list = fields[name];
+    if (!Array.isArray(list) || list.length > START_LIST_MAX)
+      throw new Error(`start.${name} is no list`);
+    return list.map((each: unknown, i) => short(each, `${name}[${i}]`));
+  };
+  return {
+    program: short(fields["program"], "program"),
+    path: texts("path"),
+    cwd: short(fields["cwd"], "cwd"),
+    ...(fields["script"] === undefined ? {} : { script: short(fields["script"], "script") }),
+    imports: texts("imports"),
+  };
 }
 
 function viewUpper(fields: Record<string, unknown>): UpperSize | UpperDirectory {

@@ -98,7 +98,7 @@ export function publishedOf(
 }
 
 /** Nothing is asked of an origin but what a test asks for. */
-const QUIET: Partial<DaemonConfig> = { profiles: false };
+const QUIET: Partial<DaemonConfig> = { profiles: false, foresight: false };
 
 export class TestNode {
   readonly root = fs.mkdtempSync(`${tmpdir()}/burrow-node-`);

@@ -1,0 +1,255 @@
+// Ahead: has what a start is thought to ask for fetched before it does: in few long ranges of packs, in the order of first use, beside
+// demand and never in its way. What was learned (profiles.ts) and what is foreseen (foresight.ts) come here. Control plane.
+
+import { BLOCK_BYTES } from "../base/limits.ts";
+import type { CacheDirectory } from "../cache/directory.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
+import { Gate } from "../cache/gate.ts";
+import { isLarge, type Source } from "../cache/pieces.ts";
+import type { SnapshotSource } from "../gofer/mount.ts";
+import { planOf } from "../preload/plan.ts";
+import type { ProfileAsk } from "../preload/profile.ts";
+import { rangesOf, type Segment, segmentKey, segmentsOf } from "../preload/segment-plan.ts";
+import type { Locator } from "../store/locator.ts";
+import { inParallel } from "../store/parallel.ts";
+import type { ByteRange } from "../store/store.ts";
+
+/** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
+const REQUESTS_AT_ONCE = 4;
+/** Of a cache's limit what is fetched ahead of one start, at most: it may be more than comes to be used, and others' files go for it. */
+const CACHE_SHARE = 1 / 4;
+
+/**
+ * Where packs are cut for asks that come to be known bit by bit. For numpy and pandas 34 MB are wanted: cut at 256 KiB that is 46 MB of 173
+ * segments, at 512 KiB 52 MB of 100, at 1 MiB 61 MB of 61.
+ */
+const SEGMENT_BYTES = 512 * 1024;
+
+export interface AheadFigures {
+  /** Starts that were helped, and what was asked for ahead of them; of that what was here already, and what could not be had. */
+  starts: number;
+  /** Of those the ones for which nothing is left to do. */
+  ended: number;
+  asks: number;
+  hits: number;
+  failedAsks: number;
+  /** Ranges of packs that were fetched for it, and their bytes. */
+  requests: number;
+  bytes: number;
+}
+
+export function newAheadFigures(): AheadFigures {
+  return { starts: 0, ended: 0, asks: 0, hits: 0, failedAsks: 0, requests: 0, bytes: 0 };
+}
+
+/** What one start may yet have fetched. */
+export interface AheadBudget {
+  bytes: number;
+}
+
+/** In whose name something is fetched. */
+export interface AheadJob {
+  readonly figures: AheadFigures;
+  readonly budget: AheadBudget;
+  /** Whether large blobs of which blocks are asked for are wanted whole, last. */
+  readonly isCompleted: boolean;
+  /** Where asks come to be known bit by bit: what is here of packs or on its way, by segment. Without, all are known at once. */
+  readonly segments?: Map<string, Promise<boolean>>;
+  /** Hears of each ask that is for what isn't here, before any is fetched. */
+  readonly onAbsent?: (ask: ProfileAsk) => void;
+  /** Hears of each ask when it is answered: whether it is here. */
+  readonly onAnswer?: (ask: ProfileAsk, isHere: boolean) => void;
+}
+
+export interface AheadContext {
+  readonly cache: CacheDirectory;
+  readonly fetcher: Fetcher;
+  readonly open: (of: SnapshotSource) => Promise<Source>;
+  readonly deadlineMs: number;
+}
+
+export class Ahead {
+  readonly #context: AheadContext;
+  readonly #gates = new Map<string, Gate>();
+  #isEnded = false;
+
+  constructor(context: AheadContext) {
+    this.#context = context;
+  }
+
+  /** Of at most so many bytes, and no more than its share of the cache. */
+  budget(mostBytes: number): AheadBudget {
+    // 0: none but the disk's end.
+    const { limitBytes } = this.#context.cache.room.facts;
+    const share = limitBytes === 0 ? Number.POSITIVE_INFINITY : CACHE_SHARE * limitBytes;
+    return { bytes: Math.min(mostBytes, share) };
+  }
+
+  /** Ends: what is under way may come, nothing more is asked for. */
+  stop(): void {
+    this.#isEnded = true;
+  }
+
+  /** Whether anything was absent; resolves when there is nothing left to do. Rejects where the snapshot's index or locator can't be had. */
+  async fetch(of: SnapshotSource, asks: readonly ProfileAsk[], job: AheadJob): Promise<boolean> {
+    const { fetcher, open, deadlineMs } = this.#context;
+    const source = await open(of);
+    const absent = await this.#absent(source, asks, job);
+    if (absent.length === 0 || this.#isEnded) return false;
+    const signal = AbortSignal.timeout(deadlineMs);
+    const locator = await fetcher.origins.locator(of.origin, of.snapshot, signal);
+    if (job.segments !== undefined)
+      await this.#bySegment(source, locator, absent, { ...job, segments: job.segments });
+    else await this.#planned(source, locator, absent, job);
+    return true;
+  }
+
+  /** All that is known of a start, planned as a whole. */
+  async #planned(
+    source: Source,
+    locator: Locator,
+    absent: readonly ProfileAsk[],
+    job: AheadJob,
+  ): Promise<void> {
+    const whole = job.isCompleted ? this.#streamed(source, absent, job) : new Set<number>();
+    const { stretches, loose, rest } = await planOf(absent, source.table, locator, whole);
+    this.#plan(source, [...stretches, ...rest]);
+    const ask = (each: ProfileAsk) => this.#ask(source, each, job, false);
+    await inParallel(stretches, REQUESTS_AT_ONCE, async (stretch) => {
+      const isHere = await this.#bring(source, stretch, job);
+      if (isHere) await Promise.all(stretch.asks.map(ask));
+      // Who needs it asks for it.
+      else for (const each of stretch.asks) job.onAnswer?.(each, false);
+    });
+    await inParallel(loose, REQUESTS_AT_ONCE, ask);
+    const wholly = [...whole].map((row) => ({ row, first: 0, count: 0 }));
+    await inParallel(wholly, REQUESTS_AT_ONCE, ask);
+  }
+
+  /** Some of what a start wants: each is asked for when the segments that it lies in are here. */
+  async #bySegment(
+    source: Source,
+    locator: Locator,
+    absent: readonly ProfileAsk[],
+    job: AheadJob & { readonly segments: Map<string, Promise<boolean>> },
+  ): Promise<void> {
+    const { segments } = job;
+    const news = new Map<string, Segment>();
+    const wanted = absent.map((ask) => {
+      const found = segmentsOf(ask, source.table, locator, SEGMENT_BYTES);
+      const keys = found.map(segmentKey);
+      for (const [i, key] of keys.entries())
+        if (!segments.has(key) && !news.has(key)) news.set(key, found[i]!);
+      return { ask, keys };
+    });
+    const ranges = rangesOf([...news.values()]);
+    this.#plan(source, ranges);
+    for (const range of ranges) {
+      const isHere = this.#bring(source, range, job);
+      for (const segment of range.segments) segments.set(segmentKey(segment), isHere);
+    }
+    const done = wanted.map(async ({ ask, keys }) => {
+      const areHere = await Promise.all(keys.map((key) => segments.get(key)!));
+      if (areHere.every((isHere) => isHere)) await this.#ask(source, ask, job, true);
+      else job.onAnswer?.(ask, false);
+    });
+    await Promise.all(done);
+  }
+
+  /** What a demand meanwhile needs of these ranges it takes from there. */
+  #plan(source: Source, ranges: readonly (ByteRange & { readonly path: string })[]): void {
+    const origin = this.#context.fetcher.origins.get(source.origin);
+    const byPath = new Map<string, ByteRange[]>();
+    for (const each of ranges) {
+      const some = byPath.get(each.path);
+      if (some === undefined) byPath.set(each.path, [each]);
+      else some.push(each);
+    }
+    for (const [path, some] of byPath) origin.plan(path, some);
+  }
+
+  /** Of asks those for what isn't here whole, as much as the start may have; the others are answered. */
+  async #absent(source: Source, asks: readonly ProfileAsk[], job: AheadJob): Promise<ProfileAsk[]> {
+    const { figures, budget, onAnswer, onAbsent } = job;
+    const known = asks.filter(({ row }) => row < source.table.count);
+    const looked = known.map(({ row }) => {
+      return {
+        folder: "blobs" as const,
+        digest: source.table.digestAt(row),
+        size: source.table.sizeOf(row),
+      };
+    });
+    const states = await this.#context.cache.lookAll(looked);
+    return known.filter((ask, i) => {
+      const isHere = states[i] === "sealed";
+      if (isHere) figures.hits++;
+      else onAbsent?.(ask);
+      const { size } = looked[i]!;
+      const bytes = ask.count === 0 ? size : Math.min(size, ask.count * BLOCK_BYTES);
+      const isTaken = !isHere && budget.bytes >= bytes;
+      if (isTaken) budget.bytes -= bytes;
+      else onAnswer?.(ask, isHere);
+      return isTaken;
+    });
+  }
+
+  /** Large blobs that are completed behind what is asked of them: their other blocks come in as few requests. */
+  #streamed({ table }: Source, asks: readonly ProfileAsk[], { budget }: AheadJob): Set<number> {
+    const rows = new Set<number>();
+    let left = budget.bytes;
+    for (const { row } of asks) {
+      const size = table.sizeOf(row);
+      if (!isLarge(size) || size > left || rows.has(row)) continue;
+      left -= size;
+      rows.add(row);
+    }
+    return rows;
+  }
+
+  /** Has a range in reach: whether it is. Never rejects. */
+  async #bring(
+    source: Source,
+    range: ByteRange & { readonly path: string },
+    { figures }: AheadJob,
+  ): Promise<boolean> {
+    if (this.#isEnded) return false;
+    const { fetcher, deadlineMs } = this.#context;
+    try {
+      const signal = AbortSignal.timeout(deadlineMs);
+      const origin = fetcher.origins.get(source.origin);
+      const bring = () => origin.bring(range.path, range, signal);
+      await this.#gateOf(source.origin).run(true, signal, bring);
+      figures.requests++;
+      figures.bytes += range.length;
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Whether nothing more would be sent to an origin just now. */
+  isBusy({ origin }: SnapshotSource): boolean {
+    return this.#gateOf(origin).figures.demand >= REQUESTS_AT_ONCE;
+  }
+
+  #gateOf(origin: string): Gate {
+    const gate = this.#gates.get(origin) ?? new Gate(REQUESTS_AT_ONCE);
+    this.#gates.set(origin, gate);
+    return gate;
+  }
+
+  async #ask(
+    source: Source,
+    { row, first, count }: ProfileAsk,
+    { figures, onAnswer }: AheadJob,
+    isAlone: boolean,
+  ): Promise<void> {
+    let isHere = false;
+    if (!this.#isEnded) {
+      figures.asks++;
+      isHere = await this.#context.fetcher.prefetch(source, row, first, count, isAlone);
+      if (!isHere) figures.failedAsks++;
+    }
+    onAnswer?.({ row, first, count }, isHere);
+  }
+}

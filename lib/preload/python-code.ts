@@ -1,0 +1,250 @@
+// Python's byte code (.pyc): which modules it imports when it is run. The marshalled code of the module alone is looked at; functions and
+// classes in it are passed over. Bytes of anybody: what can't be read imports nothing. Control plane.
+//
+// Sources: CPython 3.8 to 3.13, Lib/importlib/_bootstrap_external.py (magic numbers, header), Python/marshal.c (types, references, fields
+// of code), Lib/opcode.py and Include/opcode_ids.h (opcodes).
+
+import type { PythonImport } from "./python-text.ts";
+
+const HEADER_BYTES = 16;
+
+/** Of a version's code objects. */
+interface Layout {
+  /** u32 before the code's bytes: counts of arguments, locals and stack, and flags. */
+  readonly numbers: number;
+  /** Objects behind the code, constants and names: up to the line number, and behind it. */
+  readonly rest: readonly [number, number];
+  readonly loadConst: number;
+  readonly importName: number;
+  readonly extendedArg: number;
+}
+
+const OPS = { loadConst: 100, importName: 108, extendedArg: 144 };
+const BEFORE_311: Layout = { numbers: 6, rest: [5, 1], ...OPS };
+const FROM_311: Layout = { numbers: 5, rest: [5, 2], ...OPS };
+const FROM_313: Layout = { ...FROM_311, loadConst: 83, importName: 75, extendedArg: 71 };
+/** By the magic number of each released version. */
+const LAYOUTS: ReadonlyMap<number, Layout> = new Map([
+  [3413, BEFORE_311],
+  [3425, BEFORE_311],
+  [3439, BEFORE_311],
+  [3495, FROM_311],
+  [3531, FROM_311],
+  [3571, FROM_313],
+]);
+
+const FLAG_REF = 0x80;
+const REF = "r".charCodeAt(0);
+const TUPLE = "(".charCodeAt(0);
+const INT = "i".charCodeAt(0);
+const DEPTH_MAX = 100;
+
+/** Of objects by their type: below the first of these, so many bytes follow. */
+const Kind = {
+  shortText: 32,
+  text: 33,
+  long: 34,
+  shortList: 35,
+  list: 36,
+  code: 37,
+  none: 38,
+} as const;
+const KINDS = new Uint8Array(128).fill(Kind.none);
+for (const [types, kind] of [
+  ["0NFTS.", 0],
+  ["ir", 4],
+  ["Ig", 8],
+  ["y", 16],
+  ["zZ", Kind.shortText],
+  ["sutaA", Kind.text],
+  ["l", Kind.long],
+  [")", Kind.shortList],
+  ["([<>", Kind.list],
+  ["c", Kind.code],
+] as const)
+  for (const type of types) KINDS[type.charCodeAt(0)] = kind;
+
+/** A byte that begins no object; the walk ends by it. */
+class Unreadable extends Error {}
+
+/** Imports of a module, in order; undefined for code of a version that isn't known here, or no code. Never throws. */
+export function importsOfCode(bytes: Buffer): PythonImport[] | undefined {
+  if (bytes.length < HEADER_BYTES + 1) return undefined;
+  const layout = LAYOUTS.get(bytes.readUInt16LE(0));
+  const isCode = bytes[2] === 0x0d && bytes[3] === 0x0a;
+  if (!isCode || layout === undefined) return undefined;
+  try {
+    return new Walk(bytes, layout).imports();
+  } catch (error) {
+    if (error instanceof Unreadable || error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+class Walk {
+  readonly #bytes: Buffer;
+  readonly #layout: Layout;
+  #at = HEADER_BYTES;
+  /** Where the objects begin that others refer to, by number. */
+  readonly #refs: number[] = [];
+
+  constructor(bytes: Buffer, layout: Layout) {
+    this.#bytes = bytes;
+    this.#layout = layout;
+  }
+
+  imports(): PythonImport[] {
+    if (KINDS[this.#type()] !== Kind.code) throw new Unreadable();
+    this.#at += 4 * this.#layout.numbers;
+    const code = this.#at;
+    this.#skip(1);
+    const consts = this.#elements();
+    const names = this.#elements();
+    return this.#importsIn(this.#string(code), consts, names);
+  }
+
+  /** By the code: LOAD_CONST level, LOAD_CONST names, IMPORT_NAME module. dis.html#opcode-IMPORT_NAME */
+  #importsIn(code: Buffer, consts: readonly number[], names: readonly number[]): PythonImport[] {
+    const found: PythonImport[] = [];
+    const { loadConst, importName, extendedArg } = this.#layout;
+    let [level, list, extended] = [-1, -1, 0];
+    for (let i = 0; i + 1 < code.length; i += 2) {
+      const argument = extended | code[i + 1]!;
+      extended = 0;
+      if (code[i] === extendedArg) extended = (argument << 8) & 0xffffff;
+      else if (code[i] === loadConst) [level, list] = [list, argument];
+      else if (code[i] === importName) {
+        const module = names[argument];
+        const [levelAt, listAt] = [consts[level], consts[list]];
+        if (module === undefined || levelAt === undefined || listAt === undefined) continue;
+        found.push({
+          level: this.#integer(levelAt),
+          module: this.#string(module).toString("utf8"),
+          names: this.#strings(listAt),
+        });
+      }
+    }
+    return found;
+  }
+
+  /** The type of the object here, noted if others may refer to it; behind it after that. */
+  #type(): number {
+    const start = this.#at;
+    const byte = this.#u8();
+    if ((byte & FLAG_REF) !== 0) this.#refs.push(start);
+    return byte & ~FLAG_REF;
+  }
+
+  #u8(): number {
+    return this.#bytes.readUInt8(this.#at++);
+  }
+
+  #u32(): number {
+    const value = this.#bytes.readUInt32LE(this.#at);
+    this.#at += 4;
+    return value;
+  }
+
+  /** Where the elements of the tuple here begin. */
+  #elements(): number[] {
+    const start = this.#at;
+    const type = this.#type();
+    if (type === REF) {
+      const [end, ref] = [this.#at + 4, this.#refs[this.#u32()]];
+      if (ref === undefined || ref === start) throw new Unreadable();
+      const elements = this.#elementsAt(ref);
+      this.#at = end;
+      return elements;
+    }
+    const count = this.#count(type);
+    return Array.from({ length: count }, () => {
+      const at = this.#at;
+      this.#skip(1);
+      return at;
+    });
+  }
+
+  /** Of a tuple that was walked already: of strings and numbers alone. */
+  #elementsAt(at: number): number[] {
+    const there = new Walk(this.#bytes, this.#layout);
+    there.#at = at;
+    const count = there.#count(there.#type());
+    return Array.from({ length: count }, () => {
+      const start = there.#at;
+      there.#skip(DEPTH_MAX);
+      return start;
+    });
+  }
+
+  #count(type: number): number {
+    const isShort = KINDS[type] === Kind.shortList;
+    const count = isShort ? this.#u8() : type === TUPLE ? this.#u32() : -1;
+    if (count < 0 || count > this.#bytes.length - this.#at) throw new Unreadable();
+    return count;
+  }
+
+  /** Passes over the object here. */
+  #skip(depth: number): void {
+    if (depth > DEPTH_MAX || this.#at > this.#bytes.length) throw new Unreadable();
+    const kind = KINDS[this.#type()]!;
+    if (kind < Kind.shortText) this.#at += kind;
+    else if (kind === Kind.shortText) this.#pass(this.#u8());
+    else if (kind === Kind.text) this.#pass(this.#u32());
+    else if (kind === Kind.long) this.#pass(2 * Math.abs(this.#u32() | 0));
+    else if (kind === Kind.shortList) this.#skipMany(this.#u8(), depth);
+    else if (kind === Kind.list) this.#skipMany(this.#u32(), depth);
+    else if (kind === Kind.code) this.#skipCode(depth);
+    else throw new Unreadable();
+  }
+
+  #pass(bytes: number): void {
+    this.#at += bytes;
+  }
+
+  #skipMany(count: number, depth: number): void {
+    if (count > this.#bytes.length - this.#at) throw new Unreadable();
+    for (let i = 0; i < count; i++) this.#skip(depth + 1);
+  }
+
+  #skipCode(depth: number): void {
+    this.#at += 4 * this.#layout.numbers;
+    const [before, behind] = this.#layout.rest;
+    // Its bytes, constants and names come first.
+    this.#skipMany(3 + before, depth);
+    this.#at += 4;
+    this.#skipMany(behind, depth);
+  }
+
+  /** The object at an offset, or what it refers to. */
+  #followed(at: number): number {
+    if ((this.#bytes.readUInt8(at) & ~FLAG_REF) !== REF) return at;
+    const ref = this.#refs[this.#bytes.readUInt32LE(at + 1)];
+    if (ref === undefined) throw new Unreadable();
+    return ref;
+  }
+
+  #string(given: number): Buffer {
+    const at = this.#followed(given);
+    const kind = KINDS[this.#bytes.readUInt8(at) & ~FLAG_REF];
+    const isShort = kind === Kind.shortText;
+    if (!isShort && kind !== Kind.text) throw new Unreadable();
+    const start = at + (isShort ? 2 : 5);
+    const length = isShort ? this.#bytes.readUInt8(at + 1) : this.#bytes.readUInt32LE(at + 1);
+    if (start + length > this.#bytes.length) throw new Unreadable();
+    return this.#bytes.subarray(start, start + length);
+  }
+
+  #integer(given: number): number {
+    const at = this.#followed(given);
+    if ((this.#bytes.readUInt8(at) & ~FLAG_REF) !== INT) return 0;
+    return this.#bytes.readInt32LE(at + 1);
+  }
+
+  /** What a tuple of names has; none of None. */
+  #strings(given: number): string[] {
+    const at = this.#followed(given);
+    const type = this.#bytes.readUInt8(at) & ~FLAG_REF;
+    if (type !== TUPLE && KINDS[type] !== Kind.shortList) return [];
+    return this.#elementsAt(at).map((each) => this.#string(each).toString("utf8"));
+  }
+}

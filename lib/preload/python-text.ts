@@ -1,0 +1,128 @@
+// Python's text: which modules it imports when it is run, as far as that can be seen without running it. Statements of functions are
+// left out (they run later, if at all), and those that only a type checker sees. Text of anybody: what can't be read imports nothing.
+// Control plane.
+
+/** `import a.b` is {level 0, module "a.b", names []}; `from .c import d` {1, "c", ["d"]}. */
+export interface PythonImport {
+  /** Leading dots: 0 is absolute. */
+  readonly level: number;
+  readonly module: string;
+  /** What is taken from it: its submodules, perhaps. */
+  readonly names: readonly string[];
+}
+
+/** Longer statements are data, no imports. */
+const STATEMENT_MAX_CHARS = 16 * 1024;
+const WORD = String.raw`[\p{L}_][\p{L}\p{N}_]*`;
+const DOTTED = String.raw`${WORD}(?:\s*\.\s*${WORD})*`;
+const NAME = new RegExp(`^(${DOTTED})(?:\\s+as\\s+${WORD})?$`, "u");
+const FROM = new RegExp(`^from\\s*([.\\s]*)(${DOTTED})?\\s*\\bimport\\b\\s*\\(?([^)]*)\\)?$`, "u");
+/** What begins a block that isn't run when the module is. */
+const NOT_RUN = /^(?:async\s+)?def\b|^(?:el)?if\s+(?:typing\s*\.\s*|t\s*\.\s*)?TYPE_CHECKING\s*$/;
+
+/** Imports of a module's text, in order. Never throws. */
+export function importsOfText(text: string): PythonImport[] {
+  const found: PythonImport[] = [];
+  let skippedIndent = Number.POSITIVE_INFINITY;
+  for (const { indent, statement } of statementsOf(text)) {
+    if (indent > skippedIndent) continue;
+    skippedIndent = Number.POSITIVE_INFINITY;
+    if (NOT_RUN.test(statement)) skippedIndent = indent;
+    else found.push(...importsOf(statement));
+  }
+  return found;
+}
+
+function importsOf(statement: string): PythonImport[] {
+  if (statement.startsWith("import")) {
+    const rest = statement.slice("import".length);
+    if (!/^\s/.test(rest)) return [];
+    const modules = rest.split(",").map((each) => NAME.exec(each.trim())?.[1]);
+    return modules.flatMap((module) =>
+      module === undefined ? [] : [{ level: 0, module: compact(module), names: [] }],
+    );
+  }
+  if (!statement.startsWith("from")) return [];
+  const match = FROM.exec(statement);
+  if (match === null) return [];
+  const [, dots = "", module = "", list = ""] = match;
+  const level = compact(dots).length;
+  if (level === 0 && module === "") return [];
+  const names = list.split(",").map((each) => NAME.exec(each.trim())?.[1]);
+  return [{ level, module: compact(module), names: names.filter((name) => name !== undefined) }];
+}
+
+function compact(text: string): string {
+  return text.replace(/\s+/g, "");
+}
+
+interface Statement {
+  /** Characters before the line's first; of a statement behind a ":" or ";", one more than that of what comes before. */
+  readonly indent: number;
+  readonly statement: string;
+}
+
+/** Simple statements and the heads of compound ones, without comments and what is in strings. */
+function* statementsOf(text: string): Iterable<Statement> {
+  let indent = 0;
+  let isLineStart = true;
+  let isBehindHead = false;
+  let depth = 0;
+  let statement = "";
+  const length = text.length;
+  for (let at = 0; at <= length; ) {
+    const char = at < length ? text[at]! : "\n";
+    if (isLineStart) {
+      indent = 0;
+      while (text[at + indent] === " " || text[at + indent] === "\t") indent++;
+      at += indent;
+      isLineStart = false;
+      isBehindHead = false;
+      continue;
+    }
+    if (char === "#") {
+      const end = text.indexOf("\n", at);
+      at = end < 0 ? length : end;
+      continue;
+    }
+    if (char === '"' || char === "'") {
+      at = stringEnd(text, at);
+      statement += '""';
+      continue;
+    }
+    if (char === "\\" && /^\\\r?\n/.test(text.slice(at, at + 3))) {
+      at = text.indexOf("\n", at) + 1;
+      if (!statement.endsWith(" ")) statement += " ";
+      continue;
+    }
+    if (char === "(" || char === "[" || char === "{") depth++;
+    if ((char === ")" || char === "]" || char === "}") && depth > 0) depth--;
+    at++;
+    const isEnd = (char === "\n" && depth === 0) || at > length;
+    if (isEnd || (depth === 0 && (char === ";" || char === ":"))) {
+      const trimmed = statement.trim();
+      if (trimmed !== "") yield { indent: indent + (isBehindHead ? 1 : 0), statement: trimmed };
+      statement = "";
+      isBehindHead ||= char === ":";
+      isLineStart = char === "\n";
+    } else if (statement.length < STATEMENT_MAX_CHARS) {
+      // Of blanks one: many would have a pattern try each way to part them.
+      const isBlank = char === " " || char === "\t" || char === "\n" || char === "\r";
+      if (!isBlank) statement += char;
+      else if (!statement.endsWith(" ")) statement += " ";
+    }
+  }
+}
+
+/** Behind the string that begins at an offset; an unfinished one ends with its line, or the text. */
+function stringEnd(text: string, at: number): number {
+  const quote = text[at]!;
+  const isLong = text.startsWith(quote.repeat(3), at);
+  const mark = isLong ? quote.repeat(3) : quote;
+  for (let i = at + mark.length; i < text.length; i++) {
+    if (text[i] === "\\") i++;
+    else if (text.startsWith(mark, i)) return i + mark.length;
+    else if (!isLong && text[i] === "\n") return i;
+  }
+  return text.length;
+}

@@ -1,0 +1,81 @@
+// Segment plans: every ask's bytes lie in its segments, which are the same whoever asks; ranges are of whole segments, none over another.
+
+import fs from "node:fs";
+import { type Test, test } from "tap";
+import { STRETCH_BYTES } from "../../lib/preload/plan.ts";
+import { rangesOf, segmentKey, segmentsOf } from "../../lib/preload/segment-plan.ts";
+import { objectPath } from "../../lib/store/layout.ts";
+import { Locator } from "../../lib/store/locator.ts";
+import { type Files, noise, publish } from "../suite/daemon-node.ts";
+
+const SEGMENT_BYTES = 128 * 1024;
+const FILES: Files = {
+  ...Object.fromEntries(
+    Array.from({ length: 60 }, (_, i) => [`f${i}`, noise(5_000 + 3_919 * ((i * 37) % 60), i + 1)]),
+  ),
+  large: noise(3 << 20, 99),
+};
+
+async function packed(t: Test) {
+  const root = t.testdir({});
+  const { digest, index, row } = await publish(root, FILES);
+  const locator = new Locator(fs.readFileSync(`${root}/${objectPath("locators", digest)}`));
+  const table = {
+    count: index.blobCount,
+    digestAt: (blob: number) => index.blobDigest(blob),
+    sizeOf: (blob: number) => index.blobSize(blob),
+  };
+  return { row, locator, table };
+}
+
+test("asks lie in their segments, and ranges are made of these", async (t) => {
+  const { row, locator, table } = await packed(t);
+  const names = Object.keys(FILES);
+  const all = new Map<string, ReturnType<typeof segmentsOf>[number]>();
+  for (const name of names) {
+    const ask = {
+      row: row(name),
+      first: name === "large" ? 2 : 0,
+      count: name === "large" ? 3 : 0,
+    };
+    const segments = segmentsOf(ask, table, locator, SEGMENT_BYTES);
+    t.ok(segments.length > 0, name);
+    const at = locator.find(table.digestAt(ask.row));
+    for (let k = ask.first; k < ask.first + Math.max(1, ask.count); k++) {
+      const { path, offset, stored } = locator.chunkAt(at, k);
+      const holds = (each: (typeof segments)[number]) =>
+        each.path === path && each.offset <= offset && offset + stored <= each.offset + each.length;
+      t.ok(segments.some(holds), `${name} ${k}`);
+    }
+    for (const each of segments) {
+      const known = all.get(segmentKey(each)) ?? each;
+      t.same(known, each, "cut at the same places for all");
+      all.set(segmentKey(each), each);
+    }
+  }
+  const segments = [...all.values()].reverse();
+  const ranges = rangesOf(segments);
+  t.same(new Set(ranges.flatMap((each) => each.segments)), new Set(segments));
+  t.ok(ranges[0]!.segments.includes(segments[0]!), "wanted first, fetched first");
+  const sorted = [...ranges].sort((a, b) => a.offset - b.offset);
+  for (const [i, { path, offset, length }] of sorted.entries()) {
+    const before = sorted[i - 1];
+    if (before?.path === path) t.ok(before.offset + before.length <= offset, "none over another");
+    t.ok(length <= STRETCH_BYTES);
+  }
+  t.ok(ranges.length < segments.length / 4, `${ranges.length} of ${segments.length}`);
+});
+
+test("what can't be said to lie in a pack has no segments", async (t) => {
+  const { locator, table } = await packed(t);
+  const none = { row: table.count, first: 0, count: 0 };
+  t.same(segmentsOf(none, table, locator, SEGMENT_BYTES), []);
+  const other = { ...table, digestAt: () => "0".repeat(64) as ReturnType<typeof table.digestAt> };
+  t.same(segmentsOf({ ...none, row: 0 }, other, locator, SEGMENT_BYTES), []);
+  const sizes = { ...table, sizeOf: () => 9 << 20 };
+  t.same(
+    segmentsOf({ ...none, row: 0 }, sizes, locator, SEGMENT_BYTES),
+    [],
+    "nor one of another size",
+  );
+});
