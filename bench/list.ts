@@ -45,6 +45,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["sequential, PRead"],
     load: () => import("./rpc/pread.ts"),
   },
+  "pread-cold": {
+    what: "the same, read for the first time over a link of 1 Gbit/s, beside a plain GET",
+    yardsticks: ["sequential, PRead"],
+    load: () => import("./rpc/pread-cold.ts"),
+  },
   tmpfs: {
     what: "files made and removed, a stream, beside stock's gofer on a tmpfs",
     yardsticks: ["tmpfs"],
