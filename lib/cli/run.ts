@@ -9,6 +9,7 @@ import { cachePath } from "../cache/layout.ts";
 import { readRegular } from "../cache/regular-file.ts";
 import { Index } from "../layer/index.ts";
 import { Count, showCounters } from "../serve/counters.ts";
+import { NO_TENANT } from "../store/object-pin.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { type Fetched, failedReads, fetchedBetween, fetchedSoFar, readFailure } from "./fetched.ts";
@@ -23,6 +24,7 @@ import {
   type Prepared,
   prepare,
   type QueryOptions,
+  tenantOf,
 } from "./prepare.ts";
 import { parseSeconds } from "./query.ts";
 import {
@@ -43,6 +45,7 @@ interface RunOptions extends QueryOptions {
   startTimeout: string;
   stats?: boolean;
   statsFile?: string;
+  shared?: boolean;
 }
 
 const EXAMPLES = `
@@ -78,6 +81,10 @@ export function addRun(program: Command): void {
     .option(
       "--upper <DIR>",
       "as --writable, with the changes kept in a folder, for the next run over the same or burrow layer keep",
+    )
+    .option(
+      "--shared",
+      "share a warm server with other sandboxes of --tenant, where the daemon keeps some ($BURROW_SHARED=1)",
     )
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option(
@@ -122,8 +129,9 @@ async function runQuery(
   const isMeasured = options.stats === true || statsFile !== undefined;
   const before = await fetchedSoFar(context.cache, id);
   const flags = runscFlags(options, query);
+  const tenant = sharingTenant(options);
   const stopKeeping = keepDaemon(context);
-  const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs };
+  const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs, tenant };
   const killsBefore = memoryKills();
   const running = runSandbox(context, sandbox).finally(stopKeeping);
   watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
@@ -161,6 +169,15 @@ function parseStart(text: string): number {
   const ms = parseSeconds(text, "--start-timeout");
   if (ms > 0 && ms <= START_MAX_MS) return ms;
   throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
+}
+
+/** Whose sandboxes this one shares a server with; undefined: it has one of its own. BURROW_USAGE. */
+function sharingTenant({ shared, tenant }: RunOptions): string | undefined {
+  if (shared !== true && process.env["BURROW_SHARED"] !== "1") return undefined;
+  const named = tenantOf(tenant);
+  if (named !== NO_TENANT) return named;
+  const what = "--shared: whose sandboxes may share a server? name them by --tenant";
+  throw new BurrowError("BURROW_USAGE", what);
 }
 
 function runscFlags(options: RunOptions, { binds }: QuerySpec): string[] {

@@ -8,7 +8,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { Name } from "../../lib/base/name.ts";
-import { harden } from "../../lib/gofer/harden.ts";
+import { harden, needsOf } from "../../lib/gofer/harden.ts";
 import { openTree } from "../../lib/gofer/trees.ts";
 import { hostFs } from "../../lib/sys/hostfs.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -50,7 +50,7 @@ const trees = sources.map((source) =>
   ),
 );
 if (act === "stay with a thread whose number is far away") await startFarThread();
-harden(trees, undefined, () => undefined);
+harden(needsOf(trees), trees, undefined, () => undefined);
 
 /** As in a pid namespace where much is started. */
 async function startFarThread(): Promise<void> {
@@ -128,10 +128,10 @@ const acts: Readonly<Record<string, () => unknown>> = {
   "read of a path": () => fs.readdirSync("/"),
   "read of the working directory": () => fs.readdirSync("."),
   "write by a path": () => fs.writeFileSync("/x", "x"),
-  mount: () => hostFs.tmpfsMount(4096, 2, 0o755),
+  mount: () => hostFs.tmpfsMount(4096, 2, 0o755, -1),
   namespace: () => native.enterMounts(0, 0, 0),
   "another's FD": () => native.takeFd(1, 1),
-  listen: () => native.listenPackets("/x"),
+  listen: () => native.listenPackets("/x", 0),
   "connect to a path": () => native.connectUnix(argument),
   "connect to a name": () => native.connectHere(-1, argument),
   "inet socket": () => createSocket("udp4").bind(1),
