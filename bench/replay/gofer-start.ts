@@ -2,8 +2,8 @@
 // runsc's own gofer, each in new namespaces and with the arguments and FDs that runsc would give, interleaved in one run.
 //
 // Expected cost: the stock gofer re-executes itself once (48 to 52 ms in all on the reference machine); ours is Node.js's start
-// (30 ms) and one bundled file, or a few messages with a standby that waits for it. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc;
-// fixtures as for hot-start.
+// (30 ms) and one bundled file, or a few messages with a standby that waits for it, or with a server that serves others of the tenant
+// already. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc; fixtures as for hot-start.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdirSync, openSync, writeFileSync } from "node:fs";
@@ -100,14 +100,17 @@ function goferWords(program: string, config: string, { isOld, work }: Setup): st
   return ["bash", "-c", 'exec -a runsc-gofer "$@"', "gofer", program, ...flags, ...confs, ...fds];
 }
 
-interface GoferMode {
+export interface GoferMode {
   readonly mode: string;
   readonly config: string;
   readonly words: readonly string[];
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Each way to have a gofer: stock, a standby's, a child's. */
+/** The mode in which sandboxes have one server. */
+export const SHARED = "burrow, shared";
+
+/** Each way to have a gofer: stock, a standby's, a child's, one that others have too. */
 export function goferModes(setup: Setup): GoferMode[] {
   const env = { ...setup.env, BURROW_NODE: process.execPath, BURROW_GOFER: GOFER };
   const standby = { ...env, BURROW_STANDBYS: `${setup.work}/cache/standby` };
@@ -117,6 +120,12 @@ export function goferModes(setup: Setup): GoferMode[] {
     { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup), env },
     { mode: "burrow, standby", config: ours, words: goferWords(stub, ours, setup), env: standby },
     { mode: "burrow, child", config: ours, words: goferWords(stub, ours, setup), env },
+    {
+      mode: SHARED,
+      config: ours,
+      words: goferWords(stub, ours, setup),
+      env: { ...standby, BURROW_SHARED: "1", BURROW_TENANT: "bench" },
+    },
   ];
 }
 
@@ -125,13 +134,15 @@ export const bench: Bench = async (emit, { isQuick }) => {
   if (typeof setup === "string") return emit({ skipped: setup });
   try {
     const modes = goferModes(setup);
-    setup.startDaemon();
+    setup.startDaemon("--shared");
     const took = new Map<string, number[]>(modes.map(({ mode }) => [mode, []]));
     const bare: number[] = [];
     for (let round = 0; round <= (isQuick ? 2 : RUNS); round++) {
       for (const { mode, config, words, env } of modes) {
         await setup.standby();
         const gofer = startGofer(words, config, env);
+        if (mode === SHARED && setup.servers()[0]?.stubs.length !== 1)
+          throw new Error("not shared");
         await gofer.end();
         if (round > 0) took.get(mode)!.push(gofer.tookMs);
       }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus } from "../../lib/cache/client.ts";
+import { readServers, type ServerList } from "../../lib/gofer/server-list.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 
@@ -24,9 +25,11 @@ export interface Setup {
   /** The flags of a view of that base and of the fixtures' environment. */
   importView(): string[];
   /** Starts the daemon of the cache, for as long as the bench runs. */
-  startDaemon(): void;
+  startDaemon(...options: string[]): void;
   /** Waits until a server stands by: then nothing else of ours is at work. */
   standby(): Promise<void>;
+  /** The servers that sandboxes share. */
+  servers(): ServerList;
   dispose(): void;
 }
 
@@ -65,8 +68,8 @@ export function setUp(): Setup | string {
       const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
       return ["--base", importBase(), "--env", environment];
     },
-    startDaemon: () => {
-      const words = [CLI, "daemon", "start", "--idle", "0"];
+    startDaemon: (...options) => {
+      const words = [CLI, "daemon", "start", "--idle", "0", ...options];
       spawn(process.execPath, words, { env, stdio: "ignore", detached: true }).unref();
     },
     standby: async () => {
@@ -76,6 +79,7 @@ export function setUp(): Setup | string {
         await sleep(50);
       }
     },
+    servers: () => readServers(`${work}/cache`),
     dispose: () => {
       cli("daemon", "stop");
       rmSync(work, { recursive: true, force: true });
