@@ -6,6 +6,9 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { native } from "../../lib/sys/native.ts";
+import { Mid } from "../../lib/wire/lisafs/mid.ts";
+import { LisafsClient } from "../../test/suite/lisafs-client.ts";
 import type { Bench } from "../run.ts";
 import {
   type GoferMode,
@@ -14,10 +17,11 @@ import {
   type StartedGofer,
   startGofer,
 } from "./gofer-start.ts";
-import { median, type Setup, setUp } from "./setup.ts";
+import { median, type Setup, SHARING, setUp } from "./setup.ts";
 
 const SANDBOXES = 5;
-const SHARING = 20;
+const SHARERS = 20;
+const LOOKS = 200;
 /** Until a server has done what follows its mounts: hardening, and the wait. */
 const SETTLE_MS = 1_500;
 
@@ -47,63 +51,86 @@ function memoryOfAll(pids: readonly number[], names: readonly string[]): number 
 const PSS = ["Pss"];
 const PRIVATE = ["Private_Clean", "Private_Dirty"];
 
-/** What each sandbox but the first adds: its stub, and to the server that it shares. */
+/** As a sandbox that has mounted it and looked around. */
+class Mounted {
+  readonly gofer: StartedGofer;
+  readonly #client: LisafsClient;
+
+  constructor({ mode, words, config, env }: GoferMode) {
+    this.gofer = startGofer(words, config, env);
+    // The stock gofer makes none outside a real sandbox's bundle: it is spared what they take.
+    const channels = mode === "stock" ? 0 : 2;
+    this.#client = LisafsClient.mount(native.dupFd(this.gofer.io), channels);
+    const fd = this.#client.rootFd;
+    for (let i = 0; i < LOOKS; i++) this.#client.call(Mid.Walk, { fd, names: [`missing${i}`] });
+  }
+
+  memory(names: readonly string[]): number {
+    return memoryOf(this.gofer, names);
+  }
+
+  end(): Promise<void> {
+    this.#client.close();
+    return this.gofer.end();
+  }
+}
+
+const rounded = (value: number) => Number(value.toFixed(1));
+
+/** Stubs and the one server that they have, when there are some and when there are all: what is the server's falls to each in part. */
 async function measureShared(setup: Setup, mode: GoferMode, count: number) {
-  const { words, config, env } = mode;
-  const gofers: StartedGofer[] = [];
+  const mounted: Mounted[] = [];
   const figures = (names: readonly string[]) => {
     const servers = setup.servers();
-    if (servers.length !== 1 || servers[0]!.stubs.length !== gofers.length)
+    if (servers.length !== 1 || servers[0]!.stubs.length !== mounted.length)
       throw new Error("not shared by all");
-    const stubs = gofers.reduce((sum, gofer) => sum + memoryOf(gofer, names), 0);
+    const stubs = mounted.reduce((sum, each) => sum + each.memory(names), 0);
     return { stubs, server: memoryOfAll([servers[0]!.pid], names) };
   };
-  const all = (names: readonly string[]) => {
-    const { stubs, server } = figures(names);
-    return stubs + server;
-  };
-  setup.startDaemon("--shared");
+  setup.startDaemon();
   try {
     await setup.standby();
+    await sleep(SETTLE_MS); // the broker has started, too
+    mounted.push(new Mounted(mode));
     await sleep(SETTLE_MS);
-    gofers.push(startGofer(words, config, env));
+    const { server: serverOfOne } = figures(PSS);
+    while (mounted.length < count) mounted.push(new Mounted(mode));
     await sleep(SETTLE_MS);
-    const first = { pss: all(PSS), own: all(PRIVATE), server: figures(PSS).server };
-    while (gofers.length < count) gofers.push(startGofer(words, config, env));
-    await sleep(SETTLE_MS);
-    const more = (now: number, before: number) => Number(((now - before) / (count - 1)).toFixed(2));
+    const [pss, own] = [figures(PSS), figures(PRIVATE)];
     return {
       mode: mode.mode,
       runsc: setup.version,
       sandboxes: count,
-      pssMiB: more(all(PSS), first.pss),
-      privateMiB: more(all(PRIVATE), first.own),
-      serverOfOneMiB: Number(first.server.toFixed(1)),
+      pssMiB: rounded((pss.stubs + pss.server) / count),
+      privateMiB: rounded((own.stubs + own.server) / count),
+      stubMiB: Number((pss.stubs / count).toFixed(2)),
+      serverOfOneMiB: rounded(serverOfOne),
+      serverMiB: rounded(pss.server),
     };
   } finally {
-    for (const gofer of gofers) await gofer.end();
+    for (const each of mounted) await each.end();
   }
 }
 
 export const bench: Bench = async (emit, { isQuick }) => {
-  const setup = setUp();
+  const setup = setUp(SHARING);
   if (typeof setup === "string") return emit({ skipped: setup });
   try {
     const modes = goferModes(setup).filter(({ mode }) => mode !== "burrow, standby");
     for (const each of modes) {
-      const { mode, words, config, env } = each;
+      const { mode } = each;
       if (mode === SHARED) {
-        emit(await measureShared(setup, each, isQuick ? 3 : SHARING));
+        emit(await measureShared(setup, each, isQuick ? 3 : SHARERS));
         continue;
       }
-      const gofers: StartedGofer[] = [];
+      const gofers: Mounted[] = [];
       try {
         for (let i = 0; i < (isQuick ? 2 : SANDBOXES); i++) {
-          gofers.push(startGofer(words, config, env));
+          gofers.push(new Mounted(each));
           await sleep(SETTLE_MS);
         }
         const medianOf = (...names: string[]) =>
-          Number(median(gofers.map((gofer) => memoryOf(gofer, names))).toFixed(1));
+          rounded(median(gofers.map((gofer) => gofer.memory(names))));
         emit({
           mode,
           runsc: setup.version,

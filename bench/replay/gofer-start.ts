@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NATIVE_DIRECTORY, native } from "../../lib/sys/native.ts";
 import type { Bench } from "../run.ts";
-import { median, type Setup, setUp } from "./setup.ts";
+import { median, type Setup, SHARING, setUp } from "./setup.ts";
 
 const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 const RUNS = 20;
@@ -28,6 +28,8 @@ function socketPair(): [number, number] {
 export interface StartedGofer {
   readonly child: ChildProcess;
   readonly tookMs: number;
+  /** The sandbox's end of its connection. */
+  readonly io: number;
   end(): Promise<void>;
 }
 
@@ -59,7 +61,7 @@ export function startGofer(
     return ended(child);
   };
   if (got === 0) throw new Error(`${words[0]} wrote no mounts`);
-  return { child, tookMs, end };
+  return { child, tookMs, io, end };
 }
 
 /** A gofer ends when its connections do. */
@@ -130,11 +132,11 @@ export function goferModes(setup: Setup): GoferMode[] {
 }
 
 export const bench: Bench = async (emit, { isQuick }) => {
-  const setup = setUp();
+  const setup = setUp(SHARING);
   if (typeof setup === "string") return emit({ skipped: setup });
   try {
     const modes = goferModes(setup);
-    setup.startDaemon("--shared");
+    setup.startDaemon();
     const took = new Map<string, number[]>(modes.map(({ mode }) => [mode, []]));
     const bare: number[] = [];
     for (let round = 0; round <= (isQuick ? 2 : RUNS); round++) {

@@ -25,7 +25,7 @@ export interface Setup {
   /** The flags of a view of that base and of the fixtures' environment. */
   importView(): string[];
   /** Starts the daemon of the cache, for as long as the bench runs. */
-  startDaemon(...options: string[]): void;
+  startDaemon(): void;
   /** Waits until a server stands by: then nothing else of ours is at work. */
   standby(): Promise<void>;
   /** The servers that sandboxes share. */
@@ -33,8 +33,11 @@ export interface Setup {
   dispose(): void;
 }
 
+/** For benches of shared servers: daemons keep a broker. */
+export const SHARING = { BURROW_SHARED_SANDBOXES: "30" };
+
 /** Why it can't run, or what it runs with: root, and $BURROW_FIXTURES = DIR after fixtures/check.sh DIR. */
-export function setUp(): Setup | string {
+export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | string {
   const fixtures = process.env["BURROW_FIXTURES"];
   if (process.getuid?.() !== 0 || fixtures === undefined || !existsSync(join(fixtures, "check"))) {
     return "needs root, and BURROW_FIXTURES=DIR after fixtures/check.sh DIR";
@@ -50,6 +53,7 @@ export function setUp(): Setup | string {
     BURROW_STATE: `${work}/state`,
     BURROW_CACHE: `${work}/cache`,
     BURROW_STORE: `${work}/store`,
+    ...settings,
   };
   const cli = (...args: string[]) =>
     execFileSync(process.execPath, [CLI, ...args], { env, encoding: "utf8" }).trim();
@@ -68,8 +72,8 @@ export function setUp(): Setup | string {
       const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
       return ["--base", importBase(), "--env", environment];
     },
-    startDaemon: (...options) => {
-      const words = [CLI, "daemon", "start", "--idle", "0", ...options];
+    startDaemon: () => {
+      const words = [CLI, "daemon", "start", "--idle", "0"];
       spawn(process.execPath, words, { env, stdio: "ignore", detached: true }).unref();
     },
     standby: async () => {
