@@ -17,6 +17,8 @@ const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pi
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will. */
 const READY_MS = 30_000;
+/** What it says when somebody has taken it. */
+const TAKEN = "-";
 /** After one that did not come to wait: twice as long each time. */
 const RETRY_MAX_MS = 60_000;
 
@@ -149,10 +151,11 @@ export class Standbys {
     link.once("close", () => clearTimeout(late));
     child.once("error", (error) => this.#gone(standby, error.message));
     link.on("error", () => undefined);
-    link.once("data", () => {
+    link.on("data", (said: Buffer) => {
       clearTimeout(late);
       standby.isWaiting = true;
       this.#delayMs = DELAY_MS;
+      if (said.includes(TAKEN)) this.#gone(standby, "");
     });
     link.once("close", () => this.#gone(standby, "it ended before it waited"));
   }

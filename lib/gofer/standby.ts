@@ -16,7 +16,7 @@ import { runServer } from "./serve.ts";
 import { serveShared } from "./shared.ts";
 import { own, type Start, startOf } from "./start.ts";
 
-/** The daemon's: one byte tells it that we wait, our end that we don't any more; its own end tells us of its. */
+/** The daemon's: one byte tells it that we wait, another that we are taken (unshare(1) has a copy, which outlives ours); its end is its. */
 const DAEMON_FD = 3;
 const LOWEST_PRIORITY = 19;
 /** With V8's own settings most of the code is optimized after 8,000 requests (docs/design/0003-server-start.md). */
@@ -101,6 +101,7 @@ async function main(path: string): Promise<never> {
   // Before a stub asks: on a busy machine the answer to it would wait for its turn longer than a child takes to start.
   if (isLow) setPriority(0);
   const { peer, wanted } = waitForPeer(path);
+  native.writeFd(DAEMON_FD, Buffer.from("-"));
   native.closeFd(DAEMON_FD);
   if ("places" in wanted) return native.exitNow(serveShared(peer, wanted));
   const { words, settings } = wanted;
