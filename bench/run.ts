@@ -27,6 +27,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   pread: () => import("./rpc/pread.ts"),
   ninep: () => import("./rpc/ninep.ts"),
   tmpfs: () => import("./rpc/tmpfs.ts"),
+  flood: () => import("./rpc/flood.ts"),
   demand: () => import("./rpc/demand.ts"),
   "big-cache": () => import("./replay/big-cache.ts"),
   "gofer-start": () => import("./replay/gofer-start.ts"),

@@ -147,10 +147,7 @@ static napi_value wait_drop_channel(napi_env env, napi_callback_info info) {
   struct channel *c = &set.channels[slot];
   bool is_left = false;
   napi_get_value_bool(env, argv[1], &is_left);
-  if (!is_left) {
-    atomic_exchange(state_word(c), SHUTDOWN);
-    wake_peer(state_word(c), INT_MAX);
-  }
+  if (!is_left) atomic_exchange(state_word(c), SHUTDOWN), wake_peer(state_word(c), INT_MAX);
   c->state = FREE;
   c->window = NULL;
   while (set.channel_count > 0 && set.channels[set.channel_count - 1].state == FREE) set.channel_count--;

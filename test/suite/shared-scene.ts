@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
+import { threadId } from "node:worker_threads";
 import { readServers, type ServerList } from "../../lib/gofer/server-list.ts";
 import { NATIVE_DIRECTORY, native } from "../../lib/sys/native.ts";
 import { type GoferMount, pair, writeMount } from "./gofer-process.ts";
@@ -84,11 +85,12 @@ export class SharedScene {
   #standbys = 0;
   #uppers = 0;
 
-  /** With a view of these files. */
-  constructor(t: Teardown, files: Files) {
+  /** With a view of these files, or in the directory of a scene that has one. */
+  constructor(t: Teardown, files: Files | string) {
     this.#t = t;
-    this.directory = temporary(t);
-    this.view = makeView(this.directory, files);
+    const isJoined = typeof files === "string";
+    this.directory = isJoined ? files : temporary(t);
+    this.view = isJoined ? path.join(files, "mounts/view") : makeView(this.directory, files);
     this.folder = path.join(this.directory, "cache/standby");
     fs.mkdirSync(path.join(this.folder, "shared"), { recursive: true, mode: 0o700 });
   }
@@ -129,7 +131,7 @@ export class SharedScene {
 
   /** A new upper's mount. */
   upper(limits: { sizeBytes: number; inodes: number } = UPPER): GoferMount {
-    const id = `upper-${this.#uppers++}`;
+    const id = `upper-${process.pid}-${threadId}-${this.#uppers++}`;
     const source = writeMount(this.directory, id, { kind: "upper", ...limits, mode: 0o1777 });
     return { destination: `/${id}`, source };
   }
