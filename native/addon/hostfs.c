@@ -360,7 +360,7 @@ static int configure(int context, const char *key, const char *value) {
   return (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, value, 0);
 }
 
-// tmpfsMount(sizeBytes, inodes, mode, mount): the FD of a new tmpfs, attached nowhere and freed with its last FD; 0 when
+// tmpfsMount(sizeBytes, inodes, mode, mount): the FD of a new tmpfs, attached nowhere, freed with its last FD; 0 when
 // `mount`, not -1, is one that gets another size. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2).
 static napi_value tmpfs_mount(napi_env env, napi_callback_info info) {
   ARGS;
