@@ -35,6 +35,11 @@ export const SHARED_CONNECTIONS_MAX = 60;
 export const SHARED_CHANNELS = 2;
 /** Sockets that the native wait has room for, the broker's among them. */
 export const SHARED_SOCKETS_MAX = 127;
+/**
+ * FDs that an upper of it may hold at the least, one for each inode that the sandbox knows: twice a sentry's own cache of names. Where the
+ * process may not have so many files open for all, fewer sandboxes share. With 1,048,576, as most may, it is 16,964.
+ */
+export const SHARED_UPPER_FDS_MIN = 2_048;
 /** Uppers that it has in its life: their mounts are made before it gives up making any. */
 export const SHARED_UPPERS_MAX = 128;
 

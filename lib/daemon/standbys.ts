@@ -13,6 +13,8 @@ import { sharedFolder, standbyFolder } from "../cache/layout.ts";
 const programOf = (name: string) => fileURLToPath(new URL(`../../${name}.cjs`, import.meta.url));
 /** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
 const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "--"];
+/** As many open files as one whom the kernel lets have them may: each inode of a tmpfs that a sandbox knows is one. lib/gofer/serve.ts, OPEN_FILES. */
+const OPEN_FILES = ["sh", "-c", 'ulimit -n 1048576 2>/dev/null; exec "$@"', "sh"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will. */
@@ -132,7 +134,8 @@ export class Standbys {
   #spawn(): void {
     const { program, words: own } = this.#kept;
     const path = `${this.#folder}/${program}-${process.pid}-${this.#started++}`;
-    const words = [...ISOLATION, process.execPath, "--no-warnings", this.#program, path, ...own];
+    const node = [process.execPath, "--no-warnings", this.#program, path, ...own];
+    const words = [...ISOLATION, ...OPEN_FILES, ...node];
     // The caller's NODE_* would be code and settings of others in a server.
     const env = { PATH: process.env["PATH"] };
     const child = spawn("setpriv", words, {

@@ -14,7 +14,7 @@ import { Role, Type, takeMessage } from "./adopt.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import { logOf, openLog } from "./log.ts";
 import { askToShare, sendPlan } from "./plan.ts";
-import { openCounters } from "./serve.ts";
+import { OPEN_FILES, openCounters } from "./serve.ts";
 import { type ServerList, writeServers } from "./server-list.ts";
 import { own, procOf, readStub, type StubFacts } from "./start.ts";
 import { Tally } from "./tally.ts";
@@ -65,6 +65,8 @@ class Broker {
   readonly #folder: string;
   readonly #own: string;
   readonly #max: number;
+  /** That each of its servers may have: as it itself may. */
+  readonly #openFiles: number;
   readonly #listener: number;
   readonly #listenerSlot: number;
   readonly #daemonSlot: number;
@@ -79,6 +81,7 @@ class Broker {
     this.#own = path.slice(0, path.lastIndexOf("/"));
     this.#folder = this.#own.slice(0, this.#own.lastIndexOf("/"));
     this.#max = max;
+    this.#openFiles = native.setNoFile(OPEN_FILES);
     this.#listener = native.listenPackets(path, BACKLOG);
     if (this.#listener < 0) native.exitNow(1);
     this.#listenerSlot = addSocket(this.#listener);
@@ -162,7 +165,7 @@ class Broker {
     const server =
       servers.find(({ tally, places }) => {
         const left = places.filter((fd) => fd >= 0).length;
-        return tally.hasRoom(needs, this.#max) && left >= needs.uppers;
+        return tally.hasRoom(needs, this.#max, this.#openFiles) && left >= needs.uppers;
       }) ?? this.#share(tenant);
     server.tally.add(needs);
     if (server.isReady) this.#launch(server, launch);

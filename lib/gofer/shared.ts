@@ -5,7 +5,7 @@
 import { readlinkSync } from "node:fs";
 import { assert } from "../base/assert.ts";
 import { explain } from "../base/error.ts";
-import { OTHER_FDS_MAX, SHARED_CHANNELS } from "../base/limits.ts";
+import { SHARED_CHANNELS, SHARED_CONNECTIONS_MAX, SHARED_UPPER_FDS_MIN } from "../base/limits.ts";
 import { COUNTER_COUNT, Count, countFor } from "../serve/counters.ts";
 import type { LogLine } from "../serve/dispatch.ts";
 import { keepOwnFds } from "../sys/fence.ts";
@@ -36,6 +36,7 @@ import {
   OPEN_FILES,
   tellMounts,
 } from "./serve.ts";
+import { fdsForUppers } from "./tally.ts";
 import {
   type CacheFolders,
   hostTreeOf,
@@ -116,9 +117,8 @@ class SharedServer {
     this.#places = places;
     this.#folders = openCacheFolders(cache);
     assert(keepOwnFds() === 0, "/proc is here");
-    const limit = native.setNoFile(OPEN_FILES);
-    const others = Math.min(places.length * OTHER_FDS_MAX, Math.floor(limit / 4));
-    this.#fdShare = Math.floor((limit - others) / places.length);
+    const left = fdsForUppers(native.setNoFile(OPEN_FILES));
+    this.#fdShare = Math.max(SHARED_UPPER_FDS_MIN, Math.floor(left / SHARED_CONNECTIONS_MAX));
     const { indexesFd, blobsFd, partialFd, lazyFd } = this.#folders;
     const folderFds = [indexesFd, blobsFd, partialFd, lazyFd].filter((fd) => fd >= 0);
     const notes: string[] = [];
