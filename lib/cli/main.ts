@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { BurrowError } from "../base/error.ts";
+import { addAnnotate } from "./annotate.ts";
 import { addBundle } from "./bundle.ts";
 import { addCache } from "./cache.ts";
 import { addCompletion } from "./completion.ts";
@@ -49,6 +50,7 @@ function makeProgram(): Command {
     .addHelpText("after", EXAMPLES);
   addRun(program);
   addBundle(program);
+  addAnnotate(program);
   addServe(program);
   addMount(program);
   addExplain(program);
@@ -92,6 +94,12 @@ function answerable(program: Command, words: readonly string[]): readonly string
   return words;
 }
 
+/** "help WORDS" as "WORDS --help": the library's own knows the first word only. */
+function helpWords(words: readonly string[]): readonly string[] {
+  const isHelp = words[0] === "help" && words.length > 1 && !words[1]!.startsWith("-");
+  return isHelp ? [...words.slice(1), "--help"] : words;
+}
+
 /** Whether errors are wanted as JSON: --json among burrow's own words. */
 function wantsJson(): boolean {
   const end = process.argv.indexOf("--");
@@ -133,7 +141,9 @@ async function main(): Promise<void> {
   const end = watchEnd();
   const program = makeProgram();
   try {
-    await program.parseAsync(answerable(program, process.argv.slice(2)), { from: "user" });
+    await program.parseAsync(answerable(program, helpWords(process.argv.slice(2))), {
+      from: "user",
+    });
   } catch (error) {
     process.exitCode = codeOf(program, error);
   }

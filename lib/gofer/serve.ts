@@ -21,7 +21,7 @@ import {
 } from "./adopt.ts";
 import { parseGoferArguments } from "./argv.ts";
 import { mountsJson, parseSpec, type ServedMount, type Spec, servedMounts } from "./bundle.ts";
-import { harden, needsOf } from "./harden.ts";
+import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { type Keeper, type Legacy, Loop, type Sandbox } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
@@ -296,7 +296,7 @@ export function serve(launch: Launch): void {
   };
   addConnections(loop, sandbox, stubFd, { mounts, trees }, adopted);
   const served = trees.filter((opened) => opened !== undefined);
-  if (launch.isRehearsal !== true) harden(needsOf(served), served, settings["BURROW_HARDEN"], log);
+  if (launch.isRehearsal !== true) harden(served, ["channels"], settings["BURROW_HARDEN"], log);
   loop.watch(stubFd, () => {
     if (isToLeave(stubFd)) loop.stop();
   });

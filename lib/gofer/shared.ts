@@ -47,7 +47,7 @@ import {
 
 /** Of all trees that may come: views, with and without uppers, and tmpfs. */
 const NEEDS: Needs = {
-  calls: new Set(["daemon", "host", "writes", "whiteouts", "launches"]),
+  calls: new Set(["channels", "daemon", "host", "writes", "whiteouts", "launches"]),
   capabilities: [...WRITERS],
 };
 /** What a stub gives that is kept; the rest is closed, which lets runsc go on: its mount namespace is left alone here. */
@@ -123,7 +123,8 @@ class SharedServer {
     const folderFds = [indexesFd, blobsFd, partialFd, lazyFd].filter((fd) => fd >= 0);
     const notes: string[] = [];
     this.#notes = notes;
-    harden(NEEDS, [{ cache, folderFds, upperFds: places }], undefined, (line) => notes.push(line));
+    const trees = [{ cache, folderFds, upperFds: places }];
+    harden(trees, [], undefined, (line) => notes.push(line), NEEDS);
     this.#brokerSlot = this.#loop.watch(brokerFd, () => this.#hear());
   }
 

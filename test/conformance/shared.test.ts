@@ -53,7 +53,8 @@ async function withTwo(t: Test): Promise<{
 t.test("two sandboxes have one server, hardened, and nothing of each other", async (t) => {
   const { scene, server, stubs } = await withTwo(t);
   const [first, second] = stubs;
-  t.same(scene.servers, [{ tenant: "acme", pid: server.pid, stubs: stubs.map(({ pid }) => pid) }]);
+  const pids = stubs.map(({ pid }) => pid);
+  t.same(await scene.serversOf(2), [{ tenant: "acme", pid: server.pid, stubs: pids }]);
   checkHardened(t, server.pid!, WRITERS);
   const [ours, theirs] = [first.clients[1]!, second.clients[1]!];
   const [inode, open] = create(ours, "secret", "canary");
@@ -73,7 +74,7 @@ t.test("two sandboxes have one server, hardened, and nothing of each other", asy
   t.equal(first.counters[Count.connections], 2);
   t.equal(await first.end(), 0, "the stub ends with its own sandbox");
   t.equal(calls.errnoOf(theirs, Mid.FStat, { fd: theirs.rootFd }), 0, "the other goes on");
-  t.ok(await until(() => scene.servers[0]!.stubs.length === 1), "the broker knows");
+  t.equal((await scene.serversOf(1))[0]!.stubs.length, 1, "the broker knows");
 });
 
 t.test("each upper has its own quota, and is freed with its sandbox", async (t) => {
@@ -156,7 +157,7 @@ t.test("another tenant gets another server; who finds none has its own", async (
   const server = await scene.startStandby();
   const third = await scene.startStub({ BURROW_TENANT: "other" });
   t.notOk(isOwn(third));
-  const theirs = scene.servers.find(({ tenant }) => tenant === "other");
+  const theirs = (await scene.serversOf(3)).find(({ tenant }) => tenant === "other");
   t.same(theirs, { tenant: "other", pid: server.pid, stubs: [third.pid] });
 });
 
@@ -185,7 +186,7 @@ t.test("a server takes as many as it may; the next has another", async (t) => {
   const stubs = [await scene.startStub(), await scene.startStub()];
   t.same(stubs.map(isOwn), [false, false]);
   t.same(
-    scene.servers.map((each) => each.stubs),
+    (await scene.serversOf(2)).map((each) => each.stubs),
     stubs.map(({ pid }) => [pid]),
   );
 });

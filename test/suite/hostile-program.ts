@@ -8,7 +8,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { Name } from "../../lib/base/name.ts";
-import { harden, needsOf } from "../../lib/gofer/harden.ts";
+import { harden } from "../../lib/gofer/harden.ts";
 import { openTree } from "../../lib/gofer/trees.ts";
 import { hostFs } from "../../lib/sys/hostfs.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -50,7 +50,7 @@ const trees = sources.map((source) =>
   ),
 );
 if (act === "stay with a thread whose number is far away") await startFarThread();
-harden(needsOf(trees), trees, undefined, () => undefined);
+harden(trees, ["channels"], undefined, () => undefined);
 
 /** As in a pid namespace where much is started. */
 async function startFarThread(): Promise<void> {

@@ -95,6 +95,13 @@ export class SharedScene {
     fs.mkdirSync(path.join(this.folder, "shared"), { recursive: true, mode: 0o700 });
   }
 
+  /** Who serves whom, once the broker, which says it a moment after a server has begun, speaks of so many stubs. */
+  async serversOf(stubs: number): Promise<ServerList> {
+    const count = () => this.servers.reduce((sum, server) => sum + server.stubs.length, 0);
+    await until(() => count() === stubs);
+    return this.servers;
+  }
+
   get servers(): ServerList {
     return readServers(path.join(this.directory, "cache"));
   }
