@@ -35,6 +35,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["memory a sandbox"],
     load: () => import("./replay/gofer-memory.ts"),
   },
+  flood: {
+    what: "calls of a sandbox beside another's flood, on one server and on two",
+    yardsticks: [],
+    load: () => import("./rpc/flood.ts"),
+  },
   names: {
     what: "readdir of 40,000, missing names in 50,000 and in 100, a donated file read in order",
     yardsticks: ["readdir of 40,000", "missing name", "sequential, donated"],

@@ -29,6 +29,7 @@ const PROGRAMS = [
   { name: "ninep", entry: "dist/lib/gofer/ninep-main.js", flags: [] },
   { name: "fuse", entry: "dist/lib/gofer/fuse-main.js", flags: [] },
   { name: "standby", entry: "dist/lib/gofer/standby.js", flags: [] },
+  { name: "broker", entry: "dist/lib/gofer/broker.js", flags: [] },
   { name: "rehearsal-caller", entry: "dist/lib/gofer/rehearsal-caller.js", flags: [] },
   { name: "gofer", entry: "dist/lib/gofer/main.js", flags: gofersFlags },
 ];

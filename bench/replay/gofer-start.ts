@@ -2,19 +2,23 @@
 // runsc's own gofer, each in new namespaces and with the arguments and FDs that runsc would give, interleaved in one run.
 //
 // Expected cost: the stock gofer re-executes itself once (48 to 52 ms in all on the reference machine); ours is Node.js's start
-// (30 ms) and one bundled file, or a few messages with a standby that waits for it. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc;
-// fixtures as for hot-start.
+// (30 ms) and one bundled file, or a few messages with a standby that waits for it, or with a server that serves others of the tenant
+// already. What unshare itself takes is measured beside and in all figures alike. Needs root and runsc; fixtures as for hot-start.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdirSync, openSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { NATIVE_DIRECTORY, native } from "../../lib/sys/native.ts";
+import { until } from "../../test/suite/wait.ts";
 import type { Bench } from "../run.ts";
-import { median, type Setup, setUp } from "./setup.ts";
+import { median, type Setup, SHARING, setUp } from "./setup.ts";
 
 const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 const RUNS = 20;
+/** Until the daemon has a broker, too. */
+const BROKER_MS = 2_000;
 const SOCK_STREAM = 1;
 const UNSHARE = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork"];
 
@@ -28,6 +32,8 @@ function socketPair(): [number, number] {
 export interface StartedGofer {
   readonly child: ChildProcess;
   readonly tookMs: number;
+  /** The sandbox's end of its connection. */
+  readonly io: number;
   end(): Promise<void>;
 }
 
@@ -59,7 +65,7 @@ export function startGofer(
     return ended(child);
   };
   if (got === 0) throw new Error(`${words[0]} wrote no mounts`);
-  return { child, tookMs, end };
+  return { child, tookMs, io, end };
 }
 
 /** A gofer ends when its connections do. */
@@ -100,14 +106,17 @@ function goferWords(program: string, config: string, { isOld, work }: Setup): st
   return ["bash", "-c", 'exec -a runsc-gofer "$@"', "gofer", program, ...flags, ...confs, ...fds];
 }
 
-interface GoferMode {
+export interface GoferMode {
   readonly mode: string;
   readonly config: string;
   readonly words: readonly string[];
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Each way to have a gofer: stock, a standby's, a child's. */
+/** The mode in which sandboxes have one server. */
+export const SHARED = "burrow, shared";
+
+/** Each way to have a gofer: stock, a standby's, a child's, one that others have too. */
 export function goferModes(setup: Setup): GoferMode[] {
   const env = { ...setup.env, BURROW_NODE: process.execPath, BURROW_GOFER: GOFER };
   const standby = { ...env, BURROW_STANDBYS: `${setup.work}/cache/standby` };
@@ -117,21 +126,31 @@ export function goferModes(setup: Setup): GoferMode[] {
     { mode: "stock", config: stock, words: goferWords(setup.runsc, stock, setup), env },
     { mode: "burrow, standby", config: ours, words: goferWords(stub, ours, setup), env: standby },
     { mode: "burrow, child", config: ours, words: goferWords(stub, ours, setup), env },
+    {
+      mode: SHARED,
+      config: ours,
+      words: goferWords(stub, ours, setup),
+      env: { ...standby, BURROW_SHARED: "1", BURROW_TENANT: "bench" },
+    },
   ];
 }
 
 export const bench: Bench = async (emit, { isQuick }) => {
-  const setup = setUp();
+  const setup = setUp(SHARING);
   if (typeof setup === "string") return emit({ skipped: setup });
   try {
     const modes = goferModes(setup);
     setup.startDaemon();
     const took = new Map<string, number[]>(modes.map(({ mode }) => [mode, []]));
     const bare: number[] = [];
+    await sleep(BROKER_MS);
     for (let round = 0; round <= (isQuick ? 2 : RUNS); round++) {
       for (const { mode, config, words, env } of modes) {
         await setup.standby();
         const gofer = startGofer(words, config, env);
+        // The broker says it a moment after the server has begun.
+        const isShared = () => setup.servers().some(({ stubs }) => stubs.length === 1);
+        if (round > 0 && mode === SHARED && !(await until(isShared))) throw new Error("not shared");
         await gofer.end();
         if (round > 0) took.get(mode)!.push(gofer.tookMs);
       }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus } from "../../lib/cache/client.ts";
+import { readServers, type ServerList } from "../../lib/gofer/server-list.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 
@@ -27,11 +28,16 @@ export interface Setup {
   startDaemon(): void;
   /** Waits until a server stands by: then nothing else of ours is at work. */
   standby(): Promise<void>;
+  /** The servers that sandboxes share. */
+  servers(): ServerList;
   dispose(): void;
 }
 
+/** For benches of shared servers: daemons keep a broker. */
+export const SHARING = { BURROW_SHARED_SANDBOXES: "30" };
+
 /** Why it can't run, or what it runs with: root, and $BURROW_FIXTURES = DIR after fixtures/check.sh DIR. */
-export function setUp(): Setup | string {
+export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | string {
   const fixtures = process.env["BURROW_FIXTURES"];
   if (process.getuid?.() !== 0 || fixtures === undefined || !existsSync(join(fixtures, "check"))) {
     return "needs root, and BURROW_FIXTURES=DIR after fixtures/check.sh DIR";
@@ -47,6 +53,7 @@ export function setUp(): Setup | string {
     BURROW_STATE: `${work}/state`,
     BURROW_CACHE: `${work}/cache`,
     BURROW_STORE: `${work}/store`,
+    ...settings,
   };
   const cli = (...args: string[]) =>
     execFileSync(process.execPath, [CLI, ...args], { env, encoding: "utf8" }).trim();
@@ -76,6 +83,7 @@ export function setUp(): Setup | string {
         await sleep(50);
       }
     },
+    servers: () => readServers(`${work}/cache`),
     dispose: () => {
       cli("daemon", "stop");
       rmSync(work, { recursive: true, force: true });

@@ -26,6 +26,23 @@ export const CHANNELS_PER_CONNECTION_MAX = 4;
 export const WAIT_WORDS_MAX = 128;
 export const CONNECTIONS_MAX = 64;
 
+/**
+ * Of a server that sandboxes share: how many it serves at a time, and their connections. Each of these has two channels, so that all fit
+ * into one wait; with the stub's, the daemon's and the clients' sockets of each they fit into its sockets.
+ */
+export const SHARED_SANDBOXES_MAX = 30;
+export const SHARED_CONNECTIONS_MAX = 60;
+export const SHARED_CHANNELS = 2;
+/** Sockets that the native wait has room for, the broker's among them. */
+export const SHARED_SOCKETS_MAX = 127;
+/**
+ * FDs that an upper of it may hold at the least, one for each inode that the sandbox knows: twice a sentry's own cache of names. Where the
+ * process may not have so many files open for all, fewer sandboxes share. With 1,048,576, as most may, it is 16,964.
+ */
+export const SHARED_UPPER_FDS_MIN = 2_048;
+/** Uppers that it has in its life: their mounts are made before it gives up making any. */
+export const SHARED_UPPERS_MAX = 128;
+
 /** Inodes a connection may hold alive in a stateful tree (an O_PATH FD each): EMFILE past it. */
 export const CONTROL_FDS_MAX = 65_536;
 /** Open FDs of one connection in a stateful tree or on incomplete files: EMFILE past it. */

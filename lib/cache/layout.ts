@@ -37,6 +37,11 @@ export function standbyFolder(root: string): string {
   return `${root}/standby`;
 }
 
+/** Socket of the broker of shared servers: below the standbys', so that who finds these finds it. */
+export function sharedFolder(root: string): string {
+  return `${standbyFolder(root)}/shared`;
+}
+
 /** Where large blobs on their way are seen as files, if the daemon mounts them. */
 export function lazyFolder(root: string): string {
   return `${root}/lazy`;

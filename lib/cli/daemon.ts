@@ -3,6 +3,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
+import { SHARED_SANDBOXES_MAX } from "../base/limits.ts";
 import {
   type DaemonStatus,
   daemonStatus,
@@ -28,6 +29,7 @@ interface StartOptions {
   foresight: boolean;
   suspect?: boolean;
   standbys?: string;
+  shared?: string | true;
   lazyMount?: boolean;
   metrics?: string;
   metricsNames?: boolean;
@@ -48,6 +50,17 @@ function parseStandbys(text: string | undefined): number {
   if (text === undefined) return DAEMON_DEFAULTS.standbys;
   if (/^\d{1,2}$/.test(text)) return Number(text);
   throw new BurrowError("BURROW_USAGE", `--standbys: "${text}" is no number from 0 to 99`);
+}
+
+/** Sandboxes of a shared server; 0: none is shared. As --cache-bytes, from the environment too. BURROW_USAGE. */
+function parseShared(given: string | true | undefined): number {
+  const variable = process.env["BURROW_SHARED_SANDBOXES"] || undefined;
+  if (given === true) return SHARED_SANDBOXES_MAX;
+  const text = given ?? variable ?? "0";
+  if (/^\d{1,2}$/.test(text) && Number(text) <= SHARED_SANDBOXES_MAX) return Number(text);
+  const option = given === undefined ? "BURROW_SHARED_SANDBOXES" : "--shared";
+  const what = `${option}: "${text}" is no number from 0 to ${SHARED_SANDBOXES_MAX}`;
+  throw new BurrowError("BURROW_USAGE", what);
 }
 
 /** The limit of the cache: as given, else the environment's, so that a daemon that a launch starts has it too. 0: none. BURROW_USAGE. */
@@ -79,6 +92,7 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
     "profiles",
     "foresight",
     "standbys",
+    "shared",
     "suspect",
   ];
   const given = own.filter((name) => command.getOptionValueSource(name) === "cli");
@@ -116,6 +130,10 @@ export function addDaemon(program: Command): void {
     )
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option(
+      "--shared [N]",
+      `let up to N sandboxes of one tenant that ask for it share a server (default: ${SHARED_SANDBOXES_MAX}, the most)`,
+    )
+    .option(
       "--lazy-mount",
       "let sandboxes map large files while they are fetched (root, /dev/fuse)",
     )
@@ -146,6 +164,7 @@ export function addDaemon(program: Command): void {
         foresight: options.foresight && process.env["BURROW_FORESIGHT"] !== "off",
         suspect: options.suspect === true,
         standbys: parseStandbys(options.standbys),
+        shared: parseShared(options.shared),
         lazyMount: options.lazyMount === true,
         metrics: options.metrics ?? "",
         metricsNames: options.metricsNames === true,

@@ -2,6 +2,7 @@
 
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
+import { readServers } from "../gofer/server-list.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { counted, ExitCode, Progress, print, report, table } from "./output.ts";
 import { findStubs, type Outcome, type Stub, upgradeStub } from "./stubs.ts";
@@ -17,8 +18,9 @@ interface Upgrade {
 }
 
 const LS_HELP = `
-One line a sandbox: the pid of its stub (what runsc started as its gofer), how many servers it has had, its bundle.
-"?" stands for a stub of an older build, which doesn't say.
+One line a sandbox: the pid of its stub (what runsc started as its gofer), how many servers it has had, who serves it
+now, its bundle. "?" stands for a stub of an older build, which doesn't say. Served by "own" it has a server to itself;
+else by the pid of one that it shares with other sandboxes of a tenant, whose name follows.
 
 Example:
   burrow gofer ls --json`;
@@ -39,11 +41,17 @@ export function addGofer(program: Command): void {
     .addHelpText("after", LS_HELP)
     .action((options) => {
       const context = contextOf(options);
+      const servers = readServers(context.cache);
       const stubs = findStubs(context.state).map(({ pid, served, bundle }) => {
-        return { pid, served: served ?? null, bundle };
+        const server = servers.find((each) => each.stubs.includes(pid));
+        const shared = server === undefined ? null : { pid: server.pid, tenant: server.tenant };
+        return { pid, served: served ?? null, shared, bundle };
       });
-      const rows = stubs.map(({ pid, served, bundle }) => [`${pid}`, `${served ?? "?"}`, bundle]);
-      const text = table([["PID", "SERVERS", "BUNDLE"], ...rows]);
+      const rows = stubs.map(({ pid, served, shared, bundle }) => {
+        const by = shared === null ? "own" : `${shared.pid} ${shared.tenant}`;
+        return [`${pid}`, `${served ?? "?"}`, by, bundle];
+      });
+      const text = table([["PID", "SERVERS", "SERVED BY", "BUNDLE"], ...rows]);
       print(context.isJson, stubs, rows.length === 0 ? "none runs" : text);
     });
   addCommonOptions(gofer.command("upgrade [PID...]"))

@@ -78,7 +78,7 @@ function rootUpper({ writable, upper }: QueryOptions): { root?: UpperSize } {
 }
 
 /** An empty one is as good as none. */
-function tenantOf(option: string | undefined): string {
+export function tenantOf(option: string | undefined): string {
   const text = option || process.env["BURROW_TENANT"] || NO_TENANT;
   return text === NO_TENANT ? text : checkTenant(text);
 }

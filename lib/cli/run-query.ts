@@ -42,6 +42,8 @@ export interface Manner {
   /** As burrow run --memory has it. */
   readonly memory?: string | undefined;
   readonly startMs: number;
+  /** As SandboxOptions have it. */
+  readonly tenant?: string | undefined;
   readonly isMeasured: boolean;
   /** Where the command's output goes in place of this process's: see SandboxOptions. */
   readonly stdout?: Writable;

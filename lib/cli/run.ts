@@ -2,12 +2,13 @@
 
 import { type Command, Option } from "commander";
 import { BurrowError } from "../base/error.ts";
+import { NO_TENANT } from "../store/object-pin.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, checkQuery, collect, prepare } from "./prepare.ts";
 import { parseSeconds } from "./query.ts";
-import type { QueryOptions } from "./query-settings.ts";
+import { type QueryOptions, tenantOf } from "./query-settings.ts";
 import { runQuery } from "./run-query.ts";
 import type { RunStats } from "./run-stats.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
@@ -20,6 +21,7 @@ interface RunOptions extends QueryOptions {
   startTimeout: string;
   stats?: boolean;
   statsFile?: string;
+  shared?: boolean;
 }
 
 const EXAMPLES = `
@@ -56,6 +58,10 @@ export function addRun(program: Command): void {
       "--upper <DIR>",
       "as --writable, with the changes kept in a folder, for the next run over the same or burrow layer keep",
     )
+    .option(
+      "--shared",
+      "share a warm server with other sandboxes of --tenant, where the daemon keeps some ($BURROW_SHARED=1)",
+    )
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option(
       "--start-timeout <SECONDS>",
@@ -86,6 +92,7 @@ async function runAndSay(
   const startedMs = performance.now();
   const { statsFile } = options;
   const startMs = parseStart(options.startTimeout);
+  const tenant = sharingTenant(options);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
   const prepared = await prepare(context, run.id, options, command);
@@ -99,6 +106,7 @@ async function runAndSay(
     runscFlags: options.runscFlag ?? [],
     memory: options.memory,
     startMs,
+    tenant,
     isMeasured: options.stats === true || statsFile !== undefined,
   };
   const ended = await runQuery(context, run, prepared, manner, watch);
@@ -121,6 +129,15 @@ function parseStart(text: string): number {
   const ms = parseSeconds(text, "--start-timeout");
   if (ms > 0 && ms <= START_MAX_MS) return ms;
   throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
+}
+
+/** Whose sandboxes this one shares a server with; undefined: it has one of its own. BURROW_USAGE. */
+function sharingTenant({ shared, tenant }: RunOptions): string | undefined {
+  if (shared !== true && process.env["BURROW_SHARED"] !== "1") return undefined;
+  const named = tenantOf(tenant);
+  if (named !== NO_TENANT) return named;
+  const what = "--shared: whose sandboxes may share a server? name them by --tenant";
+  throw new BurrowError("BURROW_USAGE", what);
 }
 
 function showStats(stats: RunStats & { prepareSeconds: number }): string {

@@ -27,6 +27,8 @@ export interface SandboxOptions {
   readonly stdin?: Readable | undefined;
   /** How long the sandbox may take until it asks for its first file; START_MS when missing. */
   readonly startMs?: number;
+  /** It may share a server with other sandboxes of this tenant. */
+  readonly tenant?: string | undefined;
   /** Fired, it ends the sandbox at once. */
   readonly abort?: AbortSignal | undefined;
   /** Signals of this process are its own business: none is passed on. */
@@ -212,6 +214,8 @@ export async function runSandbox(
     BURROW_COUNTERS: countersPath,
     BURROW_LOG: logPath,
     BURROW_NODE: process.env["BURROW_NODE"] || process.execPath,
+    BURROW_SHARED: options.tenant === undefined ? undefined : "1",
+    BURROW_TENANT: options.tenant,
   });
   const startedMs = performance.now();
   const child = runsc.run(options);

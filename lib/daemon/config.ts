@@ -33,6 +33,8 @@ export interface DaemonConfig {
   readonly metricsNames: boolean;
   /** Servers that wait for stubs at a time. */
   readonly standbys: number;
+  /** Sandboxes of one tenant that a server serves at most, of those that ask to share one; 0: each has its own. */
+  readonly shared: number;
   /** Verify every blob anew, whatever the boot file says. */
   readonly suspect: boolean;
   /** Deadlines of the HTTP backend. */
@@ -58,6 +60,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   metrics: "",
   metricsNames: false,
   standbys: 1,
+  shared: 0,
   suspect: false,
   headerMs: 10_000,
   stallMs: 5_000,
@@ -71,6 +74,7 @@ const COUNTS = [
   "limitBytes",
   "memoryBytes",
   "standbys",
+  "shared",
   "headerMs",
   "stallMs",
   "silentMs",

@@ -8,19 +8,43 @@ import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { explain } from "../base/error.ts";
 import type { Log } from "../cache/counters.ts";
-import { standbyFolder } from "../cache/layout.ts";
+import { sharedFolder, standbyFolder } from "../cache/layout.ts";
 
-const PROGRAM = fileURLToPath(new URL("../../standby.cjs", import.meta.url));
+const programOf = (name: string) => fileURLToPath(new URL(`../../${name}.cjs`, import.meta.url));
 /** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
 const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "--"];
-/** So long that no hardened server's filter lets it be connected to: lib/gofer/calls.ts, DAEMON_ADDRESS_BYTES. */
-const STANDBY_NAME = "standby-";
+/** As many open files as one whom the kernel lets have them may: each inode of a tmpfs that a sandbox knows is one. lib/gofer/serve.ts, OPEN_FILES. */
+const OPEN_FILES = ["sh", "-c", 'ulimit -n 1048576 2>/dev/null; exec "$@"', "sh"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will. */
 const READY_MS = 30_000;
+/** What it says when somebody has taken it. */
+const TAKEN = "-";
 /** After one that did not come to wait: twice as long each time. */
 const RETRY_MAX_MS = 60_000;
+
+/** A program that is kept running: `program PATH ARGUMENTS…`, which listens there. */
+export interface Kept {
+  readonly folder: string;
+  /** In dist/. Its socket's name begins so, and is long enough for no hardened server's filter to let it be connected to:
+   * lib/gofer/calls.ts, DAEMON_ADDRESS_BYTES. */
+  readonly program: "standby" | "broker";
+  readonly words: readonly string[];
+  /** How many at a time. */
+  readonly wanted: number;
+}
+
+/** The servers that wait for stubs. */
+export function standbysOf(cache: string, wanted: number): Kept {
+  return { folder: standbyFolder(cache), program: "standby", words: [], wanted };
+}
+
+/** Who finds shared servers for stubs; `sandboxes` of one, 0: nobody shares. */
+export function brokerOf(cache: string, sandboxes: number): Kept {
+  const words = [cache, `${sandboxes}`];
+  return { folder: sharedFolder(cache), program: "broker", words, wanted: Math.min(sandboxes, 1) };
+}
 
 interface Standby {
   readonly path: string;
@@ -40,6 +64,8 @@ function killGroup(pid: number | undefined): void {
 }
 
 export class Standbys {
+  readonly #kept: Kept;
+  readonly #program: string;
   readonly #folder: string;
   readonly #log: Log;
   readonly #all = new Set<Standby>();
@@ -48,10 +74,12 @@ export class Standbys {
   #started = 0;
   #delayMs = DELAY_MS;
 
-  /** `wanted` of them at a time, for a cache whose lock the caller has. Only root can start any. */
-  constructor(cache: string, wanted: number, log: Log) {
-    this.#folder = standbyFolder(cache);
-    this.#wanted = process.geteuid?.() === 0 && fs.existsSync(PROGRAM) ? wanted : 0;
+  /** In a cache whose lock the caller has. Only root can start any. */
+  constructor(kept: Kept, log: Log) {
+    this.#kept = kept;
+    this.#program = programOf(kept.program);
+    this.#folder = kept.folder;
+    this.#wanted = process.geteuid?.() === 0 && fs.existsSync(this.#program) ? kept.wanted : 0;
     this.#log = log;
   }
 
@@ -104,8 +132,10 @@ export class Standbys {
   }
 
   #spawn(): void {
-    const path = `${this.#folder}/${STANDBY_NAME}${process.pid}-${this.#started++}`;
-    const words = [...ISOLATION, process.execPath, "--no-warnings", PROGRAM, path];
+    const { program, words: own } = this.#kept;
+    const path = `${this.#folder}/${program}-${process.pid}-${this.#started++}`;
+    const node = [process.execPath, "--no-warnings", this.#program, path, ...own];
+    const words = [...ISOLATION, ...OPEN_FILES, ...node];
     // The caller's NODE_* would be code and settings of others in a server.
     const env = { PATH: process.env["PATH"] };
     const child = spawn("setpriv", words, {
@@ -124,10 +154,11 @@ export class Standbys {
     link.once("close", () => clearTimeout(late));
     child.once("error", (error) => this.#gone(standby, error.message));
     link.on("error", () => undefined);
-    link.once("data", () => {
+    link.on("data", (said: Buffer) => {
       clearTimeout(late);
       standby.isWaiting = true;
       this.#delayMs = DELAY_MS;
+      if (said.includes(TAKEN)) this.#gone(standby, "");
     });
     link.once("close", () => this.#gone(standby, "it ended before it waited"));
   }
@@ -144,6 +175,6 @@ export class Standbys {
 
   #retryLater(why: string): void {
     this.#delayMs = Math.min(this.#delayMs * 2, RETRY_MAX_MS);
-    this.#log("no standby", { error: why, nextMs: this.#delayMs });
+    this.#log(`no ${this.#kept.program}`, { error: why, nextMs: this.#delayMs });
   }
 }

@@ -31,7 +31,7 @@ import { PinnedBlobs } from "./pinned.ts";
 import { Profiles } from "./profiles.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
-import { Standbys } from "./standbys.ts";
+import { brokerOf, Standbys, standbysOf } from "./standbys.ts";
 import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or near its limit. */
@@ -207,6 +207,7 @@ class RunningDaemon implements Daemon {
   readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
+  readonly #broker: Standbys;
   readonly #views = new Views();
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
@@ -248,7 +249,8 @@ class RunningDaemon implements Daemon {
       look: () => this.#keeper.look(),
     });
     this.#metrics = config.metrics === "" ? undefined : this.#metricsServer();
-    this.#standbys = new Standbys(config.cache, config.standbys, log);
+    this.#standbys = new Standbys(standbysOf(config.cache, config.standbys), log);
+    this.#broker = new Standbys(brokerOf(config.cache, config.shared), log);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -277,6 +279,7 @@ class RunningDaemon implements Daemon {
     const tickMs = Math.max(10, Math.min(TICK_MS, this.#config.idleMs / 4 || TICK_MS));
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();
+    this.#broker.start(); // in a folder of theirs
     void this.#keeper.start();
   }
 
@@ -339,6 +342,7 @@ class RunningDaemon implements Daemon {
     this.#keeper.stop();
     this.#metrics?.close();
     this.#loop.stop();
+    this.#broker.stop();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {

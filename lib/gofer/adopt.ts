@@ -11,7 +11,7 @@ const RECORD_BYTES = 16;
 const FDS_MAX = 200;
 const MESSAGE_MAX_BYTES = 64 * 1024;
 /** ADOPT: more of these messages follow. */
-const MORE = 1;
+export const MORE = 1;
 /** ADOPT: get ready and say READY; another server has these, and a second ADOPT follows when it has ended. */
 const PREPARE = 2;
 
@@ -24,6 +24,9 @@ export const Type = {
   done: 6,
   serving: 7,
   leave: 8,
+  share: 9,
+  launch: 10,
+  gone: 11,
 } as const;
 
 export const Role = {
@@ -38,6 +41,9 @@ export const Role = {
   debugLog: 9,
   syncSentryExit: 10,
   proc: 11,
+  stub: 12,
+  plan: 13,
+  counters: 14,
   memory: 16,
   fdSocket: 17,
   upper: 18,
@@ -131,9 +137,12 @@ function send(stubFd: number, type: number, word?: number): number {
   return native.sendMessage(stubFd, message, new Int32Array(1), 0);
 }
 
+const NO_BODY = Buffer.alloc(0);
+
 /** A message of FDs, at most FDS_MAX: 0 or -errno. */
-function sendFds(to: number, type: number, given: readonly AdoptedFd[]): number {
-  const message = header(type, given.length, 0);
+function sendFds(to: number, type: number, given: readonly AdoptedFd[], body = NO_BODY): number {
+  const message = header(type, given.length, body.length);
+  body.copy(message, message.length - body.length);
   const fds = new Int32Array(given.length);
   for (const [i, { role, index, sub, fd }] of given.entries()) {
     const at = HEADER_BYTES + i * RECORD_BYTES;
@@ -168,20 +177,38 @@ export function sendServing(stubFd: number): void {
 
 /** Whether the stub, which has something to say, is gone or wants us to leave to a successor what we have. */
 export function isToLeave(stubFd: number): boolean {
-  const peeked = native.receiveMessage(
-    stubFd,
-    new Uint8Array(1),
-    new Int32Array(1),
-    MSG_PEEK_DONTWAIT,
-  );
-  if (peeked === -Errno.EAGAIN || peeked === -Errno.EINTR) return false;
-  const message = receiveMessage(stubFd, MSG_DONTWAIT);
-  return message === undefined || message.type === Type.leave;
+  const message = takeMessage(stubFd);
+  return message === undefined || (message !== "none" && message.type === Type.leave);
 }
 
-/** The answer to a START that a standby takes, and to an ADOPT that only prepares: < 0 when nobody waits for it any more. */
-export function sendReady(stubFd: number): number {
-  return send(stubFd, Type.ready);
+/**
+ * The answer to a START that a standby takes, to an ADOPT that only prepares and, with the server's pid, to a SHARE: < 0 when nobody
+ * waits for it any more.
+ */
+export function sendReady(to: number, pid?: number): number {
+  return send(to, Type.ready, pid);
+}
+
+/** Has a standby serve many sandboxes of one tenant: 0 or -errno. */
+export function sendShare(to: number, given: readonly AdoptedFd[], text: string): number {
+  return sendFds(to, Type.share, given, Buffer.from(text));
+}
+
+/** Has a shared server serve one more: 0 or -errno. */
+export function sendLaunch(to: number, given: readonly AdoptedFd[]): number {
+  return sendFds(to, Type.launch, given);
+}
+
+/** Tells who sent a launch that its sandbox is served no more. */
+export function sendGone(to: number, launch: number): void {
+  send(to, Type.gone, launch);
+}
+
+/** What a socket that has something to say says: undefined when its peer is gone, or says nothing that is sound; "none": nothing yet. */
+export function takeMessage(fd: number): Message | undefined | "none" {
+  const peeked = native.receiveMessage(fd, new Uint8Array(1), new Int32Array(1), MSG_PEEK_DONTWAIT);
+  if (peeked === -Errno.EAGAIN || peeked === -Errno.EINTR) return "none";
+  return receiveMessage(fd, MSG_DONTWAIT);
 }
 
 /** A standby's end: the exit code that a child would have had. */

@@ -14,7 +14,15 @@ export interface ArgumentTest {
 }
 
 /** What a server serves or does that not every server does: `channels` are a gofer's, `clients` connect to a 9P server. */
-export type Need = "channels" | "clients" | "daemon" | "host" | "writes" | "whiteouts" | "sockets";
+export type Need =
+  | "channels"
+  | "clients"
+  | "daemon"
+  | "host"
+  | "writes"
+  | "whiteouts"
+  | "sockets"
+  | "launches";
 
 export interface Call {
   readonly name: string;
@@ -225,6 +233,12 @@ export const CALLS: readonly Call[] = [
   { name: "futex_waitv", number: 449, why: "the wait for all channels", needs: ["channels"] },
   { name: "epoll_wait", number: 232, why: "the wait for sockets" },
   { name: "epoll_pwait", number: 281, why: "the same, of libuv" },
+  {
+    name: "epoll_create1",
+    number: 291,
+    why: "a journal's memory of what was read, of a sandbox that comes later",
+    needs: ["launches"],
+  },
   { name: "epoll_ctl", number: 233, why: "sockets that are watched" },
   { name: "read", number: 0, why: "a byte of the stub's, V8's random numbers" },
   { name: "write", number: 1, why: "the log, libuv's wake-ups, messages of a crash" },

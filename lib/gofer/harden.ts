@@ -53,6 +53,13 @@ const LANDLOCK_RIGHTS: readonly (readonly [version: number, bits: number])[] = [
 const Resource = { core: 4, processes: 6, addressSpace: 9 } as const;
 /** What V8's heap may grow to, at most 4 GiB on any machine, and as much for code, stacks and windows of channels. */
 const ADDRESS_SPACE_ROOM_BYTES = 8 * 1024 ** 3;
+/** The same with indexes and channels of many sandboxes. */
+const SHARED_ROOM_BYTES = 64 * 1024 ** 3;
+
+/** What goes on to be reached: of a tree, or of trees that are yet to come: the mounts of their uppers. */
+export interface Hardened extends Partial<Omit<OpenedTree, "upperFd">> {
+  readonly upperFds?: readonly number[];
+}
 
 /** What a server of these trees needs of the kernel. */
 export interface Needs {
@@ -62,12 +69,12 @@ export interface Needs {
 }
 
 /** `door`: what it needs for its clients, whatever it serves. */
-export function needsOf(trees: readonly OpenedTree[], door: readonly Need[]): Needs {
+export function needsOf(trees: readonly Hardened[], door: readonly Need[]): Needs {
   const calls = new Set<Need>(door);
   const capabilities = new Set<number>();
   for (const { tree, mailbox } of trees) {
     if (mailbox !== undefined) calls.add("daemon");
-    const host = hostTreeOf(tree);
+    const host = tree && hostTreeOf(tree);
     if (host === undefined) continue;
     calls.add("host");
     if (!host.isReadOnly) calls.add("writes");
@@ -90,10 +97,11 @@ export function hardenMode(text: string | undefined): HardenMode {
  * or a user namespace can't do is logged; without a filter or with a capability too many nothing is served: throws BurrowError.
  */
 export function harden(
-  trees: readonly OpenedTree[],
+  trees: readonly Hardened[],
   door: readonly Need[],
   setting: string | undefined,
   log: (line: string) => void,
+  needs: Needs = needsOf(trees, door),
 ): void {
   const mode = hardenMode(setting);
   if (mode === "off") {
@@ -101,7 +109,6 @@ export function harden(
     native.setNoNewPrivs();
     return;
   }
-  const needs = needsOf(trees, door);
   const root = native.emptyRoot();
   if (root < 0) log(`keeps its root directory: ${errnoName(root)}`);
   const ruleset = rulesFor(trees, log);
@@ -109,7 +116,8 @@ export function harden(
   limit(Resource.core, 0);
   limit(Resource.processes, 0);
   const { threads, addressBytes } = ownSize();
-  limit(Resource.addressSpace, addressBytes + ADDRESS_SPACE_ROOM_BYTES);
+  const roomBytes = needs.calls.has("launches") ? SHARED_ROOM_BYTES : ADDRESS_SPACE_ROOM_BYTES;
+  limit(Resource.addressSpace, addressBytes + roomBytes);
   giveUp(threads, root, folder < 0 ? root : folder, ruleset, needs.capabilities);
   check(native.hideMemory(), "hide its memory");
   const otherwise = mode === "log" ? Verdict.log : Verdict.kill;
@@ -123,7 +131,7 @@ export function harden(
  * Has the mailboxes find their daemons without a path: in the working directory, whose FD is given (the caller's), or, where there are
  * several caches, by the FDs of their folders, which stay. -1: nobody needs one.
  */
-function openFolders(trees: readonly OpenedTree[], hasSockets: boolean): number {
+function openFolders(trees: readonly Hardened[], hasSockets: boolean): number {
   const caches = new Set(trees.flatMap(({ cache }) => cache ?? []));
   const folders = new Map([...caches].map((cache) => [cache, openFenced(cache)]));
   // Sockets of the host are reached by the working directory, too.
@@ -133,7 +141,7 @@ function openFolders(trees: readonly OpenedTree[], hasSockets: boolean): number 
 }
 
 /** The FD of a Landlock ruleset, or -1 where the kernel has none that would do: before version 2 no file may be renamed to another folder. */
-function rulesFor(trees: readonly OpenedTree[], log: (line: string) => void): number {
+function rulesFor(trees: readonly Hardened[], log: (line: string) => void): number {
   const version = native.landlockVersion();
   const bits = LANDLOCK_RIGHTS.findLast(([first]) => first <= version)?.[1];
   if (bits === undefined) {
@@ -144,9 +152,10 @@ function rulesFor(trees: readonly OpenedTree[], log: (line: string) => void): nu
   const { execute, writeFile, readFile, readDir, truncate } = LandlockRight;
   const ofFiles = all & (execute | writeFile | readFile | truncate);
   const rules = new Map<number, number>();
-  for (const { tree, folderFds = [] } of trees) {
+  for (const { tree, folderFds = [], upperFds = [] } of trees) {
     for (const fd of folderFds) rules.set(fd, readFile | readDir);
-    const host = hostTreeOf(tree);
+    for (const fd of upperFds) rules.set(fd, all);
+    const host = tree && hostTreeOf(tree);
     if (host === undefined) continue;
     const rights = host.isReadOnly ? readFile | readDir : all;
     rules.set(host.rootFd, host.isDirectory ? rights : rights & ofFiles);

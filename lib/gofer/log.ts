@@ -20,13 +20,27 @@ export function logTo(fd: number): void {
 
 /** Logs to a file, when it can be opened. */
 export function logToFile(path: string): void {
-  const fd = native.openAt(-1, path, O_WRONLY | O_CREAT | O_APPEND, 0o600);
+  const fd = openLog(path);
   if (fd >= 0) logFd = fd;
 }
 
 export function log(line: string): void {
-  if (logFd < 0) return;
-  native.writeFd(logFd, Buffer.from(`${new Date().toISOString()} burrow gofer: ${line}\n`));
+  writeLine(logFd, line);
+}
+
+/** The log of one sandbox of several, on an FD that stays the caller's; < 0: none. */
+export function logOf(fd: number): (line: string) => void {
+  return (line) => writeLine(fd, line);
+}
+
+/** A log's file, to be appended to: an FD or -errno. */
+export function openLog(path: string): number {
+  return native.openAt(-1, path, O_WRONLY | O_CREAT | O_APPEND, 0o600);
+}
+
+function writeLine(fd: number, line: string): void {
+  if (fd < 0) return;
+  native.writeFd(fd, Buffer.from(`${new Date().toISOString()} burrow gofer: ${line}\n`));
 }
 
 /**

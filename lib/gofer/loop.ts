@@ -9,7 +9,7 @@ import {
   WAIT_WORDS_MAX,
 } from "../base/limits.ts";
 import type { Mailbox } from "../cache/mailbox.ts";
-import { Count, counters } from "../serve/counters.ts";
+import { Count, counters, countFor } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
 import { type ChannelFds, Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
 import { ConnectionJournal } from "../serve/lisafs/journal.ts";
@@ -18,6 +18,7 @@ import {
   addSocket,
   armSocket,
   createWait,
+  dropSocket,
   nextEvent,
   requestBytes,
   WaitEvent,
@@ -35,6 +36,20 @@ export interface Keeper {
   drop(connection: number): void;
 }
 
+/** Whose connections are served: one sandbox, of one or of many that a loop has. */
+export interface Sandbox {
+  readonly keeper: Keeper;
+  readonly log: LogLine;
+  /** A parked request is answered EIO after this long. */
+  readonly missDeadlineMs: number;
+  /** Its mounts, those without a connection among them: with them goes how its channels' memory is laid out, in any server of it. */
+  readonly mountCount: number;
+  /** Channels that each of its connections may have open. */
+  readonly channelsMax: number;
+  /** Where what it does is counted; undefined: in the process's own. */
+  readonly counters: Float64Array | undefined;
+}
+
 /** What the stub has kept of a connection: ours from here on. */
 export interface Legacy {
   readonly memoryFd: number;
@@ -45,38 +60,34 @@ export interface Legacy {
 /** Times a request whose blob vanishes between answer and re-run is run again before it is EIO. */
 const RERUNS_MAX = 8;
 
+interface Served {
+  readonly sandbox: Sandbox;
+  /** Of a connection that may miss. */
+  readonly mailbox: Mailbox | undefined;
+}
+
 export class Loop implements ConnectionHost {
-  readonly #keeper: Keeper;
-  readonly #log: LogLine;
-  readonly #missDeadlineMs: number;
   readonly #park = new Park();
-  readonly #connections = new Set<Connection>();
+  readonly #served = new Map<Connection, Served>();
   readonly #channels: ({ connection: Connection; channel: Channel } | undefined)[] = [];
   readonly #sockets: (Socket | undefined)[] = [];
   readonly #mailboxes: Mailbox[] = [];
-  /** The mailbox of each connection that may miss. */
-  readonly #mailboxOf = new Map<Connection, Mailbox>();
-  /** The stub's socket; -1: none. */
-  #leaderSlot = -1;
-  #isEnd = () => true;
+  /** Sockets of others than clients, by their slots. */
+  readonly #watched = new Map<number, () => void>();
   readonly #legacies: { readonly connection: Connection; readonly legacy: Legacy }[] = [];
   #isOver = false;
   #reruns = 0;
-  #added = 0;
 
-  /** `missDeadlineMs`: a parked request is answered EIO after this long. */
-  constructor(keeper: Keeper, log: LogLine, missDeadlineMs: number) {
-    this.#keeper = keeper;
-    this.#log = log;
-    this.#missDeadlineMs = missDeadlineMs;
+  constructor() {
     createWait();
   }
 
   /**
    * Serves a tree on a connected socket, which it takes: 0 or -errno. -EMFILE past CONNECTIONS_MAX: each has at least one
-   * channel, or its client could not mount. Every connection is added before run().
+   * channel, or its client could not mount. Connections with a legacy are added before run().
    */
   add(
+    sandbox: Sandbox,
     index: number,
     socketFd: number,
     tree: Tree,
@@ -84,63 +95,83 @@ export class Loop implements ConnectionHost {
     mailbox?: Mailbox,
     legacy?: Legacy,
   ): number {
-    if (this.#added === CONNECTIONS_MAX) return -Errno.EMFILE;
+    if (this.#served.size === CONNECTIONS_MAX) return -Errno.EMFILE;
     const journal =
       legacy === undefined
         ? ConnectionJournal.create(socketFd, tree)
         : ConnectionJournal.open(legacy.memoryFd, legacy.watchFd, tree);
     if (typeof journal === "number") return journal;
     if (!journal.isResumed) {
-      this.#keeper.keepJournal(index, journal.memoryFd, journal.socket.watchFd);
+      sandbox.keeper.keepJournal(index, journal.memoryFd, journal.socket.watchFd);
     }
     journal.closeFd();
     const connection = new Connection(index, tree, isReadOnly, this, journal);
     const lost = connection.restore();
-    if (lost > 0) this.#log(`mount ${index}: ${lost} FDs of the client are lost, and answer EIO`);
+    if (lost > 0) sandbox.log(`mount ${index}: ${lost} FDs of the client are lost, and answer EIO`);
     const socket = connection.listen(socketFd);
     if (typeof socket === "number") return socket;
     if (legacy !== undefined) this.#legacies.push({ connection, legacy });
-    this.#connections.add(connection);
-    this.#added++;
+    this.#served.set(connection, { sandbox, mailbox });
     this.#sockets[socket.slot] = socket;
+    countIn(sandbox);
     if (legacy === undefined) counters[Count.connections]!++;
     if (mailbox !== undefined) {
-      this.#mailboxOf.set(connection, mailbox);
       this.#mailboxes.push(mailbox);
       mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno, mailbox);
     }
     return 0;
   }
 
-  /** In the place of a mount whose connection has ended, under another server. */
-  skip(): void {
-    this.#added++;
+  /** Calls `take` whenever a socket, which stays the caller's, has something to say or its peer is gone: a slot for unwatch, or -errno. */
+  watch(socketFd: number, take: () => void): number {
+    const slot = addSocket(socketFd);
+    if (slot >= 0) this.#watched.set(slot, take);
+    return slot;
   }
 
-  /** Has `isEnd` say whether the loop ends when a socket has something to say or its peer is gone. */
-  heed(socketFd: number, isEnd: () => boolean): void {
-    this.#leaderSlot = addSocket(socketFd);
-    this.#isEnd = isEnd;
+  unwatch(slot: number): void {
+    if (this.#watched.delete(slot)) dropSocket(slot);
+  }
+
+  /** Has run() return between two requests, with all left as it is. */
+  stop(): void {
+    this.#isOver = true;
+  }
+
+  /** Ends a sandbox's connections; isLeft: another server takes them up. */
+  drop(sandbox: Sandbox, isLeft: boolean): void {
+    for (const [connection, served] of [...this.#served]) {
+      if (served.sandbox !== sandbox) continue;
+      if (isLeft) connection.leave();
+      else connection.end();
+    }
+  }
+
+  /** Whether a sandbox has a connection left. */
+  has(sandbox: Sandbox): boolean {
+    for (const served of this.#served.values()) if (served.sandbox === sandbox) return true;
+    return false;
   }
 
   /** Takes up what predecessors left unanswered. */
   #resume(): void {
     for (const { connection, legacy } of this.#legacies.splice(0)) {
+      const { log } = this.#served.get(connection)!.sandbox;
       for (const { number, ...fds } of legacy.channels) {
         const failed = connection.adoptChannel(number, fds);
-        if (failed < 0) this.#log(`mount ${connection.index}: a channel is lost: ${failed}`);
+        if (failed < 0) log(`mount ${connection.index}: a channel is lost: ${failed}`);
       }
       if (!connection.isOpen || connection.socket!.resume()) continue;
-      this.#log(`mount ${connection.index}: ended, since a message was being sent or received`);
+      log(`mount ${connection.index}: ended, since a message was being sent or received`);
       connection.end();
     }
   }
 
-  /** Runs until every connection has ended. Blocks the thread. */
-  run(): void {
+  /** Runs until every connection has ended, or, isKept, until it is told to. Blocks the thread. */
+  run(isKept = false): void {
     this.#resume();
     let channel: Channel | undefined;
-    while (this.#connections.size > 0 && !this.#isOver) {
+    while ((isKept || this.#served.size > 0) && !this.#isOver) {
       // The reply of the channel just served goes out in the same native call that waits for the next request.
       const replySlot = channel === undefined || channel.replyBytes < 0 ? -1 : channel.slot;
       const replyBytes = replySlot < 0 ? 0 : channel!.replyBytes;
@@ -166,9 +197,10 @@ export class Loop implements ConnectionHost {
   }
 
   #advance(slot: number): void {
-    if (slot === this.#leaderSlot) {
-      this.#isOver = this.#isEnd();
-      if (!this.#isOver) armSocket(slot, false);
+    const take = this.#watched.get(slot);
+    if (take !== undefined) {
+      take();
+      if (this.#watched.get(slot) === take) armSocket(slot, false);
       return;
     }
     const socket = this.#sockets[slot];
@@ -188,22 +220,29 @@ export class Loop implements ConnectionHost {
   // ConnectionHost.
 
   /** The wait's words, less the doorbell, shared out: the first mounts must not leave the last without a channel. */
-  get channelsMax(): number {
-    const share = Math.floor((WAIT_WORDS_MAX - 1) / this.#added);
+  windowsOf(connection: Connection): number {
+    const { mountCount } = this.#served.get(connection)!.sandbox;
+    const share = Math.floor((WAIT_WORDS_MAX - 1) / mountCount);
     return Math.min(CHANNELS_PER_CONNECTION_MAX, share);
   }
 
+  channelsOf(connection: Connection): number {
+    const { channelsMax } = this.#served.get(connection)!.sandbox;
+    return Math.min(channelsMax, this.windowsOf(connection));
+  }
+
   dispatch(connection: Connection, from: Communicator, mid: number, payloadBytes: number): void {
-    if (dispatch(connection, from, mid, payloadBytes, this.#log) !== MISS) return;
+    const { sandbox, mailbox } = this.#served.get(connection)!;
+    countIn(sandbox);
+    if (dispatch(connection, from, mid, payloadBytes, sandbox.log) !== MISS) return;
     const start = from.payloadStart;
-    const mailbox = this.#mailboxOf.get(connection)!;
-    this.#park.add(mailbox.lastTicket, {
+    this.#park.add(mailbox!.lastTicket, {
       connection,
       from,
       mid,
       payload: from.bytes.slice(start, start + Math.min(payloadBytes, PARKED_BYTES_MAX)),
-      deadlineMs: performance.now() + this.#missDeadlineMs,
-      place: mailbox.lastPlace,
+      deadlineMs: performance.now() + sandbox.missDeadlineMs,
+      place: mailbox!.lastPlace,
     });
   }
 
@@ -212,24 +251,23 @@ export class Loop implements ConnectionHost {
   }
 
   keepChannel(connection: Connection, channel: number, fds: ChannelFds): void {
-    this.#keeper.keepChannel(connection.index, channel, fds);
+    this.#served.get(connection)!.sandbox.keeper.keepChannel(connection.index, channel, fds);
   }
 
   ended(connection: Connection): void {
-    this.#connections.delete(connection);
+    const { sandbox, mailbox } = this.#served.get(connection)!;
+    this.#served.delete(connection);
     // Nothing may hold its channels, which are unmapped, or its socket's buffer of 2 MiB.
     for (const [slot, served] of this.#channels.entries()) {
       if (served?.connection === connection) this.#channels[slot] = undefined;
     }
     if (connection.socket !== undefined) this.#sockets[connection.socket.slot] = undefined;
-    const mailbox = this.#mailboxOf.get(connection);
     this.#park.drop(connection, (ticket) => mailbox?.forget(ticket));
-    this.#mailboxOf.delete(connection);
     if (mailbox !== undefined) {
       this.#mailboxes.splice(this.#mailboxes.indexOf(mailbox), 1);
       mailbox.dispose();
     }
-    this.#keeper.drop(connection.index);
+    sandbox.keeper.drop(connection.index);
   }
 
   // Parked requests.
@@ -252,6 +290,7 @@ export class Loop implements ConnectionHost {
       for (const mailbox of this.#mailboxes) mailbox.forget(ticket);
     });
     for (const parked of late) {
+      this.#countFor(parked);
       counters[Count.parkedTimeouts]!++;
       this.#fail(parked, Errno.EIO);
     }
@@ -260,6 +299,7 @@ export class Loop implements ConnectionHost {
   /** The daemon answered: runs what waited for it again, from the start. */
   #wake(ticket: number, errno: number, mailbox: Mailbox): void {
     for (const parked of this.#park.take(ticket)) {
+      this.#countFor(parked);
       if (errno !== 0) {
         counters[Count.failedFetches]!++;
         // All but that the file is another by now is news of the node, and none of the sandbox's.
@@ -273,8 +313,9 @@ export class Loop implements ConnectionHost {
   #rerun(parked: Parked, mailbox: Mailbox): void {
     const { connection, from, mid, payload } = parked;
     if (!connection.isOpen) return;
+    const { log } = this.#served.get(connection)!.sandbox;
     from.bytes.set(payload, from.payloadStart);
-    if (dispatch(connection, from, mid, payload.length, this.#log) === MISS) {
+    if (dispatch(connection, from, mid, payload.length, log) === MISS) {
       if (mailbox.lastPlace !== parked.place) {
         this.#goOn(parked, mailbox);
         return;
@@ -290,9 +331,10 @@ export class Loop implements ConnectionHost {
 
   /** A request that has got what it waited for and now waits for other bytes, as a copy-up does, has its time again. */
   #goOn(parked: Parked, mailbox: Mailbox): void {
+    const { missDeadlineMs } = this.#served.get(parked.connection)!.sandbox;
     this.#park.add(mailbox.lastTicket, {
       ...parked,
-      deadlineMs: performance.now() + this.#missDeadlineMs,
+      deadlineMs: performance.now() + missDeadlineMs,
       place: mailbox.lastPlace,
     });
   }
@@ -304,8 +346,18 @@ export class Loop implements ConnectionHost {
     this.#flush(parked);
   }
 
+  #countFor({ connection }: Parked): void {
+    const served = this.#served.get(connection);
+    if (served !== undefined) countIn(served.sandbox);
+  }
+
   /** A channel's late reply goes out at once: the loop's next wait answers another. */
   #flush({ from }: Parked): void {
     for (const served of this.#channels) if (served?.channel === from) served.channel.flush();
   }
+}
+
+/** Has what follows be counted for a sandbox. */
+function countIn({ counters: own }: Sandbox): void {
+  if (own !== undefined && own !== counters) countFor(own);
 }

@@ -3,7 +3,7 @@
 
 import { errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
-import { MISS_DEADLINE_MS } from "../base/limits.ts";
+import { CHANNELS_PER_CONNECTION_MAX, MISS_DEADLINE_MS } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, Count, counters, useCounters } from "../serve/counters.ts";
 import { native } from "../sys/native.ts";
@@ -20,11 +20,12 @@ import {
   sendServing,
 } from "./adopt.ts";
 import { parseGoferArguments } from "./argv.ts";
-import { mountsJson, parseSpec, type ServedMount, servedMounts } from "./bundle.ts";
+import { mountsJson, parseSpec, type ServedMount, type Spec, servedMounts } from "./bundle.ts";
 import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
-import { type Keeper, type Legacy, Loop } from "./loop.ts";
+import { type Keeper, type Legacy, Loop, type Sandbox } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
+import { readText } from "./plan.ts";
 import { type OpenedTree, openTree, shareFds, takeOver } from "./trees.ts";
 
 /** What a stub tells its server. */
@@ -40,24 +41,8 @@ export interface Launch {
 }
 
 /** As many FDs as the hard limit allows: each inode of a host directory or upper that the sandbox knows is one. */
-const OPEN_FILES = 1_048_576;
-const SPEC_MAX_BYTES = 16 * 1024 * 1024;
+export const OPEN_FILES = 1_048_576;
 const O_RDWR = 2;
-
-/** Reads config.json from its start; the FD's offset is shared with runsc. */
-function readSpec(fd: number): string {
-  const parts: Buffer[] = [];
-  let offset = 0;
-  while (offset < SPEC_MAX_BYTES) {
-    const part = Buffer.alloc(64 * 1024);
-    const got = native.preadFd(fd, part, offset);
-    if (got < 0) throw new Error(`can't read config.json: ${errnoName(got)}`);
-    if (got === 0) break;
-    parts.push(part.subarray(0, got));
-    offset += got;
-  }
-  return Buffer.concat(parts).toString("utf8");
-}
 
 /** runsc holds these open while it works in our mount namespace: wait until it closed its end. */
 function waitForEof(fds: readonly AdoptedFd[], role: number): void {
@@ -98,18 +83,21 @@ function readlinkIn(tree: Tree, path: string): string | undefined {
     : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));
 }
 
-/** Counters in a file that others may map, when $BURROW_COUNTERS names one. */
-function mapCounters(path: string | undefined): void {
-  if (path === undefined) return;
-  const fd = native.openAt(-1, path, O_RDWR, 0);
-  if (fd < 0) return;
+/** The file of counters that $BURROW_COUNTERS names; < 0: none. */
+export function openCounters(path: string | undefined): number {
+  return path === undefined ? -1 : native.openAt(-1, path, O_RDWR, 0);
+}
+
+/** Counters in a file that others may map, whose FD it takes; undefined for none. */
+export function mapCounters(fd: number): Float64Array | undefined {
+  if (fd < 0) return undefined;
   const mapped = native.map(fd, 0, COUNTER_BYTES, true);
   native.closeFd(fd);
-  if (typeof mapped !== "number") useCounters(new Float64Array(mapped, 0, COUNTER_COUNT));
+  return typeof mapped === "number" ? undefined : new Float64Array(mapped, 0, COUNTER_COUNT);
 }
 
 /** MISS_DEADLINE_MS, or what $BURROW_MISS_DEADLINE_MS says: 1 ms to a day. */
-function missDeadlineMs(text: string | undefined): number {
+export function missDeadlineMs(text: string | undefined): number {
   const ms = Number(text);
   return text !== undefined && ms >= 1 && ms <= 86_400_000 ? ms : MISS_DEADLINE_MS;
 }
@@ -148,14 +136,33 @@ function checkJournals(adopted: readonly AdoptedFd[]): void {
 }
 
 /** What of the mounts is served: trees and sockets by the mount's position. */
-interface Opened {
+export interface Opened {
   readonly mounts: readonly ServedMount[];
   /** undefined: a predecessor's client has ended it. */
   readonly trees: readonly (OpenedTree | undefined)[];
 }
 
+/** Throws when there aren't as many connections as mounts. */
+export function checkSockets(adopted: readonly AdoptedFd[], mounts: readonly ServedMount[]): void {
+  const sockets = adopted.filter(({ role }) => role === Role.io);
+  if (sockets.length === mounts.length) return;
+  throw new Error(`${sockets.length} io-fds for ${mounts.length} mounts`);
+}
+
+/** Tells the sandbox its mounts, whose root this tree is. Takes the FD. */
+export function tellMounts(fd: number, spec: Spec, root: Tree): void {
+  writeMounts(
+    fd,
+    mountsJson(spec, (path) => readlinkIn(root, path)),
+  );
+}
+
 /** The FD of a role and a connection. */
-function fdOf(adopted: readonly AdoptedFd[], role: number, index: number): number | undefined {
+export function fdOf(
+  adopted: readonly AdoptedFd[],
+  role: number,
+  index: number,
+): number | undefined {
   return adopted.find((each) => each.role === role && each.index === index)?.fd;
 }
 
@@ -165,13 +172,10 @@ function openMounts(launch: Launch, adopted: readonly AdoptedFd[], isServing: bo
   const args = parseGoferArguments(words);
   waitForEof(adopted, Role.syncChroot);
   waitForEof(adopted, Role.syncNvproxy);
-  const spec = parseSpec(readSpec(fdOf(adopted, Role.spec, 0)!));
+  const spec = parseSpec(readText(fdOf(adopted, Role.spec, 0)!, "config.json"));
   const mounts = servedMounts(spec, args);
   const mountsFd = fdOf(adopted, Role.mounts, 0);
-  const sockets = adopted.filter(({ role }) => role === Role.io);
-  if (mountsFd !== undefined && sockets.length !== mounts.length) {
-    throw new Error(`${sockets.length} io-fds for ${mounts.length} mounts`);
-  }
+  if (mountsFd !== undefined) checkSockets(adopted, mounts);
   const state = settings["BURROW_STATE"] ?? DEFAULT_STATE;
   const trees = mounts.map((mount, i) =>
     fdOf(adopted, Role.io, i) === undefined
@@ -181,13 +185,7 @@ function openMounts(launch: Launch, adopted: readonly AdoptedFd[], isServing: bo
           isServing,
         }),
   );
-  if (mountsFd !== undefined) {
-    const root = trees[0]!.tree;
-    writeMounts(
-      mountsFd,
-      mountsJson(spec, (path) => readlinkIn(root, path)),
-    );
-  }
+  if (mountsFd !== undefined) tellMounts(mountsFd, spec, trees[0]!.tree);
   const fdLimit = native.setNoFile(Math.min(args.fdLimit ?? OPEN_FILES, OPEN_FILES));
   if (fdLimit > 0) {
     shareFds(
@@ -220,7 +218,7 @@ function legacyOf(adopted: readonly AdoptedFd[], index: number): Legacy | undefi
 }
 
 /** What the loop has the stub keep and drop. */
-function keeperOf(stubFd: number): Keeper {
+export function keeperOf(stubFd: number): Keeper {
   return {
     keepChannel: (index, channel, { memoryFd, serverFd, clientFd }) => {
       keepFds(stubFd, [
@@ -249,6 +247,24 @@ function waitForTurn(stubFd: number, adopted: readonly AdoptedFd[]): readonly Ad
   return fds;
 }
 
+/** Has a loop serve a sandbox's mounts on the FDs that its stub gave. Throws when one can't be served. */
+export function addConnections(
+  loop: Loop,
+  sandbox: Sandbox,
+  stubFd: number,
+  { mounts, trees }: Opened,
+  adopted: readonly AdoptedFd[],
+): void {
+  for (const [i, opened] of trees.entries()) {
+    const socketFd = fdOf(adopted, Role.io, i);
+    if (opened === undefined || socketFd === undefined) continue;
+    const { tree, isReadOnly, mailbox, upperFd = -1 } = opened;
+    if (upperFd >= 0) keepFds(stubFd, [{ role: Role.upper, index: i, sub: 0, fd: upperFd }]);
+    const failed = loop.add(sandbox, i, socketFd, tree, isReadOnly, mailbox, legacyOf(adopted, i));
+    if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
+  }
+}
+
 /** The launch duties, then the loop. Throws when the launch can't be served. */
 export function serve(launch: Launch): void {
   const { stubFd, settings } = launch;
@@ -259,7 +275,8 @@ export function serve(launch: Launch): void {
   if (settings["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
   checkJournals(fds);
   const { mounts, trees } = openMounts(launch, fds, isPreparing);
-  mapCounters(settings["BURROW_COUNTERS"]);
+  const home = mapCounters(openCounters(settings["BURROW_COUNTERS"]));
+  if (home !== undefined) useCounters(home);
   const adopted = isPreparing ? waitForTurn(stubFd, fds) : fds;
   if (isPreparing) {
     for (const [i, opened] of trees.entries())
@@ -268,21 +285,21 @@ export function serve(launch: Launch): void {
   const isSuccessor = adopted.some(({ role }) => role === Role.journal);
   if (isSuccessor) counters[Count.restarts]!++;
 
-  const loop = new Loop(keeperOf(stubFd), log, missDeadlineMs(settings["BURROW_MISS_DEADLINE_MS"]));
-  for (const [i, opened] of trees.entries()) {
-    const socketFd = fdOf(adopted, Role.io, i);
-    if (opened === undefined || socketFd === undefined) {
-      loop.skip();
-      continue;
-    }
-    const { tree, isReadOnly, mailbox, upperFd = -1 } = opened;
-    if (upperFd >= 0) keepFds(stubFd, [{ role: Role.upper, index: i, sub: 0, fd: upperFd }]);
-    const failed = loop.add(i, socketFd, tree, isReadOnly, mailbox, legacyOf(adopted, i));
-    if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
-  }
+  const loop = new Loop();
+  const sandbox = {
+    keeper: keeperOf(stubFd),
+    log,
+    missDeadlineMs: missDeadlineMs(settings["BURROW_MISS_DEADLINE_MS"]),
+    mountCount: mounts.length,
+    channelsMax: CHANNELS_PER_CONNECTION_MAX,
+    counters: undefined,
+  };
+  addConnections(loop, sandbox, stubFd, { mounts, trees }, adopted);
   const served = trees.filter((opened) => opened !== undefined);
   if (launch.isRehearsal !== true) harden(served, ["channels"], settings["BURROW_HARDEN"], log);
-  loop.heed(stubFd, () => isToLeave(stubFd));
+  loop.watch(stubFd, () => {
+    if (isToLeave(stubFd)) loop.stop();
+  });
   sendServing(stubFd);
   const atStart = process.cpuUsage();
   const how = isSuccessor ? "serving on" : "serving";

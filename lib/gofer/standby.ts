@@ -9,12 +9,14 @@ import { SocketOption } from "../sys/address.ts";
 import { native } from "../sys/native.ts";
 import { optimizeLate } from "../sys/tiering.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
-import { sendDone, sendReady } from "./adopt.ts";
+import { receiveMessage, sendDone, sendReady, Type } from "./adopt.ts";
+import { readShare, type Share } from "./plan.ts";
 import { rehearse } from "./rehearsal.ts";
 import { runServer } from "./serve.ts";
-import { receiveStart, type Start } from "./start.ts";
+import { serveShared } from "./shared.ts";
+import { own, type Start, startOf } from "./start.ts";
 
-/** The daemon's: one byte tells it that we wait, our end that we don't any more; its own end tells us of its. */
+/** The daemon's: one byte tells it that we wait, another that we are taken (unshare(1) has a copy, which outlives ours); its end is its. */
 const DAEMON_FD = 3;
 const LOWEST_PRIORITY = 19;
 /** With V8's own settings most of the code is optimized after 8,000 requests (docs/design/0003-server-start.md). */
@@ -33,14 +35,16 @@ function isReadable(fd: number, ms: number): boolean {
   return event === WaitEvent.socket + slot;
 }
 
-/** The START of a peer that may be served; undefined when it is to look elsewhere. */
-function admit(peer: number): Start | undefined {
+/** What a peer that may be served wants of us; undefined when it is to look elsewhere. */
+function admit(peer: number): Start | Share | undefined {
   if (
     native.socketOption(peer, SocketOption.peerUser) !== process.geteuid!() ||
     !isReadable(peer, START_MS)
   )
     return undefined;
-  const start = receiveStart(peer);
+  const message = receiveMessage(peer);
+  if (message?.type === Type.share) return readShare(message.body, message.fds, own);
+  const start = startOf(message);
   if (start === undefined) return undefined;
   // Its mount namespace too: only there may a read-only clone be made of what it passes through.
   if (native.enterMounts(...start.mounts) < 0) native.exitNow(1); // its cgroups are ours already
@@ -48,9 +52,9 @@ function admit(peer: number): Start | undefined {
   return start;
 }
 
-/** The first stub that may be served, and its START. */
-function waitForStub(path: string): { peer: number; start: Start } {
-  const listener = native.listenPackets(path);
+/** The first peer that may be served, and what it wants. */
+function waitForPeer(path: string): { peer: number; wanted: Start | Share } {
+  const listener = native.listenPackets(path, 0);
   if (listener < 0)
     throw new BurrowError("BURROW_IO", `can't listen on ${path}: ${errnoName(listener)}`);
   const slot = addSocket(listener);
@@ -60,8 +64,8 @@ function waitForStub(path: string): { peer: number; start: Start } {
     const event = nextEvent(-1, 0, -1);
     if (event === WaitEvent.socket + daemonSlot) native.exitNow(0);
     const peer = native.acceptPeer(listener);
-    const start = peer < 0 ? undefined : admit(peer);
-    if (start === undefined) {
+    const wanted = peer < 0 ? undefined : admit(peer);
+    if (wanted === undefined) {
       if (peer >= 0) native.closeFd(peer);
       // Both: an event that came while a peer was heard is spent.
       for (const each of [slot, daemonSlot]) armSocket(each, false);
@@ -70,7 +74,7 @@ function waitForStub(path: string): { peer: number; start: Start } {
     dropSocket(slot);
     dropSocket(daemonSlot);
     native.closeFd(listener);
-    return { peer, start };
+    return { peer, wanted };
   }
 }
 
@@ -96,15 +100,14 @@ async function main(path: string): Promise<never> {
   optimizeLate(); // as in a child: what is cold still is not worth it soon
   // Before a stub asks: on a busy machine the answer to it would wait for its turn longer than a child takes to start.
   if (isLow) setPriority(0);
-  const { peer, start } = waitForStub(path);
-  process.title = ["burrow-gofer", ...start.words].join(" "); // ps tells whose it is, as far as there is room
-  if (sendReady(peer) < 0) native.exitNow(1); // it gave up on us
+  const { peer, wanted } = waitForPeer(path);
+  native.writeFd(DAEMON_FD, Buffer.from("-"));
   native.closeFd(DAEMON_FD);
-  const code = runServer({
-    stubFd: peer,
-    words: start.words,
-    settings: start.settings,
-  });
+  if ("places" in wanted) return native.exitNow(serveShared(peer, wanted));
+  const { words, settings } = wanted;
+  process.title = ["burrow-gofer", ...words].join(" "); // ps tells whose it is, as far as there is room
+  if (sendReady(peer) < 0) native.exitNow(1); // it gave up on us
+  const code = runServer({ stubFd: peer, words, settings });
   sendDone(peer, code);
   return native.exitNow(code);
 }

@@ -4,12 +4,16 @@
 import { closeSync, openSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { native } from "../sys/native.ts";
-import { Role, receiveMessage, Type } from "./adopt.ts";
+import { type Message, Role, Type } from "./adopt.ts";
 
-export interface Start {
+/** What a stub was started with. */
+export interface StubFacts {
   /** As in Launch. */
   readonly words: readonly string[];
   readonly settings: Readonly<Record<string, string>>;
+}
+
+export interface Start extends StubFacts {
   /** Its mount namespace, root and working directory: ours to close. */
   readonly mounts: readonly [namespaceFd: number, rootFd: number, directoryFd: number];
 }
@@ -21,7 +25,7 @@ const PROC_SUPER_MAGIC = 0x9fa0;
 const GOFER = fileURLToPath(new URL("../../gofer.cjs", import.meta.url));
 
 /** Device and inode: two processes have the same file or namespace. */
-function numbersOf(path: string): string {
+export function numbersOf(path: string): string {
   const { dev, ino } = statSync(path, { bigint: true });
   return `${dev}:${ino}`;
 }
@@ -33,7 +37,7 @@ function identityOf(proc: string, gofer: string, node: string): string {
 }
 
 /** As it is when we start: a build that comes later is another. */
-const own = identityOf(SELF, GOFER, process.execPath);
+export const own = identityOf(SELF, GOFER, process.execPath);
 
 /** Where a line of /proc/PID/cgroup, "NUMBER:CONTROLLERS:PATH", leads. man cgroups(7), "/proc files". */
 function cgroupFiles(line: string): string[] {
@@ -71,7 +75,7 @@ function stringsOf(path: string): string[] {
 }
 
 /** The stub whose directory of /proc this is; undefined when it must look elsewhere. Throws when it is gone. */
-function readStub(proc: string): Start | undefined {
+export function readStub(proc: string): StubFacts | undefined {
   // Files of another file system may say anything: root's are the kernel's word.
   if (statfsSync(proc).type !== PROC_SUPER_MAGIC) return undefined;
   const settings: Record<string, string> = {};
@@ -81,24 +85,34 @@ function readStub(proc: string): Start | undefined {
   }
   const { BURROW_GOFER: gofer = "", BURROW_NODE: node = "" } = settings;
   if (identityOf(proc, gofer, node) !== own) return undefined;
-  const words = stringsOf(`${proc}/cmdline`).slice(1);
+  return { words: stringsOf(`${proc}/cmdline`).slice(1), settings };
+}
+
+/** The same, entered: as a child of it would be, but for its mounts. */
+function enterStub(proc: string): Start | undefined {
+  const facts = readStub(proc);
+  if (facts === undefined) return undefined;
   const [namespace, root, directory] = ["ns/mnt", "root", "cwd"].map((name) =>
     openSync(`${proc}/${name}`, "r"),
   ) as [number, number, number];
   if (!joinCgroups(proc)) native.exitNow(1); // it may be in some of them
-  return { words, settings, mounts: [namespace, root, directory] };
+  return { ...facts, mounts: [namespace, root, directory] };
 }
 
-/** Reads a START that is there; undefined when it is none, or of one that we can't serve. */
-export function receiveStart(peer: number): Start | undefined {
-  const message = receiveMessage(peer);
+/** What a START is of; undefined when it is none, or of one that we can't serve. Takes the message's FDs. */
+export function startOf(message: Message | undefined): Start | undefined {
   try {
     const proc = message?.fds.find(({ role }) => role === Role.proc);
     if (message?.type !== Type.start || proc === undefined) return undefined;
-    return readStub(`${SELF}/fd/${proc.fd}`);
+    return enterStub(procOf(proc.fd));
   } catch {
     return undefined;
   } finally {
     for (const { fd } of message?.fds ?? []) native.closeFd(fd);
   }
+}
+
+/** A stub's directory of /proc by the FD that it sent, until that is closed. */
+export function procOf(fd: number): string {
+  return `${SELF}/fd/${fd}`;
 }

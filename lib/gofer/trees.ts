@@ -8,6 +8,7 @@ import { BurrowError } from "../base/error.ts";
 import { OTHER_FDS_MAX } from "../base/limits.ts";
 import { nameOf } from "../base/name.ts";
 import { BlobReader } from "../cache/blocks.ts";
+import { DAEMON_SOCKET } from "../cache/layout.ts";
 import { Mailbox } from "../cache/mailbox.ts";
 import { faultOf, Index } from "../layer/index.ts";
 import { LocalObjects } from "../store/objects.ts";
@@ -23,7 +24,7 @@ import { createUpper, openUpper, type Upper, type UpperOptions } from "../tree/u
 import { View } from "../tree/view.ts";
 import type { ServedMount } from "./bundle.ts";
 import { explanationOf, readExplanation, type StoredExplanation } from "./explained.ts";
-import { mountIdOf, readMount, type SnapshotSource, type ViewMount } from "./mount.ts";
+import { type Mount, mountIdOf, readMount, type SnapshotSource, type ViewMount } from "./mount.ts";
 
 export interface OpenedTree {
   readonly tree: Tree;
@@ -45,24 +46,42 @@ export interface Predecessor {
   readonly isServing: boolean;
 }
 
+/** A mount of Burrow's by its id, as its file says what it is. */
+export interface DescribedMount {
+  readonly id: string;
+  readonly mount: Mount;
+  readonly explained?: StoredExplanation | undefined;
+  readonly isReadOnly: boolean;
+}
+
 /** Opens the tree of one mount; `special` is for host directories. Throws BurrowError with the mount's source and what to do. */
 export function openTree(
   mount: ServedMount,
   state: string,
   special: SpecialFiles,
-  { upperFd, isServing }: Predecessor = { upperFd: undefined, isServing: false },
+  predecessor: Predecessor = { upperFd: undefined, isServing: false },
 ): OpenedTree {
+  const { isReadOnly } = mount;
   const id = mountIdOf(state, mount.source);
   if (id === undefined) return openHost(mount, special);
-  const described = readMount(state, id);
-  if (described.kind === "upper") {
-    const tree = tmpfsOf(described, id, upperFd);
+  const explained = readExplanation(state, id);
+  return openDescribed({ id, mount: readMount(state, id), explained, isReadOnly }, predecessor);
+}
+
+/** The same of one of Burrow's. With the cache's folders no path is asked. */
+export function openDescribed(
+  { id, mount, explained, isReadOnly }: DescribedMount,
+  { upperFd, isServing }: Predecessor,
+  folders?: CacheFolders,
+): OpenedTree {
+  if (mount.kind === "upper") {
+    const tree = tmpfsOf(mount, id, upperFd);
     const kept = upperFd === undefined ? tree.rootFd : -1;
-    return { tree, isReadOnly: mount.isReadOnly, upperFd: kept };
+    return { tree, isReadOnly, upperFd: kept };
   }
-  const view = openView(described, id, readExplanation(state, id));
-  const { upper } = described;
-  if (upper === undefined || mount.isReadOnly) return view;
+  const view = openView(mount, id, explained, folders);
+  const { upper } = mount;
+  if (upper === undefined || isReadOnly) return view;
   const isFolder = "directory" in upper;
   const above = isFolder
     ? openUpperDirectory(upper.directory)
@@ -126,9 +145,15 @@ function openHost(mount: ServedMount, special: SpecialFiles): OpenedTree {
   return { tree, isReadOnly };
 }
 
-function openView(view: ViewMount, id: string, explained?: StoredExplanation): OpenedTree {
-  const mailbox = new Mailbox(join(view.cache, "daemon.sock"), id);
-  const { tree, folderFds } = buildView(view, mailbox, id, explained);
+function openView(
+  view: ViewMount,
+  id: string,
+  explained: StoredExplanation | undefined,
+  folders: CacheFolders | undefined,
+): OpenedTree {
+  const mailbox = new Mailbox(join(view.cache, DAEMON_SOCKET), id);
+  const { tree, folderFds } = buildView(view, mailbox, id, explained, folders);
+  if (folders !== undefined) mailbox.useFolder(-1);
   mailbox.connect(0);
   return { tree, isReadOnly: true, mailbox, cache: view.cache, folderFds };
 }
@@ -141,35 +166,63 @@ export interface BuiltView {
   readonly folderFds: readonly number[];
 }
 
-/** The view of a mount over the indexes in the cache; explained if that is asked for. */
+/** The folders of a cache that its readers need, open. */
+export interface CacheFolders {
+  readonly indexesFd: number;
+  readonly blobsFd: number;
+  /** < 0: there is none, as of the next. */
+  readonly partialFd: number;
+  readonly lazyFd: number;
+  /** Indexes that are mapped already: views of one process share them. */
+  readonly indexes: Map<Digest, Index>;
+}
+
+/** Throws BURROW_IO. */
+export function openCacheFolders(cache: string): CacheFolders {
+  const open = (name: string): number => {
+    const fd = openFenced(join(cache, name));
+    if (fd < 0) throw cacheError(join(cache, name), fd);
+    return fd;
+  };
+  const [indexesFd, blobsFd] = [open("indexes"), open("blobs")];
+  const partialFd = openFenced(join(cache, "partial"));
+  const lazyFd = openFenced(join(cache, "lazy"));
+  return { indexesFd, blobsFd, partialFd, lazyFd, indexes: new Map() };
+}
+
+const copyOf = (fd: number) => (fd < 0 ? fd : native.dupFd(fd));
+
+/** The view of a mount over the indexes in the cache; explained if that is asked for. `shared`: folders that stay the caller's. */
 export function buildView(
   view: Omit<ViewMount, "kind">,
   mailbox: Mailbox,
   id: string,
   explained?: StoredExplanation,
+  shared?: CacheFolders,
 ): BuiltView {
-  const folder = openObjects(join(view.cache, "indexes"));
-  const blobsFd = openFenced(join(view.cache, "blobs"));
-  if (blobsFd < 0) throw cacheError(join(view.cache, "blobs"), blobsFd);
-  const partialFd = openFenced(join(view.cache, "partial"));
-  const lazyFd = openFenced(join(view.cache, "lazy"));
-  const copyOf = (fd: number) => (fd < 0 ? fd : native.dupFd(fd));
+  const {
+    indexesFd,
+    blobsFd,
+    partialFd,
+    lazyFd,
+    indexes: known,
+  } = shared ?? openCacheFolders(view.cache);
+  const folder = LocalObjects.take(indexesFd);
   const indexes: Index[] = [];
   const open = (source: SnapshotSource): SnapshotTree => {
     const number = indexes.length;
-    const index = openIndex(folder, source.snapshot, view.cache);
+    const index = known.get(source.snapshot) ?? openIndex(folder, source.snapshot, view.cache);
+    known.set(source.snapshot, index);
     indexes.push(index);
     // Each reader closes its own; the base has those that were opened.
-    const objects = LocalObjects.take(number === 0 ? blobsFd : copyOf(blobsFd));
-    const folders =
-      number === 0
-        ? { partialFd, lazyFd }
-        : { partialFd: copyOf(partialFd), lazyFd: copyOf(lazyFd) };
+    const take = number === 0 && shared === undefined ? (fd: number) => fd : copyOf;
+    const objects = LocalObjects.take(take(blobsFd));
+    const folders = { partialFd: take(partialFd), lazyFd: take(lazyFd) };
     return new SnapshotTree(number, index, new BlobReader(number, objects, folders, mailbox));
   };
   const base = open(view.base);
   const grafts = view.grafts.map((graft) => ({ at: nameOf(graft.at), tree: open(graft) }));
-  folder.dispose();
+  if (shared === undefined) folder.dispose();
   const trees = [base, ...grafts.map((graft) => graft.tree)];
   const made = explained && explanationOf(explained, trees);
   const all = made === undefined ? grafts : [...grafts, made.info];
@@ -180,12 +233,6 @@ export function buildView(
   }
   const folderFds = [blobsFd, partialFd, lazyFd].filter((fd) => fd >= 0);
   return { tree, indexes, folderFds };
-}
-
-function openObjects(directory: string): LocalObjects {
-  const objects = LocalObjects.open(directory);
-  if (typeof objects !== "number") return objects;
-  throw cacheError(directory, objects);
 }
 
 function cacheError(directory: string, errno: number): BurrowError {

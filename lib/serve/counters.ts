@@ -31,6 +31,11 @@ export function useCounters(home: Float64Array): void {
   counters = home;
 }
 
+/** From now on what is done counts for another sandbox of this process. */
+export function countFor(sandbox: Float64Array): void {
+  counters = sandbox;
+}
+
 /** { requests by message name, and the others by theirs }, without zeros: for JSON and people. */
 export function showCounters(values: Float64Array): {
   requests: Record<string, number>;

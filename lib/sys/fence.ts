@@ -5,6 +5,8 @@ import { nameOf } from "../base/name.ts";
 import { O_DIRECTORY, O_PATH } from "./hostfs.ts";
 import { native } from "./native.ts";
 
+const OWN_FDS = "/proc/self/fd";
+
 /**
  * An O_PATH FD of a directory by its path as people write it, of a mount of its own that is attached nowhere: ".." of it is itself. Where the process may not make
  * mounts, of the directory itself. -errno of open(2). Needs CAP_SYS_ADMIN over the mount namespace.
@@ -16,4 +18,23 @@ export function openFenced(path: string): number {
   if (fenced < 0) return fd;
   native.closeFd(fd);
   return fenced;
+}
+
+let keptFds = -1;
+
+/** Keeps /proc/self/fd for the functions below, for who opens trees when no path leads anywhere any more: 0 or -errno. */
+export function keepOwnFds(): number {
+  if (keptFds < 0) keptFds = openFenced(OWN_FDS);
+  return Math.min(keptFds, 0);
+}
+
+/** An FD of /proc/self/fd, fenced: the caller's. */
+export function openOwnFds(): number {
+  return keptFds < 0 ? openFenced(OWN_FDS) : native.dupFd(keptFds);
+}
+
+/** Opens the file of an FD of ours anew. */
+export function openAnew(fd: number, flags: number): number {
+  if (keptFds < 0) return native.openAt(-1, `${OWN_FDS}/${fd}`, flags, 0);
+  return native.openAt(keptFds, `${fd}`, flags, 0);
 }

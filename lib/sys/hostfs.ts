@@ -154,8 +154,11 @@ interface HostFsFunctions {
   setXattr(fd: number, name: string, value: Uint8Array, flags: number): number;
   listXattr(fd: number, out: Uint8Array): number;
   removeXattr(fd: number, name: string): number;
-  /** The FD of a new tmpfs that is attached nowhere, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. */
-  tmpfsMount(sizeBytes: number, inodes: number, mode: number): number;
+  /**
+   * The FD of a new tmpfs that is attached nowhere, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. Of `mount`, one that was made so
+   * (-1: none), size and inodes are changed: 0.
+   */
+  tmpfsMount(sizeBytes: number, inodes: number, mode: number, mount: number): number;
   /** A private copy of the mounts at and below an O_PATH FD, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. */
   cloneMount(fd: number, isReadOnly: boolean): number;
 }

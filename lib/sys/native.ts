@@ -31,9 +31,10 @@ interface FdFunctions {
   unleaseFd(fd: number): number;
   /** Type 0 is a pipe: its reading end first. */
   socketPair(type: number, out: Int32Array): number;
-  connectUnix(path: string): number;
-  /** A listening socket of packets at a path that nothing has yet. */
-  listenPackets(path: string): number;
+  /** A stream socket, or one of packets. */
+  connectUnix(path: string, isPackets?: boolean): number;
+  /** A listening socket of packets at a path that nothing has yet; peers past the backlog get EAGAIN. */
+  listenPackets(path: string, backlog: number): number;
   /** A listening stream socket at the bytes of a struct sockaddr: lib/sys/address.ts. */
   listenAt(address: Uint8Array): number;
   /** The struct sockaddr of a socket or of its peer into `out`: its bytes. */
@@ -66,7 +67,7 @@ interface MapFunctions {
 interface ChannelFunctions {
   waitCreate(events: Int32Array, isAlone: boolean): number;
   waitAddChannel(window: Uint8Array, journal: Uint8Array, isResumed: boolean): number;
-  waitDropChannel(slot: number): number;
+  waitDropChannel(slot: number, isLeft: boolean): number;
   waitAddSocket(fd: number): number;
   waitArmSocket(slot: number, forOutput: boolean): number;
   waitDropSocket(slot: number): number;

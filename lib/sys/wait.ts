@@ -42,8 +42,8 @@ export const replyTo: (slot: number, bytes: number) => number = native.waitReply
  */
 export const addChannel: (window: Uint8Array, journal: Uint8Array, isResumed: boolean) => number =
   native.waitAddChannel;
-/** Shuts a channel down and forgets its window. */
-export const dropChannel: (slot: number) => number = native.waitDropChannel;
+/** Shuts a channel down, or leaves it as it is to another server, and forgets its window. */
+export const dropChannel: (slot: number, isLeft: boolean) => number = native.waitDropChannel;
 /** Watches a socket, armed for one input event: a slot or -errno. The caller owns the FD. */
 export const addSocket: (fd: number) => number = native.waitAddSocket;
 /** Arms one more event, input or output. */

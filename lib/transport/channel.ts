@@ -137,9 +137,12 @@ export class Channel implements Communicator {
     this.replyBytes = -1;
   }
 
-  /** Shuts the channel down, unmaps its window and gives its FD back. Nothing of it is used after. Called once, by its owner. */
-  close(): void {
-    dropChannel(this.slot);
+  /**
+   * Shuts the channel down, or leaves it to another server, unmaps its window and gives its FD back. Nothing of it is used after. Called
+   * once, by its owner.
+   */
+  close(isLeft = false): void {
+    dropChannel(this.slot, isLeft);
     native.unmap(this.bytes.buffer);
     if (this.#journal !== NO_JOURNAL.buffer) native.unmap(this.#journal);
     native.closeFd(this.#socketFd);

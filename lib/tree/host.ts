@@ -7,7 +7,7 @@
 import { Errno } from "../base/errno.ts";
 import { OPEN_FDS_MAX } from "../base/limits.ts";
 import { type Name, nameOf } from "../base/name.ts";
-import { openFenced } from "../sys/fence.ts";
+import { openOwnFds } from "../sys/fence.ts";
 import { HostFd } from "../sys/host-fd.ts";
 import {
   hostFs,
@@ -99,7 +99,7 @@ export class HostTree implements SocketTree {
   static take(root: HostFd, options: HostOptions): HostTree | number {
     const stat = new Float64Array(STAT_FIELDS);
     const failed = hostFs.statNode(root.borrow(), stat);
-    const procFd = openFenced("/proc/self/fd");
+    const procFd = openOwnFds();
     const isServed = (stat[StatField.mode]! & S_IFMT) !== S_IFBLK;
     if (failed < 0 || procFd < 0 || !isServed) {
       root[Symbol.dispose]();

@@ -9,6 +9,7 @@ import type { Name } from "../base/name.ts";
 import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
 import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
+import { openAnew } from "../sys/fence.ts";
 import { native } from "../sys/native.ts";
 import type { ExplainedTree } from "./explanation.ts";
 import {
@@ -319,11 +320,11 @@ export class SnapshotTree implements Tree, ExplainedTree {
   }
 }
 
-/** An empty, sealed memfd, O_RDONLY; -errno. Made ahead: later the process has no /proc. */
+/** An empty, sealed memfd, O_RDONLY; -errno. Made ahead: later the process may have no /proc. */
 function openEmpty(): number {
   const memory = native.memfd("burrow-empty", 0);
   if (memory < 0) return memory;
-  const fd = native.openAt(-1, `/proc/self/fd/${memory}`, O_RDONLY, 0);
+  const fd = openAnew(memory, O_RDONLY);
   native.closeFd(memory);
   return fd;
 }

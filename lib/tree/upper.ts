@@ -38,7 +38,7 @@ export function createUpperFd(options: UpperOptions): HostFd | number {
   const { sizeBytes, inodes, mode } = options;
   if (!(sizeBytes >= PAGE_BYTES && inodes >= 2)) return -Errno.EINVAL;
   if (!(Number.isSafeInteger(sizeBytes) && Number.isSafeInteger(inodes))) return -Errno.EINVAL;
-  const fd = hostFs.tmpfsMount(sizeBytes, inodes, mode);
+  const fd = hostFs.tmpfsMount(sizeBytes, inodes, mode, -1);
   return fd < 0 ? fd : new HostFd(fd);
 }
 

@@ -138,14 +138,16 @@ static napi_value wait_add_channel(napi_env env, napi_callback_info info) {
   return integer(env, -ENOMEM);
 }
 
-// waitDropChannel(slot): shuts the channel down and forgets its window. ctrl_futex.go:shutdownConn.
+// waitDropChannel(slot, isLeft): shuts the channel down, or leaves it to another server, and forgets its window.
+// ctrl_futex.go:shutdownConn.
 static napi_value wait_drop_channel(napi_env env, napi_callback_info info) {
   ARGS;
   int slot = arg_int(env, argv[0]);
   if (slot < 0 || slot >= CHANNELS_MAX || set.channels[slot].state == FREE) return integer(env, -EINVAL);
   struct channel *c = &set.channels[slot];
-  atomic_exchange(state_word(c), SHUTDOWN);
-  wake_peer(state_word(c), INT_MAX);
+  bool is_left = false;
+  napi_get_value_bool(env, argv[1], &is_left);
+  if (!is_left) atomic_exchange(state_word(c), SHUTDOWN), wake_peer(state_word(c), INT_MAX);
   c->state = FREE;
   c->window = NULL;
   while (set.channel_count > 0 && set.channels[set.channel_count - 1].state == FREE) set.channel_count--;

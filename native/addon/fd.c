@@ -176,16 +176,15 @@ static int unix_address(napi_env env, napi_value value, struct sockaddr_un *addr
   return 0;
 }
 
-// A socket that never blocks: bound to a path that nothing has yet, and listening for one peer at a time, or
-// connected to it.
-static napi_value unix_socket(napi_env env, napi_value path, int type, bool listens) {
+// A socket that never blocks: bound to a path that nothing has yet, listening with a backlog, or, -1, connected to it.
+static napi_value unix_socket(napi_env env, napi_value path, int type, int backlog) {
   struct sockaddr_un address;
   const struct sockaddr *name = (struct sockaddr *)&address;
   int folder, bad = unix_address(env, path, &address, &folder);
   if (bad < 0) return integer(env, bad);
   int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), result = fd;
-  int failed = fd < 0 ? -1 : listens ? bind(fd, name, sizeof address) : connect(fd, name, sizeof address);
-  if (failed == 0 && listens) failed = listen(fd, 0);
+  int failed = fd < 0 ? -1 : backlog >= 0 ? bind(fd, name, sizeof address) : connect(fd, name, sizeof address);
+  if (failed == 0 && backlog >= 0) failed = listen(fd, backlog);
   if (failed < 0) {
     result = -errno;
     if (fd >= 0) close(fd);
@@ -194,16 +193,18 @@ static napi_value unix_socket(napi_env env, napi_value path, int type, bool list
   return integer(env, result);
 }
 
-// connectUnix(path): a connected stream socket. Connecting never blocks for long: a full backlog is -EAGAIN.
+// connectUnix(path, isPackets): a connected stream socket, or one of packets. Never blocks: a full backlog is -EAGAIN.
 static napi_value connect_unix(napi_env env, napi_callback_info info) {
   ARGS;
-  return unix_socket(env, argv[0], SOCK_STREAM, false);
+  bool packets = false;
+  napi_get_value_bool(env, argv[1], &packets);
+  return unix_socket(env, argv[0], packets ? SOCK_SEQPACKET : SOCK_STREAM, -1);
 }
 
-// listenPackets(path): a listening socket of packets (SOCK_SEQPACKET).
+// listenPackets(path, backlog): a listening socket of packets (SOCK_SEQPACKET).
 static napi_value listen_packets(napi_env env, napi_callback_info info) {
   ARGS;
-  return unix_socket(env, argv[0], SOCK_SEQPACKET, true);
+  return unix_socket(env, argv[0], SOCK_SEQPACKET, arg_int(env, argv[1]));
 }
 
 // listenAt(address): a listening stream socket at a struct sockaddr's bytes, which never blocks. What it accepts sends

@@ -360,21 +360,24 @@ static int configure(int context, const char *key, const char *value) {
   return (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, value, 0);
 }
 
-// tmpfsMount(sizeBytes, inodes, mode): the FD of a new tmpfs that is attached nowhere and is freed with its last FD.
-// -EPERM without CAP_SYS_ADMIN over the mount namespace. man fsopen(2); tmpfs.rst.
+// tmpfsMount(sizeBytes, inodes, mode, mount): the FD of a new tmpfs, attached nowhere, freed with its last FD; 0 when
+// `mount`, not -1, is one that gets another size. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2).
 static napi_value tmpfs_mount(napi_env env, napi_callback_info info) {
   ARGS;
   char size[32], inodes[32], mode[16];
   snprintf(size, sizeof size, "%lld", (long long)arg_i64(env, argv[0]));
   snprintf(inodes, sizeof inodes, "%lld", (long long)arg_i64(env, argv[1]));
   snprintf(mode, sizeof mode, "%o", arg_uint(env, argv[2]) & 07777);
-  int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), mount = -1;
+  int mount = arg_int(env, argv[3]), command = mount < 0 ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
+  int context = (int)(mount < 0 ? syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+                                : syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
   if (context < 0) return outcome(env, -1);
   if (configure(context, "source", "burrow") < 0 || configure(context, "size", size) < 0 ||
       configure(context, "nr_inodes", inodes) < 0 || configure(context, "mode", mode) < 0 ||
-      syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+      syscall(SYS_fsconfig, context, command, NULL, NULL, 0) < 0) {
     return integer(env, closing(context, errno));
   }
+  if (mount >= 0) return close(context), integer(env, 0);
   // Not MOUNT_ATTR_NOEXEC: a sandbox may map code from its /tmp.
   mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
   int error = errno;

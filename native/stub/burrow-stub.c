@@ -215,8 +215,10 @@ static void startServer(void) {
     server = 0;
     serverStatus = servingSince = restartAt = -1;
     int readyMs = servedCount > 0 ? READY_AGAIN_MS : READY_MS;
-    /* A standby sees ids as the host does, not as our user namespace. */
-    if ((isInOwnUserns || (controlFd = findStandby(readyMs)) < 0) && (server = forkServer(&controlFd)) < 0) {
+    /* A standby sees ids as the host does, not as our user namespace. Who shared a server that died gets one of
+     * its own: if it was the sandbox that ended it, it ends no other's twice. */
+    if ((isInOwnUserns || (controlFd = findStandby(servedCount == 0, readyMs)) < 0) &&
+        (server = forkServer(&controlFd)) < 0) {
         if (servedCount == 0)
             die("no process for the server");
         serverStatus = 127 << 8; /* as one that died at once: it is tried again */

@@ -112,15 +112,28 @@ static int askStandby(int folder, const char *name, int proc, int readyMs) {
     return -1;
 }
 
-int findStandby(int readyMs) {
-    const char *path = getenv("BURROW_STANDBYS"), *flags = getenv("BURROW_NODE_FLAGS");
-    DIR *folder = path && *path && !(flags && *flags) ? opendir(path) : NULL;
-    int proc = folder ? open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1, found = -1;
-    for (struct dirent *entry; proc >= 0 && found < 0 && (entry = readdir(folder));)
+static int askFolder(const char *path, int proc, int readyMs) {
+    DIR *folder = opendir(path);
+    int found = -1;
+    for (struct dirent *entry; folder && found < 0 && (entry = readdir(folder));)
         if (entry->d_name[0] != '.')
             found = askStandby(dirfd(folder), entry->d_name, proc, readyMs);
-    close(proc);
     if (folder)
         closedir(folder);
+    return found;
+}
+
+int findStandby(bool mayShare, int readyMs) {
+    const char *path = getenv("BURROW_STANDBYS"), *flags = getenv("BURROW_NODE_FLAGS");
+    char shared[4096];
+    if (!path || !*path || (flags && *flags))
+        return -1;
+    int proc = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC), found = -1;
+    snprintf(shared, sizeof shared, "%s/shared", path);
+    if (mayShare && getenv("BURROW_SHARED"))
+        found = askFolder(shared, proc, readyMs);
+    if (found < 0)
+        found = askFolder(path, proc, readyMs);
+    close(proc);
     return found;
 }

@@ -53,5 +53,5 @@ void complain(const char *what, const char *why);
 bool sendFds(int to, uint16_t type, uint32_t flags, struct record *records, int *fds, int count);
 /* Our own child, with its end of a new pair; ours in fd. -1 when there can be none. */
 pid_t forkServer(int *fd);
-/* The FD of a standby that takes us, or -1; each may take readyMs to answer. */
-int findStandby(int readyMs);
+/* The FD of a standby, or of our tenant's shared server, that takes us, or -1; each may take readyMs to answer. */
+int findStandby(bool mayShare, int readyMs);

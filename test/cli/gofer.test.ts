@@ -61,9 +61,12 @@ test("gofer upgrade: another server, and the client's files are open as ever", a
   t.notSame(hot.servers(), [server]);
   const read = client.call(Mid.PRead, { fd, offset: 0, count: 9 });
   t.equal(read.payload.toString("latin1", 8), "world");
-  t.same((await gofer("ls")).rows, [{ ...row, served: 2 }]);
+  t.same((await gofer("ls")).rows, [{ ...row, served: 2, shared: null }]);
   const shown = await node.run(["gofer", "ls", "--state", directory]);
-  t.match(shown.stdout, new RegExp(`PID +SERVERS +BUNDLE\\n${row.pid} +2 +${directory}\n`));
+  t.match(
+    shown.stdout,
+    new RegExp(`PID +SERVERS +SERVED BY +BUNDLE\\n${row.pid} +2 +own +${directory}\n`),
+  );
   const none = await node.run(["gofer", "upgrade"]);
   t.match(none, { code: 0, stdout: "none runs\n" }, "those of another state aren't touched");
   t.match(await gofer("upgrade", "1"), { code: 1, stderr: /BURROW_NOT_FOUND/ });

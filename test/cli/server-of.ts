@@ -46,6 +46,6 @@ export async function killServers(
 /** The servers that successors took over from, as `burrow run` says it; 0: it said nothing. */
 export function saidSuccessors(stderr: string): number {
   const [, times = "0"] =
-    /another went on in its place: (once|\d+)/.exec(stderr.replaceAll("\n", " ")) ?? [];
+    /took the place of the sandbox's: (once|\d+)/.exec(stderr.replaceAll("\n", " ")) ?? [];
   return times === "once" ? 1 : Number(times);
 }

@@ -5,6 +5,9 @@ import fs from "node:fs";
 import net from "node:net";
 import t from "tap";
 import { standbyFolder } from "../../lib/cache/layout.ts";
+import { askToShare } from "../../lib/gofer/plan.ts";
+import { own } from "../../lib/gofer/start.ts";
+import { native } from "../../lib/sys/native.ts";
 import { exited, TestNode } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
 
@@ -34,28 +37,42 @@ async function withNode(t: { teardown(action: () => Promise<void>): void }): Pro
   return node;
 }
 
-t.test("as many wait as asked for; a killed one is followed by another", { skip }, async (t) => {
-  const node = await withNode(t);
-  const daemon = await node.start({ standbys: 2 });
-  const folder = standbyFolder(node.cache);
-  const waiting = async () => (await node.status()).now.standbys;
-  t.ok(await until(async () => (await waiting()) === 2), node.output);
-  t.equal(fs.statSync(folder).mode & 0o777, 0o700, "nobody else connects");
-  const first = fs.readdirSync(folder).sort();
-  t.equal(first.length, 2);
-  const [victim] = processes(folder);
-  process.kill(victim!, "SIGKILL");
-  t.ok(
-    await until(
-      async () => (await waiting()) === 2 && fs.readdirSync(folder).join() !== first.join(),
-    ),
-  );
-  t.equal(fs.readdirSync(folder).length, 2, "the dead one's socket is gone");
-  daemon.kill("SIGTERM");
-  await exited(daemon);
-  t.ok(await until(() => processes(folder).length === 0), "none outlives it");
-  t.notOk(fs.existsSync(folder));
-});
+t.test(
+  "as many wait as asked for; a killed one is followed by another, as is one that is taken",
+  { skip },
+  async (t) => {
+    const node = await withNode(t);
+    const daemon = await node.start({ standbys: 2 });
+    const folder = standbyFolder(node.cache);
+    const waiting = async () => (await node.status()).now.standbys;
+    t.ok(await until(async () => (await waiting()) === 2), node.output);
+    t.equal(fs.statSync(folder).mode & 0o777, 0o700, "nobody else connects");
+    const first = fs.readdirSync(folder).sort();
+    t.equal(first.length, 2);
+    const [victim] = processes(folder);
+    process.kill(victim!, "SIGKILL");
+    t.ok(
+      await until(
+        async () => (await waiting()) === 2 && fs.readdirSync(folder).join() !== first.join(),
+      ),
+    );
+    const names = fs.readdirSync(folder);
+    t.equal(names.length, 2, "the dead one's socket is gone");
+    const peer = native.connectUnix(`${folder}/${names[0]}`, true);
+    askToShare(peer, { cache: node.cache, tenant: "t", build: own, places: [] });
+    t.ok(
+      await until(
+        async () => (await waiting()) === 2 && !fs.readdirSync(folder).includes(names[0] as string),
+      ),
+      "while the one that was taken serves",
+    );
+    native.closeFd(peer);
+    daemon.kill("SIGTERM");
+    await exited(daemon);
+    t.ok(await until(() => processes(folder).length === 0), "none outlives it");
+    t.notOk(fs.existsSync(folder));
+  },
+);
 
 t.test(
   "a killed daemon's end with it, and the next one clears what they left",

@@ -10,7 +10,7 @@ import { filterProgram, INSTRUCTION_BYTES, Verdict } from "../../lib/gofer/filte
 import { verdictOf } from "../suite/bpf.ts";
 
 const NEEDS: readonly Need[] = ["channels", "daemon", "host", "writes"];
-const ALL: readonly Need[] = [...NEEDS, "clients", "whiteouts", "sockets"];
+const ALL: readonly Need[] = [...NEEDS, "clients", "whiteouts", "sockets", "launches"];
 const AT_FDCWD = -100;
 const NUMBERS_MAX = 600;
 const SIGSYS = 31;

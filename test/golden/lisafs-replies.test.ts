@@ -35,7 +35,8 @@ class MemoryCommunicator implements Communicator {
 
 const tree = new GoldenTree();
 const connection = new Connection(0, tree, false, {
-  channelsMax: 1,
+  windowsOf: () => 1,
+  channelsOf: () => 1,
   dispatch() {},
   addChannel() {},
   keepChannel() {},

@@ -120,7 +120,7 @@ const REACH = /^node:(http|https|http2|net|tls|dgram|dns|child_process|cluster)$
 
 /** Programs; and the client's half of a codec, which tests and benches speak. */
 const ENTRIES =
-  /^lib\/((gofer|daemon|cli)\/main|api\/burrow|gofer\/(ninep-main|fuse-main|standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
+  /^lib\/((gofer|daemon|cli)\/main|api\/burrow|gofer\/(ninep-main|fuse-main|standby|broker|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
 
 function checkDead(files: readonly SourceFile[]): string[] {
   const used = new Set<string>();
@@ -168,9 +168,10 @@ const NATIVE_LINE_MAX = 120;
  * 2,000 was the aim; addon, launcher and stub came to 2,102 with host directories and errors that say why. Since then ingest's codecs
  * and hashes were added, which are a third of its time otherwise: docs/design/0012-sha256-lanes.md; what the daemon's loop has done by
  * threads: docs/design/0013-off-the-loop.md and 0018-hanging-disk.md; what a server gives up on each of its threads, and the calls for
- * it: docs/design/0015-hardening.md; what lets another server go on, and says that it does: docs/design/0016-hot-restart.md.
+ * it: docs/design/0015-hardening.md; what lets another server go on, and says that it does: docs/design/0016-hot-restart.md; how a stub
+ * finds a server that others have, and that server lets go of one of them: docs/design/0025-shared-server.md.
  */
-const NATIVE_LINES_MAX = 3_755;
+const NATIVE_LINES_MAX = 3_775;
 
 export const lineCount = (text: string) => text.split("\n").length - (text.endsWith("\n") ? 1 : 0);
 

@@ -20,8 +20,10 @@ export interface ChannelFds {
 
 /** What a connection needs of the process that it lives in. */
 export interface ConnectionHost {
-  /** Channels that each connection may open: at least 1. */
-  readonly channelsMax: number;
+  /** Windows that a connection's channel memory has room for, in whichever server: at least 1. */
+  windowsOf(connection: Connection): number;
+  /** Channels that a connection may open, at most its windows: at least 1. */
+  channelsOf(connection: Connection): number;
   /** Runs or parks a request. */
   dispatch(connection: Connection, from: Communicator, mid: number, payloadBytes: number): void;
   /** A channel was opened: the loop must know it by its slot. */
@@ -110,7 +112,7 @@ export class Connection implements RequestSink {
   }
 
   #openWindow(number: number, serverFd: number, isResumed: boolean): Channel | number {
-    const windows = this.#host.channelsMax * CHANNEL_WINDOW_BYTES;
+    const windows = this.#host.windowsOf(this) * CHANNEL_WINDOW_BYTES;
     const journalOffset = windows + number * CHANNEL_JOURNAL_BYTES;
     const offset = number * CHANNEL_WINDOW_BYTES;
     const journal = { number, journalOffset, isResumed };
@@ -135,10 +137,11 @@ export class Connection implements RequestSink {
    */
   openChannel(to: Communicator): number {
     const number = this.#openedCount;
-    if (number >= this.#host.channelsMax) return -Errno.ENOMEM;
+    if (number >= this.#host.channelsOf(this)) return -Errno.ENOMEM;
     if (this.#memoryFd < 0) {
       // The journals come after the windows: the client could map them too, and find in them what it said.
-      const bytes = this.#host.channelsMax * (CHANNEL_WINDOW_BYTES + CHANNEL_JOURNAL_BYTES);
+      const windows = this.#host.windowsOf(this);
+      const bytes = windows * (CHANNEL_WINDOW_BYTES + CHANNEL_JOURNAL_BYTES);
       const memoryFd = native.memfd("burrow-channels", bytes);
       if (memoryFd < 0) return memoryFd;
       this.#memoryFd = memoryFd;
@@ -176,6 +179,21 @@ export class Connection implements RequestSink {
     if (this.#memoryFd >= 0) native.closeFd(this.#memoryFd);
     this.#socket?.close();
     this.journal?.close();
+    this.tree.dispose();
+    this.#host.ended(this);
+  }
+
+  /**
+   * Frees what this process holds of the connection, as its end would, between two requests: another server takes it up. So the journal
+   * goes first, before anything that is closed can be noted in it as the client's doing.
+   */
+  leave(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.journal?.close();
+    for (const channel of this.channels) channel.close(true);
+    if (this.#memoryFd >= 0) native.closeFd(this.#memoryFd);
+    this.#socket?.close();
     this.tree.dispose();
     this.#host.ended(this);
   }
