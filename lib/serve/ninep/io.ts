@@ -71,13 +71,15 @@ function openAt(session: Session, fid: Fid, ino: Ino, flags: number): number {
 }
 
 /**
- * The fid is the open file in `opened`, whose attributes are in `attr`. What the tree would donate is kept to be read from, but for
- * large files: their FD may be one whose reads wait for bytes, and nobody waits in here.
+ * The fid is the open file in `opened`, whose attributes are in `attr`. What a view that never changes would donate is kept to be read
+ * from, but for large files: their FD may be one whose reads wait for bytes, and nobody waits in here. A writable one's may be the file
+ * below, of which there is a copy once somebody writes.
  */
 function keepOpened(session: Session, fid: Fid, access: number): void {
   session.fids.setOpen(fid, FidKind.file, opened.handle, access);
   if (opened.hostFd < 0 || !opened.ownsFd) return;
-  if (attr.size <= DONATE_MAX_BYTES) session.fids.keepHostFd(fid, opened.hostFd);
+  const isKept = fid.view.isReadOnly && attr.size <= DONATE_MAX_BYTES;
+  if (isKept) session.fids.keepHostFd(fid, opened.hostFd);
   else native.closeFd(opened.hostFd);
 }
 
