@@ -55,6 +55,8 @@ export interface AheadJob {
   readonly isCompleted: boolean;
   /** Where asks come to be known bit by bit: what is here of packs or on its way, by segment. Without, all are known at once. */
   readonly segments?: Map<string, Promise<boolean>>;
+  /** Called when something is absent, so that there is work to do. */
+  readonly onBegin?: () => void;
   /** Hears of each ask that is for what isn't here, before any is fetched. */
   readonly onAbsent?: (ask: ProfileAsk) => void;
   /** Hears of each ask when it is answered: whether it is here. */
@@ -96,6 +98,7 @@ export class Ahead {
     const source = await open(of);
     const absent = await this.#absent(source, asks, job);
     if (absent.length === 0 || this.#isEnded) return false;
+    job.onBegin?.();
     const signal = AbortSignal.timeout(deadlineMs);
     const locator = await fetcher.origins.locator(of.origin, of.snapshot, signal);
     if (job.segments !== undefined)

@@ -102,9 +102,7 @@ export class Foresight {
       await foresee(start, files, gathering);
       await gathering.ended();
       if (this.#context.background) await gathering.complete();
-      if (!gathering.hasFetched) return;
-      this.figures.starts++;
-      this.figures.ended++;
+      if (gathering.hasFetched) this.figures.ended++;
     } catch (error) {
       log("nothing foreseen", { program: start.program, error: explain(error) });
     } finally {
@@ -254,6 +252,7 @@ class Gathering implements Bringer {
       await this.#context.ahead.fetch(this.#snapshots[snapshot]!, asks, {
         ...this.#of.job,
         onAbsent: (ask) => {
+          if (!this.hasFetched) this.#of.job.figures.starts++;
           this.hasFetched = true;
           this.#onAbsent();
           this.#of.learner?.note(snapshot, ask);

@@ -198,11 +198,11 @@ export class Profiles {
     const { ahead, background, log } = this.#context;
     try {
       const budget = ahead.budget(PROFILE_FETCH_MAX_BYTES);
-      const job = { figures: this.figures, budget, isCompleted: background };
-      if (await ahead.fetch(of, asks, job)) {
+      const onBegin = () => {
         this.figures.starts++;
-        this.figures.ended++;
-      }
+      };
+      const job = { figures: this.figures, budget, isCompleted: background, onBegin };
+      if (await ahead.fetch(of, asks, job)) this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
     }
