@@ -18,6 +18,7 @@ export interface BenchOptions {
 const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
   wait: () => import("./micro/wait.ts"),
   worker: () => import("./micro/worker.ts"),
+  touches: () => import("./micro/touches.ts"),
   dedup: () => import("./micro/dedup.ts"),
   merge: () => import("./micro/merge.ts"),
   fuse: () => import("./micro/fuse.ts"),

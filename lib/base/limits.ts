@@ -151,5 +151,11 @@ export const PROFILE_ALL_ASKS_MAX = 32_768;
 export const PROFILE_FILE_MAX_BYTES = 2 * MIB;
 /** What a start has fetched ahead of it, at most. */
 export const PROFILE_FETCH_MAX_BYTES = 1024 * MIB;
+/** Words of a touch in its frame: snapshot and whether it was local, row, first block, count, ms. */
+export const TOUCH_WORDS = 5;
+/** Touches in one frame: an import of pandas fills four. */
+export const TOUCHES_PER_FRAME = 500;
+/** Touches that a gofer tells of, and the daemon hears, on one connection: what reads more is no start. */
+export const TOUCHES_MAX = 65_536;
 /** A list of what to bring to a node: a million paths of 60 bytes. */
 export const PROFILE_MAX_BYTES = 64 * MIB;

@@ -23,6 +23,7 @@ import { planOf, type Stretch } from "../preload/plan.ts";
 import { Profile, type ProfileAsk } from "../preload/profile.ts";
 import { objectPath } from "../store/layout.ts";
 import { inParallel } from "../store/parallel.ts";
+import type { Prefetched, PrefetchFigures } from "./prefetched.ts";
 
 /** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
 const REQUESTS_AT_ONCE = 4;
@@ -70,6 +71,7 @@ export interface ProfilesContext {
   readonly deadlineMs: number;
   /** Whether large blobs that were asked for are completed in the background. */
   readonly background: boolean;
+  readonly prefetched: Prefetched;
 }
 
 export class Profiles {
@@ -99,8 +101,12 @@ export class Profiles {
   }
 
   /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
-  begin(snapshots: readonly SnapshotSource[], command: string): Learner {
-    for (const each of snapshots) void this.#fetchKnown(each, command);
+  begin(
+    snapshots: readonly SnapshotSource[],
+    command: string,
+    view: PrefetchFigures | undefined,
+  ): Learner {
+    for (const each of snapshots) void this.#fetchKnown(each, command, view);
     const isMissed = snapshots.map(() => false);
     const asked = snapshots.map(() => new Map<string, ProfileAsk>());
     const startedMs = performance.now();
@@ -120,7 +126,7 @@ export class Profiles {
         if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
         if (performance.now() - startedMs > START_MS) return;
         // Who has all that it needs asks nobody for anything.
-        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command);
+        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command, view);
         isMissed[snapshot] = true;
         const before = asks.size;
         asks.set(`${ask.row} ${ask.first}`, ask);
@@ -147,18 +153,26 @@ export class Profiles {
   }
 
   /** What this node has learned of a start, fetched ahead of it. */
-  async #fetchKnown(of: SnapshotSource, command: string): Promise<void> {
+  async #fetchKnown(
+    of: SnapshotSource,
+    command: string,
+    view: PrefetchFigures | undefined,
+  ): Promise<void> {
     const key = `${of.snapshot} ${of.origin} ${command}`;
     const now = performance.now();
     for (const [each, atMs] of this.#fetchedMs)
       if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
     if (this.#fetchedMs.has(key)) return;
     this.#fetchedMs.set(key, now);
-    await this.#fetchAhead(of, (await this.#read(of.snapshot)).asks(command));
+    await this.#fetchAhead(of, (await this.#read(of.snapshot)).asks(command), view);
   }
 
   /** What the store has, where this node has learned nothing: it is learned by that, and fetched. */
-  async #fetchShared(of: SnapshotSource, command: string): Promise<void> {
+  async #fetchShared(
+    of: SnapshotSource,
+    command: string,
+    view: PrefetchFigures | undefined,
+  ): Promise<void> {
     const key = `${of.snapshot} ${of.origin}`;
     if (this.#asked.has(key)) return;
     this.#asked.set(key, true);
@@ -179,7 +193,7 @@ export class Profiles {
     } catch {
       return; // There is none, or it is none.
     }
-    await this.#fetchAhead(of, profile.asks(command));
+    await this.#fetchAhead(of, profile.asks(command), view);
   }
 
   async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
@@ -212,11 +226,15 @@ export class Profiles {
     }
   }
 
-  async #fetchAhead(of: SnapshotSource, asks: readonly ProfileAsk[]): Promise<void> {
+  async #fetchAhead(
+    of: SnapshotSource,
+    asks: readonly ProfileAsk[],
+    view: PrefetchFigures | undefined,
+  ): Promise<void> {
     if (asks.length === 0) return;
     const { fetcher, open, log, deadlineMs } = this.#context;
     try {
-      const source = await open(of);
+      const source = this.#metered(await open(of), view);
       const absent = await this.#absent(source, asks);
       if (absent.length === 0 || this.#isEnded) return;
       this.figures.starts++;
@@ -302,6 +320,16 @@ export class Profiles {
       return; // Who needs it asks for it.
     }
     await Promise.all(stretch.asks.map((ask) => this.#ask(source, ask)));
+  }
+
+  /** Whatever comes for a source was brought ahead of a view. */
+  #metered(source: Source, view: PrefetchFigures | undefined): Source {
+    const { prefetched } = this.#context;
+    return {
+      ...source,
+      isAhead: true,
+      onPrefetch: (blob, piece, bytes) => prefetched.brought(blob, piece, bytes, view),
+    };
   }
 
   #gateOf(origin: string): Gate {

@@ -7,13 +7,14 @@ import fs from "node:fs";
 import net from "node:net";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
-import { PARKED_MAX } from "../base/limits.ts";
+import { PARKED_MAX, TOUCHES_MAX } from "../base/limits.ts";
 import { type AskFailure, failureOf, type Log } from "../cache/counters.ts";
 import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import {
   AnswerState,
   type AskFields,
   decodeAsk,
+  decodeTouches,
   encodeAnswer,
   encodeStatusReply,
   encodeWelcome,
@@ -28,12 +29,16 @@ import {
   helloVersion,
   MAILBOX_VERSION,
   REQUEST_MAX_BYTES,
+  TOUCHES_MAX_BYTES,
+  type Touch,
 } from "../cache/mailbox-wire.ts";
+import type { Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
 import { Crowd } from "./crowd.ts";
 import type { LazyMount } from "./lazy-mount.ts";
+import type { Prefetched } from "./prefetched.ts";
 import type { Learner, Profiles } from "./profiles.ts";
 import type { DescribedView, Sources } from "./sources.ts";
 import type { ViewFigures, Views } from "./views.ts";
@@ -55,6 +60,7 @@ export interface ServerContext {
   readonly views: Views;
   /** Undefined where none are kept. */
   readonly profiles: Profiles | undefined;
+  readonly prefetched: Prefetched;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
@@ -155,6 +161,8 @@ class Connection {
   #mountId = "";
   #described: DescribedView | undefined;
   #learner: Learner | undefined;
+  /** What it told so far. */
+  #touches = 0;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -199,7 +207,8 @@ class Connection {
   #takeFrames(): void {
     let start = 0;
     while (!this.#socket.destroyed && !this.#isRefused && !this.#isFull) {
-      const length = frameBytes(this.#in, start, this.#in.length, REQUEST_MAX_BYTES);
+      const max = this.#isHeard ? TOUCHES_MAX_BYTES : REQUEST_MAX_BYTES;
+      const length = frameBytes(this.#in, start, this.#in.length, max);
       if (length === 0) break;
       if (length < 0 || !this.#take(start, length)) {
         this.#socket.destroy();
@@ -209,6 +218,11 @@ class Connection {
     }
     this.#in = this.#isRefused ? Buffer.alloc(0) : this.#in.subarray(start);
     if (this.#isFull) this.#socket.pause();
+  }
+
+  /** Whether its touches are wanted: where starts teach nothing, and nothing is fetched ahead of them, nobody asks what they use. */
+  get #isHeard(): boolean {
+    return this.#described?.isProfiled === true && this.#context.profiles !== undefined;
   }
 
   /** Handles one frame; false when the peer breaks the protocol. */
@@ -231,6 +245,10 @@ class Connection {
       case Frame.cancel:
         this.#open.delete(id);
         return true;
+      case Frame.touches: {
+        const touches = this.#isHeard ? decodeTouches(this.#in, start, length) : undefined;
+        return touches !== undefined && this.#takeTouches(touches);
+      }
       case Frame.status:
         this.#sendStatus(id);
         return true;
@@ -267,7 +285,8 @@ class Connection {
     }
     this.#isGreeting = false;
     if (this.#socket.destroyed) return;
-    this.#send(64, (out) => encodeWelcome(out, id, errno, this.#snapshots?.length ?? 0));
+    const count = this.#snapshots?.length ?? 0;
+    this.#send(64, (out) => encodeWelcome(out, id, errno, count, this.#isHeard));
     if (errno !== 0) {
       this.#isRefused = true;
       this.#in = Buffer.alloc(0);
@@ -290,9 +309,42 @@ class Connection {
 
   #learn(): void {
     const { snapshots, command, isProfiled } = this.#described!;
-    const learner = isProfiled ? this.#context.profiles?.begin(snapshots, command) : undefined;
+    const learner = isProfiled
+      ? this.#context.profiles?.begin(snapshots, command, this.#view)
+      : undefined;
     this.#learner = learner;
     this.#socket.once("close", () => learner?.end());
+  }
+
+  /** Counts what a view first read; false when it is more than a gofer tells. */
+  #takeTouches(touches: readonly Touch[]): boolean {
+    this.#touches += touches.length;
+    const snapshots = this.#snapshots!;
+    if (this.#touches > TOUCHES_MAX) return false;
+    if (touches.some(({ snapshot }) => snapshot >= snapshots.length)) return false;
+    const { prefetched } = this.#context;
+    const local = touches.filter(({ isLocal }) => isLocal).length;
+    for (const figures of [this.#view!, prefetched.figures]) {
+      figures.touches += touches.length;
+      figures.localTouches += local;
+    }
+    // A view that finds all it needs has its indexes read for nothing.
+    if (!prefetched.isEmpty) void this.#use(touches, snapshots);
+    return true;
+  }
+
+  async #use(touches: readonly Touch[], snapshots: readonly SnapshotSource[]): Promise<void> {
+    const { prefetched, sources, deadlineMs } = this.#context;
+    const signal = AbortSignal.timeout(deadlineMs);
+    for (const number of new Set(touches.map(({ snapshot }) => snapshot))) {
+      const source = await sources.open(snapshots[number]!, signal).catch(() => undefined);
+      // An index that can't be read fails its asks, and they say why.
+      if (source === undefined) continue;
+      const { table } = source;
+      for (const { snapshot, row, first, count } of touches)
+        if (snapshot === number && row < table.count)
+          prefetched.used(table.digestAt(row), table.sizeOf(row), first, count);
+    }
   }
 
   async #ask(
@@ -340,7 +392,8 @@ class Connection {
         this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
-      return await fetcher.ask({ ...source, onMiss, onFailure }, ask.row, ask.first, ask.count);
+      const asking = { ...source, onMiss, onFailure, ...this.#metered };
+      return await fetcher.ask(asking, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {
         snapshot: snapshot.snapshot,
@@ -351,6 +404,15 @@ class Connection {
       const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
       return failure(isLate ? Errno.ETIMEDOUT : Errno.EIO);
     }
+  }
+
+  /** Hears what comes along with what it asked for. */
+  get #metered(): Pick<Source, "onPrefetch"> {
+    if (!this.#isHeard) return {};
+    const { prefetched } = this.#context;
+    return {
+      onPrefetch: (blob, piece, bytes) => prefetched.brought(blob, piece, bytes, this.#view),
+    };
   }
 
   #answer(id: number, answer: FetchAnswer): void {

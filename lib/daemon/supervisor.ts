@@ -24,6 +24,7 @@ import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
 import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { PinnedBlobs } from "./pinned.ts";
+import { Prefetched } from "./prefetched.ts";
 import { Profiles } from "./profiles.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
@@ -68,10 +69,12 @@ export async function startDaemon(
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
     const { deadlineMs, background } = config;
+    const prefetched = new Prefetched();
     const profiles = config.profiles
-      ? new Profiles({ ...context, deadlineMs, background })
+      ? new Profiles({ ...context, deadlineMs, background, prefetched })
       : undefined;
-    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, profiles });
+    const parts = { config, cache, lock, log, fetcher, sources, lazy, profiles, prefetched };
+    daemon = new RunningDaemon(parts);
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen(listener);
@@ -157,6 +160,7 @@ interface Parts {
   readonly sources: Sources;
   readonly lazy: LazyMount | undefined;
   readonly profiles: Profiles | undefined;
+  readonly prefetched: Prefetched;
 }
 
 class RunningDaemon implements Daemon {
@@ -168,6 +172,7 @@ class RunningDaemon implements Daemon {
   readonly #keeper: Keeper;
   readonly #lazy: LazyMount | undefined;
   readonly #profiles: Profiles | undefined;
+  readonly #prefetched: Prefetched;
   readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
@@ -181,13 +186,15 @@ class RunningDaemon implements Daemon {
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
-  constructor({ config, cache, lock, log, fetcher, sources, lazy, profiles }: Parts) {
+  constructor(parts: Parts) {
+    const { config, cache, lock, log, fetcher, sources, lazy, profiles, prefetched } = parts;
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
     this.#profiles = profiles;
+    this.#prefetched = prefetched;
     this.#disk = cache.disk;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
@@ -198,6 +205,7 @@ class RunningDaemon implements Daemon {
       sources,
       views: this.#views,
       profiles,
+      prefetched,
       deadlineMs,
       silentMs,
       log,
@@ -253,7 +261,9 @@ class RunningDaemon implements Daemon {
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return {
       ...status,
-      ...(this.#profiles === undefined ? {} : { profiles: this.#profiles.figures }),
+      ...(this.#profiles === undefined
+        ? {}
+        : { profiles: this.#profiles.figures, prefetch: this.#prefetched.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
     };
   }

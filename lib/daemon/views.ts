@@ -2,6 +2,7 @@
 // many series: those that came when a place was free; all others, and those that are gone, are counted together. Control plane.
 
 import type { AskFailure } from "../cache/counters.ts";
+import { newPrefetchFigures, type PrefetchFigures } from "./prefetched.ts";
 
 /** Views with a place of their own. */
 export const VIEWS_MAX = 32;
@@ -13,7 +14,7 @@ const FAILURES_MAX = 16;
 const FAILURE_CHARS = 1_000;
 
 /** Only ever grows. */
-export interface ViewFigures {
+export interface ViewFigures extends PrefetchFigures {
   asks: number;
   failedAsks: number;
   /** Time from asks to their answers, summed up: asks at once count each. */
@@ -72,5 +73,5 @@ export class Views {
 }
 
 function newFigures(): ViewFigures {
-  return { asks: 0, failedAsks: 0, blockedMs: 0, fetchedBytes: 0 };
+  return { asks: 0, failedAsks: 0, blockedMs: 0, fetchedBytes: 0, ...newPrefetchFigures() };
 }

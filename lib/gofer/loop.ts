@@ -159,6 +159,8 @@ export class Loop implements ConnectionHost {
         this.#closeChannel(event - WaitEvent.closed);
       } else if (event >= WaitEvent.socket && event < WaitEvent.closed) {
         this.#advance(event - WaitEvent.socket);
+      } else if (event === -Errno.ETIMEDOUT) {
+        for (const mailbox of this.#mailboxes) mailbox.sendTouches();
       }
       if (this.#park.size > 0) this.#tick();
     }
@@ -235,7 +237,7 @@ export class Loop implements ConnectionHost {
   // Parked requests.
 
   #timeoutMs(): number {
-    if (this.#park.size === 0) return -1;
+    if (this.#park.size === 0) return this.#quietMs();
     const now = performance.now();
     let wait = Math.max(0, this.#park.nextDeadlineMs - now);
     for (const mailbox of this.#mailboxes) {
@@ -243,6 +245,12 @@ export class Loop implements ConnectionHost {
       if (next >= 0 && next < wait) wait = next;
     }
     return Math.ceil(wait);
+  }
+
+  /** Until touches are sent; -1: there are none. */
+  #quietMs(): number {
+    for (const mailbox of this.#mailboxes) if (mailbox.quietMs >= 0) return mailbox.quietMs;
+    return -1;
   }
 
   #tick(): void {
