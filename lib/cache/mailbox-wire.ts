@@ -29,6 +29,8 @@ export const Frame = {
   askLazy: 10,
   look: 11,
   touches: 12,
+  trace: 13,
+  traced: 14,
 } as const;
 
 /** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */
@@ -312,7 +314,16 @@ export function encodeBare(out: Uint8Array, type: number, id: number): number {
 
 /** STATUS_REPLY around a JSON body. */
 export function encodeStatusReply(out: Uint8Array, id: number, json: Uint8Array): number {
-  const bytes = head(out, Frame.statusReply, id, json.length);
+  return encodeJson(out, Frame.statusReply, id, json);
+}
+
+/** TRACED around a JSON body. */
+export function encodeTraced(out: Uint8Array, id: number, json: Uint8Array): number {
+  return encodeJson(out, Frame.traced, id, json);
+}
+
+function encodeJson(out: Uint8Array, type: number, id: number, json: Uint8Array): number {
+  const bytes = head(out, type, id, json.length);
   if (bytes >= 0) out.set(json, FRAME_BYTES);
   return bytes;
 }

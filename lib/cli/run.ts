@@ -33,6 +33,7 @@ import {
   successorNote,
   unconnectedEnding,
 } from "./run-failure.ts";
+import { RunTrace, TRACE_OPTION } from "./run-trace.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { cgroupFlags, runSandbox, type SandboxResult, START_MS } from "./sandbox.ts";
 
@@ -43,6 +44,7 @@ interface RunOptions extends QueryOptions {
   startTimeout: string;
   stats?: boolean;
   statsFile?: string;
+  trace?: string;
 }
 
 const EXAMPLES = `
@@ -57,6 +59,7 @@ Examples:
   burrow run --base image.tar
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py
+  burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'
   burrow run --base sha256:… --env sha256:… --writable 1G --user 0 -- pip install --no-index /stage/wheels/own.whl`;
 
 export function addRun(program: Command): void {
@@ -87,6 +90,10 @@ export function addRun(program: Command): void {
     )
     .option("--stats", "print what the run took to stderr; as JSON with --json")
     .option("--stats-file <FILE>", "write the same as JSON")
+    .option(
+      `${TRACE_OPTION} <FILE>`,
+      "write what the start did, request by request, for burrow trace",
+    )
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
@@ -112,8 +119,12 @@ async function runQuery(
   const startMs = parseStart(options.startTimeout);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
+  using trace =
+    options.trace === undefined ? undefined : new RunTrace(run, options.trace, startedMs);
   const prepared = await prepare(context, id, options, command);
   using _kept = prepared.kept;
+  await trace?.watch(context, prepared.mounts.id);
+  trace?.mark("prepared");
   Asker.announce(context.cache, prepared.mounts.id);
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const query = prepared.spec(command, isTerminal);
@@ -123,7 +134,12 @@ async function runQuery(
   const before = await fetchedSoFar(context.cache, id);
   const flags = runscFlags(options, query);
   const stopKeeping = keepDaemon(context);
-  const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs };
+  const onStart = () => {
+    trace?.mark("runsc");
+    return () => trace?.mark("end");
+  };
+  const tracing = trace === undefined ? {} : { tracePath: trace.requestsPath, onStart };
+  const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs, ...tracing };
   const killsBefore = memoryKills();
   const running = runSandbox(context, sandbox).finally(stopKeeping);
   watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
@@ -135,6 +151,8 @@ async function runQuery(
   if (failure !== undefined) report(failure, context.isJson);
   const note = memoryNote(exitCode, memoryKills() - killsBefore, options.memory);
   if (note !== undefined) new Progress(false, context.isJson).line(note);
+  const progress = new Progress(options.quiet === true, context.isJson);
+  await trace?.write(context, prepared.mounts.id, { command: query.command, exitCode }, progress);
   const successors = successorNote(ended.counters[Count.restarts]!);
   if (successors !== undefined) new Progress(false, context.isJson).line(successors);
   const result = { ...ended, exitCode };

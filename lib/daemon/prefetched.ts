@@ -27,26 +27,38 @@ export function newPrefetchFigures(): PrefetchFigures {
 
 interface Unused {
   readonly bytes: number;
-  /** For whom it was brought. */
-  readonly of: PrefetchFigures | undefined;
+  /** The view that it was brought for, which may be gone. */
+  readonly mountId: string;
+}
+
+/** What views there are, and who watches one. */
+export interface PrefetchHearers {
+  figuresOf(mountId: string): PrefetchFigures;
+  brought(mountId: string, blob: Digest, piece: number, bytes: number): void;
 }
 
 export class Prefetched {
+  readonly #hearers: PrefetchHearers;
   readonly figures: PrefetchFigures = newPrefetchFigures();
   readonly #unused = new LRUCache<string, Unused>({ max: UNUSED_MAX });
   readonly #unseen = new LRUCache<Digest, true>({ max: UNSEEN_MAX });
+
+  constructor(hearers: PrefetchHearers) {
+    this.#hearers = hearers;
+  }
 
   /** Whether anything awaits its use. */
   get isEmpty(): boolean {
     return this.#unused.size === 0;
   }
 
-  /** A piece of a blob has come for `of`, who may be gone when it is used. */
-  brought(blob: Digest, piece: number, bytes: number, of: PrefetchFigures | undefined): void {
+  /** A piece of a blob has come for the sake of a view. */
+  brought(mountId: string, blob: Digest, piece: number, bytes: number): void {
     this.figures.prefetchedBytes += bytes;
-    if (of !== undefined) of.prefetchedBytes += bytes;
-    if (this.#unseen.has(blob)) this.#use({ bytes, of });
-    else this.#unused.set(`${blob} ${piece}`, { bytes, of });
+    this.#hearers.figuresOf(mountId).prefetchedBytes += bytes;
+    this.#hearers.brought(mountId, blob, piece, bytes);
+    if (this.#unseen.has(blob)) this.#use({ bytes, mountId });
+    else this.#unused.set(`${blob} ${piece}`, { bytes, mountId });
   }
 
   /** Pieces [first, first + count) of a blob of so many bytes are read; when count is 0 all of it, from now on. */
@@ -69,9 +81,9 @@ export class Prefetched {
     this.#use(unused);
   }
 
-  #use({ bytes, of }: Unused): void {
+  #use({ bytes, mountId }: Unused): void {
     this.figures.usedBytes += bytes;
-    if (of !== undefined) of.usedBytes += bytes;
+    this.#hearers.figuresOf(mountId).usedBytes += bytes;
   }
 }
 

@@ -23,7 +23,7 @@ import { planOf, type Stretch } from "../preload/plan.ts";
 import { Profile, type ProfileAsk } from "../preload/profile.ts";
 import { objectPath } from "../store/layout.ts";
 import { inParallel } from "../store/parallel.ts";
-import type { Prefetched, PrefetchFigures } from "./prefetched.ts";
+import type { Prefetched } from "./prefetched.ts";
 
 /** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
 const REQUESTS_AT_ONCE = 4;
@@ -101,12 +101,8 @@ export class Profiles {
   }
 
   /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
-  begin(
-    snapshots: readonly SnapshotSource[],
-    command: string,
-    view: PrefetchFigures | undefined,
-  ): Learner {
-    for (const each of snapshots) void this.#fetchKnown(each, command, view);
+  begin(snapshots: readonly SnapshotSource[], command: string, mountId: string): Learner {
+    for (const each of snapshots) void this.#fetchKnown(each, command, mountId);
     const isMissed = snapshots.map(() => false);
     const asked = snapshots.map(() => new Map<string, ProfileAsk>());
     const startedMs = performance.now();
@@ -126,7 +122,7 @@ export class Profiles {
         if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
         if (performance.now() - startedMs > START_MS) return;
         // Who has all that it needs asks nobody for anything.
-        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command, view);
+        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command, mountId);
         isMissed[snapshot] = true;
         const before = asks.size;
         asks.set(`${ask.row} ${ask.first}`, ask);
@@ -153,26 +149,18 @@ export class Profiles {
   }
 
   /** What this node has learned of a start, fetched ahead of it. */
-  async #fetchKnown(
-    of: SnapshotSource,
-    command: string,
-    view: PrefetchFigures | undefined,
-  ): Promise<void> {
+  async #fetchKnown(of: SnapshotSource, command: string, mountId: string): Promise<void> {
     const key = `${of.snapshot} ${of.origin} ${command}`;
     const now = performance.now();
     for (const [each, atMs] of this.#fetchedMs)
       if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
     if (this.#fetchedMs.has(key)) return;
     this.#fetchedMs.set(key, now);
-    await this.#fetchAhead(of, (await this.#read(of.snapshot)).asks(command), view);
+    await this.#fetchAhead(of, (await this.#read(of.snapshot)).asks(command), mountId);
   }
 
   /** What the store has, where this node has learned nothing: it is learned by that, and fetched. */
-  async #fetchShared(
-    of: SnapshotSource,
-    command: string,
-    view: PrefetchFigures | undefined,
-  ): Promise<void> {
+  async #fetchShared(of: SnapshotSource, command: string, mountId: string): Promise<void> {
     const key = `${of.snapshot} ${of.origin}`;
     if (this.#asked.has(key)) return;
     this.#asked.set(key, true);
@@ -193,7 +181,7 @@ export class Profiles {
     } catch {
       return; // There is none, or it is none.
     }
-    await this.#fetchAhead(of, profile.asks(command), view);
+    await this.#fetchAhead(of, profile.asks(command), mountId);
   }
 
   async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
@@ -229,12 +217,12 @@ export class Profiles {
   async #fetchAhead(
     of: SnapshotSource,
     asks: readonly ProfileAsk[],
-    view: PrefetchFigures | undefined,
+    mountId: string,
   ): Promise<void> {
     if (asks.length === 0) return;
     const { fetcher, open, log, deadlineMs } = this.#context;
     try {
-      const source = this.#metered(await open(of), view);
+      const source = this.#metered(await open(of), mountId);
       const absent = await this.#absent(source, asks);
       if (absent.length === 0 || this.#isEnded) return;
       this.figures.starts++;
@@ -323,12 +311,12 @@ export class Profiles {
   }
 
   /** Whatever comes for a source was brought ahead of a view. */
-  #metered(source: Source, view: PrefetchFigures | undefined): Source {
+  #metered(source: Source, mountId: string): Source {
     const { prefetched } = this.#context;
     return {
       ...source,
       isAhead: true,
-      onPrefetch: (blob, piece, bytes) => prefetched.brought(blob, piece, bytes, view),
+      onPrefetch: (blob, piece, bytes) => prefetched.brought(mountId, blob, piece, bytes),
     };
   }
 

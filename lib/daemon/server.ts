@@ -17,6 +17,7 @@ import {
   decodeTouches,
   encodeAnswer,
   encodeStatusReply,
+  encodeTraced,
   encodeWelcome,
   FRAME_BYTES,
   FRAME_MAX_BYTES,
@@ -41,10 +42,13 @@ import type { LazyMount } from "./lazy-mount.ts";
 import type { Prefetched } from "./prefetched.ts";
 import type { Learner, Profiles } from "./profiles.ts";
 import type { DescribedView, Sources } from "./sources.ts";
+import type { TraceEvent, Tracing, Watcher } from "./tracing.ts";
 import type { ViewFigures, Views } from "./views.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
 const UNSENT_MAX_BYTES = 64 * 1024;
+/** Of a trace, which comes unasked. */
+const TRACE_UNSENT_MAX_BYTES = 4 * 1024 * 1024;
 /** Gofers and tools connected at once, and what share of the process's FDs they may take: the cache and origins need some, too. */
 const CONNECTIONS_MAX = 4096;
 const FD_SHARE = 1 / 2;
@@ -61,6 +65,7 @@ export interface ServerContext {
   /** Undefined where none are kept. */
   readonly profiles: Profiles | undefined;
   readonly prefetched: Prefetched;
+  readonly tracing: Tracing;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
@@ -163,6 +168,8 @@ class Connection {
   #learner: Learner | undefined;
   /** What it told so far. */
   #touches = 0;
+  /** Hears what is done for the view. */
+  #watcher: Watcher | undefined;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -249,6 +256,8 @@ class Connection {
         const touches = this.#isHeard ? decodeTouches(this.#in, start, length) : undefined;
         return touches !== undefined && this.#takeTouches(touches);
       }
+      case Frame.trace:
+        return this.#trace(id);
       case Frame.status:
         this.#sendStatus(id);
         return true;
@@ -310,7 +319,7 @@ class Connection {
   #learn(): void {
     const { snapshots, command, isProfiled } = this.#described!;
     const learner = isProfiled
-      ? this.#context.profiles?.begin(snapshots, command, this.#view)
+      ? this.#context.profiles?.begin(snapshots, command, this.#mountId)
       : undefined;
     this.#learner = learner;
     this.#socket.once("close", () => learner?.end());
@@ -345,6 +354,37 @@ class Connection {
         if (snapshot === number && row < table.count)
           prefetched.used(table.digestAt(row), table.sizeOf(row), first, count);
     }
+  }
+
+  /** Begins to tell what is done for the view; asked again, tells what is left, and ends. False for who may not know. */
+  #trace(id: number): boolean {
+    if (!this.#isOwner || this.#snapshots === undefined) return false;
+    const { tracing } = this.#context;
+    if (this.#watcher !== undefined) {
+      tracing.stop(this.#mountId, this.#watcher);
+      this.#watcher.flush();
+      this.#sendTraced(id, { dropped: this.#watcher.dropped });
+      this.#watcher = undefined;
+      return true;
+    }
+    const origins = [...new Set(this.#snapshots.map(({ origin }) => origin))];
+    const watcher = tracing.watch(this.#mountId, origins, (events) => this.#tellEvents(id, events));
+    this.#watcher = watcher;
+    this.#socket.once("close", () => tracing.stop(this.#mountId, watcher));
+    this.#sendTraced(id, { origins });
+    return true;
+  }
+
+  #tellEvents(id: number, events: readonly TraceEvent[]): boolean {
+    return this.#socket.writableLength < TRACE_UNSENT_MAX_BYTES && this.#sendTraced(id, { events });
+  }
+
+  /** False of what no frame holds. */
+  #sendTraced(id: number, body: object): boolean {
+    const json = Buffer.from(JSON.stringify(body));
+    if (FRAME_BYTES + json.length > FRAME_MAX_BYTES) return false;
+    this.#send(FRAME_BYTES + json.length, (out) => encodeTraced(out, id, json));
+    return true;
   }
 
   async #ask(
@@ -411,7 +451,7 @@ class Connection {
     if (!this.#isHeard) return {};
     const { prefetched } = this.#context;
     return {
-      onPrefetch: (blob, piece, bytes) => prefetched.brought(blob, piece, bytes, this.#view),
+      onPrefetch: (blob, piece, bytes) => prefetched.brought(this.#mountId, blob, piece, bytes),
     };
   }
 

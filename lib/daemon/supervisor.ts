@@ -29,6 +29,7 @@ import { Profiles } from "./profiles.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { Standbys } from "./standbys.ts";
+import { Tracing } from "./tracing.ts";
 import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or near its limit. */
@@ -62,19 +63,34 @@ export async function startDaemon(
   let daemon: RunningDaemon | undefined;
   try {
     const hasSuspects = cache.startUp(config.suspect);
-    const fetcher = fetcherOf(config, cache, log);
+    const views = new Views();
+    const tracing = new Tracing();
+    const fetcher = fetcherOf(config, cache, log, tracing);
     const readerOf = (origin: string) => fetcher.origins.get(origin).reader;
     const sources = new Sources(cache, config.state, readerOf);
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
     const { deadlineMs, background } = config;
-    const prefetched = new Prefetched();
+    const prefetched = new Prefetched({
+      figuresOf: (id) => views.figuresOf(id),
+      brought: (...piece) => tracing.brought(...piece),
+    });
     const profiles = config.profiles
       ? new Profiles({ ...context, deadlineMs, background, prefetched })
       : undefined;
-    const parts = { config, cache, lock, log, fetcher, sources, lazy, profiles, prefetched };
-    daemon = new RunningDaemon(parts);
+    const figures = { views, prefetched, tracing };
+    daemon = new RunningDaemon({
+      config,
+      cache,
+      lock,
+      log,
+      fetcher,
+      sources,
+      lazy,
+      profiles,
+      figures,
+    });
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen(listener);
@@ -144,11 +160,17 @@ function closeInherited(): void {
   }
 }
 
-function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
+function fetcherOf(
+  config: DaemonConfig,
+  cache: CacheDirectory,
+  log: Log,
+  tracing: Tracing,
+): Fetcher {
   const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
   const origins = config.origins === "" ? environmentOrigins() : readOrigins(config.origins);
   const limits = { headerMs, stallMs, deadlineMs, requests };
-  return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log });
+  const onRequest = tracing.requested.bind(tracing);
+  return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log, onRequest });
 }
 
 interface Parts {
@@ -160,7 +182,11 @@ interface Parts {
   readonly sources: Sources;
   readonly lazy: LazyMount | undefined;
   readonly profiles: Profiles | undefined;
-  readonly prefetched: Prefetched;
+  readonly figures: {
+    readonly views: Views;
+    readonly prefetched: Prefetched;
+    readonly tracing: Tracing;
+  };
 }
 
 class RunningDaemon implements Daemon {
@@ -176,7 +202,7 @@ class RunningDaemon implements Daemon {
   readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
-  readonly #views = new Views();
+  readonly #views: Views;
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
   readonly #startedMs = Date.now();
@@ -187,7 +213,8 @@ class RunningDaemon implements Daemon {
   #resolveEnded: (reason: string) => void = () => undefined;
 
   constructor(parts: Parts) {
-    const { config, cache, lock, log, fetcher, sources, lazy, profiles, prefetched } = parts;
+    const { config, cache, lock, log, fetcher, sources, lazy, profiles } = parts;
+    const { views, prefetched, tracing } = parts.figures;
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
@@ -195,6 +222,7 @@ class RunningDaemon implements Daemon {
     this.#lazy = lazy;
     this.#profiles = profiles;
     this.#prefetched = prefetched;
+    this.#views = views;
     this.#disk = cache.disk;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
@@ -203,9 +231,10 @@ class RunningDaemon implements Daemon {
       fetcher,
       lazy,
       sources,
-      views: this.#views,
+      views,
       profiles,
       prefetched,
+      tracing,
       deadlineMs,
       silentMs,
       log,

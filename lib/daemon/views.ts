@@ -52,6 +52,11 @@ export class Views {
       this.#other[key] += figures[key];
   }
 
+  /** Those of a view that is connected, or of all others. */
+  figuresOf(id: string): ViewFigures {
+    return this.#views.get(id)?.figures ?? this.#other;
+  }
+
   /** Notes why an ask of a mount failed: who ran the sandbox asks for it when that has ended. */
   failed(id: string, failure: AskFailure): void {
     this.#failures.delete(id);

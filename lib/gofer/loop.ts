@@ -14,6 +14,7 @@ import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
 import { type ChannelFds, Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
 import { ConnectionJournal } from "../serve/lisafs/journal.ts";
 import { Park, type Parked } from "../serve/park.ts";
+import { TRACED_MISS, trace } from "../serve/trace.ts";
 import {
   addSocket,
   armSocket,
@@ -107,6 +108,8 @@ export class Loop implements ConnectionHost {
     if (mailbox !== undefined) {
       this.#mailboxOf.set(connection, mailbox);
       this.#mailboxes.push(mailbox);
+      // Before there was a wait to watch it it couldn't: a view that misses nothing would never be heard of.
+      mailbox.connect(0);
       mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno, mailbox);
     }
     return 0;
@@ -260,6 +263,7 @@ export class Loop implements ConnectionHost {
       for (const mailbox of this.#mailboxes) mailbox.forget(ticket);
     });
     for (const parked of late) {
+      this.#note(parked, Errno.EIO);
       counters[Count.parkedTimeouts]!++;
       this.#fail(parked, Errno.EIO);
     }
@@ -268,6 +272,7 @@ export class Loop implements ConnectionHost {
   /** The daemon answered: runs what waited for it again, from the start. */
   #wake(ticket: number, errno: number, mailbox: Mailbox): void {
     for (const parked of this.#park.take(ticket)) {
+      this.#note(parked, errno);
       if (errno !== 0) {
         counters[Count.failedFetches]!++;
         // All but that the file is another by now is news of the node, and none of the sandbox's.
@@ -276,6 +281,12 @@ export class Loop implements ConnectionHost {
       }
       this.#rerun(parked, mailbox);
     }
+  }
+
+  /** What a request has waited for, from its ask on. */
+  #note({ connection, deadlineMs, place }: Parked, errno: number): void {
+    const startMs = deadlineMs - this.#missDeadlineMs;
+    trace?.note(TRACED_MISS, connection.index, -errno, startMs, place, 0, 0);
   }
 
   #rerun(parked: Parked, mailbox: Mailbox): void {

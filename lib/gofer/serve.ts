@@ -6,6 +6,8 @@ import { explain } from "../base/error.ts";
 import { MISS_DEADLINE_MS } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, Count, counters, useCounters } from "../serve/counters.ts";
+import { TRACE_BYTES, Trace, useTrace } from "../serve/trace.ts";
+import { CLOCK_ORIGIN_MS } from "../sys/clock.ts";
 import { native } from "../sys/native.ts";
 import { JOURNAL_VERSION, JOURNAL_VERSION_OFFSET } from "../transport/socket-journal.ts";
 import { Attr, type Ino, type Tree } from "../tree/tree.ts";
@@ -98,14 +100,22 @@ function readlinkIn(tree: Tree, path: string): string | undefined {
     : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));
 }
 
-/** Counters in a file that others may map, when $BURROW_COUNTERS names one. */
-function mapCounters(path: string | undefined): void {
-  if (path === undefined) return;
+/** A file that others may map, too; undefined when there is none. */
+function mapFile(path: string | undefined, bytes: number): ArrayBuffer | undefined {
+  if (path === undefined) return undefined;
   const fd = native.openAt(-1, path, O_RDWR, 0);
-  if (fd < 0) return;
-  const mapped = native.map(fd, 0, COUNTER_BYTES, true);
+  if (fd < 0) return undefined;
+  const mapped = native.map(fd, 0, bytes, true);
   native.closeFd(fd);
-  if (typeof mapped !== "number") useCounters(new Float64Array(mapped, 0, COUNTER_COUNT));
+  return typeof mapped === "number" ? undefined : mapped;
+}
+
+/** Has counters, and a trace of all requests, be in the files that $BURROW_COUNTERS and $BURROW_TRACE name. */
+function mapFigures(settings: Launch["settings"]): void {
+  const counted = mapFile(settings["BURROW_COUNTERS"], COUNTER_BYTES);
+  if (counted !== undefined) useCounters(new Float64Array(counted, 0, COUNTER_COUNT));
+  const traced = mapFile(settings["BURROW_TRACE"], TRACE_BYTES);
+  if (traced !== undefined) useTrace(new Trace(traced, CLOCK_ORIGIN_MS));
 }
 
 /** MISS_DEADLINE_MS, or what $BURROW_MISS_DEADLINE_MS says: 1 ms to a day. */
@@ -259,7 +269,7 @@ export function serve(launch: Launch): void {
   if (settings["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
   checkJournals(fds);
   const { mounts, trees } = openMounts(launch, fds, isPreparing);
-  mapCounters(settings["BURROW_COUNTERS"]);
+  mapFigures(settings);
   const adopted = isPreparing ? waitForTurn(stubFd, fds) : fds;
   if (isPreparing) {
     for (const [i, opened] of trees.entries())

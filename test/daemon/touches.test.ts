@@ -78,6 +78,7 @@ test("a gofer tells of each file and range once, in a quiet moment or at its end
       t.ok(contentOf(hostFd).equals(FILES[name]!));
       client.takeBack([hostFd]);
       close(client, fd);
+      await node.settled();
     }
   }
   t.ok(await until(async () => (await figures(node)).touches === 3), "it is idle");
@@ -88,6 +89,19 @@ test("a gofer tells of each file and range once, in a quiet moment or at its end
   close(client, fd);
   client.close();
   t.ok(await until(async () => (await figures(node)).touches === 6), "it has ended");
+});
+
+test("a gofer that misses nothing tells, too, also when it ends at once", async (t) => {
+  const { node, published } = await start(t);
+  const mountId = node.mount(node.store, published.digest);
+  const client = await node.connect(mountId);
+  await client.askBlob(0, published.row("small0"));
+  await node.settled();
+  client.close();
+  const warm = await serveMount(t, node, mountId);
+  for (const name of ["small1", "small2"]) open(warm.client, walkTo(warm.client, name));
+  warm.client.close();
+  t.ok(await until(async () => (await figures(node)).localTouches === 2));
 });
 
 test("a gofer tells nothing where nobody wants to know", async (t) => {
