@@ -26,6 +26,7 @@ import { addRun } from "./run.ts";
 import { addServe } from "./serve.ts";
 import { addStage } from "./stage.ts";
 import { addStore } from "./store.ts";
+import { addTrace } from "./trace.ts";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -57,6 +58,7 @@ function makeProgram(): Command {
   addEnvRemove(env);
   addPreload(program);
   addProfile(program);
+  addTrace(program);
   const layer = addLayer(program);
   addLayerDiff(layer);
   addLayerKeep(layer);
