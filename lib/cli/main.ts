@@ -26,6 +26,7 @@ import { addRun } from "./run.ts";
 import { addServe } from "./serve.ts";
 import { addStage } from "./stage.ts";
 import { addStore } from "./store.ts";
+import { addTop } from "./top.ts";
 import { addTrace } from "./trace.ts";
 
 function version(): string {
@@ -59,6 +60,7 @@ function makeProgram(): Command {
   addPreload(program);
   addProfile(program);
   addTrace(program);
+  addTop(program);
   const layer = addLayer(program);
   addLayerDiff(layer);
   addLayerKeep(layer);
