@@ -168,6 +168,11 @@ async function compileIn(
 async function findPlain(context: Context, named: Digest, progress: ProgressLine) {
   const origin = openOrigin(context.store);
   const environment = await readEnvironment(origin, named);
+  if (environment.kept !== undefined) {
+    const what = `${showDigest(named)} was kept of sandboxes that changed an environment`;
+    const advice = "compile the environment, and have a sandbox change that";
+    throw new BurrowError("BURROW_UNSUPPORTED", `${what}: ${advice}`);
+  }
   const from = parseDigest(environment.compiled?.from ?? "");
   if (from === undefined) return { snapshot: named, environment };
   const what = `${showDigest(named).slice(0, 19)} is compiled already`;

@@ -384,10 +384,12 @@ async function showEnvironment(context: Context, text: string): Promise<void> {
   ]);
   for (const { name, version, layer } of environment.wheels ?? [])
     rows.push([name, version, "wheel", layer.slice(0, 19)]);
-  const { prefix, python, compiled } = environment;
+  const { prefix, python, compiled, kept = [] } = environment;
   const from =
     compiled && `, compiled from ${compiled.from.slice(0, 19)} on ${compiled.base.slice(0, 19)}`;
-  const head = `prefix ${prefix}, Python ${python ?? "none"}, ${counted(rows.length, "package")}${from ?? ""}`;
+  const last = kept.at(-1);
+  const changed = last && `, kept of sandboxes that changed ${last.from.slice(0, 19)}`;
+  const head = `prefix ${prefix}, Python ${python ?? "none"}, ${counted(rows.length, "package")}${from ?? ""}${changed ?? ""}`;
   print(
     context.isJson,
     { snapshot: showDigest(snapshot), ...environment },

@@ -57,6 +57,16 @@ export interface Environment {
     /** What the job changed: the top of the stack. */
     readonly layer: string;
   };
+  /** What burrow layer keep put on top of it, the first kept first. */
+  readonly kept?: readonly KeptLayer[];
+}
+
+/** What sandboxes changed of an environment. */
+export interface KeptLayer {
+  /** Snapshot of the environment that they changed. */
+  readonly from: string;
+  /** What they changed. */
+  readonly layer: string;
 }
 
 /** A small object; undefined when it isn't there. BURROW_CORRUPT for what is no JSON. */
@@ -150,11 +160,13 @@ export async function namesOfLayers(store: WritableBackend): Promise<Map<string,
     // One that can't be read names nothing; who lists environments is told.
     const environment = await readEnvironment(store, digest).catch(() => undefined);
     if (environment === undefined) continue;
-    const { packages, wheels = [], compiled, prefix } = environment;
+    const { packages, wheels = [], compiled, kept = [], prefix } = environment;
     const all = [...packages, ...wheels];
     for (const { name, version, layer } of all) names.set(layer, `${name}-${version}`);
     if (compiled !== undefined) names.set(compiled.layer, "what env compile made");
-    const what = compiled === undefined ? "environment" : "compiled environment";
+    for (const { layer } of kept) names.set(layer, "what layer keep made");
+    const changed = kept.length === 0 ? "" : "changed ";
+    const what = `${changed}${compiled === undefined ? "environment" : "compiled environment"}`;
     names.set(showDigest(digest), `${what} at ${prefix}, ${counted(all.length, "package")}`);
   }
   return names;

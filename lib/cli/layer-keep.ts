@@ -21,6 +21,7 @@ import { writingStore } from "../store/open.ts";
 import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import { OverlayTree } from "../tree/overlay.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { readEnvironment, writeEnvironment } from "./environment.ts";
 import { openKept, type Place } from "./kept-upper.ts";
 import { KeptWalk, walkFailure } from "./kept-walk.ts";
 import { counted, Progress, print } from "./output.ts";
@@ -113,11 +114,29 @@ async function keepIn(
     const { digest: layer } = await writer.finish(bytes);
     const merged = mergeIndexes([index, new Index(bytes)]);
     const second = await openPackWriter(store, { known });
-    const stack = [places[number]!.snapshot, layer];
-    return { snapshot: (await second.writeSnapshot(merged, stack)).digest, layer, changes };
+    const from = places[number]!.snapshot;
+    const { digest: snapshot } = await second.writeSnapshot(merged, [from, layer]);
+    await noteKept(store, from, layer, snapshot);
+    return { snapshot, layer, changes };
   } finally {
     tree.dispose();
   }
+}
+
+/** Of an environment the list of packages goes on to what was made of it. */
+async function noteKept(
+  store: DeltaStore,
+  from: Digest,
+  layer: Digest,
+  snapshot: Digest,
+): Promise<void> {
+  const environment = await readEnvironment(store, from).catch((error: unknown) => {
+    if (error instanceof BurrowError && error.code === "BURROW_NOT_FOUND") return undefined;
+    throw error;
+  });
+  if (environment === undefined || snapshot === from) return;
+  const kept = [...(environment.kept ?? []), { from: showDigest(from), layer: showDigest(layer) }];
+  await writeEnvironment(store, snapshot, { ...environment, kept });
 }
 
 /** The entries that turn a snapshot, whose own are taken out of `old`, into what is seen at `at`. */

@@ -96,6 +96,12 @@ function answerable(program: Command, words: readonly string[]): readonly string
   return words;
 }
 
+/** "help WORDS" as "WORDS --help": the library's own knows the first word only. */
+function helpWords(words: readonly string[]): readonly string[] {
+  const isHelp = words[0] === "help" && words.length > 1 && !words[1]!.startsWith("-");
+  return isHelp ? [...words.slice(1), "--help"] : words;
+}
+
 /** Whether errors are wanted as JSON: --json among burrow's own words. */
 function wantsJson(): boolean {
   const end = process.argv.indexOf("--");
@@ -137,7 +143,9 @@ async function main(): Promise<void> {
   const end = watchEnd();
   const program = makeProgram();
   try {
-    await program.parseAsync(answerable(program, process.argv.slice(2)), { from: "user" });
+    await program.parseAsync(answerable(program, helpWords(process.argv.slice(2))), {
+      from: "user",
+    });
   } catch (error) {
     process.exitCode = codeOf(program, error);
   }

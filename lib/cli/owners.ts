@@ -12,8 +12,8 @@ import { readIndex } from "./read-index.ts";
 
 /** What put a layer there. */
 export interface Owner {
-  readonly kind: "package" | "wheel" | "compiled";
-  /** NAME-VERSION-BUILD, NAME-VERSION, or what env compile made. */
+  readonly kind: "package" | "wheel" | "compiled" | "kept";
+  /** NAME-VERSION-BUILD, NAME-VERSION, or the command that made it. */
   readonly title: string;
   readonly layer: Digest;
   readonly name?: string;
@@ -43,13 +43,10 @@ export async function ownersOf(store: Backend, snapshot: Digest): Promise<Owners
   await inParallel([...all.entries()], PARALLEL, async ([i, { title, layer }]) => {
     stack[i] = { name: title, entries: [...entriesOf(await readIndex(store, layer))] };
   });
-  // What env compile made was captured in its place; packages were laid there through each other's symlinks.
-  const isCompiled = environment.compiled !== undefined;
-  const packages = isCompiled ? stack.slice(0, -1) : stack;
-  const laid = [
-    ...throughLinks(packages, environment.prefix),
-    ...(isCompiled ? stack.slice(-1) : []),
-  ];
+  // What sandboxes made was captured in its place; packages were laid there through each other's symlinks.
+  const made = all.findIndex(({ kind }) => kind === "compiled" || kind === "kept");
+  const packages = made < 0 ? stack : stack.slice(0, made);
+  const laid = [...throughLinks(packages, environment.prefix), ...stack.slice(packages.length)];
   const claims = new Map<string, Owner[]>();
   for (const [i, { entries }] of laid.entries()) {
     for (const { path, type } of entries) {
@@ -68,12 +65,12 @@ async function manifestOf(store: Backend, snapshot: Digest): Promise<Environment
   } catch (cause) {
     if (!(cause instanceof BurrowError) || cause.code !== "BURROW_NOT_FOUND") throw cause;
     const what = `${showDigest(snapshot)} has no list of packages`;
-    const why = `burrow layer keep made it, or burrow env rm took it off "burrow env ls"`;
+    const why = `it is no environment, or burrow env rm took it off "burrow env ls"`;
     throw new BurrowError("BURROW_NOT_FOUND", `${what} (${why}): whose its files are isn't known`);
   }
 }
 
-function ownersIn({ packages, wheels = [], compiled }: Environment): Owner[] {
+function ownersIn({ packages, wheels = [], compiled, kept = [] }: Environment): Owner[] {
   const owners: Owner[] = packages.map(({ name, version, build, url, sha256, layer }) => ({
     kind: "package",
     title: `${name}-${version}-${build}`,
@@ -91,6 +88,9 @@ function ownersIn({ packages, wheels = [], compiled }: Environment): Owner[] {
   if (compiled !== undefined) {
     const layer = parseDigest(compiled.layer)!;
     owners.push({ kind: "compiled", title: "burrow env compile", layer });
+  }
+  for (const { layer } of kept) {
+    owners.push({ kind: "kept", title: "burrow layer keep", layer: parseDigest(layer)! });
   }
   return owners;
 }

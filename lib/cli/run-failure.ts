@@ -63,5 +63,5 @@ export function refusedEnding(view: LookedAt, started: Started): Ending {
 export function successorNote(restarts: number): string | undefined {
   if (restarts === 0) return undefined;
   const times = restarts === 1 ? "once" : `${restarts} times`;
-  return `the sandbox's server died, or was relieved, and another went on in its place: ${times}`;
+  return `another server took the place of the sandbox's: ${times}; it died, or "burrow gofer upgrade" relieved it`;
 }

@@ -46,9 +46,9 @@ function namedBy(bytes: Buffer): Digest[] {
   } catch (cause) {
     throw fail("can't be understood", cause);
   }
-  const { format, packages, wheels = [], compiled } = value ?? {};
+  const { format, packages, wheels = [], compiled, kept = [] } = value ?? {};
   if (format !== ENVIRONMENT_FORMAT || !Array.isArray(packages)) throw fail("is of another Burrow");
-  const texts = [...packages, ...wheels].map(({ layer }) => layer);
+  const texts = [...packages, ...wheels, ...kept].map(({ layer }) => layer);
   if (compiled !== undefined) texts.push(compiled.layer, compiled.base);
   return texts.map((text) => {
     const digest = parseDigest(String(text));

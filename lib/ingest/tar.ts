@@ -102,9 +102,8 @@ class TarImport {
     if (cause instanceof Error && "syscall" in cause) {
       return new BurrowError("BURROW_IO", "can't read the archive", { cause, context });
     }
-    const text = cause instanceof Error ? cause.message : String(cause);
     const isCut = cause instanceof BadTar && cause.isCut;
-    const why = isCut ? "the archive is cut" : `it is no good tar: ${text}`;
+    const why = isCut ? "the archive is cut" : "it is no good tar";
     return new BurrowError("BURROW_BAD_ARCHIVE", why, { cause, context });
   }
 

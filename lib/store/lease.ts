@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { uptime } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
-import { BurrowError, explain } from "../base/error.ts";
+import { BurrowError } from "../base/error.ts";
 import { hasEnded, isOfHere, ownOwner } from "../sys/owner.ts";
 import { classOf, type SizedObject, timeoutError, type WritableBackend } from "./store.ts";
 
@@ -352,6 +352,6 @@ async function readBody<Body>(
   } catch (error) {
     if (classOf(error) === "notFound") return "gone";
     if (error instanceof SyntaxError) return undefined;
-    throw new BurrowError("BURROW_IO", `can't read ${path}: ${explain(error)}`, { cause: error });
+    throw new BurrowError("BURROW_IO", `can't read ${path}`, { cause: error });
   }
 }

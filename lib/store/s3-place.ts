@@ -46,11 +46,6 @@ export function parseS3(text: string): S3Place {
   return { bucket, prefix: prefixOf(path), settings: settingsOf(query) };
 }
 
-/** The address without its settings. */
-export function showS3({ bucket, prefix }: S3Place): string {
-  return prefix === "" ? `s3://${bucket}` : `s3://${bucket}/${prefix}`;
-}
-
 function prefixOf(path: string): string {
   const bare = path.replace(/^\/+|\/+$/g, "");
   if (bare === "") return "";

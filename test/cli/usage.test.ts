@@ -72,6 +72,8 @@ test("every command has help with an example", {
   t.equal(top.code, 0);
   for (const name of COMMANDS.map((words) => words[0]!))
     t.match(top.stdout, new RegExp(`\n  ${name} `), name);
+  const deep = await node.run(["help", "profile", "show"]);
+  t.match([deep.code, deep.stdout], [0, /^Usage: burrow profile show /]);
   t.match((await node.run(["--version"])).stdout, /^\d+\.\d+\.\d+\n$/);
   const none = await node.run([]);
   t.equal(none.code, 2, "no command");

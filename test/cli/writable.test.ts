@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { test } from "tap";
 import { DONATE_MAX_BYTES } from "../../lib/base/limits.ts";
 import { findRevisions } from "../conformance/runsc.ts";
+import { conda } from "../ingest/conda/packages.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { busybox } from "./cli.ts";
 
@@ -106,4 +107,44 @@ test("--upper keeps the changes of one view, and layer keep makes a snapshot of 
   t.match(stage.stderr, /BURROW_UNSUPPORTED/);
   t.match((await node.run(["layer", "keep", "data"])).stderr, /holds no upper/);
   t.same(node.leftovers(), []);
+});
+
+test("what is kept of an environment is one: its packages are known, and whose files changed", {
+  timeout: 120_000,
+  skip: found.length === 0 ? reasons.join("; ") : false,
+}, async (t) => {
+  const { node, base } = await busybox(t, found[0]!.path);
+  const files = [
+    { name: "share/mine", content: "of the package" },
+    { name: "share/gone", content: "in short" },
+  ];
+  node.file("first-1.0-0.conda", await conda({ index: { name: "first", build: "0" }, files }));
+  const env = (await node.run(["env", "create", "first-1.0-0.conda"])).stdout.trim();
+  const run = async (of: string, script: string) => {
+    const words = ["run", "--base", base, "--env", of, "--platform", "ptrace", "--user", "0:0"];
+    const ran = await node.run([...words, "--upper", `up-${of}`, "--", "/bin/sh", "-c", script]);
+    t.equal(ran.code, 0, ran.stderr);
+    const kept = await node.run(["layer", "keep", `up-${of}`, "--at", "/opt/env", "--json"]);
+    t.equal(kept.code, 0, kept.stderr);
+    return JSON.parse(kept.stdout) as { snapshot: string; layer: string };
+  };
+  const once = await run(env, "cd /opt/env/share; echo own > own; /bin/busybox rm gone");
+  const twice = await run(once.snapshot, "cd /opt/env/share; echo other > own; echo a >> mine");
+  const shown = await node.run(["env", "show", twice.snapshot]);
+  t.match(shown.stdout, /first +1\.0/, shown.stderr);
+  t.match(shown.stdout, `kept of sandboxes that changed ${once.snapshot.slice(0, 19)}`);
+  const explain = ["explain", "--json", twice.snapshot];
+  const told = await node.run([...explain, "share/own", "share/mine"]);
+  t.equal(told.code, 0, told.stderr);
+  const owner = { kind: "kept", layer: twice.layer };
+  t.match(JSON.parse(told.stdout), [
+    { owner, hides: ["burrow layer keep"] },
+    { owner, hides: ["first-1.0-0"] },
+  ]);
+  const compile = await node.run(["env", "compile", "--base", base, twice.snapshot]);
+  t.equal(compile.code, 1);
+  t.match(compile.stderr, /compile the environment, .*BURROW_UNSUPPORTED/);
+  // Of what isn't pinned or of an environment's nothing is left: the layers that were kept are.
+  await node.run(["store", "gc", "--keep-within", "0"]);
+  t.match((await node.run([...explain, "share/own"])).stdout, twice.layer);
 });

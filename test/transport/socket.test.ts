@@ -9,11 +9,11 @@ import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { openPath, stat } from "../suite/lisafs-calls.ts";
 import { LisafsClient, PAYLOAD_MAX } from "../suite/lisafs-client.ts";
 import { isSanitized, serveHost, startGofer, temporary } from "../suite/served.ts";
-import { blockUntil, sleepMs } from "../suite/wait.ts";
+import { blockUntil, LATE_MS, sleepMs } from "../suite/wait.ts";
 
 const noFds = new Int32Array(1);
 /** A server that waited for the other client would take for ever; a busy machine takes a part of this. */
-const DELAY_MAX_MS = 500;
+const DELAY_MAX_MS = LATE_MS;
 
 function frame(
   mid: number,

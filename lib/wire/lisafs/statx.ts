@@ -18,8 +18,3 @@ export function putStatx(cursor: Cursor, from: Attr): number {
   cursor.putBytes(from.bytes);
   return cursor.hasOverrun ? -Errno.ENOBUFS : 0;
 }
-
-/** Reads a Statx into `out` (the client's end). */
-export function getStatx(from: Uint8Array, at: number, out: Attr): void {
-  out.bytes.set(from.subarray(at, at + STATX_BYTES));
-}
