@@ -7,7 +7,7 @@ import fs from "node:fs";
 import net from "node:net";
 import { Errno } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
-import { PARKED_MAX, TOUCHES_MAX } from "../base/limits.ts";
+import { PARKED_MAX } from "../base/limits.ts";
 import { type AskFailure, failureOf, type Log } from "../cache/counters.ts";
 import type { FetchAnswer, Fetcher } from "../cache/fetcher.ts";
 import {
@@ -31,9 +31,7 @@ import {
   MAILBOX_VERSION,
   REQUEST_MAX_BYTES,
   TOUCHES_MAX_BYTES,
-  type Touch,
 } from "../cache/mailbox-wire.ts";
-import type { Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
@@ -42,7 +40,8 @@ import type { LazyMount } from "./lazy-mount.ts";
 import type { Prefetched } from "./prefetched.ts";
 import type { Learner, Profiles } from "./profiles.ts";
 import type { DescribedView, Sources } from "./sources.ts";
-import type { TraceEvent, Tracing, Watcher } from "./tracing.ts";
+import type { Tracing } from "./tracing.ts";
+import { ViewReport } from "./view-report.ts";
 import type { ViewFigures, Views } from "./views.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
@@ -166,10 +165,7 @@ class Connection {
   #mountId = "";
   #described: DescribedView | undefined;
   #learner: Learner | undefined;
-  /** What it told so far. */
-  #touches = 0;
-  /** Hears what is done for the view. */
-  #watcher: Watcher | undefined;
+  #report: ViewReport | undefined;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -254,7 +250,7 @@ class Connection {
         return true;
       case Frame.touches: {
         const touches = this.#isHeard ? decodeTouches(this.#in, start, length) : undefined;
-        return touches !== undefined && this.#takeTouches(touches);
+        return touches !== undefined && this.#report!.take(touches);
       }
       case Frame.trace:
         return this.#trace(id);
@@ -303,17 +299,23 @@ class Connection {
       return;
     }
     this.#socket.setTimeout(0);
-    this.#countFor(mountId);
+    this.#countFor(mountId, this.#snapshots!);
     this.#learn();
     this.#continue();
   }
 
-  #countFor(mountId: string): void {
+  #countFor(mountId: string, snapshots: readonly SnapshotSource[]): void {
     const { views } = this.#context;
     const view = views.open(mountId);
     this.#view = view;
     this.#mountId = mountId;
-    this.#socket.once("close", () => views.close(mountId, view));
+    const isHeard = this.#isHeard;
+    const report = new ViewReport(this.#context, { mountId, snapshots, figures: view, isHeard });
+    this.#report = report;
+    this.#socket.once("close", () => {
+      report.close();
+      views.close(mountId, view);
+    });
   }
 
   #learn(): void {
@@ -325,58 +327,13 @@ class Connection {
     this.#socket.once("close", () => learner?.end());
   }
 
-  /** Counts what a view first read; false when it is more than a gofer tells. */
-  #takeTouches(touches: readonly Touch[]): boolean {
-    this.#touches += touches.length;
-    const snapshots = this.#snapshots!;
-    if (this.#touches > TOUCHES_MAX) return false;
-    if (touches.some(({ snapshot }) => snapshot >= snapshots.length)) return false;
-    const { prefetched } = this.#context;
-    const local = touches.filter(({ isLocal }) => isLocal).length;
-    for (const figures of [this.#view!, prefetched.figures]) {
-      figures.touches += touches.length;
-      figures.localTouches += local;
-    }
-    // A view that finds all it needs has its indexes read for nothing.
-    if (!prefetched.isEmpty) void this.#use(touches, snapshots);
-    return true;
-  }
-
-  async #use(touches: readonly Touch[], snapshots: readonly SnapshotSource[]): Promise<void> {
-    const { prefetched, sources, deadlineMs } = this.#context;
-    const signal = AbortSignal.timeout(deadlineMs);
-    for (const number of new Set(touches.map(({ snapshot }) => snapshot))) {
-      const source = await sources.open(snapshots[number]!, signal).catch(() => undefined);
-      // An index that can't be read fails its asks, and they say why.
-      if (source === undefined) continue;
-      const { table } = source;
-      for (const { snapshot, row, first, count } of touches)
-        if (snapshot === number && row < table.count)
-          prefetched.used(table.digestAt(row), table.sizeOf(row), first, count);
-    }
-  }
-
   /** Begins to tell what is done for the view; asked again, tells what is left, and ends. False for who may not know. */
   #trace(id: number): boolean {
-    if (!this.#isOwner || this.#snapshots === undefined) return false;
-    const { tracing } = this.#context;
-    if (this.#watcher !== undefined) {
-      tracing.stop(this.#mountId, this.#watcher);
-      this.#watcher.flush();
-      this.#sendTraced(id, { dropped: this.#watcher.dropped });
-      this.#watcher = undefined;
-      return true;
-    }
-    const origins = [...new Set(this.#snapshots.map(({ origin }) => origin))];
-    const watcher = tracing.watch(this.#mountId, origins, (events) => this.#tellEvents(id, events));
-    this.#watcher = watcher;
-    this.#socket.once("close", () => tracing.stop(this.#mountId, watcher));
-    this.#sendTraced(id, { origins });
+    if (!this.#isOwner || this.#report === undefined) return false;
+    const hasRoom = () => this.#socket.writableLength < TRACE_UNSENT_MAX_BYTES;
+    const tell = (body: object) => this.#sendTraced(id, body);
+    this.#report.trace((events) => hasRoom() && tell({ events }), tell);
     return true;
-  }
-
-  #tellEvents(id: number, events: readonly TraceEvent[]): boolean {
-    return this.#socket.writableLength < TRACE_UNSENT_MAX_BYTES && this.#sendTraced(id, { events });
   }
 
   /** False of what no frame holds. */
@@ -432,7 +389,8 @@ class Connection {
         this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
-      const asking = { ...source, onMiss, onFailure, ...this.#metered };
+      const { onPrefetch } = this.#report!;
+      const asking = { ...source, onMiss, onFailure, onPrefetch };
       return await fetcher.ask(asking, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {
@@ -444,15 +402,6 @@ class Connection {
       const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
       return failure(isLate ? Errno.ETIMEDOUT : Errno.EIO);
     }
-  }
-
-  /** Hears what comes along with what it asked for. */
-  get #metered(): Pick<Source, "onPrefetch"> {
-    if (!this.#isHeard) return {};
-    const { prefetched } = this.#context;
-    return {
-      onPrefetch: (blob, piece, bytes) => prefetched.brought(this.#mountId, blob, piece, bytes),
-    };
   }
 
   #answer(id: number, answer: FetchAnswer): void {
