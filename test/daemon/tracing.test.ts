@@ -32,7 +32,6 @@ test("who watches hears of requests and of what came along", async (t) => {
     const packs = fetches.filter(({ path }) => path.startsWith("packs/"));
     t.match(packs, [{ origin: 0, isDemand: true, path: /^packs\/\w\w\/\w{64}$/ }]);
     t.ok(packs[0]!.bytes >= 11_000 && packs[0]!.startMs >= startMs && packs[0]!.endMs <= endMs);
-    t.ok(fetches.some(({ path }) => path.startsWith("locators/")));
     const along = watch.events.filter((event) => event.kind === "prefetch");
     t.match(along, [{ blob: published.refs.get("two")!.digest, piece: 0, bytes: 6_000 }]);
     client.close();
