@@ -1,8 +1,11 @@
-// Bench: the one entry: `node dist/bench/run.js [--quick] [NAME…]` runs the benches named (all without a name) and prints
-// JSON lines: one result each, with what it ran on. --quick: few rounds, to see that it works; its figures say nothing.
+// Bench: the one entry: `npm run --silent bench -- [--quick] [NAME…]` runs the benches named (all without a name) and prints JSON lines to
+// stdout: one result each, with what it ran on; after each bench its results as a table to stderr. --list: what there is, and which
+// yardsticks each measures. --quick: few rounds, to see that it works; its figures say nothing.
 
 import { readFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { cpus, loadavg, release } from "node:os";
+import { table } from "../lib/cli/output.ts";
+import { BENCHES } from "./list.ts";
 
 /** One line of output: what was measured (case and its parameters) and figures, units last in the names. */
 export type Result = Readonly<Record<string, string | number | boolean>>;
@@ -14,30 +17,7 @@ export interface BenchOptions {
   readonly isQuick: boolean;
 }
 
-/** Every bench by name. Loaded when it is run: a broken one spoils nothing else. */
-const BENCHES: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
-  wait: () => import("./micro/wait.ts"),
-  worker: () => import("./micro/worker.ts"),
-  touches: () => import("./micro/touches.ts"),
-  dedup: () => import("./micro/dedup.ts"),
-  merge: () => import("./micro/merge.ts"),
-  fuse: () => import("./micro/fuse.ts"),
-  mount: () => import("./micro/mount.ts"),
-  "cli-start": () => import("./replay/cli-start.ts"),
-  ingest: () => import("./micro/ingest.ts"),
-  pread: () => import("./rpc/pread.ts"),
-  ninep: () => import("./rpc/ninep.ts"),
-  tmpfs: () => import("./rpc/tmpfs.ts"),
-  demand: () => import("./rpc/demand.ts"),
-  "big-cache": () => import("./replay/big-cache.ts"),
-  "gofer-start": () => import("./replay/gofer-start.ts"),
-  "gofer-memory": () => import("./replay/gofer-memory.ts"),
-  "hot-start": () => import("./replay/hot-start.ts"),
-  "sentry-memory": () => import("./replay/sentry-memory.ts"),
-  "cold-start": () => import("./replay/cold-start.ts"),
-  lazy: () => import("./replay/lazy.ts"),
-  "origin-requests": () => import("./replay/origin-requests.ts"),
-};
+const USAGE = "usage: npm run --silent bench -- [--list] [--quick] [NAME…]";
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */
 function machine(): string {
@@ -46,25 +26,46 @@ function machine(): string {
   return `${shown}, Linux ${release()}, Node.js ${process.versions.node}`;
 }
 
+function list(): string {
+  const rows = Object.entries(BENCHES).map(([name, { what, yardsticks }]) => [
+    name,
+    what,
+    yardsticks.join("; "),
+  ]);
+  return table([["BENCH", "WHAT", "YARDSTICKS"], ...rows]);
+}
+
+/** Results as a table: a column for each field that one of them has, in the order of first use. */
+function rendered(results: readonly Result[]): string {
+  const fields = [...new Set(results.flatMap((result) => Object.keys(result)))];
+  const cell = (value: Result[string] | undefined) => (value === undefined ? "" : String(value));
+  return table([fields, ...results.map((result) => fields.map((field) => cell(result[field])))]);
+}
+
 async function main(): Promise<number> {
   const words = process.argv.slice(2);
-  const isQuick = words.includes("--quick");
+  const options = words.filter((word) => word.startsWith("-"));
   const names = words.filter((word) => !word.startsWith("-"));
-  const unknown = names.filter((name) => BENCHES[name] === undefined);
-  if (unknown.length > 0 || words.some((word) => word.startsWith("-") && word !== "--quick")) {
-    const known = Object.keys(BENCHES).join(", ");
-    process.stderr.write(`usage: node dist/bench/run.js [--quick] [NAME…]\nbenches: ${known}\n`);
+  const unknown = names.filter((name) => !Object.hasOwn(BENCHES, name));
+  if (unknown.length > 0 || options.some((word) => !["--quick", "--list"].includes(word))) {
+    process.stderr.write(`${USAGE}\nbenches: ${Object.keys(BENCHES).join(", ")}\n`);
     return 2;
+  }
+  if (options.includes("--list")) {
+    process.stdout.write(`${list()}\n`);
+    return 0;
   }
   const on = machine();
   for (const name of names.length > 0 ? names : Object.keys(BENCHES)) {
-    const { bench } = await BENCHES[name]!();
-    await bench(
-      (result) => process.stdout.write(`${JSON.stringify({ bench: name, ...result, on })}\n`),
-      {
-        isQuick,
-      },
-    );
+    const { bench } = await BENCHES[name]!.load();
+    const results: Result[] = [];
+    const load = loadavg()[0]!.toFixed(1);
+    const emit = (result: Result) => {
+      results.push(result);
+      process.stdout.write(`${JSON.stringify({ bench: name, ...result, on, load })}\n`);
+    };
+    await bench(emit, { isQuick: options.includes("--quick") });
+    process.stderr.write(`\n${name}, ${on}, load ${load}\n${rendered(results)}\n`);
   }
   return 0;
 }

@@ -1,12 +1,10 @@
-// What reading a large file that isn't donated takes, end to end over a channel: 4 KiB at random and 1 MiB in order, from the node and
-// over a link; and how fast the core finds a block.
+// What reading a large file that isn't donated takes, end to end over a channel, once it is on the node: 4 KiB at random and 1 MiB in order;
+// and how fast the core finds a block. pread-cold has the first reading, over a link.
 //
-// Expected: a futex round trip of 4 to 8 us, a pread(2) of 0.7 us and a copy for 4 KiB; the copy alone for 1 MiB. Cold: what the link gives,
-// less the gaps between requests; sha256 and LZ4 run beside it. A lookup is a bit of arithmetic and one byte.
+// Expected: a futex round trip of 4 to 8 us, a pread(2) of 0.7 us and a copy for 4 KiB; the copy alone for 1 MiB. A lookup is a bit of
+// arithmetic and one byte.
 
-import { once } from "node:events";
 import fs from "node:fs";
-import http from "node:http";
 import type { Digest } from "../../lib/base/digest.ts";
 import { pieceAt } from "../../lib/cache/pieces.ts";
 import { objectPath } from "../../lib/store/layout.ts";
@@ -18,44 +16,15 @@ import type { LisafsClient } from "../../test/suite/lisafs-client.ts";
 import { serveMount } from "../../test/suite/served.ts";
 import type { Bench, Result } from "../run.ts";
 import { startDiod } from "./diod.ts";
-import { Ends, startOrigin } from "./ends.ts";
+import { Ends } from "./ends.ts";
 import { BenchClient } from "./ninep-client.ts";
 
 const MIB = 1024 * 1024;
-const LINK_MBIT = 1000;
 const READS = 20_000;
 const SMALL_BYTES = 4096;
 /** What diod is asked for: it grants less. */
 const PEER_MSIZE = MIB + 24;
 const LOOKUP_ROUNDS = 11;
-
-/** MiB/s of a plain GET: what there is to have. */
-async function plainGet(url: string): Promise<number> {
-  const startedMs = performance.now();
-  const [response] = (await once(http.get(url), "response")) as [http.IncomingMessage];
-  let bytes = 0;
-  for await (const part of response) bytes += (part as Buffer).length;
-  return bytes / MIB / ((performance.now() - startedMs) / 1000);
-}
-
-function firstPack(store: string): string {
-  const [shard] = fs.readdirSync(`${store}/packs`);
-  return `packs/${shard}/${fs.readdirSync(`${store}/packs/${shard}`)[0]}`;
-}
-
-function pread(client: LisafsClient, fd: number, offset: number, count: number): Promise<number> {
-  return client.callBeside(Mid.PRead, { fd, offset, count }).then(({ errno, payload }) => {
-    if (errno !== 0) throw new Error(`PRead: errno ${errno}`);
-    return payload.length - 8;
-  });
-}
-
-/** MiB/s of a file read in order. */
-async function sequential(client: LisafsClient, fd: number, bytes: number): Promise<number> {
-  const startedMs = performance.now();
-  for (let at = 0; at < bytes; at += MIB) await pread(client, fd, at, Math.min(MIB, bytes - at));
-  return bytes / MIB / ((performance.now() - startedMs) / 1000);
-}
 
 /** Microseconds of 4 KiB reads at random, sorted. */
 function random(read: (offset: number) => void, bytes: number, count: number): number[] {
@@ -198,20 +167,13 @@ export const bench: Bench = async (emit, { isQuick }) => {
     const fileMib = isQuick ? 16 : 64;
     const files = { large: noise(fileMib * MIB, 3) };
     const published = await publish(node.store, files);
-    const url = await startOrigin(ends, node.store, LINK_MBIT);
     await node.start({ background: true });
-    const { client } = await serveMount(ends, node, node.mount(url, published.digest));
+    const { client } = await serveMount(ends, node, node.mount(node.store, published.digest));
     const { fd } = open(client, walkTo(client, "large"));
-    const link = await plainGet(`${url}/${firstPack(node.store)}`);
-    const cold = await sequential(client, fd, files.large.length);
-    emit({
-      case: "a large file, cold",
-      fileMib,
-      linkMbit: LINK_MBIT,
-      plainGetMibPerSecond: Math.round(link),
-      coldMibPerSecond: Math.round(cold),
-      coldOfLink: Number((cold / link).toFixed(2)),
-    });
+    for (let offset = 0; offset < files.large.length; offset += MIB) {
+      const { errno } = await client.callBeside(Mid.PRead, { fd, offset, count: MIB });
+      if (errno !== 0) throw new Error(`PRead: errno ${errno}`);
+    }
     await hotBesidePeer(emit, ends, { client, fd, root: node.root, content: files.large, isQuick });
     const blobs = isQuick ? 500 : 20_000;
     const small = Object.fromEntries(

@@ -29,19 +29,28 @@ export type ErrorCode =
   | "BURROW_START"
   | "BURROW_UNSUPPORTED";
 
+/** What an error says beside its code and message. */
 export interface BurrowErrorOptions {
+  /** notFound for BURROW_NOT_FOUND, else permanent, when missing. */
   readonly class?: ErrorClass;
+  /** Positive, of the system call that failed. */
   readonly errno?: number;
+  /** The error behind it. */
   readonly cause?: unknown;
   /** Facts for people and logs, e.g. { package: "numpy-1.24", blob: "sha256:…", source: "http://…" }. */
   readonly context?: Readonly<Record<string, string | number>>;
 }
 
+/** An error with a stable code: docs/errors.md. */
 export class BurrowError extends Error {
   override readonly name = "BurrowError";
+  /** What it is, for programs. */
   readonly code: ErrorCode;
+  /** What a caller may do about it. */
   readonly class: ErrorClass;
+  /** Positive, where a system call failed. */
   readonly errno: number | undefined;
+  /** Facts for people and logs. */
   readonly context: Readonly<Record<string, string | number>>;
 
   constructor(code: ErrorCode, message: string, options: BurrowErrorOptions = {}) {

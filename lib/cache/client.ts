@@ -42,6 +42,8 @@ export interface DaemonStatus {
   /** The file that says where else origins lie, when it has one. */
   readonly originsFile?: string;
   readonly upMs: number;
+  /** How often it was told to reload, and what was wrong the last time; missing from a daemon of an earlier version, and for other users. */
+  readonly reloads?: { readonly done: number; readonly refused: number; readonly why: string };
   readonly now: {
     readonly connections: number;
     /** Servers that wait for a sandbox. */
@@ -109,18 +111,45 @@ async function askStatus(cache: string, by: number): Promise<DaemonStatus | unde
 export async function stopDaemon(cache: string, waitMs: number = START_MS): Promise<boolean> {
   const status = await daemonStatus(cache);
   if (status === undefined) return false;
-  try {
-    process.kill(status.pid, "SIGTERM");
-  } catch (error) {
-    const { code } = errnoOf(error);
-    if (code === "EPERM")
-      throw daemonError(`is another user's (pid ${status.pid}): end it as that user`, cache, error);
-    if (code !== "ESRCH") throw error; // it has just ended
-  }
+  signalDaemon(status.pid, "SIGTERM", cache);
   for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
     if (!(await isDaemonUp(cache))) return true;
   }
   throw daemonError(`did not end within ${waitMs} ms`, cache);
+}
+
+/**
+ * Has the daemon of a cache read its file of origins and credentials again: false when none runs. BURROW_DAEMON when it keeps what it had,
+ * which says why, or can't be told.
+ */
+export async function reloadDaemon(cache: string, waitMs: number = START_MS): Promise<boolean> {
+  const status = await daemonStatus(cache);
+  if (status === undefined) return false;
+  const { pid, reloads: before } = status;
+  if (before === undefined) {
+    const what = `can't reload (pid ${pid}): it is another user's, or of an earlier version, which a restart replaces`;
+    throw daemonError(what, cache);
+  }
+  signalDaemon(pid, "SIGHUP", cache);
+  for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
+    const { pid: now, reloads: after = before } = (await daemonStatus(cache)) ?? { pid: 0 };
+    if (now !== pid) throw daemonError("ended meanwhile", cache);
+    if (after.done > before.done) return true;
+    if (after.refused > before.refused) throw daemonError(`keeps what it had: ${after.why}`, cache);
+  }
+  throw daemonError(`did not reload within ${waitMs} ms`, cache);
+}
+
+/** The kernel decides who may. One that has just ended is none to be told. */
+function signalDaemon(pid: number, signal: NodeJS.Signals, cache: string): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    const { code } = errnoOf(error);
+    if (code === "EPERM")
+      throw daemonError(`is another user's (pid ${pid}): tell it as that user`, cache, error);
+    if (code !== "ESRCH") throw error;
+  }
 }
 
 /**

@@ -9,12 +9,14 @@ import { Locator } from "../store/locator.ts";
 import { type Meter, newMeter, sumOf } from "../store/meter.ts";
 import type { PlaceFigures } from "../store/mirrors.ts";
 import { type OpenedOrigin, type OpenOptions, openOrigin } from "../store/open.ts";
+import type { OriginTable } from "../store/origins-file.ts";
 import type { Backend, ByteRange, ObjectPin, Sender } from "../store/store.ts";
 import type { Log } from "./counters.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate, type GateFigures } from "./gate.ts";
 import { type GiveBack, Intake } from "./intake.ts";
 import { readThrough } from "./look.ts";
+import { Places } from "./places.ts";
 import { Segments, type Sent } from "./segments.ts";
 import { type TierFigures, TierFilling } from "./tier.ts";
 
@@ -79,32 +81,60 @@ export interface OriginFigures extends Meter {
 
 export class Origin {
   readonly name: string;
-  readonly #backend: OpenedOrigin;
+  readonly #places: Places;
   readonly #gate: Gate;
   readonly #intake: Intake;
   readonly #meter: Meter = newMeter();
+  /** Of all places that it has had: counters only ever grow. */
+  readonly #meters = new Map<string, Meter>();
+  readonly #budget = new Budget(RETRIES);
   readonly #segments = new Segments();
   readonly #isCrowded: () => boolean;
-  readonly #tier: TierFilling | undefined;
+  #tier: TierFilling | undefined;
   readonly #onRequest: (request: RequestFacts) => void;
 
   constructor(name: string, options: OriginsOptions, requests: number, isCrowded = () => false) {
     this.name = name;
     this.#isCrowded = isCrowded;
     this.#onRequest = options.onRequest ?? (() => undefined);
-    const budget = new Budget(RETRIES);
+    this.#places = new Places(this.opened(options));
+    this.#gate = new Gate(requests);
+    this.#intake = new Intake(options.intakeBytes);
+    this.#fillTier(options);
+  }
+
+  /** It is to be read as these options say: asks nobody, and changes nothing yet. BURROW_USAGE for places that can't be. */
+  opened(options: OriginsOptions): OpenedOrigin {
     const onRetry = () => {
       this.#meter.retries++;
     };
     const onTierMiss = (path: string, isWrong: boolean) => this.#tier?.note(path, isWrong);
-    this.#backend = openOrigin(name, { tries: TRIES, budget, onRetry, onTierMiss, ...options });
-    this.#gate = new Gate(requests);
-    this.#intake = new Intake(options.intakeBytes);
-    const { tier } = this.#backend.plan;
-    if (tier?.isFilled !== true) return;
+    const meterOf = (at: string, isTier: boolean) => {
+      const key = `${isTier} ${at}`;
+      const meter = this.#meters.get(key) ?? newMeter();
+      this.#meters.set(key, meter);
+      return meter;
+    };
+    const own = { tries: TRIES, budget: this.#budget, onRetry, onTierMiss, meterOf };
+    return openOrigin(this.name, { ...own, ...options });
+  }
+
+  /** Takes what `opened` gave, and reads there from now on. */
+  reopen(origin: OpenedOrigin, options: OriginsOptions): void {
+    this.#places.replace(origin);
+    this.#tier?.close();
+    this.#fillTier(options);
+  }
+
+  #fillTier({ log = () => undefined }: OriginsOptions): void {
+    const { tier } = this.#places.now.plan;
     const read = (path: string, signal: AbortSignal) =>
-      this.#gate.run(false, signal, () => this.#backend.mirrors.getFromOrigin(path, { signal }));
-    this.#tier = new TierFilling({ at: tier.at, read, log: options.log ?? (() => undefined) });
+      this.#gate.run(false, signal, () =>
+        this.#places.read(signal, ({ mirrors }, either) =>
+          mirrors.getFromOrigin(path, { signal: either }),
+        ),
+      );
+    this.#tier = tier?.isFilled === true ? new TierFilling({ at: tier.at, read, log }) : undefined;
   }
 
   get queue(): QueueFigures {
@@ -121,13 +151,14 @@ export class Origin {
 
   /** Reads past the gate: of what must be here before anything can be asked. */
   get reader(): Backend {
-    return this.#backend;
+    return this.#places.backend;
   }
 
   get figures(): OriginFigures {
-    const places = this.#backend.mirrors.figures();
+    const places = this.#places.now.mirrors.figures();
     const tier = this.#tier?.figures;
-    return { ...sumOf([this.#meter, ...places]), places, ...(tier ? { tier } : {}) };
+    const sum = sumOf([this.#meter, ...this.#meters.values()]);
+    return { ...sum, places, ...(tier ? { tier } : {}) };
   }
 
   /** Whether so many ask that whole segments are worth fetching. */
@@ -181,13 +212,13 @@ export class Origin {
   /** A whole object. */
   whole(path: string, signal: AbortSignal): Promise<Buffer> {
     return this.#gate.run(true, signal, () =>
-      this.#told(path, undefined, true, () => this.#backend.get(path, { signal })),
+      this.#told(path, undefined, true, () => this.reader.get(path, { signal })),
     );
   }
 
   close(): void {
     this.#tier?.close();
-    this.#backend.close();
+    this.#places.close();
   }
 
   async #get(
@@ -209,7 +240,7 @@ export class Origin {
       ...(pin && { pin }),
       ...(avoid && { avoid }),
     };
-    const get = () => this.#backend.get(path, options);
+    const get = () => this.reader.get(path, options);
     const bytes = await this.#told(path, range, isUrgent, get);
     return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
   }
@@ -247,7 +278,7 @@ export class Origins {
   #asks = 0;
   #crowdedUntilMs = 0;
   readonly #cache: CacheDirectory;
-  readonly #options: OriginsOptions;
+  #options: OriginsOptions;
   readonly #origins = new Map<string, Origin>();
   readonly #locators: LRUCache<string, Locator>;
   readonly #reading = new Map<string, Promise<Locator>>();
@@ -285,6 +316,23 @@ export class Origins {
       this.#origins.set(name, origin);
     }
     return origin;
+  }
+
+  /**
+   * From now on origins lie where `table` says. Nothing that is here, asked for or on its way is lost by it. BURROW_USAGE, and nothing
+   * has changed, when one of those that are open can't lie there.
+   */
+  reload(table: OriginTable): void {
+    const options = { ...this.#options, origins: table };
+    const opened: [Origin, OpenedOrigin][] = [];
+    try {
+      for (const origin of this.#origins.values()) opened.push([origin, origin.opened(options)]);
+    } catch (error) {
+      for (const [, unused] of opened) unused.close();
+      throw error;
+    }
+    this.#options = options;
+    for (const [origin, now] of opened) origin.reopen(now, options);
   }
 
   /** By origin, for STATUS. */

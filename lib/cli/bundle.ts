@@ -11,8 +11,9 @@ import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { ociSpec } from "./oci-spec.ts";
 import { print, writeText } from "./output.ts";
-import { addQueryOptions, checkQuery, prepare, type QueryOptions } from "./prepare.ts";
+import { addQueryOptions, checkQuery, prepare } from "./prepare.ts";
 import { newRunId, removeMounts } from "./query.ts";
+import type { QueryOptions } from "./query-settings.ts";
 
 interface BundleOptions extends QueryOptions {
   id?: string;

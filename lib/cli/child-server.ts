@@ -14,6 +14,10 @@ export interface ChildServer {
   readonly firstWord: Promise<string>;
 }
 
+/** docs/seccomp.md. */
+const FILTERED =
+  "the server was killed by seccomp: it made a system call that it may not; the kernel's log (dmesg) has its number, and BURROW_HARDEN=log lets such calls pass";
+
 /** Starts a program with its configuration as JSON and with FDs, which stay the caller's, from 4 on. */
 export function startServer(program: string, config: unknown, fds: readonly number[]): ChildServer {
   const child = spawn(process.execPath, [program, JSON.stringify(config)], {
@@ -22,7 +26,10 @@ export function startServer(program: string, config: unknown, fds: readonly numb
   const leader = child.stdio[3] as Socket;
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", reject);
-    child.once("close", (code, signal) => resolve(signal === null ? (code ?? 1) : 1));
+    child.once("close", (code, signal) => {
+      if (signal === "SIGSYS") process.stderr.write(`burrow: ${FILTERED}\n`);
+      resolve(signal === null ? (code ?? 1) : 1);
+    });
   });
   const firstWord = new Promise<string>((resolve) => {
     leader.setEncoding("utf8").once("data", (text: string) => resolve(text));

@@ -17,7 +17,8 @@ export interface CommandDefaults {
 
 /** nobody and nogroup of most systems. */
 const NOBODY = { uid: 65_534, gid: 65_534 };
-const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/** Where programs are where nothing says so. */
+export const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
  * The defaults over a base and, where there is one, an environment's prefix. An image's own variables win over Burrow's, and the

@@ -1,9 +1,15 @@
-// burrow daemon start | stop | status. Control plane.
+// burrow daemon start | stop | reload | status | metrics. Control plane.
 
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
-import { type DaemonStatus, daemonStatus, type PlaceStatus, stopDaemon } from "../cache/client.ts";
+import {
+  type DaemonStatus,
+  daemonStatus,
+  type PlaceStatus,
+  reloadDaemon,
+  stopDaemon,
+} from "../cache/client.ts";
 import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
 import { exposition } from "../daemon/exposition.ts";
 import { logToStderr } from "../daemon/log.ts";
@@ -30,7 +36,8 @@ interface StartOptions {
 
 const EXAMPLES = `
 One daemon serves one cache directory. It is started by whoever needs it and ends when it is idle; under a service
-manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the next one. It logs JSON lines to stderr.
+manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the next one. SIGHUP has it read --origins and credentials
+again. It logs JSON lines to stderr.
 
 Example:
   burrow daemon start --cache /var/cache/burrow --idle 0`;
@@ -154,6 +161,21 @@ function addOthers(daemon: Command): void {
       const wasUp = await stopDaemon(context.cache);
       print(context.isJson, { stopped: wasUp }, wasUp ? "stopped" : "none runs");
     });
+  addCommonOptions(daemon.command("reload"))
+    .description("have the daemon of the cache read its file of origins and credentials again")
+    .addHelpText(
+      "after",
+      `
+Nothing that is open or on its way is lost. A file that can't be used is refused, and what was there before holds.
+
+Example:
+  burrow daemon reload --cache /var/cache/burrow`,
+    )
+    .action(async (options) => {
+      const context = contextOf(options);
+      if (!(await reloadDaemon(context.cache))) throw noDaemon(context);
+      print(context.isJson, { reloaded: true }, "reloaded");
+    });
   addCommonOptions(daemon.command("status"))
     .description("what the daemon of the cache has done; exits 1 when none runs")
     .addHelpText("after", "\nExample:\n  burrow daemon status --json")
@@ -183,9 +205,12 @@ function addOthers(daemon: Command): void {
 /** Prints what a collector of figures reads; nothing but that on stdout. */
 async function showMetrics(context: Context): Promise<void> {
   const status = await daemonStatus(context.cache);
-  if (status !== undefined) process.stdout.write(exposition(status));
-  else
-    throw new BurrowError("BURROW_DAEMON", "no daemon runs", { context: { cache: context.cache } });
+  if (status === undefined) throw noDaemon(context);
+  process.stdout.write(exposition(status));
+}
+
+function noDaemon({ cache }: Context): BurrowError {
+  return new BurrowError("BURROW_DAEMON", "no daemon runs", { context: { cache } });
 }
 
 /** A status for people; --json has every counter. */

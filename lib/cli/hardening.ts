@@ -33,14 +33,14 @@ function canKill(): boolean {
 export function hardening(): Hardening {
   const mode = hardenMode(process.env["BURROW_HARDEN"]);
   if (mode === "off")
-    return { state: "limited", detail: "BURROW_HARDEN=off: gofers give up nothing" };
+    return { state: "limited", detail: "BURROW_HARDEN=off: servers give up nothing" };
   if (!canKill())
     return { state: "missing", detail: "this kernel has no seccomp filters that kill" };
   const version = native.landlockVersion();
   const hasLandlock = version >= LANDLOCK_VERSION_MIN;
   const names = Object.entries(Capability).filter(([, number]) => WRITERS.includes(number));
   const what = [
-    `seccomp: ${countOf("daemon")} calls over a view, ${countOf("daemon", "host", "writes")} with a /tmp`,
+    `seccomp: ${countOf("channels", "daemon")} calls over a view, ${countOf("channels", "daemon", "host", "writes")} with a /tmp`,
     mode === "log" ? "BURROW_HARDEN=log: others are logged and pass" : "others end it",
     `capabilities: none, with a /tmp ${names.map(([name]) => name).join(", ")}`,
     hasLandlock ? `Landlock ${version}` : `no Landlock (${landlockFault(version)})`,

@@ -1,4 +1,4 @@
-// A kept upper: a folder with what sandboxes changed of one view, used by one at a time: view.json says of which view, `owner` is
+// A kept upper: a folder with what sandboxes, or who wrote to a mount, changed of one view, used by one at a time: view.json says of which view, `owner` is
 // locked by who uses it. docs/format/upper.md. Control plane.
 
 import {
@@ -39,8 +39,10 @@ interface ViewFile {
 }
 
 export interface ClaimedUpper {
-  /** What the gofer is given. */
+  /** What the server is given. */
   readonly directory: string;
+  /** The lock, which is held as long as somebody has this open: who has a server outlive this process gives it a copy. Borrowed. */
+  readonly lockFd: number;
   [Symbol.dispose](): void;
 }
 
@@ -104,7 +106,7 @@ export function openKept(folder: string): ClaimedUpper & { places: Place[] } {
   return { places, directory: join(path, "upper"), ...claim(path) };
 }
 
-function claim(path: string): { [Symbol.dispose](): void } {
+function claim(path: string): Omit<ClaimedUpper, "directory"> {
   const owner = join(path, "owner");
   const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
   let fd = -1;
@@ -118,11 +120,11 @@ function claim(path: string): { [Symbol.dispose](): void } {
     }
   } catch (cause) {
     if (fd >= 0) closeSync(fd);
-    throw ioError("can't take the upper for this run", owner, cause);
+    throw ioError("can't take the upper", owner, cause);
   }
-  if (isOurs) return { [Symbol.dispose]: () => closeSync(fd) };
+  if (isOurs) return { lockFd: fd, [Symbol.dispose]: () => closeSync(fd) };
   closeSync(fd);
-  const what = `${path} is used by another sandbox`;
+  const what = `${path} is used by another sandbox or mount`;
   throw new BurrowError("BURROW_BUSY", `${what}: an upper has one at a time`);
 }
 
@@ -148,7 +150,7 @@ function readPlaces(path: string): Place[] {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== "ENOENT")
       throw ioError("can't read", file, cause);
-    const advice = "burrow run --upper makes one";
+    const advice = "burrow run --upper or burrow mount --upper makes one";
     throw new BurrowError("BURROW_NOT_FOUND", `${path} holds no upper: ${advice}`, { cause });
   }
   try {

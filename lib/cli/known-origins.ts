@@ -12,6 +12,7 @@ const VARIABLE = "BURROW_ORIGINS";
 const READERS: ReadonlySet<string> = new Set([
   "burrow run",
   "burrow bundle",
+  "burrow annotate",
   "burrow preload",
   "layer show",
   "layer diff",
@@ -21,13 +22,15 @@ const READERS: ReadonlySet<string> = new Set([
 
 /** Before a command's action: has $BURROW_ORIGINS name the file by its whole path, for this process and a daemon that it starts. */
 export async function knowOrigins(command: Command): Promise<void> {
+  const isReader = READERS.has(`${command.parent?.name()} ${command.name()}`);
+  await knowOriginsOf(isReader ? contextOf(command.opts()).cache : undefined);
+}
+
+/** The same for who reads stores beside a cache's daemon; of no cache: what the variable says, made whole. */
+export async function knowOriginsOf(cache: string | undefined): Promise<void> {
   const given = process.env[VARIABLE] || undefined;
-  if (given !== undefined) {
-    process.env[VARIABLE] = resolve(given);
-    return;
-  }
-  if (!READERS.has(`${command.parent?.name()} ${command.name()}`)) return;
-  const { cache } = contextOf(command.opts());
+  if (given !== undefined) process.env[VARIABLE] = resolve(given);
+  if (given !== undefined || cache === undefined) return;
   // What it can't say or we can't read is missed only where a store is down, and said there.
   const file = (await daemonStatus(cache).catch(() => undefined))?.originsFile;
   if (file !== undefined && isReadable(file)) process.env[VARIABLE] = file;

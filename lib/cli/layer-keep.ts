@@ -41,7 +41,7 @@ Examples:
 
 export function addLayerKeep(layer: Command): void {
   addCommonOptions(layer.command("keep"))
-    .argument("<dir>", "a folder that burrow run --upper was given")
+    .argument("<dir>", "a folder that --upper of burrow run or mount was given")
     .description("make a layer and a snapshot of what sandboxes changed")
     .option("--at <PATH>", "of which of the view's snapshots, by where it is seen", "/")
     .option("--quiet", "no progress")

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { BurrowError } from "../base/error.ts";
+import { addAnnotate } from "./annotate.ts";
 import { addBundle } from "./bundle.ts";
 import { addCache } from "./cache.ts";
 import { addCompletion } from "./completion.ts";
@@ -51,6 +52,7 @@ function makeProgram(): Command {
     .addHelpText("after", EXAMPLES);
   addRun(program);
   addBundle(program);
+  addAnnotate(program);
   addServe(program);
   addMount(program);
   addExplain(program);

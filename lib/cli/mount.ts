@@ -1,11 +1,13 @@
 // burrow mount: a view as a directory of this host, to look into without a sandbox. This process prepares the view, mounts, keeps the
-// daemon and cleans up; another answers the kernel (lib/gofer/fuse-main.ts) and ends with the mount or with this one. Control plane.
+// daemon and cleans up; another answers the kernel (lib/gofer/fuse-main.ts) and ends with the mount or with this one; a third takes the
+// mount away when this one is killed (mount-guard.ts). Control plane.
 
 import { spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError, explain } from "../base/error.ts";
+import type { FuseConfig } from "../gofer/fuse-config.ts";
 import type { UpperSize } from "../gofer/mount.ts";
 import { mountedAt } from "../sys/mounted.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
@@ -13,6 +15,8 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
+import type { ClaimedUpper } from "./kept-upper.ts";
+import { guard } from "./mount-guard.ts";
 import {
   attach,
   clear,
@@ -24,15 +28,17 @@ import {
   tune,
 } from "./mountpoint.ts";
 import { print } from "./output.ts";
-import { checkQuery, collect, prepare, type QueryOptions } from "./prepare.ts";
+import { checkQuery, collect, prepare } from "./prepare.ts";
 import { inodesFor, parseSize } from "./query.ts";
+import type { QueryOptions } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
-import { importView, knownMount } from "./view-mounts.ts";
+import { importView, knownMount, type Uppers } from "./view-mounts.ts";
 
 interface MountOptions {
   env?: string;
   stage?: string[];
   writable?: string | true;
+  upper?: string;
   allowOther?: boolean;
   background?: boolean;
   tenant?: string;
@@ -43,13 +49,15 @@ interface MountOptions {
 
 const EXAMPLES = `
 VIEW is a snapshot's digest (a base, an environment), a directory, tar or image to import, or the id of a bundle's mounts. It is read-only;
---writable keeps changes in memory, up to 256M or SIZE, and they are gone when it is unmounted. Only who mounts may look in, unless
+--writable keeps changes in memory, up to 256M or SIZE, and they are gone when it is unmounted; --upper keeps them in a folder, for the next
+mount or run over the same view, or burrow layer keep. Only who mounts may look in, unless
 --allow-other. SIGINT, SIGTERM and SIGHUP unmount it, and so does burrow umount. What a killed one left at MOUNTPOINT is taken away.
 
 Examples:
   burrow mount sha256:… /mnt
   burrow mount --background --env environment.yml rootfs.tar /mnt && ls /mnt/opt/env; burrow umount /mnt
-  burrow mount --writable 1G sha256:… /mnt`;
+  burrow mount --writable 1G sha256:… /mnt
+  burrow mount --upper changes sha256:… /mnt`;
 
 const UMOUNT_EXAMPLES = `
 Examples:
@@ -64,6 +72,7 @@ export function addMount(program: Command): void {
     .option("--env <ENV>", "with a conda environment at its prefix, as for burrow run")
     .option("--stage <NAME=SOURCE>", "with a stage at /stage/NAME; repeatable", collect)
     .option("--writable [SIZE]", "let it be written to: changes are kept in memory (256M)")
+    .option("--upper <DIR>", "as --writable, with the changes kept in a folder, as burrow run does")
     .option("--allow-other", "let other users look in, as far as the files' modes do")
     .option("-d, --background", "return once it is mounted")
     .option(EXPLAIN_OPTION, EXPLAIN_HELP)
@@ -74,8 +83,8 @@ export function addMount(program: Command): void {
       const context = contextOf(options);
       const path = mountpointOf(mountpoint);
       const { state, cache, store } = context;
-      const origins = store.startsWith("/") ? [store] : [];
-      refuseHiding(path, [state, cache, ...origins, process.execPath, PROGRAM]);
+      const folders = [store.startsWith("/") ? [store] : [], options.upper ?? []].flat();
+      refuseHiding(path, [state, cache, ...folders, process.execPath, PROGRAM]);
       await clear(path);
       process.exitCode =
         options.background === true && !isBackground()
@@ -111,26 +120,40 @@ async function umount(text: string, isLazy: boolean, isJson: boolean): Promise<v
   print(isJson, { unmounted: path }, `${path} is unmounted`);
 }
 
-/** The mount's source for the server, in mounts that are the run's. */
+/** What a server is to serve, and the upper that was claimed for it. */
+interface MountSource {
+  readonly source: string;
+  readonly kept?: ClaimedUpper | undefined;
+}
+
+/** The mount's source, in mounts that are the run's. */
 async function sourceOf(
   context: Context,
   id: string,
   view: string,
   options: MountOptions,
-): Promise<string> {
-  const { env, stage, writable } = options;
+): Promise<MountSource> {
+  const { env, stage, writable, upper } = options;
+  if (writable !== undefined && upper !== undefined)
+    throw new BurrowError("BURROW_USAGE", "--writable and --upper: changes go to one of them");
   if ((env ?? stage) !== undefined) {
     const query: QueryOptions = { ...options, base: view, tmpSize: "4K" };
     await checkQuery(context, query);
-    return (await prepare(context, id, query)).mounts.root;
+    const { mounts, kept } = await prepare(context, id, query);
+    return { source: mounts.root, kept };
   }
   const known = await knownMount(context, view);
-  if (known !== undefined && writable !== undefined)
-    throw new BurrowError("BURROW_USAGE", `--writable: ${view} is a bundle's; name its snapshot`);
-  if (known !== undefined) return known.root;
-  const tmp: UpperSize = { sizeBytes: 4096, inodes: 1024 };
-  const uppers = { tmp, ...(writable === undefined ? {} : { root: upperOf(writable) }) };
-  return (await importView(context, id, view, uppers, options)).root;
+  const wanted = upper === undefined ? "--writable" : "--upper";
+  if (known !== undefined && (writable ?? upper) !== undefined)
+    throw new BurrowError("BURROW_USAGE", `${wanted}: ${view} is a bundle's; name its snapshot`);
+  if (known !== undefined) return { source: known.root };
+  const uppers: Uppers = {
+    tmp: { sizeBytes: 4096, inodes: 1024 },
+    ...(writable === undefined ? {} : { root: upperOf(writable) }),
+    ...(upper === undefined ? {} : { folder: upper }),
+  };
+  const { root, kept } = await importView(context, id, view, uppers, options);
+  return { source: root, kept };
 }
 
 function upperOf(writable: string | true): UpperSize {
@@ -151,10 +174,11 @@ async function mount(
   mountpoint: string,
   options: MountOptions,
 ): Promise<number> {
-  const isReadOnly = options.writable === undefined;
-  const source = await sourceOf(context, run.id, view, options);
+  const isReadOnly = (options.writable ?? options.upper) === undefined;
+  const { source, kept } = await sourceOf(context, run.id, view, options);
   let server: ChildServer | undefined;
   let own: string | undefined;
+  let stopGuarding = () => {};
   let isEnding = false;
   const end = () => {
     if (isEnding) return;
@@ -178,8 +202,10 @@ async function mount(
       allowsOthers: options.allowOther === true,
     });
     own = mountedAt(mountpoint)?.device;
-    const config = { state: context.state, source, isReadOnly, mountpoint, mounted: own ?? "" };
-    server = startServer(PROGRAM, config, [device]);
+    stopGuarding = guard(mountpoint, own ?? "");
+    const config: FuseConfig = { state: context.state, source, isReadOnly };
+    // With the lock: the upper is in use until the server, too, has ended.
+    server = startServer(PROGRAM, config, kept === undefined ? [device] : [device, kept.lockFd]);
     closeSync(device);
     if (isEnding) server.leader.destroy();
     return await answer(
@@ -192,6 +218,8 @@ async function mount(
     for (const signal of SIGNALS) process.off(signal, end);
     // Of a server that was killed, or never began; not the mount that someone has made there since.
     await sweep(mountpoint).catch(() => {});
+    stopGuarding();
+    kept?.[Symbol.dispose]();
   }
 }
 

@@ -149,11 +149,16 @@ export async function tune(path: string): Promise<void> {
   if (isRoot()) await readAhead(path);
 }
 
-/**
- * Takes a mount of ours away, whose path has no symlinks: without -c umount(8) looks for some and asks the server, which may hang.
- * `isLazy`: even though files are open there, which goes on until they are closed. Throws what umount(8) says.
- */
+/** The command that takes a mount of ours away; `isLazy`: even though files are open there, which goes on until they are closed. */
+export function detachCommand(path: string, isLazy: boolean): readonly [string, ...string[]] {
+  // Its path has no symlinks: without -c umount(8) looks for some and asks the server, which may hang.
+  return isRoot()
+    ? ["umount", "-i", "-c", ...(isLazy ? ["-l"] : []), path]
+    : [HELPER, "-u", ...(isLazy ? ["-z"] : []), "--", path];
+}
+
+/** Runs that. Throws what umount(8) says. */
 export async function detach(path: string, isLazy: boolean): Promise<void> {
-  if (isRoot()) await run("umount", ["-i", "-c", ...(isLazy ? ["-l"] : []), path]);
-  else await run(HELPER, ["-u", ...(isLazy ? ["-z"] : []), "--", path]);
+  const [program, ...words] = detachCommand(path, isLazy);
+  await run(program, words);
 }

@@ -1,12 +1,11 @@
 // Prepare: everything that must be true before a sandbox starts: snapshots named, their indexes in the cache, stages listed, the
 // daemon up, mounts and bundle written. Shared by run and bundle. Control plane.
 
-import { existsSync, statSync } from "node:fs";
-import { join, normalize } from "node:path";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
@@ -18,52 +17,22 @@ import { Index } from "../layer/index.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath, STORE_MARKER } from "../store/layout.ts";
-import { checkTenant, NO_TENANT } from "../store/object-pin.ts";
-import { refuseReadOnly, writingStore } from "../store/open.ts";
+import { writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
-import { addCommonOptions, asOrigin, type Context, makeFolders } from "./context.ts";
+import { addCommonOptions, type Context, makeFolders } from "./context.ts";
 import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { PREFIX_XATTR, readRoot } from "./env-root.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION, explainMount } from "./explain-mount.ts";
-import { ensureFacts } from "./image-facts.ts";
+import { ensureFacts, type ImageFacts } from "./image-facts.ts";
 import { type ClaimedUpper, claimUpper, type Place } from "./kept-upper.ts";
 import { importSource, makeSnapshot } from "./layer.ts";
-import type { Bind, QuerySpec } from "./oci-spec.ts";
+import type { QuerySpec } from "./oci-spec.ts";
 import { Progress } from "./output.ts";
-import {
-  commandKey,
-  inodesFor,
-  parseSize,
-  type QueryMounts,
-  removeMounts,
-  type Source,
-  writeMounts,
-} from "./query.ts";
-
+import { commandKey, type QueryMounts, removeMounts, type Source, writeMounts } from "./query.ts";
+import { type QueryOptions, settingsOf } from "./query-settings.ts";
 import { noSuchDigest } from "./read-index.ts";
-import { importStageIndex, isDirectory } from "./stage.ts";
-
-/** What run and bundle take. */
-export interface QueryOptions {
-  base: string;
-  env?: string;
-  stage?: string[];
-  bind?: string[];
-  setEnv?: string[];
-  tmpSize: string;
-  writable?: string | true;
-  upper?: string;
-  cwd?: string;
-  user?: string;
-  memory?: string;
-  /** The base may be an environment, for other sandboxes to mount. */
-  takesVolume?: boolean;
-  tenant?: string;
-  explain?: boolean;
-  quiet?: boolean;
-  json?: boolean;
-}
+import { importStageIndex } from "./stage.ts";
 
 /** For options that may be given several times. */
 export const collect = (value: string, all: string[] = []) => [...all, value];
@@ -120,13 +89,6 @@ export interface Prepared {
   spec(command: readonly string[], isTerminal: boolean): QuerySpec;
 }
 
-/** The two sides of an option's first "=", which `shape` names for who forgot it. */
-function pair(text: string, option: string, shape: string): [string, string] {
-  const at = text.indexOf("=");
-  if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
-  throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is not ${shape}`);
-}
-
 /** Of a text that names nothing here, `what`: BURROW_USAGE. */
 export function noSuchSource(text: string, what: string): BurrowError {
   const advice = /^(https?|s3):/.test(text) ? ": download it first" : "";
@@ -162,7 +124,7 @@ export async function resolveBase(
 }
 
 /** The environment's snapshot, its prefix and its variables: a lock is made into one first. Its index is in the cache then. */
-async function resolveEnv(
+export async function resolveEnv(
   context: Context,
   cache: CacheDirectory,
   env: string,
@@ -181,67 +143,6 @@ async function resolveEnv(
     `${said} was compiled by an earlier Burrow: it runs without its variables; ${advice}`,
   );
   return { ...source, at: prefix, variables: {} };
-}
-
-/** What the options say of the query, checked before anything is read or written. */
-function settingsOf(options: QueryOptions, { store }: Context) {
-  const sizeBytes = parseSize(options.tmpSize, "--tmp-size");
-  const memory =
-    options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
-  const { base, env } = options;
-  if (env !== undefined && !isDigestOrFile(env) && !existsSync(env))
-    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest (sha256:…) and no lock file`);
-  if ([base, env ?? base].some((text) => !isDigestOrFile(text))) refuseReadOnly(store);
-  const { cwd } = options;
-  if (cwd !== undefined && !cwd.startsWith("/"))
-    throw new BurrowError("BURROW_USAGE", `--cwd: ${cwd} is no absolute path`);
-  return {
-    uppers: { tmp: { sizeBytes, inodes: inodesFor(sizeBytes) }, ...rootUpper(options) },
-    given: {
-      ...(options.user === undefined ? {} : parseUser(options.user)),
-      ...(cwd === undefined ? {} : { cwd }),
-    },
-    memory,
-    variables: Object.fromEntries(
-      (options.setEnv ?? []).map((text) => pair(text, "--set-env", "NAME=VALUE")),
-    ),
-    binds: Object.fromEntries((options.bind ?? []).map((text) => bindOf(text))),
-    stages: stagesOf(options.stage ?? []),
-    tenant: tenantOf(options.tenant),
-  };
-}
-
-function rootUpper({ writable, upper }: QueryOptions): { root?: UpperSize } {
-  if (writable !== undefined && upper !== undefined)
-    throw new BurrowError("BURROW_USAGE", "--writable and --upper: changes go to one of them");
-  if (writable === undefined) return {};
-  const sizeBytes = parseSize(writable === true ? "256M" : writable, "--writable");
-  return { root: { sizeBytes, inodes: inodesFor(sizeBytes) } };
-}
-
-/** An empty one is as good as none. */
-function tenantOf(option: string | undefined): string {
-  const text = option || process.env["BURROW_TENANT"] || NO_TENANT;
-  return text === NO_TENANT ? text : checkTenant(text);
-}
-
-/** Stages by name. */
-function stagesOf(texts: readonly string[]): Map<string, string> {
-  const stages = new Map<string, string>();
-  for (const text of texts) {
-    const [name, source] = pair(text, "--stage", "NAME=SOURCE");
-    const refuse = (why: string) => new BurrowError("BURROW_USAGE", `--stage: ${why}`);
-    if (/[/\0]/.test(name) || name === "." || name === "..") throw refuse(`"${name}" is no name`);
-    if (Buffer.byteLength(name) > NAME_MAX_BYTES)
-      throw refuse(`"${name}" is longer than ${NAME_MAX_BYTES} bytes`);
-    if (stages.has(name)) throw refuse(`there are two of the name ${name}`);
-    if (source === "") throw refuse(`"${text}" names no source`);
-    const origin = asOrigin(source);
-    if (origin.startsWith("/") && !existsSync(origin)) throw refuse(`${source} does not exist`);
-    if (origin.startsWith("/") && !isDirectory(origin)) throw refuse(`${source} is no directory`);
-    stages.set(name, origin);
-  }
-  return stages;
 }
 
 /** Has a snapshot's index in the cache: its bytes. */
@@ -313,37 +214,56 @@ export async function checkQuery(context: Context, options: QueryOptions): Promi
   }
 }
 
-export async function prepare(
+/** What a view is made of, and all that can be known before a sandbox is there for it. The indexes are in the cache. */
+export interface ResolvedView {
+  /** The base first. */
+  readonly places: readonly Place[];
+  readonly facts: ImageFacts | undefined;
+  readonly env?: { readonly at: string; readonly variables: Readonly<Record<string, string>> };
+}
+
+/** Finds, makes or imports what the options name, and has a daemon up for it. `onVolume`: see checkBase. */
+export async function resolveView(
   context: Context,
-  id: string,
   options: QueryOptions,
-  words: readonly string[] = [],
-): Promise<Prepared> {
-  const progress = new Progress(options.quiet === true, options.json === true);
-  const { uppers, variables, stages, tenant, memory, given, binds } = settingsOf(options, context);
+  progress: Progress,
+  onVolume: (what: string) => void = () => {},
+): Promise<ResolvedView> {
+  const { stages, tenant } = settingsOf(options, context);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
   const base = await resolveBase(context, options.base, progress);
   const index = new Index(await ensureSnapshot(cache, base));
-  checkBase(index, options, (volume) => {
-    const mount = mountDirectory(context.state, id);
-    progress.line(
-      `${volume}: a volume, to be mounted from ${mount}; nothing can start in it alone`,
-    );
-  });
+  checkBase(index, options, onVolume);
   const facts = await factsOf(cache, base, index);
   const env =
     options.env === undefined ? undefined : await resolveEnv(context, cache, options.env, progress);
-  const defaults = commandDefaults(facts, env?.at, options.user !== undefined);
-  const activated = env?.variables ?? {};
-  const grafts: (Source & { at: string })[] = env === undefined ? [] : [env];
+  const grafts: Place[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
     const snapshot = await importStageIndex(cache, origin, progress, tenant);
     grafts.push({ snapshot, origin, at: `/stage/${name}` });
   }
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
-  const places = [{ ...base, at: "/" }, ...grafts];
+  return {
+    places: [{ ...base, at: "/" }, ...grafts],
+    facts,
+    ...(env === undefined ? {} : { env }),
+  };
+}
+
+/** Writes the mounts of a resolved view under an id. */
+export async function mountView(
+  context: Context,
+  id: string,
+  { places, facts, env }: ResolvedView,
+  options: QueryOptions,
+  words: readonly string[],
+  progress: Progress,
+): Promise<Prepared> {
+  const { uppers, variables, memory, given, binds } = settingsOf(options, context);
+  const defaults = commandDefaults(facts, env?.at, options.user !== undefined);
+  const activated = env?.variables ?? {};
   const kept = options.upper === undefined ? undefined : claimUpper(options.upper, places);
   const isWritable = kept !== undefined || uppers.root !== undefined;
   const { mounts } = writeQuery(context, id, places, uppers, kept, commandKey(words));
@@ -367,6 +287,22 @@ export async function prepare(
       ...(isWritable ? { isRootWritable: true } : {}),
     }),
   };
+}
+
+export async function prepare(
+  context: Context,
+  id: string,
+  options: QueryOptions,
+  words: readonly string[] = [],
+): Promise<Prepared> {
+  const progress = new Progress(options.quiet === true, options.json === true);
+  const resolved = await resolveView(context, options, progress, (volume) => {
+    const mount = mountDirectory(context.state, id);
+    progress.line(
+      `${volume}: a volume, to be mounted from ${mount}; nothing can start in it alone`,
+    );
+  });
+  return await mountView(context, id, resolved, options, words, progress);
 }
 
 /** Writes the mounts; an upper that was claimed for them is given back when that fails. */
@@ -402,36 +338,4 @@ async function explained(
     kept?.[Symbol.dispose]();
     throw error;
   }
-}
-
-/** Of a source whose own name ends like that, the last ":rw" or ":ro" counts. */
-function bindOf(text: string): [string, Bind] {
-  const [path, rest] = pair(text, "--bind", "PATH=SOURCE[:rw]");
-  const isReadOnly = !rest.endsWith(":rw");
-  const source = isReadOnly && !rest.endsWith(":ro") ? rest : rest.slice(0, -3);
-  if (!path.startsWith("/"))
-    throw new BurrowError("BURROW_USAGE", `--bind: ${path} is no absolute path`);
-  // A mount over the root is seen by nobody who started below it.
-  if (normalize(path) === "/")
-    throw new BurrowError("BURROW_USAGE", `--bind: "${path}" is the root, which --base gives`);
-  if (source === "") throw new BurrowError("BURROW_USAGE", `--bind: "${text}" names no source`);
-  if (!existsSync(source))
-    throw new BurrowError("BURROW_USAGE", `--bind: ${source} does not exist`);
-  if (!statSync(source).isDirectory() && !statSync(source).isFile()) {
-    throw new BurrowError("BURROW_USAGE", `--bind: ${source} is no directory or file`);
-  }
-  return [path, { source: asOrigin(source), isReadOnly }];
-}
-
-/** 2^32 - 1 is no id: it means "leave it as it is". */
-const ID_MAX = 2 ** 32 - 2;
-
-function parseUser(text: string): { uid: number; gid: number } {
-  const match = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text);
-  const [uid, gid] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
-  if (match && uid <= ID_MAX && gid <= ID_MAX) return { uid, gid };
-  throw new BurrowError(
-    "BURROW_USAGE",
-    `--user: "${text}" is no UID[:GID]: say numbers; root is 0`,
-  );
 }

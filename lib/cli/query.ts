@@ -78,7 +78,8 @@ export function writeMounts(
   return { id, root, tmp };
 }
 
-function writeMount(state: string, id: string, description: unknown): string {
+/** Writes one mount; the source to put into a bundle. */
+export function writeMount(state: string, id: string, description: unknown): string {
   const folder = mountDirectory(state, id);
   const aside = asideOf(state, id);
   makeFolder(aside, 0o755);

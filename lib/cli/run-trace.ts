@@ -11,6 +11,7 @@ import type { Context } from "./context.ts";
 import { openExplained } from "./explain-view.ts";
 import { checkWritable, type ProgressLine, writeText } from "./output.ts";
 import type { Run } from "./runs.ts";
+import type { SandboxOptions } from "./sandbox.ts";
 import {
   showTrace,
   TRACE_FORMAT,
@@ -25,44 +26,57 @@ export const TRACE_OPTION = "--trace";
 
 export class RunTrace implements Disposable {
   /** What the gofer maps. */
-  readonly requestsPath: string;
+  readonly #requestsPath: string;
   readonly #file: string;
   readonly #startMs: number;
   readonly #startedAt = new Date().toISOString();
   readonly #marks: TraceMark[] = [{ kind: "mark", ms: 0, name: "burrow run" }];
+  readonly #progress: ProgressLine;
+  #mountId = "";
   #watch: TraceWatch | undefined;
 
   /** To be written to `file`; times count from `startMs` of performance.now(). BURROW_USAGE and BURROW_IO where it can't be written. */
-  constructor({ folder }: Run, file: string, startMs: number) {
+  constructor(
+    { folder }: Run,
+    file: string,
+    { startMs, progress }: { readonly startMs: number; readonly progress: ProgressLine },
+  ) {
     checkWritable(file, TRACE_OPTION);
     this.#file = file;
     this.#startMs = CLOCK_ORIGIN_MS + startMs;
-    this.requestsPath = join(folder, "requests");
+    this.#progress = progress;
+    this.#requestsPath = join(folder, "requests");
     // Written out: on a full disk a hole in what the gofer maps would be its SIGBUS.
-    writeText(this.requestsPath, "\0".repeat(TRACE_BYTES), 0o600);
+    writeText(this.#requestsPath, "\0".repeat(TRACE_BYTES), 0o600);
   }
 
-  /** Hears of what is done for a mount from now on. */
+  /** The query is prepared: hears of what is done for its mount from now on. */
   async watch(context: Context, mountId: string): Promise<void> {
+    this.#mark("prepared");
+    this.#mountId = mountId;
     this.#watch = await TraceWatch.open(context.cache, mountId);
   }
 
-  mark(name: string): void {
+  /** What the sandbox has to know. */
+  get sandbox(): Pick<SandboxOptions, "tracePath" | "onStart"> {
+    const onStart = () => {
+      this.#mark("runsc");
+      return () => this.#mark("end");
+    };
+    return { tracePath: this.#requestsPath, onStart };
+  }
+
+  #mark(name: string): void {
     this.#marks.push({ kind: "mark", ms: this.#at(monotonicMs()), name });
   }
 
   /** Writes what there is, when the sandbox has ended and its mounts are still there. */
-  async write(
-    context: Context,
-    mountId: string,
-    about: Pick<TraceHead, "command" | "exitCode">,
-    progress: ProgressLine,
-  ): Promise<void> {
+  async write(context: Context, about: Pick<TraceHead, "command" | "exitCode">): Promise<void> {
     await this.#watch?.end();
-    progress.update("whose the files of the trace are");
-    using view = await openExplained(context, mountId);
+    this.#progress.update("whose the files of the trace are");
+    using view = await openExplained(context, this.#mountId);
     const names = await TraceNames.of(view);
-    const { records, dropped } = readTrace(readFileSync(this.requestsPath));
+    const { records, dropped } = readTrace(readFileSync(this.#requestsPath));
     const { events = [], origins = [] } = this.#watch ?? {};
     const unheard = this.#watch?.isHeard === true ? [] : ["the daemon told nothing of its fetches"];
     const lost = dropped + (this.#watch?.dropped ?? 0);
@@ -99,7 +113,7 @@ export class RunTrace implements Disposable {
       }),
       files: names.files,
     };
-    progress.end();
+    this.#progress.end();
     writeText(this.#file, showTrace(content));
   }
 

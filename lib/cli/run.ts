@@ -1,41 +1,18 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
-import { join } from "node:path";
 import { type Command, Option } from "commander";
-import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { Asker } from "../cache/asker.ts";
-import { cachePath } from "../cache/layout.ts";
-import { readRegular } from "../cache/regular-file.ts";
-import { Index } from "../layer/index.ts";
-import { Count, showCounters } from "../serve/counters.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
-import { type Fetched, failedReads, fetchedBetween, fetchedSoFar, readFailure } from "./fetched.ts";
-import { keepDaemon } from "./keep-daemon.ts";
-import { memoryKills, memoryNote } from "./memory-kill.ts";
-import { ociSpec, type QuerySpec } from "./oci-spec.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
-import {
-  addQueryOptions,
-  checkQuery,
-  collect,
-  type Prepared,
-  prepare,
-  type QueryOptions,
-} from "./prepare.ts";
+import { addQueryOptions, checkQuery, collect, prepare } from "./prepare.ts";
 import { parseSeconds } from "./query.ts";
-import {
-  type Ending,
-  lateEnding,
-  RUNTIME_FAILED,
-  refusedEnding,
-  successorNote,
-  unconnectedEnding,
-} from "./run-failure.ts";
+import type { QueryOptions } from "./query-settings.ts";
+import { runQuery } from "./run-query.ts";
+import type { RunStats } from "./run-stats.ts";
 import { RunTrace, TRACE_OPTION } from "./run-trace.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
-import { cgroupFlags, runSandbox, type SandboxResult, START_MS } from "./sandbox.ts";
+import { START_MS } from "./sandbox.ts";
 
 interface RunOptions extends QueryOptions {
   platform?: string;
@@ -101,12 +78,12 @@ export function addRun(program: Command): void {
       await checkCommand(command, options.base);
       await checkQuery(context, options);
       process.exitCode = await withRun(context, (run, watch) =>
-        runQuery(context, run, command, options, watch),
+        runAndSay(context, run, command, options, watch),
       );
     });
 }
 
-async function runQuery(
+async function runAndSay(
   context: Context,
   run: Run,
   command: string[],
@@ -114,62 +91,40 @@ async function runQuery(
   watch: Watch,
 ): Promise<number> {
   const startedMs = performance.now();
-  const { id, folder: bundle } = run;
   const { statsFile } = options;
   const startMs = parseStart(options.startTimeout);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
-  using trace =
-    options.trace === undefined ? undefined : new RunTrace(run, options.trace, startedMs);
-  const prepared = await prepare(context, id, options, command);
-  using _kept = prepared.kept;
-  await trace?.watch(context, prepared.mounts.id);
-  trace?.mark("prepared");
-  Asker.announce(context.cache, prepared.mounts.id);
-  const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-  const query = prepared.spec(command, isTerminal);
-  writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
-  const preparedMs = performance.now();
-  const isMeasured = options.stats === true || statsFile !== undefined;
-  const before = await fetchedSoFar(context.cache, id);
-  const flags = runscFlags(options, query);
-  const stopKeeping = keepDaemon(context);
-  const onStart = () => {
-    trace?.mark("runsc");
-    return () => trace?.mark("end");
-  };
-  const tracing = trace === undefined ? {} : { tracePath: trace.requestsPath, onStart };
-  const sandbox = { id, bundle, runscFlags: flags, isTerminal, startMs, ...tracing };
-  const killsBefore = memoryKills();
-  const running = runSandbox(context, sandbox).finally(stopKeeping);
-  watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
-  const ended = await running;
-  watch.start(); // it listens no more, and asking for figures may take a while
-  const { exitCode, failure } = ended.isLate
-    ? lateEnding(startMs)
-    : endingOf(context, prepared, query, ended);
-  if (failure !== undefined) report(failure, context.isJson);
-  const note = memoryNote(exitCode, memoryKills() - killsBefore, options.memory);
-  if (note !== undefined) new Progress(false, context.isJson).line(note);
   const progress = new Progress(options.quiet === true, context.isJson);
-  await trace?.write(context, prepared.mounts.id, { command: query.command, exitCode }, progress);
-  const successors = successorNote(ended.counters[Count.restarts]!);
-  if (successors !== undefined) new Progress(false, context.isJson).line(successors);
-  const result = { ...ended, exitCode };
-  const failed = failedReads(result.counters);
-  if (!isMeasured && failed === 0) return result.exitCode;
-  const fetched = fetchedBetween(before, await fetchedSoFar(context.cache, id));
-  if (failed > 0) report(readFailure(failed, fetched, context), context.isJson);
-  if (!isMeasured) return result.exitCode;
-  const stats = {
-    ...statsOf(context, prepared, result, fetched),
-    prepareSeconds: (preparedMs - startedMs) / 1000,
+  using trace =
+    options.trace === undefined
+      ? undefined
+      : new RunTrace(run, options.trace, { startMs: startedMs, progress });
+  const prepared = await prepare(context, run.id, options, command);
+  using _kept = prepared.kept;
+  const preparedMs = performance.now();
+  const manner = {
+    command,
+    isTerminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
+    network: options.network,
+    platform: options.platform,
+    runscFlags: options.runscFlag ?? [],
+    memory: options.memory,
+    startMs,
+    isMeasured: options.stats === true || statsFile !== undefined,
+    trace,
   };
+  const ended = await runQuery(context, run, prepared, manner, watch);
+  if (ended.failure !== undefined) report(ended.failure, context.isJson);
+  for (const note of ended.notes) new Progress(false, context.isJson).line(note);
+  if (ended.readFailure !== undefined) report(ended.readFailure, context.isJson);
+  if (ended.stats === undefined) return ended.exitCode;
+  const stats = { ...ended.stats, prepareSeconds: (preparedMs - startedMs) / 1000 };
   if (statsFile !== undefined) writeText(statsFile, `${JSON.stringify(stats)}\n`);
   if (options.stats) {
     process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
   }
-  return result.exitCode;
+  return ended.exitCode;
 }
 
 /** Node.js counts no further than 24 days. */
@@ -181,65 +136,7 @@ function parseStart(text: string): number {
   throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
 }
 
-function runscFlags(options: RunOptions, { binds }: QuerySpec): string[] {
-  const { network, memory, runscFlag = [] } = options;
-  const flags = [...cgroupFlags(memory), `--network=${network}`];
-  // Others may work in a directory that the sandbox writes to: each must see what the other does.
-  const isShared = Object.values(binds).some((bind) => !bind.isReadOnly);
-  if (isShared) flags.push("--file-access-mounts=shared");
-  flags.push(...runscFlag);
-  if (options.platform !== undefined) flags.push(`--platform=${options.platform}`);
-  return flags;
-}
-
-/** The command's exit code, but 127 or 126 for one that runsc could not start: to runsc itself all of that is 128. */
-function endingOf(
-  context: Context,
-  { snapshots, places }: Prepared,
-  { command, cwd, env, uid, gid, binds }: QuerySpec,
-  { exitCode, counters, goferLog }: SandboxResult,
-): Ending {
-  if (counters[Count.connections] === 0) return unconnectedEnding(exitCode, goferLog);
-  if (exitCode !== RUNTIME_FAILED) return { exitCode };
-  let indexes: Index[];
-  try {
-    indexes = snapshots.map((digest) => openIndex(context, digest));
-  } catch {
-    return { exitCode }; // gone from the cache meanwhile
-  }
-  const grafts = indexes.map((index, i) => ({ at: places[i]!, index }));
-  const unknown = ["/proc", "/dev", "/sys", "/tmp", ...Object.keys(binds)];
-  const started = { command: command[0]!, cwd, path: env["PATH"] ?? "", uid, gid };
-  return refusedEnding({ grafts, unknown }, started);
-}
-
-function statsOf(
-  context: Context,
-  prepared: Prepared,
-  result: SandboxResult,
-  { requests, bytes }: Fetched,
-) {
-  return {
-    seconds: Math.round(result.seconds * 1000) / 1000,
-    exitCode: result.exitCode,
-    counters: showCounters(result.counters),
-    fetched: { requests, bytes },
-    viewBytes: prepared.snapshots.reduce((sum, digest) => sum + contentBytes(context, digest), 0),
-  };
-}
-
-function openIndex(context: Context, digest: Digest): Index {
-  return new Index(readRegular(cachePath(context.cache, "indexes", digest)));
-}
-
-function contentBytes(context: Context, digest: Digest): number {
-  const index = openIndex(context, digest);
-  let bytes = 0;
-  for (let row = 0; row < index.blobCount; row++) bytes += index.blobSize(row);
-  return bytes;
-}
-
-function showStats(stats: ReturnType<typeof statsOf> & { prepareSeconds: number }): string {
+function showStats(stats: RunStats & { prepareSeconds: number }): string {
   const { requests, others } = stats.counters;
   return table([
     [

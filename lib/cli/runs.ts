@@ -57,16 +57,20 @@ export interface Watch {
   stop(): void;
 }
 
-/** Does `work` with a new run, and leaves nothing of it, whatever becomes of the work. */
+/** For a process whose signals are its own business: what a killed one leaves, the next run's sweep removes. */
+export const NO_WATCH: Watch = { start() {}, stop() {} };
+
+/** Does `work` with a new run, and leaves nothing of it, whatever becomes of the work. With `given`, that says what signals do. */
 export async function withRun<T>(
   context: Context,
   work: (run: Run, watch: Watch) => Promise<T>,
+  given?: Watch,
 ): Promise<T> {
   await sweepRuns(context);
   const run = openRun(context);
   const clean = () => closeRun(context, run);
   let stopWatching: (() => void) | undefined;
-  const watch = {
+  const watch = given ?? {
     start: () => {
       stopWatching ??= onInterrupt(clean);
     },

@@ -4,7 +4,7 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, fstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
-import type { Writable } from "node:stream";
+import { pipeline, type Readable, type Writable } from "node:stream";
 import { BurrowError } from "../base/error.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, Count } from "../serve/counters.ts";
 import { ioError } from "../store/node-error.ts";
@@ -25,10 +25,14 @@ export interface SandboxOptions {
   readonly stderr?: Writable;
   /** A file of TRACE_BYTES in which its gofer notes all requests. */
   readonly tracePath?: string;
+  /** Beside `stdout`: the command's stdin, and its end. */
+  readonly stdin?: Readable | undefined;
   /** How long the sandbox may take until it asks for its first file; START_MS when missing. */
   readonly startMs?: number;
   /** Fired, it ends the sandbox at once. */
-  readonly abort?: AbortSignal;
+  readonly abort?: AbortSignal | undefined;
+  /** Signals of this process are its own business: none is passed on. */
+  readonly keepsSignals?: boolean;
   /** Called with runsc's pid; what it returns is called at the end. */
   readonly onStart?: (pid: number) => () => void;
 }
@@ -94,7 +98,7 @@ class Runsc {
     const args = [`--root=${this.#root}`, ...runscFlags, "run", `--bundle=${bundle}`, id];
     return spawn(this.#launcher, args, {
       stdio: [
-        own.stdout ? "ignore" : "inherit",
+        own.stdin ? "pipe" : own.stdout ? "ignore" : "inherit",
         own.stdout ? "pipe" : streamFor(1),
         own.stderr ? "pipe" : streamFor(2),
       ],
@@ -215,7 +219,9 @@ export async function runSandbox(
   const startedMs = performance.now();
   const child = runsc.run(options);
   const output = copyOutput(child, options);
-  const stopPassing = passSignals(runsc, child, options);
+  if (child.stdin !== null && options.stdin !== undefined)
+    pipeline(options.stdin, child.stdin, () => {}); // who reads no further than it likes closes it
+  const stopPassing = options.keepsSignals === true ? () => {} : passSignals(runsc, child, options);
   const end = () => child.kill("SIGKILL"); // the sandbox dies with it
   options.abort?.addEventListener("abort", end);
   let isLate = false;

@@ -21,8 +21,9 @@ import {
   type ServedSocket,
 } from "./listen-address.ts";
 import { print } from "./output.ts";
-import { checkQuery, collect, prepare, type QueryOptions } from "./prepare.ts";
+import { checkQuery, collect, prepare } from "./prepare.ts";
 import { inodesFor, parseSize } from "./query.ts";
+import type { QueryOptions } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { importView, knownMount } from "./view-mounts.ts";
 

@@ -9,6 +9,7 @@ import { isMountId, mountDirectory, readMount, type UpperSize } from "../gofer/m
 import { type Context, makeFolders } from "./context.ts";
 import { isDigestOrFile } from "./digests.ts";
 import { explainMount } from "./explain-mount.ts";
+import { type ClaimedUpper, claimUpper } from "./kept-upper.ts";
 import { Progress } from "./output.ts";
 import { noSuchSource, resolveBase } from "./prepare.ts";
 import { type QueryMounts, writeMounts } from "./query.ts";
@@ -20,6 +21,18 @@ export interface Manner {
   json?: boolean;
   /** Whether the view is to show where it comes from. */
   explain?: boolean;
+}
+
+/** Where changes go: to the empty view, and to this one, in memory or into the folder of --upper. */
+export interface Uppers {
+  readonly tmp: UpperSize;
+  readonly root?: UpperSize;
+  readonly folder?: string;
+}
+
+export interface ImportedView extends QueryMounts {
+  /** The upper that was claimed: the caller's. */
+  readonly kept?: ClaimedUpper;
 }
 
 /** The mounts that a bundle has made; undefined: the source is no id of any. */
@@ -40,9 +53,9 @@ export async function importView(
   context: Context,
   id: string,
   text: string,
-  uppers: { tmp: UpperSize; root?: UpperSize },
+  { folder, ...uppers }: Uppers,
   options: Manner,
-): Promise<QueryMounts> {
+): Promise<ImportedView> {
   const progress = new Progress(options.quiet === true, options.json === true);
   if (!isDigestOrFile(text) && !existsSync(text)) {
     const what = `${text} is no digest and no file or directory here, and no mounts have that id`;
@@ -60,8 +73,15 @@ export async function importView(
   if (!digest.endsWith(text)) progress.line(`${text}: ${digest}`);
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
-  const mounts = writeMounts(context, id, source, [], uppers);
-  if (options.explain === true) await explainMount(context, id, progress);
-  progress.end();
-  return mounts;
+  const kept = folder === undefined ? undefined : claimUpper(folder, [{ ...source, at: "/" }]);
+  try {
+    const root = kept === undefined ? {} : { root: { directory: kept.directory } };
+    const mounts = writeMounts(context, id, source, [], { ...uppers, ...root });
+    if (options.explain === true) await explainMount(context, id, progress);
+    progress.end();
+    return { ...mounts, ...(kept === undefined ? {} : { kept }) };
+  } catch (error) {
+    kept?.[Symbol.dispose]();
+    throw error;
+  }
 }

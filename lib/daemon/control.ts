@@ -10,7 +10,14 @@ import type { Views } from "./views.ts";
 const STATUS_VERSION = 1;
 
 /** Names of origins and mounts, and what failed: not for every user of the node. */
-const HIDDEN = { origins: {}, queues: {}, views: {}, failures: {}, lastFailure: undefined };
+const HIDDEN = {
+  origins: {},
+  queues: {},
+  views: {},
+  failures: {},
+  lastFailure: undefined,
+  reloads: undefined,
+};
 
 /** What other users than the daemon's own and root may know of it. */
 export function forStrangers(status: Record<string, unknown>): Record<string, unknown> {

@@ -1,7 +1,8 @@
 // Supervisor: the life of a daemon: lock, clean up after a killed one, listen, end when idle or told to. Control plane.
 
 import fs from "node:fs";
-import { BurrowError } from "../base/error.ts";
+import { setFlagsFromString } from "node:v8";
+import { BurrowError, explain } from "../base/error.ts";
 import { openCache } from "../cache/cache.ts";
 import { daemonStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
@@ -12,7 +13,8 @@ import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
 import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
-import { environmentOrigins, readOrigins } from "../store/origins-file.ts";
+import { NO_MIRRORS, type OriginTable, readOrigins } from "../store/origins-file.ts";
+import { renewCredentials } from "../store/s3-client.ts";
 import { native } from "../sys/native.ts";
 import { notOurs, takeListener } from "./activation.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -35,12 +37,20 @@ import { Views } from "./views.ts";
 /** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
 const POOL_THREADS = 12;
+/**
+ * Of V8: how much the heap may grow until all of it is marked again. What comes from an origin counts as heap until it is written, ours is
+ * some 10 MB, and left alone V8 marks it anew for every 6 MiB that are read: half of the main thread's time. What lies outside of the heap
+ * has a bound of its own, 64 MB. docs/design/0013-off-the-loop.md.
+ */
+const HEAP_GROWTH = "--heap-growing-percent=900";
 
 export interface Daemon {
   /** Resolves when it has ended, for whatever reason. */
   readonly ended: Promise<string>;
   /** Ends it; `ended` resolves with the reason. */
   stop(reason: string): void;
+  /** Reads the file of origins again, and credentials; STATUS and the log say what came of it. */
+  reload(): void;
   status(): unknown;
   /** Whether calls on the cache's disk hang. */
   readonly isDiskHung: boolean;
@@ -108,23 +118,31 @@ export async function startDaemon(
   }
 }
 
-/** Runs a daemon until it ends or is told to by SIGTERM, SIGINT or SIGHUP: the body of `burrow daemon start`. Exit code. */
+/** Runs a daemon until it ends or is told to by SIGTERM or SIGINT: the body of `burrow daemon start`. SIGHUP reloads it. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
   // Six may be the cache disk's (lib/cache/disk.ts), two the lazy mount's. libuv asks when the first is wanted.
   process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
+  setFlagsFromString(HEAP_GROWTH);
   const listener = takeListener();
   closeInherited();
   const bounded = boundedLog(log);
   let told: string | undefined;
   let daemon: Daemon | undefined;
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
     // From the start and for good: neither one that comes early nor one that comes again may end it without cleaning up.
     process.on(signal, () => {
       told ??= signal;
       daemon?.stop(signal);
     });
   }
+  let isStale = false;
+  process.on("SIGHUP", () => {
+    isStale = daemon === undefined;
+    daemon?.reload();
+  });
+  // It may have come since its terminal is gone, to which nothing can be written.
+  process.stderr.on("error", () => undefined);
   // Node.js would open a debugger.
   process.on("SIGUSR1", () => undefined);
   daemon = await startDaemon(config, bounded, listener);
@@ -133,6 +151,7 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
     return 0;
   }
   if (told !== undefined) daemon.stop(told);
+  if (isStale) daemon.reload();
   log("ended", { reason: await daemon.ended });
   // A thread may wait for a disk, and would be waited for.
   if (daemon.isDiskHung) native.exitNow(0);
@@ -167,10 +186,16 @@ function fetcherOf(
   tracing: Tracing,
 ): Fetcher {
   const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
-  const origins = config.origins === "" ? environmentOrigins() : readOrigins(config.origins);
+  const origins = tableOf(config);
   const limits = { headerMs, stallMs, deadlineMs, requests };
   const onRequest = tracing.requested.bind(tracing);
   return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log, onRequest });
+}
+
+/** What the file of origins says now. BURROW_USAGE. */
+function tableOf({ origins }: DaemonConfig): OriginTable {
+  const path = origins === "" ? (process.env["BURROW_ORIGINS"] ?? "") : origins;
+  return path === "" ? NO_MIRRORS : readOrigins(path);
 }
 
 interface Parts {
@@ -206,6 +231,8 @@ class RunningDaemon implements Daemon {
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
   readonly #startedMs = Date.now();
+  /** Since its start; and what was wrong with the last file that was refused, until one isn't. */
+  #reloads = { done: 0, refused: 0, why: "" };
   #timer: NodeJS.Timeout | undefined;
   #socketName: SocketName | undefined;
   #idleSinceMs = Date.now();
@@ -290,6 +317,7 @@ class RunningDaemon implements Daemon {
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return {
       ...status,
+      reloads: this.#reloads,
       ...(this.#profiles === undefined
         ? {}
         : { profiles: this.#profiles.figures, prefetch: this.#prefetched.figures }),
@@ -303,6 +331,22 @@ class RunningDaemon implements Daemon {
 
   get hasLazyMount(): boolean {
     return this.#lazy !== undefined;
+  }
+
+  reload(): void {
+    if (this.#isEnding) return;
+    const { done, refused } = this.#reloads;
+    try {
+      const table = tableOf(this.#config);
+      this.#fetcher.origins.reload(table);
+      renewCredentials();
+      this.#reloads = { done: done + 1, refused, why: "" };
+      this.#log("reloaded", { origins: table.size });
+    } catch (error) {
+      const why = explain(error);
+      this.#reloads = { done, refused: refused + 1, why };
+      this.#log("reload refused", { error: why, note: "what was there before holds" });
+    }
   }
 
   stop(reason: string): void {

@@ -1,4 +1,4 @@
-// The system calls that a gofer may make once it is hardened, and why: docs/seccomp.md is the same list for people. What isn't here ends
+// The system calls that a server may make once it is hardened, and why: docs/seccomp.md is the same list for people. What isn't here ends
 // the process. Numbers are those of x86-64 (linux, arch/x86/entry/syscalls/syscall_64.tbl). Data; control plane.
 
 import { Errno } from "../base/errno.ts";
@@ -13,8 +13,8 @@ export interface ArgumentTest {
   readonly not?: number;
 }
 
-/** What a gofer serves or does that not every gofer does. */
-export type Need = "daemon" | "host" | "writes" | "whiteouts" | "sockets";
+/** What a server serves or does that not every server does: `channels` are a gofer's, `clients` connect to a 9P server. */
+export type Need = "channels" | "clients" | "daemon" | "host" | "writes" | "whiteouts" | "sockets";
 
 export interface Call {
   readonly name: string;
@@ -24,7 +24,7 @@ export interface Call {
   readonly when?: readonly (readonly ArgumentTest[])[];
   /** What the caller gets otherwise; when missing, the process ends. */
   readonly refusal?: number;
-  /** Only gofers with one of these needs have it. */
+  /** Only servers with one of these needs have it. */
   readonly needs?: readonly Need[];
 }
 
@@ -47,6 +47,9 @@ const S_IFCHR = 0o020000;
 /** linux/sockios.h. */
 const SIOCINQ = 0x541b;
 const SIOCOUTQ = 0x5411;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SOCK_CLOEXEC = 0o2000000;
 const SIGABRT = 6;
 /** The address family and "daemon.sock", without a NUL: no other name of that length leads to a socket of a cache. */
 export const DAEMON_ADDRESS_BYTES = 2 + "daemon.sock".length;
@@ -112,6 +115,7 @@ export const CALLS: readonly Call[] = [
     number: 16,
     why: "what a client hasn't read yet: was its reply sent before a server died",
     when: isOneOf(1, [SIOCINQ, SIOCOUTQ]),
+    needs: ["channels"],
   },
   {
     name: "newfstatat",
@@ -134,6 +138,13 @@ export const CALLS: readonly Call[] = [
     number: 72,
     why: "sockets that don't block; channel memory that can't shrink",
     when: isOneOf(1, [F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS]),
+    needs: ["channels"],
+  },
+  {
+    name: "fcntl",
+    number: 72,
+    why: "sockets that don't block; FDs of its own",
+    when: isOneOf(1, [F_GETFL, F_SETFL, F_DUPFD_CLOEXEC]),
   },
   {
     name: "socketpair",
@@ -145,6 +156,7 @@ export const CALLS: readonly Call[] = [
         { arg: 1, is: SOCK_SEQPACKET_CLOEXEC },
       ],
     ],
+    needs: ["channels"],
   },
   {
     name: "socket",
@@ -162,6 +174,26 @@ export const CALLS: readonly Call[] = [
   { name: "bind", number: 49, why: "BindAt", needs: ["sockets"] },
   { name: "listen", number: 50, why: "Listen", needs: ["sockets"] },
   { name: "accept4", number: 288, why: "Accept", needs: ["sockets"] },
+  {
+    name: "accept4",
+    number: 288,
+    why: "clients of a 9P server",
+    when: [[{ arg: 3, is: SOCK_CLOEXEC }]],
+    needs: ["clients"],
+  },
+  { name: "getpeername", number: 52, why: "whether they may", needs: ["clients"] },
+  {
+    name: "getsockopt",
+    number: 55,
+    why: "the user of a client by unix socket",
+    when: [
+      [
+        { arg: 1, is: SOL_SOCKET },
+        { arg: 2, is: SO_PEERCRED },
+      ],
+    ],
+    needs: ["clients"],
+  },
   { name: "fchdir", number: 81, why: "to the folder of a socket", needs: ["sockets"] },
   {
     name: "socket",
@@ -190,7 +222,7 @@ export const CALLS: readonly Call[] = [
   },
 
   { name: "futex", number: 202, why: "wakes clients; V8's own locks" },
-  { name: "futex_waitv", number: 449, why: "the wait for all channels" },
+  { name: "futex_waitv", number: 449, why: "the wait for all channels", needs: ["channels"] },
   { name: "epoll_wait", number: 232, why: "the wait for sockets" },
   { name: "epoll_pwait", number: 281, why: "the same, of libuv" },
   { name: "epoll_ctl", number: 233, why: "sockets that are watched" },
@@ -200,8 +232,13 @@ export const CALLS: readonly Call[] = [
   { name: "close", number: 3, why: "all that was opened" },
   { name: "fstat", number: 5, why: "as newfstatat, in older C libraries" },
   { name: "lseek", number: 8, why: "places in a directory" },
-  { name: "memfd_create", number: 319, why: "channel memory, empty files" },
-  { name: "ftruncate", number: 77, why: "the size of channel memory; truncate" },
+  { name: "memfd_create", number: 319, why: "channel memory", needs: ["channels"] },
+  {
+    name: "ftruncate",
+    number: 77,
+    why: "the size of channel memory; truncate",
+    needs: ["channels", "writes"],
+  },
   { name: "brk", number: 12, why: "the C heap" },
   { name: "munmap", number: 11, why: "memory given back" },
   { name: "mremap", number: 25, why: "large blocks of the C heap that grow" },

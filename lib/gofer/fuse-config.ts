@@ -9,8 +9,4 @@ export interface FuseConfig {
   /** As a bundle's mount has it: a mount of the state directory. */
   readonly source: string;
   readonly isReadOnly: boolean;
-  /** Unmounted when whoever started the server is gone. */
-  readonly mountpoint: string;
-  /** Its device, as lib/sys/mounted.ts has it: what is mounted over it is another's. */
-  readonly mounted: string;
 }

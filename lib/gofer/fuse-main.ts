@@ -1,15 +1,15 @@
 // burrow's FUSE server: the process that answers the kernel for one mount, which `burrow mount` made, until it is unmounted or that is
-// gone: then it takes the mount away itself. Says with one byte that the mount can be used. Logs to stderr. Control plane; its loop is not.
+// gone. Says with one byte that the mount can be used. Logs to stderr. Control plane; its loop is not.
 
 import { errnoName } from "../base/errno.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { MISS_DEADLINE_MS } from "../base/limits.ts";
-import { mountedAt } from "../sys/mounted.ts";
 import { native } from "../sys/native.ts";
 import { createWait } from "../sys/wait.ts";
 import { NO_SPECIAL_FILES } from "../tree/host-special.ts";
 import { FUSE_DEVICE_FD, FUSE_LEADER_FD, type FuseConfig } from "./fuse-config.ts";
 import { FuseLoop } from "./fuse-loop.ts";
+import { harden } from "./harden.ts";
 import { openTree, shareFds } from "./trees.ts";
 
 const STDERR = 2;
@@ -21,25 +21,12 @@ function log(line: string): void {
   native.writeFd(STDERR, Buffer.from(`${text}\n`));
 }
 
-/** Whoever still has files open there gets ENOTCONN from now on. */
-function unmount({ mountpoint, mounted }: FuseConfig): void {
-  if (mountedAt(mountpoint)?.device !== mounted) return;
-  const isRoot = process.getuid?.() === 0;
-  const words = isRoot ? ["umount", "-i", "-c", "-l"] : ["fusermount3", "-u", "-z", "--"];
-  const args = Buffer.from(`${[...words, mountpoint].join("\0")}\0`);
-  const pid = native.spawnProgram(args, new Int32Array([STDERR, STDERR, STDERR]));
-  if (pid > 0) native.waitProgram(pid);
-}
-
 function serve(config: FuseConfig): void {
   const { state, source, isReadOnly } = config;
   createWait(true);
   process.umask(0);
-  const { tree, mailbox, ...opened } = openTree(
-    { destination: "/", source, isReadOnly },
-    state,
-    NO_SPECIAL_FILES,
-  );
+  const opened = openTree({ destination: "/", source, isReadOnly }, state, NO_SPECIAL_FILES);
+  const { tree, mailbox } = opened;
   const fdLimit = native.setNoFile(OPEN_FILES);
   if (fdLimit > 0) shareFds([tree], fdLimit);
   const loop = new FuseLoop(FUSE_DEVICE_FD, {
@@ -54,7 +41,8 @@ function serve(config: FuseConfig): void {
     throw new BurrowError("BURROW_IO", `can't serve /dev/fuse: ${errnoName(loop.fault)}`);
   native.setNonblock(FUSE_LEADER_FD);
   loop.endWith(FUSE_LEADER_FD);
-  if (!loop.run()) unmount(config);
+  harden([opened], [], process.env["BURROW_HARDEN"], log);
+  loop.run();
 }
 
 try {

@@ -54,15 +54,16 @@ const Resource = { core: 4, processes: 6, addressSpace: 9 } as const;
 /** What V8's heap may grow to, at most 4 GiB on any machine, and as much for code, stacks and windows of channels. */
 const ADDRESS_SPACE_ROOM_BYTES = 8 * 1024 ** 3;
 
-/** What a gofer of these trees needs of the kernel. */
+/** What a server of these trees needs of the kernel. */
 export interface Needs {
   readonly calls: ReadonlySet<Need>;
   /** Numbers of Capability, ascending. */
   readonly capabilities: readonly number[];
 }
 
-export function needsOf(trees: readonly OpenedTree[]): Needs {
-  const calls = new Set<Need>();
+/** `door`: what it needs for its clients, whatever it serves. */
+export function needsOf(trees: readonly OpenedTree[], door: readonly Need[]): Needs {
+  const calls = new Set<Need>(door);
   const capabilities = new Set<number>();
   for (const { tree, mailbox } of trees) {
     if (mailbox !== undefined) calls.add("daemon");
@@ -85,11 +86,12 @@ export function hardenMode(text: string | undefined): HardenMode {
 }
 
 /**
- * Gives up all that serving these trees doesn't need, on every thread, for good. What a kernel or a user namespace can't do is logged;
- * without a filter or with a capability too many nothing is served: throws BurrowError.
+ * Gives up all that serving these trees by that door doesn't need, on every thread, for good; `setting` is $BURROW_HARDEN. What a kernel
+ * or a user namespace can't do is logged; without a filter or with a capability too many nothing is served: throws BurrowError.
  */
 export function harden(
   trees: readonly OpenedTree[],
+  door: readonly Need[],
   setting: string | undefined,
   log: (line: string) => void,
 ): void {
@@ -99,11 +101,11 @@ export function harden(
     native.setNoNewPrivs();
     return;
   }
-  const needs = needsOf(trees);
+  const needs = needsOf(trees, door);
   const root = native.emptyRoot();
   if (root < 0) log(`keeps its root directory: ${errnoName(root)}`);
   const ruleset = rulesFor(trees, log);
-  const folder = openFolders(trees);
+  const folder = openFolders(trees, needs.calls.has("sockets"));
   limit(Resource.core, 0);
   limit(Resource.processes, 0);
   const { threads, addressBytes } = ownSize();
@@ -121,11 +123,11 @@ export function harden(
  * Has the mailboxes find their daemons without a path: in the working directory, whose FD is given (the caller's), or, where there are
  * several caches, by the FDs of their folders, which stay. -1: nobody needs one.
  */
-function openFolders(trees: readonly OpenedTree[]): number {
+function openFolders(trees: readonly OpenedTree[], hasSockets: boolean): number {
   const caches = new Set(trees.flatMap(({ cache }) => cache ?? []));
   const folders = new Map([...caches].map((cache) => [cache, openFenced(cache)]));
   // Sockets of the host are reached by the working directory, too.
-  const isOnly = folders.size === 1 && !needsOf(trees).calls.has("sockets");
+  const isOnly = folders.size === 1 && !hasSockets;
   for (const { mailbox, cache } of trees) mailbox?.useFolder(isOnly ? -1 : folders.get(cache!)!);
   return isOnly ? [...folders.values()][0]! : -1;
 }

@@ -13,14 +13,16 @@ export interface Access {
   readonly cids: readonly number[];
 }
 
+/** Asked once: a hardened server may not. */
+const OWN_USER = process.geteuid?.() ?? 0;
+
 /** Why whoever connected may not; undefined: they may. */
 export function refusalOf(fd: number, access: Access): string | undefined {
   const peer = addressOf(fd, true);
   if (typeof peer === "number") return `it can't be told who it is: ${errnoName(peer)}`;
   if (peer.kind === "unix") {
     const user = native.socketOption(fd, SocketOption.peerUser);
-    const own = process.geteuid?.() ?? 0;
-    const isKnown = user === 0 || user === own || access.users.includes(user);
+    const isKnown = user === 0 || user === OWN_USER || access.users.includes(user);
     return isKnown ? undefined : `user ${user} is not among those allowed`;
   }
   if (peer.kind === "ip") {

@@ -10,11 +10,12 @@ import type { ServedView } from "../serve/ninep/view.ts";
 import { native } from "../sys/native.ts";
 import { createWait } from "../sys/wait.ts";
 import { NO_SPECIAL_FILES } from "../tree/host-special.ts";
+import { harden } from "./harden.ts";
 import { LogBudget } from "./log-budget.ts";
 import { refusalOf } from "./ninep-access.ts";
 import { FIRST_SERVED_FD, LEADER_FD, type NinepConfig } from "./ninep-config.ts";
 import { NinepLoop } from "./ninep-loop.ts";
-import { openTree, shareFds } from "./trees.ts";
+import { type OpenedTree, openTree, shareFds } from "./trees.ts";
 
 const STDERR = 2;
 const OPEN_FILES = 1_048_576;
@@ -33,16 +34,19 @@ function log(line: string): void {
   native.writeFd(STDERR, Buffer.from(`${text}\n`));
 }
 
-function openViews({ views, state }: NinepConfig): ServedView[] {
-  return views.map(({ name, source, isReadOnly }) => {
-    const opened = openTree({ destination: name, source, isReadOnly }, state, NO_SPECIAL_FILES);
-    return {
-      name: nameOf(name),
-      tree: opened.tree,
-      isReadOnly: opened.isReadOnly,
-      mailbox: opened.mailbox,
-      locks: new LockTable(),
-    };
+/** A view as it is served, and what it was opened as. */
+interface OpenedView {
+  readonly view: ServedView;
+  readonly opened: OpenedTree;
+}
+
+function openViews({ views, state }: NinepConfig): OpenedView[] {
+  return views.map(({ name, source, isReadOnly: asked }) => {
+    const mount = { destination: name, source, isReadOnly: asked };
+    const opened = openTree(mount, state, NO_SPECIAL_FILES);
+    const { tree, isReadOnly, mailbox } = opened;
+    const view = { name: nameOf(name), tree, isReadOnly, mailbox, locks: new LockTable() };
+    return { view, opened };
   });
 }
 
@@ -51,12 +55,15 @@ function serve(config: NinepConfig): void {
   process.umask(0);
   const views = openViews(config);
   const fdLimit = native.setNoFile(OPEN_FILES);
-  const trees = views.map(({ tree }) => tree);
-  if (fdLimit > 0) shareFds(trees, fdLimit);
-  native.setNoNewPrivs();
+  const trees = views.map(({ opened }) => opened);
+  if (fdLimit > 0)
+    shareFds(
+      trees.map(({ tree }) => tree),
+      fdLimit,
+    );
   const { access, listens } = config;
   const loop = new NinepLoop({
-    views,
+    views: views.map(({ view }) => view),
     log,
     missDeadlineMs: MISS_DEADLINE_MS,
     helloMs: NINEP_HELLO_MS,
@@ -69,6 +76,7 @@ function serve(config: NinepConfig): void {
     if (failed < 0) throw new BurrowError("BURROW_IO", `can't serve: ${errnoName(failed)}`);
   }
   native.setNonblock(LEADER_FD);
+  harden(trees, listens.includes(true) ? ["clients"] : [], process.env["BURROW_HARDEN"], log);
   native.writeFd(LEADER_FD, Buffer.from("\n"));
   if (listens.includes(true)) loop.endWith(LEADER_FD);
   loop.run();

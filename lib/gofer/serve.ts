@@ -291,7 +291,7 @@ export function serve(launch: Launch): void {
     if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
   }
   const served = trees.filter((opened) => opened !== undefined);
-  if (launch.isRehearsal !== true) harden(served, settings["BURROW_HARDEN"], log);
+  if (launch.isRehearsal !== true) harden(served, ["channels"], settings["BURROW_HARDEN"], log);
   loop.heed(stubFd, () => isToLeave(stubFd));
   sendServing(stubFd);
   const atStart = process.cpuUsage();

@@ -14,8 +14,14 @@ export interface S3Question {
   readonly signal: AbortSignal;
 }
 
+export interface S3Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
 /** Asks for the object that an s3:// URL names. Throws as the store's client does: BURROW_ORIGIN, BURROW_TIMEOUT, BURROW_USAGE. */
-export async function s3Answer(url: string, question: S3Question) {
+export async function s3Answer(url: string, question: S3Question): Promise<S3Answer> {
   const { bucket, prefix: key, settings } = parseS3(url);
   const { headers, statuses, stallMs, signal } = question;
   const { endpoint } = settings;

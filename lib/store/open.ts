@@ -30,6 +30,8 @@ import { verified } from "./verify.ts";
 export interface OpenOptions extends ExchangeOptions, RetryOptions, MirrorOptions {
   /** Counts what all places of the origin are asked for. */
   readonly meter?: Meter;
+  /** Counts what one place is asked for; a new meter each when missing. */
+  readonly meterOf?: (at: string, isTier: boolean) => Meter;
   /** Where origins lie besides; what $BURROW_ORIGINS says when missing. */
   readonly origins?: OriginTable;
 }
@@ -52,7 +54,7 @@ export function openOrigin(origin: string, options: OpenOptions = {}): OpenedOri
 }
 
 function placeAt(at: string, isTier: boolean, options: OpenOptions): Place {
-  const meter = newMeter();
+  const meter = options.meterOf?.(at, isTier) ?? newMeter();
   const own = metered(bareBackend(at, options), meter);
   const backend = resolving(verified(options.meter ? metered(own, options.meter) : own));
   return { backend, meter, isTier, isRemote: isS3(at) || /^https?:/.test(at) };

@@ -102,6 +102,11 @@ export function s3Client(settings: S3Settings): S3Client {
   return client;
 }
 
+/** The next request of each client asks the credential chain anew: files of credentials, and of settings, may say something else now. */
+export function renewCredentials(): void {
+  for (const client of clients.values()) client.renew();
+}
+
 export class S3Client {
   readonly #settings: S3Settings;
   readonly #agents = new Agents();
@@ -109,6 +114,10 @@ export class S3Client {
 
   constructor(settings: S3Settings) {
     this.#settings = settings;
+  }
+
+  renew(): void {
+    this.#sdk = undefined;
   }
 
   /** Reads an object: its answer with the body open when it is 200 or 206. Throws when there is no answer. */

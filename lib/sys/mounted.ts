@@ -9,17 +9,17 @@ export interface Mounted {
   readonly device: string;
 }
 
+/** A path as mountinfo has it: blanks and backslashes as octal. */
+export function mountinfoPath(path: string): string {
+  return path.replace(/[\\ \t\n]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`);
+}
+
 /**
  * What is mounted at a folder, the last where there are several, which hides the others; undefined: nothing is. man
- * proc_pid_mountinfo(5): the device is the third field, the path the fifth, with blanks and backslashes as octal; the type follows a
- * dash. The folder itself isn't asked.
+ * proc_pid_mountinfo(5): the device is the third field, the path the fifth; the type follows a dash. The folder itself isn't asked.
  */
 export function mountedAt(folder: string): Mounted | undefined {
-  const shown = folder.replace(
-    /[\\ \t\n]/g,
-    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`,
-  );
-  const path = Buffer.from(shown).toString("latin1");
+  const path = Buffer.from(mountinfoPath(folder)).toString("latin1");
   const lines = fs.readFileSync("/proc/self/mountinfo", "latin1").split("\n");
   const found = lines.map((line) => line.split(" ")).findLast((fields) => fields[4] === path);
   return found && { type: found[found.indexOf("-", 6) + 1]!, device: found[2]! };

@@ -7,6 +7,7 @@ import { mountedAt } from "../../lib/sys/mounted.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { noFuse } from "../suite/fuse.ts";
 import { FuseDoor } from "../suite/fuse-door.ts";
+import { findFusermount } from "../suite/fusermount.ts";
 import { until } from "../suite/wait.ts";
 import { MAIN } from "./cli.ts";
 import { coverAndEnd, makeNode, start } from "./mount-node.ts";
@@ -39,6 +40,30 @@ test("whichever process dies, the mount goes", { skip }, async (t) => {
   const second = await start(node, ["tree", at]);
   second.child.kill("SIGKILL");
   t.ok(await until(() => mountedAt(at) === undefined), "the server takes it away");
+});
+
+test("when both are killed at once, the mount goes, too", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const { child, said } = await start(node, ["tree", at]);
+  child.kill("SIGKILL");
+  process.kill(said.server, "SIGKILL");
+  t.ok(await until(() => mountedAt(at) === undefined), "the guard takes it away");
+});
+
+test("an upper is in use until the server of a killed command has ended", { skip }, async (t) => {
+  const { node, at } = makeNode(t);
+  const words = ["--upper", "changes", "tree", at];
+  const { child, said } = await start(node, words);
+  process.kill(said.server, "SIGSTOP");
+  child.kill("SIGKILL");
+  await exitOf(child);
+  t.ok(await until(() => mountedAt(at) === undefined));
+  t.match((await node.run(["mount", ...words])).stderr, /changes is used by another/);
+  process.kill(said.server, "SIGCONT");
+  t.ok(await until(() => !fs.existsSync(`/proc/${said.server}`)), "it ends by itself");
+  const next = await start(node, words);
+  next.child.kill("SIGTERM");
+  t.equal(await exitOf(next.child), 0);
 });
 
 test("who isn't root is told of fusermount3", { skip }, async (t) => {
@@ -116,26 +141,28 @@ test("a directory of 100,000 names", { skip }, async (t) => {
   t.equal(found.stdout.toString().split("\n").length - 1, 100_000);
 });
 
-const helper = spawnSync("sh", ["-c", "command -v fusermount3"], {
-  encoding: "utf8",
-}).stdout.trim();
-const noHelper =
-  helper === "" || (fs.statSync(helper).mode & 0o4000) === 0 ? "no fusermount3" : false;
-
-test("who isn't root mounts by fusermount3", { skip: skip || noHelper }, async (t) => {
+test("who isn't root mounts by fusermount3", { skip }, async (t) => {
+  const helper = findFusermount();
+  if (helper.skip !== false) {
+    t.pass("skipped", { skip: helper.skip });
+    return;
+  }
   const { node } = makeNode(t);
   fs.chmodSync(node.dir, 0o777);
   const at = node.path("theirs");
   fs.mkdirSync(at);
   fs.chownSync(at, NOBODY, NOBODY);
-  // A /dev/fuse for all, as udev makes it, in a mount namespace of its own.
-  const device =
-    "mount -t tmpfs t /mnt; mknod /mnt/fuse c 10 229; chmod 666 /mnt/fuse; mount -B /mnt/fuse /dev/fuse";
+  // A /dev/fuse for all, as udev makes it, and the helper as its package installs it, in a mount namespace of its own.
+  const machine = `mount -t tmpfs t /mnt; mknod /mnt/fuse c 10 229; chmod 666 /mnt/fuse; mount -B /mnt/fuse /dev/fuse
+mkdir /mnt/bin; cp ${helper.program} /mnt/bin/fusermount3; chmod 4755 /mnt/bin/fusermount3; PATH=/mnt/bin:$PATH`;
   const user = `setpriv --reuid ${NOBODY} --regid ${NOBODY} --clear-groups`;
   const burrow = `${process.execPath} --no-warnings ${MAIN}`;
-  const script = `${device}; run() { ${user} "$@"; }
-run ${burrow} mount -d --quiet tree ${at} && run cat ${at}/README; cat ${at}/README
-grep ${at} /proc/self/mountinfo; run ${burrow} umount ${at}; grep -c ${at} /proc/self/mountinfo`;
+  const script = `${machine}; run() { ${user} "$@"; }
+said=$(run ${burrow} mount -d --json --quiet tree ${at}) && run cat ${at}/README; cat ${at}/README
+server=$(echo "$said" | sed 's/.*"server":\\([0-9]*\\).*/\\1/'); grep -E 'Seccomp:|NoNewPrivs|Uid' /proc/$server/status
+grep ${at} /proc/self/mountinfo; run ${burrow} umount ${at}; grep -c ${at} /proc/self/mountinfo
+said=$(run ${burrow} mount -d --json --quiet tree ${at}) && kill -9 $(echo "$said" | sed 's/.*"pid":\\([0-9]*\\).*/\\1/')
+for i in $(seq 200); do grep -q ${at} /proc/self/mountinfo || break; sleep 0.1; done; grep -c ${at} /proc/self/mountinfo`;
   const env = { ...node.env, PATH: process.env["PATH"], TMPDIR: node.dir };
   const words = ["-m", "sh", "-c", script];
   const done = spawnSync("unshare", words, {
@@ -145,10 +172,12 @@ grep ${at} /proc/self/mountinfo; run ${burrow} umount ${at}; grep -c ${at} /proc
     timeout: 60_000,
   });
   const said = `${done.stdout}${done.stderr}`;
-  t.match(done.stdout, /is mounted at .*\nread me\n/, said);
+  t.match(done.stdout, /^read me\n/, said);
   t.match(done.stderr, /cat: .*Permission denied/, "not even root looks in");
+  for (const line of [/Uid:\s+65534/, /NoNewPrivs:\s+1\n/, /Seccomp:\s+2\n/])
+    t.match(done.stdout, line, "its server is hardened");
   t.match(done.stdout, /nosuid,nodev.* fuse\.burrow .*user_id=65534/);
-  t.match(done.stdout, /is unmounted\n0\n$/, said);
+  t.match(done.stdout, /is unmounted\n0\n0\n$/, `a killed command's goes, too: ${said}`);
 });
 
 test("the server of a killed command takes nothing away that others have mounted over it", {

@@ -7,6 +7,7 @@ import { test } from "tap";
 import { mountedAt } from "../../lib/sys/mounted.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { noFuse } from "../suite/fuse.ts";
+import { checkHardened } from "../suite/hardened.ts";
 import { until } from "../suite/wait.ts";
 import { ZEROS } from "./cli.ts";
 import { coverAndEnd, makeNode, type Said, start } from "./mount-node.ts";
@@ -50,6 +51,7 @@ test("in the background it returns once it is mounted, and umount ends it", { sk
   t.equal(code, 0, stderr);
   const { pid, server } = JSON.parse(stdout) as Said;
   t.equal(fs.readFileSync(path.join(at, "sub/f"), "utf8"), "content");
+  checkHardened(t, server, []);
   const options = optionsAt(at);
   for (const word of ["ro", "nosuid", "nodev"]) t.match(options, new RegExp(`[ ,]${word}[ ,]`));
   t.notMatch(options, /allow_other/, "for who mounts alone");
@@ -73,11 +75,19 @@ test("in the background it returns once it is mounted, and umount ends it", { sk
   t.ok(await until(() => node.leftovers().length === 0), "and nothing is left");
 });
 
+/** The shell that waits for a command's end. */
+function guardOf(command: number): number {
+  const children = fs.readFileSync(`/proc/${command}/task/${command}/children`, "latin1");
+  const pids = children.trim().split(" ").map(Number);
+  return pids.find((pid) => /\ntrap /.test(fs.readFileSync(`/proc/${pid}/cmdline`, "latin1")))!;
+}
+
 test("what a crash leaves is told, and healed by mounting again", { skip }, async (t) => {
   const { node, at } = makeNode(t);
   const first = await start(node, ["tree", at]);
-  // Both at once, so that neither cleans up after the other.
+  // All at once, so that none cleans up after the others.
   first.child.kill("SIGSTOP");
+  process.kill(guardOf(first.child.pid!), "SIGKILL");
   process.kill(first.said.server, "SIGKILL");
   first.child.kill("SIGKILL");
   await exitOf(first.child);
@@ -127,4 +137,30 @@ test("umount doesn't wait for a server that hangs", { skip }, async (t) => {
 
 test("a signal takes nothing away that others have mounted over it", { skip }, async (t) => {
   await coverAndEnd(t, "SIGTERM");
+});
+
+test("an upper is kept for the next mount, of the same view, and has one at a time", {
+  skip,
+}, async (t) => {
+  const { node, at } = makeNode(t);
+  const words = ["--upper", "changes", "tree", at];
+  const both = await node.run(["mount", "--writable", "1M", ...words]);
+  t.match(both.stderr, /--writable and --upper: changes go to one of them/);
+  const over = await node.run(["mount", "--upper", path.join(at, "in"), "tree", at]);
+  t.match(over.stderr, /would hide .*, which burrow needs/);
+  const first = await start(node, words);
+  fs.writeFileSync(path.join(at, "sub/f"), "changed");
+  fs.unlinkSync(path.join(at, "README"));
+  fs.mkdirSync(node.path("other"));
+  const busy = await node.run(["mount", "--upper", "changes", "tree", node.path("other")]);
+  t.match(busy.stderr, /changes is used by another sandbox or mount/);
+  first.child.kill("SIGTERM");
+  t.equal(await exitOf(first.child), 0);
+  const second = await start(node, words);
+  checkHardened(t, second.said.server, [0, 1, 3, 4]);
+  t.strictSame(fs.readdirSync(at).sort(), ["setuid", "sub"]);
+  t.equal(fs.readFileSync(path.join(at, "sub/f"), "utf8"), "changed");
+  second.child.kill("SIGTERM");
+  t.equal(await exitOf(second.child), 0);
+  t.strictSame(node.leftovers(), []);
 });

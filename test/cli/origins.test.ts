@@ -38,6 +38,7 @@ test("the daemon takes a file, refuses one with a slip, and says how each place 
   const refused = await node.run(words);
   t.match(refused, { code: 2, stderr: /origins\.json.*no "tiers"/ });
   write({ [server.url]: plan });
+  t.match(await node.run(["daemon", "reload"]), { code: 1, stderr: /no daemon runs/ });
   node.start(words);
   t.ok(await until(async () => (await node.run(["daemon", "status"])).code === 0));
   const { digest } = published;
@@ -57,6 +58,12 @@ test("the daemon takes a file, refuses one with a slip, and says how each place 
   t.match(stdout, new RegExp(`fetched +.* from ${server.url}\n`));
   t.match(stdout, new RegExp(`resting( \\d+ s)? +0 B in \\d requests from ${server.url}, .*503`));
   t.match(stdout, new RegExp(`up +.* from ${node.store}\n`));
+  write({ [server.url]: { ...plan, tiers: {} } });
+  const kept = await node.run(["daemon", "reload"]);
+  t.match(kept, { code: 1, stderr: /keeps what it had.*origins\.json.*no "tiers"/ });
+  write({ [server.url]: { mirrors: [node.store, server.url] } });
+  const reloaded = await node.run(["daemon", "reload", "--json"]);
+  t.match(reloaded, { code: 0, stdout: /"reloaded": *true/ });
 });
 
 test("whether a store is right is asked of itself, not of its mirrors", async (t) => {

@@ -9,6 +9,7 @@ import { native } from "../../lib/sys/native.ts";
 import { Type } from "../../lib/wire/ninep/type.ts";
 import { exitOf } from "../conformance/runsc.ts";
 import { findDiod } from "../suite/diod.ts";
+import { checkHardened } from "../suite/hardened.ts";
 import { NinepClient } from "../suite/ninep-client.ts";
 import { until } from "../suite/wait.ts";
 import { type Node, newNode, ZEROS } from "./cli.ts";
@@ -99,6 +100,7 @@ test("it listens, serves and leaves nothing", async (t) => {
     probe.unref();
   });
   t.ok(reached, "by TCP, too");
+  if (process.getuid?.() === 0) checkHardened(t, server.said.pid, []);
   const second = await node.run(["serve", "a=tree", "--listen", `unix:${socket}`]);
   t.match(second.stderr, /something else listens there/);
   t.match(

@@ -41,6 +41,7 @@ const COMMANDS = [
   ["store", "pins"],
   ["daemon", "start"],
   ["daemon", "stop"],
+  ["daemon", "reload"],
   ["daemon", "status"],
   ["daemon", "metrics"],
   ["gofer", "ls"],

@@ -81,11 +81,11 @@ test("it ends when idle, not while someone is connected, and leaves nothing", as
   t.match(node.output, /"reason":"idle"/);
 });
 
-test("SIGTERM, SIGINT and SIGHUP end it cleanly, also in the middle of work", async (t) => {
+test("SIGTERM and SIGINT end it cleanly, also in the middle of work", async (t) => {
   const large = noise(40 * BLOCK_BYTES);
   const { node, server, published, mountId } = await scene(t, { large });
   server.delayMs = 50;
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
     const daemon = await node.start();
     const client = await node.connect(mountId);
     const answer = client.askBlocks(0, published.row("large"), 0, 1);
@@ -99,7 +99,7 @@ test("SIGTERM, SIGINT and SIGHUP end it cleanly, also in the middle of work", as
 
 test("signals that come again while it ends don't cut that short", async (t) => {
   const node = newNode(t);
-  for (const signal of ["SIGHUP", "SIGTERM"] as const) {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
     node.output = "";
     const daemon = await node.start();
     let isGone = false;
@@ -108,6 +108,8 @@ test("signals that come again while it ends don't cut that short", async (t) => 
     });
     while (!isGone) {
       daemon.kill(signal);
+      // It reloads nothing by then, and ends all the same.
+      daemon.kill("SIGHUP");
       await new Promise(setImmediate);
     }
     await gone;

@@ -9,8 +9,8 @@ import { CALLS, type Call, type Need } from "../../lib/gofer/calls.ts";
 import { filterProgram, INSTRUCTION_BYTES, Verdict } from "../../lib/gofer/filter.ts";
 import { verdictOf } from "../suite/bpf.ts";
 
-const NEEDS: readonly Need[] = ["daemon", "host", "writes"];
-const ALL: readonly Need[] = [...NEEDS, "whiteouts", "sockets"];
+const NEEDS: readonly Need[] = ["channels", "daemon", "host", "writes"];
+const ALL: readonly Need[] = [...NEEDS, "clients", "whiteouts", "sockets"];
 const AT_FDCWD = -100;
 const NUMBERS_MAX = 600;
 const SIGSYS = 31;
@@ -109,6 +109,31 @@ test("arguments are looked at", (t) => {
   says("linkat", [5, 0, 6, 0, 0x1000], Verdict.kill, "AT_EMPTY_PATH");
   says("ioctl", [5, 0x5413], Verdict.kill, "a terminal's size");
   says("mknodat", [5, 0, 0o020000, 0], Verdict.kill, "a device, where there is no overlay");
+  t.end();
+});
+
+test("each door has its own calls", (t) => {
+  const kinds = (has: readonly Need[]) => {
+    const made = program("daemon", ...has);
+    const may = (name: string, ...args: number[]) =>
+      verdictOf(made, { number: numberOf(name), args }) === Verdict.allow;
+    return {
+      channels: [may("memfd_create"), may("futex_waitv"), may("socketpair", 1, 0x80005)],
+      seals: [may("fcntl", 5, 1033), may("fcntl", 5, 3)],
+      clients: [may("accept4", 5, 0, 0, 0x80000), may("getpeername"), may("getsockopt", 5, 1, 17)],
+      others: [may("accept4", 5, 0, 0, 0), may("getsockopt", 5, 6, 11), may("listen"), may("bind")],
+    };
+  };
+  const [all, none] = [
+    [true, true, true],
+    [false, false, false],
+  ];
+  const never = [...none, false];
+  const gofer = { channels: all, seals: [true, true], clients: none, others: never };
+  t.same(kinds(["channels"]), gofer, "a gofer");
+  const ninep = { channels: none, seals: [false, true], clients: all, others: never };
+  t.same(kinds(["clients"]), ninep, "a 9P server");
+  t.same(kinds([]), { ...ninep, clients: none }, "a FUSE server");
   t.end();
 });
 

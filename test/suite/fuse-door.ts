@@ -38,8 +38,7 @@ export class FuseDoor {
     const folder = fs.mkdtempSync(join(tmpdir(), "burrow-fuse-"));
     const device = fs.openSync("/dev/fuse", "r+");
     await mountDevice(device, folder, "fuse.burrow", `${isReadOnly ? "ro" : "rw"},${OPTIONS}`);
-    const mounted = mountedAt(folder)!.device;
-    const config: FuseConfig = { state, source, isReadOnly, mountpoint: folder, mounted };
+    const config: FuseConfig = { state, source, isReadOnly };
     const door = new FuseDoor(folder, startServer(PROGRAM, config, [device]));
     fs.closeSync(device);
     t.teardown(() => door.close());

@@ -50,7 +50,7 @@ const trees = sources.map((source) =>
   ),
 );
 if (act === "stay with a thread whose number is far away") await startFarThread();
-harden(trees, undefined, () => undefined);
+harden(trees, ["channels"], undefined, () => undefined);
 
 /** As in a pid namespace where much is started. */
 async function startFarThread(): Promise<void> {

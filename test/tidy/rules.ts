@@ -55,6 +55,7 @@ const ROWS: Readonly<Record<string, readonly string[]>> = {
   gofer: [...BELOW, "serve", "ingest", "preload"],
   daemon: [...BELOW, "serve", "ingest", "preload", "gofer"],
   cli: [...BELOW, "serve", "ingest", "preload", "gofer", "daemon"],
+  api: [...BELOW, "serve", "ingest", "preload", "gofer", "daemon", "cli"],
 };
 /** Alternatives to each other: none may import another. */
 const APART = [
@@ -119,7 +120,7 @@ const REACH = /^node:(http|https|http2|net|tls|dgram|dns|child_process|cluster)$
 
 /** Programs; and the client's half of a codec, which tests and benches speak. */
 const ENTRIES =
-  /^lib\/((gofer|daemon|cli)\/main|gofer\/(ninep-main|fuse-main|standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
+  /^lib\/((gofer|daemon|cli)\/main|api\/burrow|gofer\/(ninep-main|fuse-main|standby|rehearsal-caller)|preload\/worker|wire\/\w+\/encode)\.ts$/;
 
 function checkDead(files: readonly SourceFile[]): string[] {
   const used = new Set<string>();
@@ -135,6 +136,25 @@ function checkDead(files: readonly SourceFile[]): string[] {
   return files
     .filter(({ path }) => isLib(path) && !ENTRIES.test(path) && !used.has(path))
     .map(({ path }) => `${path}: nothing in lib/ or bench/ imports it`);
+}
+
+// The public surface.
+
+/** What programs that embed Burrow are promised: a page is made of its doc comments. */
+const PUBLIC = /^lib\/(api\/burrow|cli\/run-stats|base\/error)\.ts$/;
+/** Exported, or a field of what is. */
+const PROMISE =
+  /^(export (async )?(function|interface|class|const|type \w+ =)| {2}readonly [\w$]+\??:)/;
+
+function checkPublic({ text }: SourceFile): string[] {
+  const lines = text.split("\n");
+  let isOpen = true; // in what others see
+  return lines.flatMap((line, i) => {
+    if (/^(export )?(async )?(function|interface|class|const|type)\b/.test(line))
+      isOpen = line.startsWith("export ");
+    const isSaid = /\*\/$/.test(lines[i - 1] ?? "");
+    return isOpen && PROMISE.test(line) && !isSaid ? [`line ${i + 1}: no doc comment`] : [];
+  });
 }
 
 // Lengths.
@@ -250,6 +270,15 @@ const repeated = (count: number, line: string) => Array.from({ length: count }, 
 const longFunction = ["function long(): void {", ...repeated(70, "  step();"), "}"];
 
 export const RULES: readonly Rule[] = [
+  {
+    name: "what the API exports is documented, field by field",
+    check: each((path) => PUBLIC.test(path), checkPublic),
+    bad: [
+      [file("lib/api/burrow.ts", "export function a(): void {}")],
+      [file("lib/api/burrow.ts", "/** A. */", "export interface A {", "  readonly b: 1;", "}")],
+    ],
+    good: [file("lib/api/burrow.ts", "interface A {", "  readonly b: 1;", "}")],
+  },
   {
     name: "a folder imports only the folders on its row",
     check: each(isLib, checkLayers),
