@@ -380,7 +380,7 @@ function showTotals() {
     [showBytes(fetchedBytes), `fetched in ${fetches} requests`],
     [
       showPercent(prefetchedBytes - wastedBytes, prefetchedBytes),
-      `of ${showBytes(prefetchedBytes)} brought ahead were used`,
+      `of ${showBytes(prefetchedBytes)} brought ahead are of files that were opened`,
     ],
   ];
   for (const [figure, text] of totals) {
