@@ -16,7 +16,7 @@ import * as io from "./lisafs/io.ts";
 import * as mutate from "./lisafs/mutate.ts";
 import * as socket from "./lisafs/socket.ts";
 import * as walk from "./lisafs/walk.ts";
-import { trace } from "./trace.ts";
+import { TRACED_MISS, trace } from "./trace.ts";
 
 const HANDLERS: (Handler | undefined)[] = new Array(MID_COUNT).fill(undefined);
 HANDLERS[Mid.Mount] = walk.mount;
@@ -132,7 +132,9 @@ function noteRequest(
   const subject = hasSubject ? (fds.open(fdid)?.ino ?? fdid) : 0;
   const offset = isRead ? Math.max(0, request.offset) / PAGE_BYTES : 0;
   const count = isRead ? request.count : mid === Mid.Walk ? request.nameCount : 0;
-  trace?.note(mid, index, outcome, startMs, subject, offset, count);
+  // An id that no message has is the client's to choose.
+  const kind = Math.min(mid, TRACED_MISS - 1);
+  trace?.note(kind, index, outcome, startMs, subject, offset, count);
 }
 
 const PAGE_BYTES = 4096;

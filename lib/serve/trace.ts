@@ -2,7 +2,6 @@
 // docs/format/trace.md. Off, which is how it is, it costs a comparison a request. Data plane (write), any (read).
 
 import { MISS } from "../base/errno.ts";
-import { MID_COUNT } from "../wire/lisafs/mid.ts";
 
 export const TRACE_HEADER_BYTES = 64;
 export const TRACE_RECORD_BYTES = 32;
@@ -10,7 +9,7 @@ export const TRACE_RECORD_BYTES = 32;
 export const TRACE_RECORDS_MAX = 131_072;
 export const TRACE_BYTES: number = TRACE_HEADER_BYTES + TRACE_RECORD_BYTES * TRACE_RECORDS_MAX;
 /** In the place of a message's id: a request that waited for bytes, from its ask to the answer. */
-export const TRACED_MISS: number = MID_COUNT;
+export const TRACED_MISS = 255;
 
 /** "BRT1", little-endian. */
 const MAGIC = 0x3154_5242;
@@ -82,6 +81,11 @@ export function useTrace(to: Trace): void {
   trace = to;
 }
 
+/** The gofer's file may say anything. */
+function finite(value: number): number {
+  return Number.isFinite(value) ? value : 0;
+}
+
 /** What a trace's file holds, in its order, and how many found no room. A file that is none has nothing. */
 export function readTrace(bytes: Uint8Array): { records: Traced[]; dropped: number } {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -92,12 +96,12 @@ export function readTrace(bytes: Uint8Array): { records: Traced[]; dropped: numb
   for (let nth = 0; nth < count; nth++) {
     const at = TRACE_HEADER_BYTES + nth * TRACE_RECORD_BYTES;
     records.push({
-      startMs: view.getFloat64(at, true),
-      durationMs: view.getFloat32(at + 8, true),
+      startMs: finite(view.getFloat64(at, true)),
+      durationMs: finite(view.getFloat32(at + 8, true)),
       kind: view.getUint8(at + 12),
       mount: view.getUint8(at + 13),
       errno: view.getUint16(at + 14, true),
-      subject: view.getFloat64(at + 16, true),
+      subject: finite(view.getFloat64(at + 16, true)),
       offset: view.getUint32(at + 24, true),
       count: view.getUint32(at + 28, true),
     });

@@ -8,6 +8,7 @@ import { parseTrace, showTrace, type TraceContent } from "../../lib/cli/trace-fi
 import { tracePage } from "../../lib/cli/trace-page.ts";
 import { summarize, summarizeFiles } from "../../lib/cli/trace-summary.ts";
 import { readTrace, TRACE_BYTES, TRACE_RECORDS_MAX, Trace } from "../../lib/serve/trace.ts";
+import { noise } from "../suite/daemon-node.ts";
 import { madeTrace } from "../suite/traces.ts";
 import { newNode } from "./cli.ts";
 
@@ -28,6 +29,11 @@ test("what a gofer notes is read again, and what finds no room is counted", asyn
   const full = readTrace(new Uint8Array(home));
   t.equal(full.records.length, TRACE_RECORDS_MAX, "a successor goes on behind it");
   t.equal(full.dropped, 4);
+  const seed = Date.now() % 0x7fff_ffff;
+  const wild = new Uint8Array(noise(TRACE_BYTES, seed));
+  wild.set(new Uint8Array(home, 0, 12));
+  const all = readTrace(wild).records.flatMap((record) => Object.values(record) as number[]);
+  t.ok(all.every(Number.isFinite), `whatever a gofer wrote is numbers: seed ${seed}`);
   t.same(readTrace(new Uint8Array(10)), { records: [], dropped: 0 });
   t.same(readTrace(new Uint8Array(TRACE_BYTES)), { records: [], dropped: 0 }, "nothing was noted");
 });
