@@ -80,6 +80,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["RPC p50, p99"],
     load: () => import("./micro/wait.ts"),
   },
+  touches: {
+    what: "noting what is read first, beside the open of a file that is here",
+    yardsticks: [],
+    load: () => import("./micro/touches.ts"),
+  },
   worker: {
     what: "what a second JavaScript thread costs",
     yardsticks: [],

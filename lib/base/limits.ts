@@ -180,5 +180,11 @@ export const FORESEEN_ALL_TEXT_MAX_BYTES = 64 * MIB;
 export const FORESEEN_PROGRAM_MAX_BYTES = 16 * MIB;
 /** The same of a library: of those up to some MiB nearly all blocks were read, of OpenBLAS's 36 MB a tenth. */
 export const FORESEEN_LIBRARY_MAX_BYTES = 6 * MIB;
+/** Words of a touch in its frame: snapshot and whether it was local, row, first block, count, ms. */
+export const TOUCH_WORDS = 5;
+/** Touches in one frame: an import of pandas fills four. */
+export const TOUCHES_PER_FRAME = 500;
+/** Touches that a gofer tells of, and the daemon hears, on one connection: what reads more is no start. */
+export const TOUCHES_MAX = 65_536;
 /** A list of what to bring to a node: a million paths of 60 bytes. */
 export const PROFILE_MAX_BYTES = 64 * MIB;

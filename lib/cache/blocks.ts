@@ -7,6 +7,7 @@ import { BLOCK_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
 import type { LocalObjects } from "../store/objects.ts";
 import { native } from "../sys/native.ts";
 import type { Answer, Mailbox } from "./mailbox.ts";
+import { TouchedRows } from "./touches.ts";
 
 /** Neither follow a link nor wait for a FIFO: the loop has one thread. man open(2). */
 const O_NOFOLLOW = 0o400000;
@@ -41,6 +42,8 @@ interface Large {
   fd: number;
   partialName: string;
   present: Uint8Array;
+  /** Blocks that were read. */
+  touched: Uint8Array;
 }
 
 /** Folders of the cache, by FDs that a reader takes; -errno where there is none. */
@@ -66,6 +69,7 @@ export class BlobReader {
   readonly #lazyNames = new Map<number, string>();
   readonly #large = new Map<number, Large>();
   readonly #handed = new Map<number, number>();
+  readonly #touched = new TouchedRows();
 
   /** `snapshot` is the number by which the daemon knows the snapshot in this view (docs/protocol/mailbox.md). Takes objects and folders. */
   constructor(snapshot: number, objects: LocalObjects, folders: BlobFolders, mailbox: Mailbox) {
@@ -82,10 +86,29 @@ export class BlobReader {
    */
   open(place: BlobPlace): number {
     const fd = this.#openWhole(place);
+    // What is read by block is touched so.
+    const isUnseen = fd >= 0 || place.size <= DONATE_MAX_BYTES || this.#lazyFd >= 0;
+    if (isUnseen && this.#touched.isFirst(place.row)) this.#tell(place.row, 0, 0, fd >= 0);
     if (fd >= 0) return fd;
     if (fd !== -Errno.ENOENT && fd !== -Errno.ESTALE) return fd;
     if (place.size > DONATE_MAX_BYTES) return this.#openLazy(place.row);
     return this.#mailbox.askBlob(this.#snapshot, place.row, this);
+  }
+
+  #tell(row: number, first: number, count: number, isLocal: boolean): void {
+    const { touches } = this.#mailbox;
+    touches.add(this.#snapshot, row, first, count, isLocal);
+    if (touches.isFull) this.#mailbox.sendTouches();
+  }
+
+  /** Blocks [first, last] of a large blob are read: those of them tell that weren't yet. */
+  #touchBlocks(row: number, large: Large, first: number, last: number, isLocal: boolean): void {
+    if (large.touched === NONE) large.touched = new Uint8Array(large.blocks);
+    let from = first;
+    while (from <= last && large.touched[from] === 1) from++;
+    if (from > last) return;
+    large.touched.fill(1, from, last + 1);
+    this.#tell(row, from, last + 1 - from, isLocal);
   }
 
   /** Whether the whole blob is on this node. Asks nobody. */
@@ -128,6 +151,7 @@ export class BlobReader {
       fd: -1,
       partialName: "",
       present: NONE,
+      touched: NONE,
     });
     return 0;
   }
@@ -143,18 +167,19 @@ export class BlobReader {
   read(place: BlobPlace, offset: number, out: Uint8Array): number {
     const large = this.#large.get(place.row);
     if (large === undefined) return -Errno.EBADF;
-    if (large.isWhole) return readAll(large.fd, offset, out);
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((offset + out.length - 1) / BLOCK_BYTES);
-    for (let block = first; block <= last; block++) {
+    for (let block = first; block <= last && !large.isWhole; block++) {
       if (large.present[block]) continue;
       const whole = this.#openWhole(place);
       if (whole >= 0) {
         this.#settle(large, whole);
-        return readAll(whole, offset, out);
+        break;
       }
+      this.#touchBlocks(place.row, large, first, last, false);
       return this.#mailbox.askBlocks(this.#snapshot, place.row, block, last - block + 1, this);
     }
+    this.#touchBlocks(place.row, large, first, last, true);
     return readAll(large.fd, offset, out);
   }
 

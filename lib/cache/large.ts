@@ -51,9 +51,14 @@ interface Want {
   readonly signal: AbortSignal;
   readonly runBytes: number;
   readonly isDemand: boolean;
+  /** The blocks that somebody waits for: [first, end); what else comes was brought ahead. */
+  readonly asked?: { readonly first: number; readonly end: number };
   /** Leaves alone what is on its way already. */
   readonly isPatient?: boolean;
 }
+
+/** What nobody waits for. */
+const NOBODY = { first: 0, end: 0 };
 
 export class LargeBlob {
   readonly digest: Digest;
@@ -170,8 +175,8 @@ export class LargeBlob {
     signal: AbortSignal,
   ): Promise<boolean> {
     const runBytes = Math.min(RUN_MAX_BYTES, Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES));
-    const want = { source, row, signal, runBytes, isDemand: true };
     const end = first + count;
+    const want = { source, row, signal, runBytes, isDemand: true, asked: { first, end } };
     const asked = this.#demand(want, first, end);
     // Who fails to get these asks for them itself.
     this.#readAhead(want, first, end).catch(() => undefined);
@@ -189,7 +194,7 @@ export class LargeBlob {
     const runBytes = Math.min(RUN_MAX_BYTES, (to - from) * BLOCK_BYTES);
     if (this.#hasAll(from, to) || !this.#context.startReadAhead()) return;
     try {
-      await this.#demand({ ...want, signal, runBytes }, from, to);
+      await this.#demand({ ...want, signal, runBytes, asked: NOBODY }, from, to);
     } finally {
       this.#context.endReadAhead();
     }
@@ -197,7 +202,8 @@ export class LargeBlob {
 
   /** Fetches all of it at once, as demand. */
   async complete(source: Source, row: number, signal: AbortSignal): Promise<void> {
-    const want = { source, row, signal, runBytes: RUN_MAX_BYTES, isDemand: true };
+    const asked = { first: 0, end: this.count };
+    const want = { source, row, signal, runBytes: RUN_MAX_BYTES, isDemand: true, asked };
     await this.#demand(want, 0, this.count);
     await this.#finish();
   }
@@ -396,16 +402,17 @@ export class LargeBlob {
     for (const [i, piece] of pieces.entries()) {
       try {
         if (piece.pin !== undefined) {
-          await this.#keepPinned(first + i, stored[i]!.stored, space);
+          await this.#keepPinned(want, first + i, stored[i]!.stored, space);
           continue;
         }
         this.#sum = piece.sum ?? this.#sum;
         if (written.has(first + i)) {
-          this.#note(first + i, piece.length, space);
+          this.#note(want, first + i, piece.length, space);
           continue;
         }
         const digest = want.source.table.blockDigest(want.row, first + i);
-        await this.#write(first + i, await this.#verified(want, piece, stored[i]!, digest), space);
+        const content = await this.#verified(want, piece, stored[i]!, digest);
+        await this.#write(want, first + i, content, space);
       } catch (error) {
         if (this.#isDropped) throw error;
         failure ??= error;
@@ -441,10 +448,15 @@ export class LargeBlob {
   }
 
   /** Keeps a block of a pinned object, and what it comes to: whatever is read of it later is compared with that. */
-  async #keepPinned(block: number, content: Uint8Array, space: Reservation): Promise<void> {
+  async #keepPinned(
+    want: Want,
+    block: number,
+    content: Uint8Array,
+    space: Reservation,
+  ): Promise<void> {
     if (this.#present[block] === 1) return;
     this.#sums[block] = digestOf(content);
-    await this.#write(block, content, space);
+    await this.#write(want, block, content, space);
   }
 
   /** The content of a block, fetched again on its own while it is wrong: a bounded number of times. */
@@ -467,7 +479,7 @@ export class LargeBlob {
     }
   }
 
-  async #write(block: number, content: Uint8Array, space: Reservation): Promise<void> {
+  async #write(want: Want, block: number, content: Uint8Array, space: Reservation): Promise<void> {
     this.#checkNotDropped();
     if (this.#present[block] === 1) return;
     try {
@@ -475,7 +487,7 @@ export class LargeBlob {
     } catch (error) {
       throw this.#failed(error);
     }
-    this.#note(block, content.length, space);
+    this.#note(want, block, content.length, space);
   }
 
   /** Most likely a full disk, or one that hangs, which this file's end relieves. */
@@ -486,13 +498,15 @@ export class LargeBlob {
   }
 
   /** A block that was written is present from now on; another may have brought it meanwhile: the same bytes. */
-  #note(block: number, length: number, space: Reservation): void {
+  #note({ asked = NOBODY, source }: Want, block: number, length: number, space: Reservation): void {
     this.#checkNotDropped();
     if (this.#present[block] === 1) return;
     this.#present[block] = 1;
     this.#presentCount++;
     this.#count(expectedCost(length) - FILE_COST_BYTES, space);
     this.#context.counters.blocks++;
+    const isAwaited = source.isAhead !== true && block >= asked.first && block < asked.end;
+    if (!isAwaited) source.onPrefetch?.(this.digest, block, length);
   }
 
   #checkNotDropped(): void {

@@ -3,6 +3,8 @@
 
 import { latin1At, viewOf } from "../base/bytes.ts";
 import { Errno } from "../base/errno.ts";
+import { TOUCH_WORDS, TOUCHES_PER_FRAME } from "../base/limits.ts";
+import { LOCAL_TOUCH } from "./touches.ts";
 
 export const MAILBOX_VERSION = 1;
 /** u32 length of what follows it, u16 type, u16 flags (zero but in a HELLO), u32 id. */
@@ -11,6 +13,8 @@ export const FRAME_BYTES = 12;
 export const FRAME_MAX_BYTES = 65_536;
 /** A whole frame to the daemon: a HELLO with the longest mount id has 146. */
 export const REQUEST_MAX_BYTES = 256;
+/** The same from who was told that its touches are wanted. */
+export const TOUCHES_MAX_BYTES = FRAME_BYTES + 4 * TOUCH_WORDS * TOUCHES_PER_FRAME;
 
 export const Frame = {
   hello: 1,
@@ -24,6 +28,9 @@ export const Frame = {
   stop: 9,
   askLazy: 10,
   look: 11,
+  touches: 12,
+  trace: 13,
+  traced: 14,
 } as const;
 
 /** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */
@@ -37,6 +44,8 @@ export const AnswerState = {
 
 /** Flag of a HELLO: its sender takes descriptors with answers. */
 const TAKES_FILES = 1;
+/** Flag of a WELCOME: its sender takes touches. */
+const TAKES_TOUCHES = 1;
 
 const LENGTH_BYTES = 4;
 const MOUNT_ID_MAX_BYTES = 128;
@@ -142,10 +151,12 @@ export function encodeWelcome(
   id: number,
   errno: number,
   snapshots: number,
+  takesTouches = false,
 ): number {
   const bytes = head(out, Frame.welcome, id, 8);
   if (bytes < 0) return bytes;
   const view = viewOf(out);
+  view.setUint16(6, takesTouches ? TAKES_TOUCHES : 0, true);
   view.setUint32(FRAME_BYTES, errno, true);
   view.setUint32(FRAME_BYTES + 4, snapshots, true);
   return bytes;
@@ -155,6 +166,57 @@ export function encodeWelcome(
 export function welcomeErrno(bytes: Uint8Array, start: number, length: number): number {
   if (length !== FRAME_BYTES + 8) return -Errno.EIO;
   return viewOf(bytes).getUint32(start + FRAME_BYTES, true);
+}
+
+/** Whether the sender of a whole WELCOME takes touches. */
+export function welcomeTakesTouches(bytes: Uint8Array, start: number): boolean {
+  return (viewOf(bytes).getUint16(start + 6, true) & TAKES_TOUCHES) !== 0;
+}
+
+/** The first `count` touches of a table's words. */
+export function encodeTouches(out: Uint8Array, words: Uint32Array, count: number): number {
+  const bytes = head(out, Frame.touches, 0, 4 * TOUCH_WORDS * count);
+  if (bytes < 0) return bytes;
+  const view = viewOf(out);
+  for (let i = 0; i < TOUCH_WORDS * count; i++)
+    view.setUint32(FRAME_BYTES + 4 * i, words[i]!, true);
+  return bytes;
+}
+
+/** What a gofer first read: blocks [first, first + count) of a row's blob, or all of it when count is 0. */
+export interface Touch {
+  readonly snapshot: number;
+  readonly row: number;
+  readonly first: number;
+  readonly count: number;
+  /** It was on this node by then. */
+  readonly isLocal: boolean;
+  /** Since the gofer opened the view. */
+  readonly atMs: number;
+}
+
+/** The touches of a whole TOUCHES; undefined of a frame that isn't one. */
+export function decodeTouches(
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): Touch[] | undefined {
+  const body = length - FRAME_BYTES;
+  if (body === 0 || body % (4 * TOUCH_WORDS) !== 0) return undefined;
+  const view = viewOf(bytes);
+  const touches: Touch[] = [];
+  for (let at = start + FRAME_BYTES; at < start + length; at += 4 * TOUCH_WORDS) {
+    const snapshot = view.getUint32(at, true);
+    touches.push({
+      snapshot: (snapshot & ~LOCAL_TOUCH) >>> 0,
+      isLocal: (snapshot & LOCAL_TOUCH) !== 0,
+      row: view.getUint32(at + 4, true),
+      first: view.getUint32(at + 8, true),
+      count: view.getUint32(at + 12, true),
+      atMs: view.getUint32(at + 16, true),
+    });
+  }
+  return touches;
 }
 
 export function encodeAskBlob(out: Uint8Array, id: number, snapshot: number, row: number): number {
@@ -252,7 +314,16 @@ export function encodeBare(out: Uint8Array, type: number, id: number): number {
 
 /** STATUS_REPLY around a JSON body. */
 export function encodeStatusReply(out: Uint8Array, id: number, json: Uint8Array): number {
-  const bytes = head(out, Frame.statusReply, id, json.length);
+  return encodeJson(out, Frame.statusReply, id, json);
+}
+
+/** TRACED around a JSON body. */
+export function encodeTraced(out: Uint8Array, id: number, json: Uint8Array): number {
+  return encodeJson(out, Frame.traced, id, json);
+}
+
+function encodeJson(out: Uint8Array, type: number, id: number, json: Uint8Array): number {
+  const bytes = head(out, type, id, json.length);
   if (bytes >= 0) out.set(json, FRAME_BYTES);
   return bytes;
 }

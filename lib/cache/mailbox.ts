@@ -17,13 +17,16 @@ import {
   encodeAskLazy,
   encodeBare,
   encodeHello,
+  encodeTouches,
   FRAME_MAX_BYTES,
   Frame,
   frameBytes,
   frameId,
   frameType,
   welcomeErrno,
+  welcomeTakesTouches,
 } from "./mailbox-wire.ts";
+import { TouchTable } from "./touches.ts";
 
 /** What the daemon said about one ask. */
 export interface Answer {
@@ -56,6 +59,8 @@ interface Ask {
 /** How long to wait before the next try to reach a daemon that isn't there. */
 const RECONNECT_FIRST_MS = 10;
 const RECONNECT_MAX_MS = 500;
+/** A sandbox that asks for nothing in this time isn't held up by what is sent in it. */
+const QUIET_MS = 1_000;
 
 export class Mailbox {
   readonly #path: string;
@@ -73,6 +78,9 @@ export class Mailbox {
   #slot = -1;
   #retryMs = RECONNECT_FIRST_MS;
   #retryAtMs = 0;
+  /** What was read first of the view, for the daemon to hear. */
+  readonly touches = new TouchTable();
+  #takesTouches = false;
   /** Ticket of the ask that the last MISS stands for. */
   lastTicket = 0;
   /** What that ask is for: another number for other bytes. A request that goes on from one to the next gets on. */
@@ -187,8 +195,22 @@ export class Mailbox {
     for (const ask of this.#asks.values()) this.#sendAsk(ask);
   }
 
+  /** How long the loop is to wait for something to do before it has touches sent: they are no hurry. -1: there are none to send. */
+  get quietMs(): number {
+    return this.#takesTouches && this.touches.count > 0 ? QUIET_MS : -1;
+  }
+
+  /** Tells the daemon what was touched, if it is there and wants to know: in a quiet moment, at the end, or when a frame is full. */
+  sendTouches(): void {
+    const { count, words } = this.touches;
+    if (count === 0 || !this.#takesTouches || this.#out.length > 0) return;
+    this.touches.clear();
+    this.#send(encodeTouches(scratch, words, count));
+  }
+
   #disconnect(): void {
     if (this.#fd < 0) return;
+    this.#takesTouches = false;
     dropSocket(this.#slot);
     native.closeFd(this.#fd);
     for (const file of this.#files) native.closeFd(file);
@@ -272,6 +294,8 @@ export class Mailbox {
       const errno = welcomeErrno(this.#in, start, length);
       if (errno < 0) return false;
       this.#retryMs = RECONNECT_FIRST_MS;
+      this.#takesTouches = welcomeTakesTouches(this.#in, start);
+      this.touches.want(this.#takesTouches);
       // A daemon that doesn't know the view can answer nothing: all that wait fail now, not at their deadline.
       if (errno !== 0) for (const ask of [...this.#asks.values()]) this.#finish(ask, errno, "");
       return true;
@@ -298,6 +322,7 @@ export class Mailbox {
   }
 
   dispose(): void {
+    this.sendTouches();
     this.#disconnect();
     this.#asks.clear();
   }

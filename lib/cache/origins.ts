@@ -60,6 +60,18 @@ export interface QueueFigures extends GateFigures {
   readonly intakeBytes: number;
 }
 
+/** One request for bytes of an object, when it has ended: times are performance.now()'s. */
+export interface RequestFacts {
+  readonly origin: string;
+  readonly path: string;
+  /** Undefined: all of it. */
+  readonly range: ByteRange | undefined;
+  readonly isDemand: boolean;
+  readonly startMs: number;
+  /** That came; -1: it failed. */
+  readonly bytes: number;
+}
+
 /** What STATUS says of an origin: the sum over its places, and each of them. */
 export interface OriginFigures extends Meter {
   readonly places: readonly PlaceFigures[];
@@ -79,10 +91,12 @@ export class Origin {
   readonly #segments = new Segments();
   readonly #isCrowded: () => boolean;
   #tier: TierFilling | undefined;
+  readonly #onRequest: (request: RequestFacts) => void;
 
   constructor(name: string, options: OriginsOptions, requests: number, isCrowded = () => false) {
     this.name = name;
     this.#isCrowded = isCrowded;
+    this.#onRequest = options.onRequest ?? (() => undefined);
     this.#places = new Places(this.opened(options));
     this.#gate = new Gate(requests);
     this.#intake = new Intake(options.intakeBytes);
@@ -197,7 +211,9 @@ export class Origin {
 
   /** A whole object. */
   whole(path: string, signal: AbortSignal): Promise<Buffer> {
-    return this.#gate.run(true, signal, () => this.reader.get(path, { signal }));
+    return this.#gate.run(true, signal, () =>
+      this.#told(path, undefined, true, () => this.reader.get(path, { signal })),
+    );
   }
 
   close(): void {
@@ -216,20 +232,42 @@ export class Origin {
     const onSender = (who: Sender) => {
       sender = who;
     };
-    const bytes = await this.reader.get(path, {
+    const options = {
       range,
       signal,
       isUrgent,
       onSender,
       ...(pin && { pin }),
       ...(avoid && { avoid }),
-    });
+    };
+    const get = () => this.reader.get(path, options);
+    const bytes = await this.#told(path, range, isUrgent, get);
     return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
+  }
+
+  /** Has whoever listens know of a request, whatever becomes of it. */
+  async #told(
+    path: string,
+    range: ByteRange | undefined,
+    isDemand: boolean,
+    get: () => Promise<Buffer>,
+  ): Promise<Buffer> {
+    const request = { origin: this.name, path, range, isDemand, startMs: performance.now() };
+    let bytes = -1;
+    try {
+      const got = await get();
+      bytes = got.length;
+      return got;
+    } finally {
+      this.#onRequest({ ...request, bytes });
+    }
   }
 }
 
 export interface OriginsOptions extends OpenOptions {
   readonly log?: Log;
+  /** Hears of each request for bytes when it has ended. */
+  readonly onRequest?: (request: RequestFacts) => void;
   readonly requests?: number;
   readonly locatorBytes?: number;
   /** What demands may have on their way to the disk, of each origin. */

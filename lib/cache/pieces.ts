@@ -59,6 +59,10 @@ export interface Source {
   readonly table: BlobTable;
   /** Hears of content that was asked for and isn't whole on this node. */
   readonly onMiss?: (bytes: number) => void;
+  /** Nobody waits for what is asked of it. */
+  readonly isAhead?: boolean;
+  /** Hears of a piece that has come and that nobody waited for. */
+  readonly onPrefetch?: (blob: Digest, piece: number, bytes: number) => void;
   /** Hears why an ask of it was answered with an errno. */
   readonly onFailure?: (failure: AskFailure) => void;
 }

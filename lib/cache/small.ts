@@ -114,6 +114,7 @@ export async function fetchSmall(
       const content = doubts.open(piece, stored[at]!, piece.sum ?? digest);
       const sum = piece.pin === undefined ? piece.sum : digestOf(content);
       await keep(shelf, context, digest, content, space, sum);
+      if (source.isAhead) source.onPrefetch?.(digest, 0, size);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
       return { finished: kept.finally(release) };
     } catch (error) {
@@ -237,6 +238,7 @@ async function keepNeighbours(
       try {
         await keep(shelf, context, digest, openPiece(piece, stored[i]!, digest), space);
         context.counters.neighbours++;
+        source.onPrefetch?.(digest, 0, piece.length);
         neighbour.settle(true);
       } catch (error) {
         if (isMismatch(error)) context.noteMismatch(digest, source, error);

@@ -70,7 +70,7 @@ function storedOwners(index: Index, { all, claimsOf }: Owners): StoredOwners {
 }
 
 /** Every name with its inode; paths are latin1, below the root. An index that lies makes it end early. */
-function* namesIn(index: Index): Iterable<{ path: string; ino: number }> {
+export function* namesIn(index: Index): Iterable<{ path: string; ino: number }> {
   const left: { path: string; ino: number }[] = [{ path: "", ino: 1 }];
   const entered = new Uint8Array(1 + index.inodeCount);
   while (left.length > 0) {

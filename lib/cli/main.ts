@@ -27,6 +27,8 @@ import { addRun } from "./run.ts";
 import { addServe } from "./serve.ts";
 import { addStage } from "./stage.ts";
 import { addStore } from "./store.ts";
+import { addTop } from "./top.ts";
+import { addTrace } from "./trace.ts";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -59,6 +61,8 @@ function makeProgram(): Command {
   addEnvRemove(env);
   addPreload(program);
   addProfile(program);
+  addTrace(program);
+  addTop(program);
   const layer = addLayer(program);
   addLayerDiff(layer);
   addLayerKeep(layer);

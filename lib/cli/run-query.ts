@@ -26,6 +26,7 @@ import {
   unconnectedEnding,
 } from "./run-failure.ts";
 import type { RunStats } from "./run-stats.ts";
+import type { RunTrace } from "./run-trace.ts";
 import type { Run, Watch } from "./runs.ts";
 import { cgroupFlags, runSandbox, type SandboxResult } from "./sandbox.ts";
 
@@ -45,6 +46,8 @@ export interface Manner {
   /** As SandboxOptions have it. */
   readonly tenant?: string | undefined;
   readonly isMeasured: boolean;
+  /** Notes what the start does, and is written when it has ended. */
+  readonly trace?: RunTrace | undefined;
   /** Where the command's output goes in place of this process's: see SandboxOptions. */
   readonly stdout?: Writable;
   readonly stderr?: Writable;
@@ -76,6 +79,8 @@ export async function runQuery(
   manner: Manner,
   watch: Watch,
 ): Promise<QueryEnd> {
+  const { trace } = manner;
+  await trace?.watch(context, prepared.mounts.id);
   Asker.announce(context.cache, prepared.mounts.id);
   const query = prepared.spec(manner.command, manner.isTerminal);
   writeText(join(bundle, "config.json"), JSON.stringify(ociSpec(query)), 0o600);
@@ -84,6 +89,7 @@ export async function runQuery(
   const killsBefore = memoryKills();
   const running = runSandbox(context, {
     ...manner,
+    ...trace?.sandbox,
     id,
     bundle,
     runscFlags: runscFlags(manner, query),
@@ -94,6 +100,7 @@ export async function runQuery(
   const { exitCode, failure } = ended.isLate
     ? lateEnding(manner.startMs)
     : endingOf(context, prepared, query, ended);
+  await trace?.write(context, { command: query.command, exitCode });
   const notes = [
     memoryNote(exitCode, memoryKills() - killsBefore, manner.memory),
     successorNote(ended.counters[Count.restarts]!),

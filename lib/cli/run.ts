@@ -11,6 +11,7 @@ import { parseSeconds } from "./query.ts";
 import { type QueryOptions, tenantOf } from "./query-settings.ts";
 import { runQuery } from "./run-query.ts";
 import type { RunStats } from "./run-stats.ts";
+import { RunTrace, TRACE_OPTION } from "./run-trace.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { START_MS } from "./sandbox.ts";
 
@@ -22,6 +23,7 @@ interface RunOptions extends QueryOptions {
   stats?: boolean;
   statsFile?: string;
   shared?: boolean;
+  trace?: string;
 }
 
 const EXAMPLES = `
@@ -36,6 +38,7 @@ Examples:
   burrow run --base image.tar
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py
+  burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'
   burrow run --base sha256:… --env sha256:… --writable 1G --user 0 -- pip install --no-index /stage/wheels/own.whl`;
 
 export function addRun(program: Command): void {
@@ -70,6 +73,10 @@ export function addRun(program: Command): void {
     )
     .option("--stats", "print what the run took to stderr; as JSON with --json")
     .option("--stats-file <FILE>", "write the same as JSON")
+    .option(
+      `${TRACE_OPTION} <FILE>`,
+      "write what the start did, request by request, for burrow trace",
+    )
     .passThroughOptions()
     .addHelpText("after", EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
@@ -95,6 +102,11 @@ async function runAndSay(
   const tenant = sharingTenant(options);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
+  const progress = new Progress(options.quiet === true, context.isJson);
+  using trace =
+    options.trace === undefined
+      ? undefined
+      : new RunTrace(run, options.trace, { startMs: startedMs, progress });
   const prepared = await prepare(context, run.id, options, command);
   using _kept = prepared.kept;
   const preparedMs = performance.now();
@@ -108,6 +120,7 @@ async function runAndSay(
     startMs,
     tenant,
     isMeasured: options.stats === true || statsFile !== undefined,
+    trace,
   };
   const ended = await runQuery(context, run, prepared, manner, watch);
   if (ended.failure !== undefined) report(ended.failure, context.isJson);

@@ -23,6 +23,8 @@ export interface SandboxOptions {
   readonly stdout?: Writable;
   /** The same for what the command and runsc complain of. */
   readonly stderr?: Writable;
+  /** A file of TRACE_BYTES in which its gofer notes all requests. */
+  readonly tracePath?: string;
   /** Beside `stdout`: the command's stdin, and its end. */
   readonly stdin?: Readable | undefined;
   /** How long the sandbox may take until it asks for its first file; START_MS when missing. */
@@ -213,6 +215,7 @@ export async function runSandbox(
     BURROW_CACHE: context.cache,
     BURROW_COUNTERS: countersPath,
     BURROW_LOG: logPath,
+    ...(options.tracePath === undefined ? {} : { BURROW_TRACE: options.tracePath }),
     BURROW_NODE: process.env["BURROW_NODE"] || process.execPath,
     BURROW_SHARED: options.tenant === undefined ? undefined : "1",
     BURROW_TENANT: options.tenant,

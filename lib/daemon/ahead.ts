@@ -13,6 +13,7 @@ import { rangesOf, type Segment, segmentKey, segmentsOf } from "../preload/segme
 import type { Locator } from "../store/locator.ts";
 import { inParallel } from "../store/parallel.ts";
 import type { ByteRange } from "../store/store.ts";
+import type { Prefetched } from "./prefetched.ts";
 
 /** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
 const REQUESTS_AT_ONCE = 4;
@@ -49,6 +50,8 @@ export interface AheadBudget {
 
 /** In whose name something is fetched. */
 export interface AheadJob {
+  /** The view that starts. */
+  readonly mountId: string;
   readonly figures: AheadFigures;
   readonly budget: AheadBudget;
   /** Whether large blobs of which blocks are asked for are wanted whole, last. */
@@ -67,6 +70,7 @@ export interface AheadContext {
   readonly cache: CacheDirectory;
   readonly fetcher: Fetcher;
   readonly open: (of: SnapshotSource) => Promise<Source>;
+  readonly prefetched: Prefetched;
   readonly deadlineMs: number;
 }
 
@@ -95,7 +99,7 @@ export class Ahead {
   /** Whether anything was absent; resolves when there is nothing left to do. Rejects where the snapshot's index or locator can't be had. */
   async fetch(of: SnapshotSource, asks: readonly ProfileAsk[], job: AheadJob): Promise<boolean> {
     const { fetcher, open, deadlineMs } = this.#context;
-    const source = await open(of);
+    const source = this.#metered(await open(of), job.mountId);
     const absent = await this.#absent(source, asks, job);
     if (absent.length === 0 || this.#isEnded) return false;
     job.onBegin?.();
@@ -207,6 +211,16 @@ export class Ahead {
       rows.add(row);
     }
     return rows;
+  }
+
+  /** Whatever comes for a source was brought ahead of a view. */
+  #metered(source: Source, mountId: string): Source {
+    const { prefetched } = this.#context;
+    return {
+      ...source,
+      isAhead: true,
+      onPrefetch: (blob, piece, bytes) => prefetched.brought(mountId, blob, piece, bytes),
+    };
   }
 
   /** Has a range in reach: whether it is. Never rejects. */

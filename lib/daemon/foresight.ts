@@ -42,6 +42,13 @@ export interface Foreseeing {
   miss(): void;
 }
 
+/** One of a view. */
+interface Starting {
+  readonly mountId: string;
+  readonly learner: Learner | undefined;
+  readonly isMissing: Promise<boolean>;
+}
+
 interface Begun extends Foreseeing {
   readonly atMs: number;
 }
@@ -57,7 +64,7 @@ export class Foresight {
   }
 
   /** A view is welcome: who learns of it hears what is fetched ahead of it, or knows better. */
-  begin(view: DescribedView, learner: Learner | undefined): Foreseeing {
+  begin(view: DescribedView, mountId: string, learner: Learner | undefined): Foreseeing {
     const now = performance.now();
     for (const [each, { atMs }] of this.#begun) if (now - atMs > AGAIN_MS) this.#begun.delete(each);
     const key = JSON.stringify([view.start, view.snapshots]);
@@ -74,15 +81,14 @@ export class Foresight {
     });
     const begun = { atMs: now, miss };
     this.#begun.set(key, begun);
-    void this.#foresee(view, view.start, learner, isMissing);
+    void this.#foresee(view, view.start, { mountId, learner, isMissing });
     return begun;
   }
 
   async #foresee(
     { snapshots, places }: DescribedView,
     start: Start,
-    learner: Learner | undefined,
-    isMissing: Promise<boolean>,
+    { mountId, learner, isMissing }: Starting,
   ): Promise<void> {
     const { ahead, open, log } = this.#context;
     this.#running++;
@@ -93,7 +99,8 @@ export class Foresight {
         sources.map(({ table }, i) => ({ at: pathOf(places[i]!), index: table.index })),
       );
       const budget = ahead.budget(FORESEEN_FETCH_MAX_BYTES);
-      const job = { figures: this.figures, budget, isCompleted: false, segments: new Map() };
+      const counted = { mountId, figures: this.figures, budget };
+      const job = { ...counted, isCompleted: false, segments: new Map() };
       const gathering = new Gathering(this.#context, snapshots, sources, {
         job,
         learner,

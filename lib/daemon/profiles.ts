@@ -76,8 +76,8 @@ export class Profiles {
   }
 
   /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
-  begin(snapshots: readonly SnapshotSource[], command: string): Learner {
-    const known = snapshots.map((each) => this.#fetchKnown(each, command));
+  begin(snapshots: readonly SnapshotSource[], command: string, mountId: string): Learner {
+    const known = snapshots.map((each) => this.#fetchKnown(each, command, mountId));
     const isMissed = snapshots.map(() => false);
     const asked = snapshots.map(() => new Map<string, ProfileAsk>());
     const startedMs = performance.now();
@@ -98,7 +98,7 @@ export class Profiles {
         if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
         if (performance.now() - startedMs > START_MS) return;
         // Who has all that it needs asks nobody for anything.
-        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command);
+        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command, mountId);
         isMissed[snapshot] = true;
         const before = asks.size;
         asks.set(`${ask.row} ${ask.first}`, ask);
@@ -125,7 +125,7 @@ export class Profiles {
   }
 
   /** Has what this node has learned of a start fetched ahead of it: whether its command has a list of its own. */
-  async #fetchKnown(of: SnapshotSource, command: string): Promise<boolean> {
+  async #fetchKnown(of: SnapshotSource, command: string, mountId: string): Promise<boolean> {
     const profile = await this.#read(of.snapshot);
     const key = `${of.snapshot} ${of.origin} ${command}`;
     const now = performance.now();
@@ -133,13 +133,13 @@ export class Profiles {
       if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
     if (!this.#fetchedMs.has(key)) {
       this.#fetchedMs.set(key, now);
-      void this.#fetchAhead(of, profile.asks(command));
+      void this.#fetchAhead(of, profile.asks(command), mountId);
     }
     return command !== ANY_COMMAND && profile.knows(command);
   }
 
   /** What the store has, where this node has learned nothing: it is learned by that, and fetched. */
-  async #fetchShared(of: SnapshotSource, command: string): Promise<void> {
+  async #fetchShared(of: SnapshotSource, command: string, mountId: string): Promise<void> {
     const key = `${of.snapshot} ${of.origin}`;
     if (this.#asked.has(key)) return;
     this.#asked.set(key, true);
@@ -160,7 +160,7 @@ export class Profiles {
     } catch {
       return; // There is none, or it is none.
     }
-    await this.#fetchAhead(of, profile.asks(command));
+    await this.#fetchAhead(of, profile.asks(command), mountId);
   }
 
   async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
@@ -193,7 +193,11 @@ export class Profiles {
     }
   }
 
-  async #fetchAhead(of: SnapshotSource, asks: readonly ProfileAsk[]): Promise<void> {
+  async #fetchAhead(
+    of: SnapshotSource,
+    asks: readonly ProfileAsk[],
+    mountId: string,
+  ): Promise<void> {
     if (asks.length === 0 || this.#isEnded) return;
     const { ahead, background, log } = this.#context;
     try {
@@ -201,7 +205,7 @@ export class Profiles {
       const onBegin = () => {
         this.figures.starts++;
       };
-      const job = { figures: this.figures, budget, isCompleted: background, onBegin };
+      const job = { mountId, figures: this.figures, budget, isCompleted: background, onBegin };
       if (await ahead.fetch(of, asks, job)) this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });

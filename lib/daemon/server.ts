@@ -14,8 +14,10 @@ import {
   AnswerState,
   type AskFields,
   decodeAsk,
+  decodeTouches,
   encodeAnswer,
   encodeStatusReply,
+  encodeTraced,
   encodeWelcome,
   FRAME_BYTES,
   FRAME_MAX_BYTES,
@@ -28,6 +30,7 @@ import {
   helloVersion,
   MAILBOX_VERSION,
   REQUEST_MAX_BYTES,
+  TOUCHES_MAX_BYTES,
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, peerUser, sendWithFile } from "../sys/peer.ts";
@@ -35,12 +38,17 @@ import { notOurs } from "./activation.ts";
 import { Crowd } from "./crowd.ts";
 import type { Foreseeing, Foresight } from "./foresight.ts";
 import type { LazyMount } from "./lazy-mount.ts";
+import type { Prefetched } from "./prefetched.ts";
 import type { Learner, Profiles } from "./profiles.ts";
 import type { DescribedView, Sources } from "./sources.ts";
+import type { Tracing } from "./tracing.ts";
+import { ViewReport } from "./view-report.ts";
 import type { ViewFigures, Views } from "./views.ts";
 
 /** A peer that does not take its answers is not heard past this: as much as the answers to all asks it may have open. */
 const UNSENT_MAX_BYTES = 64 * 1024;
+/** Of a trace, which comes unasked. */
+const TRACE_UNSENT_MAX_BYTES = 4 * 1024 * 1024;
 /** Gofers and tools connected at once, and what share of the process's FDs they may take: the cache and origins need some, too. */
 const CONNECTIONS_MAX = 4096;
 const FD_SHARE = 1 / 2;
@@ -58,6 +66,8 @@ export interface ServerContext {
   readonly profiles: Profiles | undefined;
   /** Undefined where nothing is foreseen. */
   readonly foresight: Foresight | undefined;
+  readonly prefetched: Prefetched;
+  readonly tracing: Tracing;
   readonly deadlineMs: number;
   /** How long a peer that named no mount may say nothing. */
   readonly silentMs: number;
@@ -159,6 +169,7 @@ class Connection {
   #described: DescribedView | undefined;
   #learner: Learner | undefined;
   #foreseeing: Foreseeing | undefined;
+  #report: ViewReport | undefined;
   /** What the view had to wait for. */
   #view: ViewFigures | undefined;
   #in: Buffer = Buffer.alloc(0);
@@ -203,7 +214,8 @@ class Connection {
   #takeFrames(): void {
     let start = 0;
     while (!this.#socket.destroyed && !this.#isRefused && !this.#isFull) {
-      const length = frameBytes(this.#in, start, this.#in.length, REQUEST_MAX_BYTES);
+      const max = this.#isHeard ? TOUCHES_MAX_BYTES : REQUEST_MAX_BYTES;
+      const length = frameBytes(this.#in, start, this.#in.length, max);
       if (length === 0) break;
       if (length < 0 || !this.#take(start, length)) {
         this.#socket.destroy();
@@ -213,6 +225,11 @@ class Connection {
     }
     this.#in = this.#isRefused ? Buffer.alloc(0) : this.#in.subarray(start);
     if (this.#isFull) this.#socket.pause();
+  }
+
+  /** Whether its touches are wanted: where starts teach nothing, and nothing is fetched ahead of them, nobody asks what they use. */
+  get #isHeard(): boolean {
+    return this.#described?.isProfiled === true && this.#context.profiles !== undefined;
   }
 
   /** Handles one frame; false when the peer breaks the protocol. */
@@ -235,6 +252,12 @@ class Connection {
       case Frame.cancel:
         this.#open.delete(id);
         return true;
+      case Frame.touches: {
+        const touches = this.#isHeard ? decodeTouches(this.#in, start, length) : undefined;
+        return touches !== undefined && this.#report!.take(touches);
+      }
+      case Frame.trace:
+        return this.#trace(id);
       case Frame.status:
         this.#sendStatus(id);
         return true;
@@ -271,7 +294,8 @@ class Connection {
     }
     this.#isGreeting = false;
     if (this.#socket.destroyed) return;
-    this.#send(64, (out) => encodeWelcome(out, id, errno, this.#snapshots?.length ?? 0));
+    const count = this.#snapshots?.length ?? 0;
+    this.#send(64, (out) => encodeWelcome(out, id, errno, count, this.#isHeard));
     if (errno !== 0) {
       this.#isRefused = true;
       this.#in = Buffer.alloc(0);
@@ -279,27 +303,50 @@ class Connection {
       return;
     }
     this.#socket.setTimeout(0);
-    this.#countFor(mountId);
+    this.#countFor(mountId, this.#snapshots!);
     this.#learn();
     this.#continue();
   }
 
-  #countFor(mountId: string): void {
+  #countFor(mountId: string, snapshots: readonly SnapshotSource[]): void {
     const { views } = this.#context;
     const view = views.open(mountId);
     this.#view = view;
     this.#mountId = mountId;
-    this.#socket.once("close", () => views.close(mountId, view));
+    const isHeard = this.#isHeard;
+    const report = new ViewReport(this.#context, { mountId, snapshots, figures: view, isHeard });
+    this.#report = report;
+    this.#socket.once("close", () => {
+      report.close();
+      views.close(mountId, view);
+    });
   }
 
   #learn(): void {
     const view = this.#described!;
     if (!view.isProfiled) return;
     const { profiles, foresight } = this.#context;
-    const learner = profiles?.begin(view.snapshots, view.command);
+    const learner = profiles?.begin(view.snapshots, view.command, this.#mountId);
     this.#learner = learner;
-    this.#foreseeing = foresight?.begin(view, learner);
+    this.#foreseeing = foresight?.begin(view, this.#mountId, learner);
     this.#socket.once("close", () => learner?.end());
+  }
+
+  /** Begins to tell what is done for the view; asked again, tells what is left, and ends. False for who may not know. */
+  #trace(id: number): boolean {
+    if (!this.#isOwner || this.#report === undefined) return false;
+    const hasRoom = () => this.#socket.writableLength < TRACE_UNSENT_MAX_BYTES;
+    const tell = (body: object) => this.#sendTraced(id, body);
+    this.#report.trace((events) => hasRoom() && tell({ events }), tell);
+    return true;
+  }
+
+  /** False of what no frame holds. */
+  #sendTraced(id: number, body: object): boolean {
+    const json = Buffer.from(JSON.stringify(body));
+    if (FRAME_BYTES + json.length > FRAME_MAX_BYTES) return false;
+    this.#send(FRAME_BYTES + json.length, (out) => encodeTraced(out, id, json));
+    return true;
   }
 
   async #ask(
@@ -348,7 +395,9 @@ class Connection {
         this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
-      return await fetcher.ask({ ...source, onMiss, onFailure }, ask.row, ask.first, ask.count);
+      const { onPrefetch } = this.#report!;
+      const asking = { ...source, onMiss, onFailure, onPrefetch };
+      return await fetcher.ask(asking, ask.row, ask.first, ask.count);
     } catch (error) {
       log("no index", {
         snapshot: snapshot.snapshot,

@@ -28,10 +28,12 @@ import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
 import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { PinnedBlobs } from "./pinned.ts";
+import { Prefetched } from "./prefetched.ts";
 import { Profiles } from "./profiles.ts";
 import { Server } from "./server.ts";
 import { Sources } from "./sources.ts";
 import { brokerOf, Standbys, standbysOf } from "./standbys.ts";
+import { Tracing } from "./tracing.ts";
 import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or near its limit. */
@@ -73,14 +75,20 @@ export async function startDaemon(
   let daemon: RunningDaemon | undefined;
   try {
     const hasSuspects = cache.startUp(config.suspect);
-    const fetcher = fetcherOf(config, cache, log);
+    const views = new Views();
+    const tracing = new Tracing();
+    const fetcher = fetcherOf(config, cache, log, tracing);
     const readerOf = (origin: string) => fetcher.origins.get(origin).reader;
     const sources = new Sources(cache, config.state, readerOf);
     const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
     const { deadlineMs, background } = config;
-    const ahead = new Ahead({ ...context, deadlineMs });
+    const prefetched = new Prefetched({
+      figuresOf: (id) => views.figuresOf(id),
+      brought: (...piece) => tracing.brought(...piece),
+    });
+    const ahead = new Ahead({ ...context, deadlineMs, prefetched });
     const profiles = config.profiles
       ? new Profiles({ ...context, ahead, deadlineMs, background })
       : undefined;
@@ -88,7 +96,9 @@ export async function startDaemon(
       ? new Foresight({ ...context, ahead, background })
       : undefined;
     const starts = { ahead, profiles, foresight };
-    daemon = new RunningDaemon({ config, cache, lock, log, fetcher, sources, lazy, ...starts });
+    const figures = { views, prefetched, tracing };
+    const parts = { config, cache, lock, log, fetcher, sources, lazy, ...starts, figures };
+    daemon = new RunningDaemon(parts);
     // Ours alone by the lock: what stands there was left by a killed daemon.
     if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen(listener);
@@ -167,11 +177,17 @@ function closeInherited(): void {
   }
 }
 
-function fetcherOf(config: DaemonConfig, cache: CacheDirectory, log: Log): Fetcher {
+function fetcherOf(
+  config: DaemonConfig,
+  cache: CacheDirectory,
+  log: Log,
+  tracing: Tracing,
+): Fetcher {
   const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
   const origins = tableOf(config);
   const limits = { headerMs, stallMs, deadlineMs, requests };
-  return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log });
+  const onRequest = tracing.requested.bind(tracing);
+  return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log, onRequest });
 }
 
 /** What the file of origins says now. BURROW_USAGE. */
@@ -191,6 +207,11 @@ interface Parts {
   readonly ahead: Ahead;
   readonly profiles: Profiles | undefined;
   readonly foresight: Foresight | undefined;
+  readonly figures: {
+    readonly views: Views;
+    readonly prefetched: Prefetched;
+    readonly tracing: Tracing;
+  };
 }
 
 class RunningDaemon implements Daemon {
@@ -204,11 +225,12 @@ class RunningDaemon implements Daemon {
   readonly #ahead: Ahead;
   readonly #profiles: Profiles | undefined;
   readonly #foresight: Foresight | undefined;
+  readonly #prefetched: Prefetched;
   readonly #disk: Disk;
   readonly #server: Server;
   readonly #standbys: Standbys;
   readonly #broker: Standbys;
-  readonly #views = new Views();
+  readonly #views: Views;
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
   readonly #startedMs = Date.now();
@@ -223,6 +245,7 @@ class RunningDaemon implements Daemon {
   constructor(parts: Parts) {
     const { config, cache, lock, log, fetcher, sources, lazy } = parts;
     const { ahead, profiles, foresight } = parts;
+    const { views, prefetched, tracing } = parts.figures;
     this.#config = config;
     this.#lock = lock;
     this.#log = log;
@@ -231,6 +254,8 @@ class RunningDaemon implements Daemon {
     this.#ahead = ahead;
     this.#profiles = profiles;
     this.#foresight = foresight;
+    this.#prefetched = prefetched;
+    this.#views = views;
     this.#disk = cache.disk;
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
@@ -239,9 +264,11 @@ class RunningDaemon implements Daemon {
       fetcher,
       lazy,
       sources,
-      views: this.#views,
+      views,
       profiles,
       foresight,
+      prefetched,
+      tracing,
       deadlineMs,
       silentMs,
       log,
@@ -300,7 +327,9 @@ class RunningDaemon implements Daemon {
     return {
       ...status,
       reloads: this.#reloads,
-      ...(this.#profiles === undefined ? {} : { profiles: this.#profiles.figures }),
+      ...(this.#profiles === undefined
+        ? {}
+        : { profiles: this.#profiles.figures, prefetch: this.#prefetched.figures }),
       ...(this.#foresight === undefined ? {} : { foresight: this.#foresight.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
     };

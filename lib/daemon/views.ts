@@ -2,6 +2,7 @@
 // many series: those that came when a place was free; all others, and those that are gone, are counted together. Control plane.
 
 import type { AskFailure } from "../cache/counters.ts";
+import { newPrefetchFigures, type PrefetchFigures } from "./prefetched.ts";
 
 /** Views with a place of their own. */
 export const VIEWS_MAX = 32;
@@ -13,7 +14,7 @@ const FAILURES_MAX = 16;
 const FAILURE_CHARS = 1_000;
 
 /** Only ever grows. */
-export interface ViewFigures {
+export interface ViewFigures extends PrefetchFigures {
   asks: number;
   failedAsks: number;
   /** Time from asks to their answers, summed up: asks at once count each. */
@@ -51,6 +52,11 @@ export class Views {
       this.#other[key] += figures[key];
   }
 
+  /** Those of a view that is connected, or of all others. */
+  figuresOf(id: string): ViewFigures {
+    return this.#views.get(id)?.figures ?? this.#other;
+  }
+
   /** Notes why an ask of a mount failed: who ran the sandbox asks for it when that has ended. */
   failed(id: string, failure: AskFailure): void {
     this.#failures.delete(id);
@@ -72,5 +78,5 @@ export class Views {
 }
 
 function newFigures(): ViewFigures {
-  return { asks: 0, failedAsks: 0, blockedMs: 0, fetchedBytes: 0 };
+  return { asks: 0, failedAsks: 0, blockedMs: 0, fetchedBytes: 0, ...newPrefetchFigures() };
 }

@@ -14,7 +14,7 @@ import { Role, Type, takeMessage } from "./adopt.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
 import { logOf, openLog } from "./log.ts";
 import { askToShare, sendPlan } from "./plan.ts";
-import { OPEN_FILES, openCounters } from "./serve.ts";
+import { OPEN_FILES, openFigures } from "./serve.ts";
 import { type ServerList, writeServers } from "./server-list.ts";
 import { own, procOf, readStub, type StubFacts } from "./start.ts";
 import { Tally } from "./tally.ts";
@@ -198,7 +198,7 @@ class Broker {
     const fds = {
       stub: peer,
       log: settings["BURROW_LOG"] ? openLog(settings["BURROW_LOG"]) : -1,
-      counters: openCounters(settings["BURROW_COUNTERS"]),
+      counters: openFigures(settings["BURROW_COUNTERS"]),
     };
     try {
       const mounts = candidate.mounts.map(({ upper, ...mount }) => {

@@ -41,6 +41,7 @@ export function candidateOf(
   if (settings["BURROW_SHARED"] !== "1") throw new Error("it doesn't ask for it");
   const tenant = checkTenant(settings["BURROW_TENANT"] ?? "");
   if (hardenMode(settings["BURROW_HARDEN"]) !== "on") throw new Error("it is to be hardened less");
+  if (settings["BURROW_TRACE"] !== undefined) throw new Error("its requests are traced");
   const state = settings["BURROW_STATE"] || DEFAULT_STATE;
   const isSame = (path: string) => numbersOf(`${proc}/root${path}`) === numbersOf(path);
   if (!isSame("/") || !isSame(join(state, "mounts")) || !isSame(cache))

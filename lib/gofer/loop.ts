@@ -14,6 +14,7 @@ import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
 import { type ChannelFds, Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
 import { ConnectionJournal } from "../serve/lisafs/journal.ts";
 import { Park, type Parked } from "../serve/park.ts";
+import { TRACED_MISS, trace } from "../serve/trace.ts";
 import {
   addSocket,
   armSocket,
@@ -117,6 +118,8 @@ export class Loop implements ConnectionHost {
     if (legacy === undefined) counters[Count.connections]!++;
     if (mailbox !== undefined) {
       this.#mailboxes.push(mailbox);
+      // Before there was a wait to watch it it couldn't: a view that misses nothing would never be heard of.
+      mailbox.connect(0);
       mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno, mailbox);
     }
     return 0;
@@ -190,6 +193,8 @@ export class Loop implements ConnectionHost {
         this.#closeChannel(event - WaitEvent.closed);
       } else if (event >= WaitEvent.socket && event < WaitEvent.closed) {
         this.#advance(event - WaitEvent.socket);
+      } else if (event === -Errno.ETIMEDOUT) {
+        for (const mailbox of this.#mailboxes) mailbox.sendTouches();
       }
       if (this.#park.size > 0) this.#tick();
     }
@@ -273,7 +278,7 @@ export class Loop implements ConnectionHost {
   // Parked requests.
 
   #timeoutMs(): number {
-    if (this.#park.size === 0) return -1;
+    if (this.#park.size === 0) return this.#quietMs();
     const now = performance.now();
     let wait = Math.max(0, this.#park.nextDeadlineMs - now);
     for (const mailbox of this.#mailboxes) {
@@ -281,6 +286,12 @@ export class Loop implements ConnectionHost {
       if (next >= 0 && next < wait) wait = next;
     }
     return Math.ceil(wait);
+  }
+
+  /** Until touches are sent; -1: there are none. */
+  #quietMs(): number {
+    for (const mailbox of this.#mailboxes) if (mailbox.quietMs >= 0) return mailbox.quietMs;
+    return -1;
   }
 
   #tick(): void {
@@ -291,6 +302,7 @@ export class Loop implements ConnectionHost {
     });
     for (const parked of late) {
       this.#countFor(parked);
+      this.#note(parked, Errno.EIO);
       counters[Count.parkedTimeouts]!++;
       this.#fail(parked, Errno.EIO);
     }
@@ -300,6 +312,7 @@ export class Loop implements ConnectionHost {
   #wake(ticket: number, errno: number, mailbox: Mailbox): void {
     for (const parked of this.#park.take(ticket)) {
       this.#countFor(parked);
+      this.#note(parked, errno);
       if (errno !== 0) {
         counters[Count.failedFetches]!++;
         // All but that the file is another by now is news of the node, and none of the sandbox's.
@@ -308,6 +321,14 @@ export class Loop implements ConnectionHost {
       }
       this.#rerun(parked, mailbox);
     }
+  }
+
+  /** What a request has waited for, from its ask on. */
+  #note({ connection, deadlineMs, place }: Parked, errno: number): void {
+    const served = this.#served.get(connection);
+    if (trace === undefined || served === undefined) return;
+    const startMs = deadlineMs - served.sandbox.missDeadlineMs;
+    trace.note(TRACED_MISS, connection.index, -errno, startMs, place, 0, 0);
   }
 
   #rerun(parked: Parked, mailbox: Mailbox): void {

@@ -6,6 +6,8 @@ import { explain } from "../base/error.ts";
 import { CHANNELS_PER_CONNECTION_MAX, MISS_DEADLINE_MS } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, Count, counters, useCounters } from "../serve/counters.ts";
+import { TRACE_BYTES, Trace, useTrace } from "../serve/trace.ts";
+import { CLOCK_ORIGIN_MS } from "../sys/clock.ts";
 import { native } from "../sys/native.ts";
 import { JOURNAL_VERSION, JOURNAL_VERSION_OFFSET } from "../transport/socket-journal.ts";
 import { Attr, type Ino, type Tree } from "../tree/tree.ts";
@@ -83,17 +85,31 @@ function readlinkIn(tree: Tree, path: string): string | undefined {
     : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));
 }
 
-/** The file of counters that $BURROW_COUNTERS names; < 0: none. */
-export function openCounters(path: string | undefined): number {
+/** The file for figures that a variable names; < 0: none. */
+export function openFigures(path: string | undefined): number {
   return path === undefined ? -1 : native.openAt(-1, path, O_RDWR, 0);
+}
+
+/** A file that others may map, too, whose FD it takes; undefined for none. */
+function mapFile(fd: number, bytes: number): ArrayBuffer | undefined {
+  if (fd < 0) return undefined;
+  const mapped = native.map(fd, 0, bytes, true);
+  native.closeFd(fd);
+  return typeof mapped === "number" ? undefined : mapped;
 }
 
 /** Counters in a file that others may map, whose FD it takes; undefined for none. */
 export function mapCounters(fd: number): Float64Array | undefined {
-  if (fd < 0) return undefined;
-  const mapped = native.map(fd, 0, COUNTER_BYTES, true);
-  native.closeFd(fd);
-  return typeof mapped === "number" ? undefined : new Float64Array(mapped, 0, COUNTER_COUNT);
+  const mapped = mapFile(fd, COUNTER_BYTES);
+  return mapped === undefined ? undefined : new Float64Array(mapped, 0, COUNTER_COUNT);
+}
+
+/** Has counters, and a trace of all requests, be in the files that $BURROW_COUNTERS and $BURROW_TRACE name. */
+function mapFigures(settings: Launch["settings"]): void {
+  const counted = mapCounters(openFigures(settings["BURROW_COUNTERS"]));
+  if (counted !== undefined) useCounters(counted);
+  const traced = mapFile(openFigures(settings["BURROW_TRACE"]), TRACE_BYTES);
+  if (traced !== undefined) useTrace(new Trace(traced, CLOCK_ORIGIN_MS));
 }
 
 /** MISS_DEADLINE_MS, or what $BURROW_MISS_DEADLINE_MS says: 1 ms to a day. */
@@ -275,8 +291,7 @@ export function serve(launch: Launch): void {
   if (settings["BURROW_LOG"] === undefined && logFd !== undefined) logTo(logFd);
   checkJournals(fds);
   const { mounts, trees } = openMounts(launch, fds, isPreparing);
-  const home = mapCounters(openCounters(settings["BURROW_COUNTERS"]));
-  if (home !== undefined) useCounters(home);
+  mapFigures(settings);
   const adopted = isPreparing ? waitForTurn(stubFd, fds) : fds;
   if (isPreparing) {
     for (const [i, opened] of trees.entries())

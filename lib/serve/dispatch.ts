@@ -16,6 +16,7 @@ import * as io from "./lisafs/io.ts";
 import * as mutate from "./lisafs/mutate.ts";
 import * as socket from "./lisafs/socket.ts";
 import * as walk from "./lisafs/walk.ts";
+import { TRACED_MISS, trace } from "./trace.ts";
 
 const HANDLERS: (Handler | undefined)[] = new Array(MID_COUNT).fill(undefined);
 HANDLERS[Mid.Mount] = walk.mount;
@@ -82,6 +83,7 @@ export function dispatch(
   if (mid < MID_COUNT) counters[mid]!++;
   const cursor = cursorOf(from);
   const start = from.payloadStart;
+  const startMs = trace === undefined ? 0 : performance.now();
   let outcome: number;
   try {
     const handler = HANDLERS[mid];
@@ -113,8 +115,30 @@ export function dispatch(
   }
   if (outcome < 0) answerError(from, -outcome);
   else from.reply(mid, cursor.offset - start);
+  if (trace !== undefined) noteRequest(connection, mid, outcome, startMs);
   return 0;
 }
+
+/** Control FDIDs of a view are its inodes; other trees' inodes tell nobody anything. */
+function noteRequest(
+  { index, tree, fds }: Connection,
+  mid: number,
+  outcome: number,
+  startMs: number,
+): void {
+  const isRead = mid === Mid.PRead;
+  const hasSubject = tree.isStateless && !WITHOUT_SUBJECT.includes(mid);
+  const fdid = request.fd;
+  const subject = hasSubject ? (fds.open(fdid)?.ino ?? fdid) : 0;
+  const offset = isRead ? Math.max(0, request.offset) / PAGE_BYTES : 0;
+  const count = isRead ? request.count : mid === Mid.Walk ? request.nameCount : 0;
+  // An id that no message has is the client's to choose.
+  const kind = Math.min(mid, TRACED_MISS - 1);
+  trace?.note(kind, index, outcome, startMs, subject, offset, count);
+}
+
+const PAGE_BYTES = 4096;
+const WITHOUT_SUBJECT: readonly number[] = [Mid.Mount, Mid.Channel, Mid.Close, Mid.FSync];
 
 /** Answers with Error and a positive errno. */
 export function answerError(to: Communicator, errno: number): void {

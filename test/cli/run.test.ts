@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { type Test, test } from "tap";
 import { isDaemonUp, stopDaemon } from "../../lib/cache/client.ts";
+import { readTraceFile, type TraceContent } from "../../lib/cli/trace-file.ts";
 import { exitOf, findRevisions, LAUNCHER } from "../conformance/runsc.ts";
 import { isLong } from "../suite/long.ts";
 import { OriginServer } from "../suite/origin-server.ts";
@@ -14,6 +15,42 @@ import { busybox } from "./cli.ts";
 const { found, reasons } = findRevisions();
 for (const reason of reasons) console.error(`skipped: ${reason}`);
 const skip = found.length === 0 ? reasons.join("; ") : false;
+
+/** Of the first run that reads a stage: its own files are named, and so is what it waited for and had fetched. */
+function checkTrace(
+  t: Test,
+  { head, files, marks, rpcs, misses, fetches, packages }: TraceContent,
+): void {
+  t.match(head, { exitCode: 0, dropped: 0, notes: [], command: ["/bin/sh", "-c", String] });
+  t.same(
+    marks.map(({ name }) => name),
+    ["burrow run", "prepared", "runsc", "end"],
+  );
+  t.same(
+    packages.map(({ title }) => title),
+    ["(base)", "(/stage/data)"],
+  );
+  const opened = rpcs.filter(({ name, errno }) => name === "OpenAt" && errno === 0);
+  const rows = files.findIndex(({ path }) => path === "/stage/data/rows.csv");
+  t.ok(
+    opened.some(({ file }) => file === rows),
+    "what it opened has a name",
+  );
+  t.ok(
+    misses.some(({ file }) => file === rows),
+    "and so has what it waited for",
+  );
+  t.match(files[rows], { bytes: 4, package: 1 });
+  t.ok(
+    fetches.some(({ path, bytes }) => path === "rows.csv" && bytes === 4),
+    "and was fetched",
+  );
+  const [, , runsc, end] = marks;
+  t.ok(
+    rpcs.every(({ ms }) => ms > runsc!.ms && ms < end!.ms),
+    "all by one clock",
+  );
+}
 
 for (const revision of found) {
   test(`${revision.name}: exit codes, streams and options of a command`, {
@@ -50,6 +87,7 @@ for (const revision of found) {
       "/tmp",
     ];
     const more = ["--user", "12:34", "--tmp-size", "1M", "--stats-file", "stats.json"];
+    more.push("--trace", "trace.jsonl");
     const script = `pwd; id -u; id -g; echo $A; cat /stage/data/rows.csv /mnt/b/note
       (echo x > /stage/data/new) 2>/dev/null || echo stage is read-only
       (echo x > /mnt/b/new) 2>/dev/null || echo bind is read-only
@@ -79,6 +117,7 @@ for (const revision of found) {
       fetched: { requests: Number, bytes: Number },
       counters: { requests: Object },
     });
+    checkTrace(t, readTraceFile(node.path("trace.jsonl")));
     const again = await node.run([
       ...run,
       "--user",
