@@ -79,7 +79,7 @@ async function record(cache: string): Promise<{ asks: AskFields[]; close(): void
 
 function startDaemon({ env, work }: Setup, cache: string): ChildProcess {
   const words = [CLI, "daemon", "start", "--idle", "0", "--standbys", "0"];
-  const own = ["--no-profiles", "--cache", cache];
+  const own = ["--no-profiles", "--no-foresight", "--cache", cache];
   return spawn(process.execPath, [...words, ...own, "--state", `${work}/state`], {
     env,
     stdio: "ignore",
