@@ -176,6 +176,17 @@ export const FORESEEN_FETCH_MAX_BYTES = 512 * MIB;
 export const FORESEEN_TEXT_MAX_BYTES = 512 * KIB;
 /** All of a start: the byte code that numpy and pandas import has 11 MB; 64 MiB are some seconds of work. */
 export const FORESEEN_ALL_TEXT_MAX_BYTES = 64 * MIB;
+/** Names that one file imports: the largest of numpy and pandas have some hundreds. More is made to cost: a list may be imported again and again. */
+export const FORESEEN_IMPORTS_MAX = 8_192;
+/** A module's whole name: a longer one is no file's. */
+export const FORESEEN_NAME_MAX_CHARS = 255;
+/** Names of directories that are listed, of one and of all of a start: site-packages has some hundreds. */
+export const FORESEEN_DIRECTORY_MAX_NAMES = 16_384;
+export const FORESEEN_ALL_NAMES_MAX = 131_072;
+/** Files that are looked for, found or not: the import of numpy and pandas looks for some thousands. */
+export const FORESEEN_LOOKS_MAX = 131_072;
+/** What is done of it in one turn of the loop, beside one file's own reading. */
+export const FORESEEN_TURN_MS = 5;
 /** A program up to this size is wanted whole, of a larger one what the linker reads: Python's own is mostly read, 20 of 26 blocks. */
 export const FORESEEN_PROGRAM_MAX_BYTES = 16 * MIB;
 /** The same of a library: of those up to some MiB nearly all blocks were read, of OpenBLAS's 36 MB a tenth. */

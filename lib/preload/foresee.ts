@@ -3,12 +3,15 @@
 // so looking costs no byte that isn't wanted; only what is imported under a condition is fetched in vain. docs/design/0024-foresight.md.
 // Control plane.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   FORESEEN_ALL_TEXT_MAX_BYTES,
   FORESEEN_FILES_MAX,
   FORESEEN_LIBRARY_MAX_BYTES,
+  FORESEEN_NAME_MAX_CHARS,
   FORESEEN_PROGRAM_MAX_BYTES,
   FORESEEN_TEXT_MAX_BYTES,
+  FORESEEN_TURN_MS,
 } from "../base/limits.ts";
 import { ELF_TEXT_MAX_BYTES, elfHead, elfNeeds, elfText, type FileRange } from "./elf-start.ts";
 import { importsOfCode } from "./python-code.ts";
@@ -27,6 +30,8 @@ export interface Bringer {
 
 const ELF_HEAD_BYTES = 4_096;
 const DYNAMIC_MAX_BYTES = 16 * 1_024;
+/** Directories of RPATH and RUNPATH that a library is looked for in: builds have a handful. */
+const FOLDERS_MAX = 64;
 /** Where ld.so looks when nothing else is said: ld.so(8), and Debian's directories. */
 const LIBRARY_FOLDERS = ["x86_64", "aarch64"]
   .flatMap((arch) => [`/lib/${arch}-linux-gnu`, `/usr/lib/${arch}-linux-gnu`])
@@ -54,6 +59,8 @@ class Foreseen {
   readonly #modules = new Set<string>();
   /** Bytes that may yet be looked at. */
   #textLeft = FORESEEN_ALL_TEXT_MAX_BYTES;
+  #turnMs = performance.now();
+  #nextTurn: Promise<void> | undefined;
 
   constructor(files: ViewFiles, bringer: Bringer) {
     this.#files = files;
@@ -61,18 +68,18 @@ class Foreseen {
   }
 
   async start(start: Start): Promise<void> {
-    const program = this.#find(start, start.program);
+    const program = await this.#find(start, start.program);
     if (program === undefined) return;
     for (const path of COMMON) this.#bringAll(path);
     await this.#run(start, program, SHEBANGS_MAX);
   }
 
   /** A program at a path, or by its name in PATH. */
-  #find(start: Start, program: string): string | undefined {
+  async #find(start: Start, program: string): Promise<string | undefined> {
     const tried = program.includes("/")
       ? [absolute(start.cwd, program)]
       : start.path.map((folder) => `${absolute(start.cwd, folder)}/${program}`);
-    return tried.find((path) => this.#files.file(path) !== undefined);
+    return await this.#firstFile(tried);
   }
 
   async #run(start: Start, program: string, scriptsLeft: number): Promise<void> {
@@ -87,7 +94,7 @@ class Foreseen {
     if (interpreter === undefined) return await this.#elf(file, program, [], true);
     if (scriptsLeft === 0) return;
     const isEnv = baseOf(interpreter) === "env" && argument !== undefined;
-    const found = this.#find(start, isEnv ? argument : interpreter);
+    const found = await this.#find(start, isEnv ? argument : interpreter);
     if (found === undefined) return;
     const next = PYTHON.test(baseOf(found)) ? { ...start, script: program, imports: [] } : start;
     await this.#run(next, found, scriptsLeft - 1);
@@ -117,7 +124,9 @@ class Foreseen {
   /** A module by its absolute name, and the packages that it is in. */
   async #module(path: PythonPath, name: string): Promise<void> {
     if (this.#modules.has(name) || this.#modules.size >= FORESEEN_FILES_MAX) return;
+    if (name.length > FORESEEN_NAME_MAX_CHARS) return;
     this.#modules.add(name);
+    await this.#turn();
     const dot = name.lastIndexOf(".");
     const parent = dot < 0 ? undefined : this.#module(path, name.slice(0, dot));
     const found = path.find(name);
@@ -192,11 +201,9 @@ class Foreseen {
 
   async #library(name: string, paths: readonly string[]): Promise<void> {
     if (name === "" || name.includes("/")) return;
-    const folder = [...paths, ...LIBRARY_FOLDERS].find(
-      (each) => this.#files.file(`${each}/${name}`) !== undefined,
-    );
-    if (folder === undefined) return;
-    const path = `${folder}/${name}`;
+    const folders = [...paths.slice(0, FOLDERS_MAX), ...LIBRARY_FOLDERS];
+    const path = await this.#firstFile(folders.map((each) => `${each}/${name}`));
+    if (path === undefined) return;
     await this.#elf(this.#files.file(path)!, path, paths, false);
   }
 
@@ -216,6 +223,25 @@ class Foreseen {
     const file = this.#files.file(path);
     if (file !== undefined && file.size <= FORESEEN_LIBRARY_MAX_BYTES && !this.#isSeen(file))
       this.#bringer.bring(file, [{ offset: 0, end: file.size }]);
+  }
+
+  async #firstFile(paths: readonly string[]): Promise<string | undefined> {
+    for (const path of paths) {
+      await this.#turn();
+      if (this.#files.file(path) !== undefined) return path;
+    }
+    return undefined;
+  }
+
+  /** Where this turn of the loop has had its share of work, the rest is for a later one: the loop is all sandboxes'. */
+  async #turn(): Promise<void> {
+    while (performance.now() - this.#turnMs > FORESEEN_TURN_MS) {
+      this.#nextTurn ??= nextTurn().then(() => {
+        this.#nextTurn = undefined;
+        this.#turnMs = performance.now();
+      });
+      await this.#nextTurn;
+    }
   }
 
   /** Whether a file was come by before, or there have been too many. */

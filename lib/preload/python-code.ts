@@ -4,6 +4,7 @@
 // Sources: CPython 3.8 to 3.13, Lib/importlib/_bootstrap_external.py (magic numbers, header), Python/marshal.c (types, references, fields
 // of code), Lib/opcode.py and Include/opcode_ids.h (opcodes).
 
+import { FORESEEN_IMPORTS_MAX, FORESEEN_NAME_MAX_CHARS } from "../base/limits.ts";
 import type { PythonImport } from "./python-text.ts";
 
 const HEADER_BYTES = 16;
@@ -87,6 +88,8 @@ class Walk {
   #at = HEADER_BYTES;
   /** Where the objects begin that others refer to, by number. */
   readonly #refs: number[] = [];
+  /** Names that may yet be found. */
+  #left = FORESEEN_IMPORTS_MAX;
 
   constructor(bytes: Buffer, layout: Layout) {
     this.#bytes = bytes;
@@ -117,10 +120,11 @@ class Walk {
         const module = names[argument];
         const [levelAt, listAt] = [consts[level], consts[list]];
         if (module === undefined || levelAt === undefined || listAt === undefined) continue;
+        if (--this.#left < 0) break;
         found.push({
           level: this.#integer(levelAt),
-          module: this.#string(module).toString("utf8"),
-          names: this.#strings(listAt),
+          module: this.#name(module),
+          names: this.#names(listAt),
         });
       }
     }
@@ -165,10 +169,11 @@ class Walk {
   }
 
   /** Of a tuple that was walked already: of strings and numbers alone. */
-  #elementsAt(at: number): number[] {
+  #elementsAt(at: number, most = Infinity): number[] {
     const there = new Walk(this.#bytes, this.#layout);
     there.#at = at;
     const count = there.#count(there.#type());
+    if (count > most) throw new Unreadable();
     return Array.from({ length: count }, () => {
       const start = there.#at;
       there.#skip(DEPTH_MAX);
@@ -234,6 +239,12 @@ class Walk {
     return this.#bytes.subarray(start, start + length);
   }
 
+  /** One that is too long is of no module, and not taken from where it stands as often as it is named. */
+  #name(given: number): string {
+    const bytes = this.#string(given);
+    return bytes.length > FORESEEN_NAME_MAX_CHARS ? "" : bytes.toString("utf8");
+  }
+
   #integer(given: number): number {
     const at = this.#followed(given);
     if ((this.#bytes.readUInt8(at) & ~FLAG_REF) !== INT) return 0;
@@ -241,10 +252,12 @@ class Walk {
   }
 
   /** What a tuple of names has; none of None. */
-  #strings(given: number): string[] {
+  #names(given: number): string[] {
     const at = this.#followed(given);
     const type = this.#bytes.readUInt8(at) & ~FLAG_REF;
     if (type !== TUPLE && KINDS[type] !== Kind.shortList) return [];
-    return this.#elementsAt(at).map((each) => this.#string(each).toString("utf8"));
+    const elements = this.#elementsAt(at, this.#left);
+    this.#left -= elements.length;
+    return elements.map((each) => this.#name(each));
   }
 }

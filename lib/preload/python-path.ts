@@ -4,6 +4,7 @@
 // Sources: CPython Modules/getpath.py (prefix by its landmark), Lib/site.py (site-packages; Debian's dist-packages), Lib/importlib/
 // _bootstrap_external.py FileFinder (packages, then extensions, then source), Tools/build/freeze_modules.py (what 3.11 has in the program).
 
+import { FORESEEN_NAME_MAX_CHARS } from "../base/limits.ts";
 import type { ViewFiles } from "./view-files.ts";
 
 /** The file that is read for a module. */
@@ -81,7 +82,8 @@ export class PythonPath {
   find(module: string): PythonModule | undefined {
     const known = this.#found.get(module);
     if (known !== undefined || this.#found.has(module)) return known;
-    if (this.#found.size >= SEARCHED_MAX) return undefined;
+    if (this.#found.size >= SEARCHED_MAX || module.length > FORESEEN_NAME_MAX_CHARS)
+      return undefined;
     const found = this.#search(module);
     this.#found.set(module, found);
     return found;

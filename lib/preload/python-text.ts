@@ -2,6 +2,8 @@
 // left out (they run later, if at all), and those that only a type checker sees. Text of anybody: what can't be read imports nothing.
 // Control plane.
 
+import { FORESEEN_IMPORTS_MAX, FORESEEN_NAME_MAX_CHARS } from "../base/limits.ts";
+
 /** `import a.b` is {level 0, module "a.b", names []}; `from .c import d` {1, "c", ["d"]}. */
 export interface PythonImport {
   /** Leading dots: 0 is absolute. */
@@ -24,11 +26,18 @@ const NOT_RUN = /^(?:async\s+)?def\b|^(?:el)?if\s+(?:typing\s*\.\s*|t\s*\.\s*)?T
 export function importsOfText(text: string): PythonImport[] {
   const found: PythonImport[] = [];
   let skippedIndent = Number.POSITIVE_INFINITY;
+  let left = FORESEEN_IMPORTS_MAX;
   for (const { indent, statement } of statementsOf(text)) {
     if (indent > skippedIndent) continue;
     skippedIndent = Number.POSITIVE_INFINITY;
-    if (NOT_RUN.test(statement)) skippedIndent = indent;
-    else found.push(...importsOf(statement));
+    if (NOT_RUN.test(statement)) {
+      skippedIndent = indent;
+      continue;
+    }
+    const imports = importsOf(statement);
+    for (const { names } of imports) left -= 1 + names.length;
+    if (left < 0) break;
+    found.push(...imports);
   }
   return found;
 }
@@ -37,7 +46,7 @@ function importsOf(statement: string): PythonImport[] {
   if (statement.startsWith("import")) {
     const rest = statement.slice("import".length);
     if (!/^\s/.test(rest)) return [];
-    const modules = rest.split(",").map((each) => NAME.exec(each.trim())?.[1]);
+    const modules = rest.split(",").map(nameIn);
     return modules.flatMap((module) =>
       module === undefined ? [] : [{ level: 0, module: compact(module), names: [] }],
     );
@@ -48,8 +57,15 @@ function importsOf(statement: string): PythonImport[] {
   const [, dots = "", module = "", list = ""] = match;
   const level = compact(dots).length;
   if (level === 0 && module === "") return [];
-  const names = list.split(",").map((each) => NAME.exec(each.trim())?.[1]);
+  if (module.length > FORESEEN_NAME_MAX_CHARS) return [];
+  const names = list.split(",").map(nameIn);
   return [{ level, module: compact(module), names: names.filter((name) => name !== undefined) }];
+}
+
+/** What `NAME` or `NAME as OTHER` names; undefined of what no file is named by. */
+function nameIn(text: string): string | undefined {
+  const name = NAME.exec(text.trim())?.[1];
+  return name === undefined || name.length > FORESEEN_NAME_MAX_CHARS ? undefined : name;
 }
 
 function compact(text: string): string {
@@ -69,6 +85,8 @@ function* statementsOf(text: string): Iterable<Statement> {
   let isBehindHead = false;
   let depth = 0;
   let statement = "";
+  /** That it ends with a blank: to look at its end would put its parts together each time. */
+  let endsBlank = false;
   const length = text.length;
   for (let at = 0; at <= length; ) {
     const char = at < length ? text[at]! : "\n";
@@ -87,12 +105,14 @@ function* statementsOf(text: string): Iterable<Statement> {
     }
     if (char === '"' || char === "'") {
       at = stringEnd(text, at);
-      statement += '""';
+      if (statement.length < STATEMENT_MAX_CHARS) statement += '""';
+      endsBlank = false;
       continue;
     }
     if (char === "\\" && /^\\\r?\n/.test(text.slice(at, at + 3))) {
       at = text.indexOf("\n", at) + 1;
-      if (!statement.endsWith(" ")) statement += " ";
+      if (!endsBlank) statement += " ";
+      endsBlank = true;
       continue;
     }
     if (char === "(" || char === "[" || char === "{") depth++;
@@ -103,13 +123,15 @@ function* statementsOf(text: string): Iterable<Statement> {
       const trimmed = statement.trim();
       if (trimmed !== "") yield { indent: indent + (isBehindHead ? 1 : 0), statement: trimmed };
       statement = "";
+      endsBlank = false;
       isBehindHead ||= char === ":";
       isLineStart = char === "\n";
     } else if (statement.length < STATEMENT_MAX_CHARS) {
       // Of blanks one: many would have a pattern try each way to part them.
       const isBlank = char === " " || char === "\t" || char === "\n" || char === "\r";
       if (!isBlank) statement += char;
-      else if (!statement.endsWith(" ")) statement += " ";
+      else if (!endsBlank) statement += " ";
+      endsBlank = isBlank;
     }
   }
 }

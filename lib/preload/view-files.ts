@@ -1,7 +1,12 @@
 // View files: what a sandbox finds at a path, by the indexes of its view alone: base and grafts, symlinks followed. For looking ahead;
 // the gofer has trees of its own. Indexes of anybody: one that lies makes this find too little. Control plane.
 
-import { SYMLINK_MAX_BYTES } from "../base/limits.ts";
+import {
+  FORESEEN_ALL_NAMES_MAX,
+  FORESEEN_DIRECTORY_MAX_NAMES,
+  FORESEEN_LOOKS_MAX,
+  SYMLINK_MAX_BYTES,
+} from "../base/limits.ts";
 import { Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 
@@ -33,8 +38,10 @@ interface Place {
 
 /** As many symlinks on one way as Linux follows: path_resolution(7). */
 const SYMLINKS_MAX = 40;
-/** Names of one directory that are listed. */
-const LISTED_MAX = 65_536;
+/** Names on one way, through all its symlinks: no installed file needs so many, and an index may have circles. */
+const STEPS_MAX = 512;
+/** As Linux takes: PATH_MAX. */
+const PATH_MAX_CHARS = 4_096;
 
 export class ViewFiles {
   readonly #attached: readonly Attached[];
@@ -43,6 +50,9 @@ export class ViewFiles {
   readonly #target = Buffer.alloc(SYMLINK_MAX_BYTES);
   /** Symlinks that the way which is gone may yet lead over: of all of it, or few of them could stand for a way without end. */
   #linksLeft = 0;
+  #stepsLeft = 0;
+  #looksLeft = FORESEEN_LOOKS_MAX;
+  #namesLeft = FORESEEN_ALL_NAMES_MAX;
 
   constructor(attached: readonly Attached[]) {
     this.#attached = attached;
@@ -64,6 +74,7 @@ export class ViewFiles {
   names(path: string): readonly string[] {
     const known = this.#listed.get(path);
     if (known !== undefined) return known;
+    if (this.#looksLeft <= 0) return [];
     const names = this.#list(this.#resolve(path));
     this.#listed.set(path, names);
     return names;
@@ -75,12 +86,16 @@ export class ViewFiles {
     const row = index.row(place.ino);
     const first = row < 0 ? row : index.firstDirent(row);
     if (first < 0) return [];
-    const count = Math.min(LISTED_MAX, index.field(row, Inode.b));
+    const most = Math.min(FORESEEN_DIRECTORY_MAX_NAMES, this.#namesLeft);
+    const count = Math.min(most, index.field(row, Inode.b));
+    this.#namesLeft -= count;
     return Array.from({ length: count }, (_, i) => index.direntName(first + i));
   }
 
   #resolve(path: string): Place | undefined {
+    if (path.length > PATH_MAX_CHARS || --this.#looksLeft < 0) return undefined;
     this.#linksLeft = SYMLINKS_MAX;
+    this.#stepsLeft = STEPS_MAX;
     const slash = path.lastIndexOf("/");
     const directory = path.slice(0, slash);
     // Many files are looked for in few directories.
@@ -101,6 +116,7 @@ export class ViewFiles {
     for (const name of path.split("/")) {
       if (place === undefined) return undefined;
       if (name === "" || name === ".") continue;
+      if (--this.#stepsLeft < 0) return undefined;
       place = name === ".." ? (place.parent ?? place) : this.#step(place, name);
     }
     return place;
