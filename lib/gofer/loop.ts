@@ -150,10 +150,11 @@ export class Loop implements ConnectionHost {
     }
   }
 
-  /** Whether a sandbox has a connection left. */
-  has(sandbox: Sandbox): boolean {
-    for (const served of this.#served.values()) if (served.sandbox === sandbox) return true;
-    return false;
+  /** Connections that a sandbox has left. */
+  countOf(sandbox: Sandbox): number {
+    let count = 0;
+    for (const served of this.#served.values()) if (served.sandbox === sandbox) count++;
+    return count;
   }
 
   /** Takes up what predecessors left unanswered. */

@@ -181,17 +181,29 @@ class SharedServer {
     for (const { role, fd } of adopted) if (!USED.has(role)) native.closeFd(fd);
     sandbox.isServed = true;
     countFor(sandbox.counters);
+    const trees: OpenedTree[] = [];
+    let mountsFd = fdOf(adopted, Role.mounts, 0) ?? -1;
     try {
       const { plan } = sandbox;
       const mounts = plan.mounts.map(({ destination, isReadOnly }) => {
         return { destination, isReadOnly, source: "" };
       });
       checkSockets(adopted, mounts);
-      const trees = plan.mounts.map((mount) => this.#open(mount));
-      tellMounts(fdOf(adopted, Role.mounts, 0)!, parseSpec(plan.spec), trees[0]!.tree);
+      for (const mount of plan.mounts) trees.push(this.#open(mount));
+      tellMounts(mountsFd, parseSpec(plan.spec), trees[0]!.tree);
+      mountsFd = -1;
       addConnections(this.#loop, sandbox, sandbox.stubFd, { mounts, trees }, adopted);
     } catch (error) {
       sandbox.log(`failed to start: ${explain(error)}`);
+      // The process goes on, so its end frees nothing: who waits for an FD's other end would wait for ever.
+      const served = this.#loop.countOf(sandbox);
+      for (const { mailbox, tree } of trees.slice(served)) {
+        mailbox?.dispose();
+        tree.dispose();
+      }
+      const isLeft = ({ role, index }: AdoptedFd) => role === Role.io && index >= served;
+      for (const { fd } of adopted.filter(isLeft)) native.closeFd(fd);
+      if (mountsFd >= 0) native.closeFd(mountsFd);
       this.#loop.drop(sandbox, false);
       if (this.#sandboxes.has(sandbox)) this.#finish(sandbox, 1);
       return;
@@ -212,7 +224,7 @@ class SharedServer {
   }
 
   #connectionEnded(sandbox: SharedSandbox): void {
-    if (!this.#loop.has(sandbox)) this.#finish(sandbox, sandbox.isLeft ? undefined : 0);
+    if (this.#loop.countOf(sandbox) === 0) this.#finish(sandbox, sandbox.isLeft ? undefined : 0);
   }
 
   /** Forgets a sandbox; `code` is what its stub ends with, if it is there to be told. */

@@ -82,13 +82,32 @@ export function openDescribed(
   const view = openView(mount, id, explained, folders);
   const { upper } = mount;
   if (upper === undefined || isReadOnly) return view;
+  try {
+    return overlay(view, upper, id, { upperFd, isServing });
+  } catch (error) {
+    view.mailbox?.dispose();
+    view.tree.dispose();
+    throw error;
+  }
+}
+
+/** A view under an upper, which it takes. */
+function overlay(
+  view: OpenedTree,
+  upper: NonNullable<ViewMount["upper"]>,
+  id: string,
+  { upperFd, isServing }: Predecessor,
+): OpenedTree {
   const isFolder = "directory" in upper;
   const above = isFolder
     ? openUpperDirectory(upper.directory)
     : tmpfsOf({ ...upper, inodes: upperInodes(upper.inodes), mode: 0o700 }, id, upperFd);
   const inodes = isFolder ? Number.POSITIVE_INFINITY : upper.inodes;
   const tree = OverlayTree.open(view.tree, above, { inodes, isServed: isServing });
-  if (typeof tree === "number") throw overlayError(id, tree);
+  if (typeof tree === "number") {
+    above.dispose();
+    throw overlayError(id, tree);
+  }
   const kept = isFolder || upperFd !== undefined ? -1 : above.rootFd;
   return { ...view, tree, isReadOnly: false, upperFd: kept };
 }
@@ -209,6 +228,7 @@ export function buildView(
   } = shared ?? openCacheFolders(view.cache);
   const folder = LocalObjects.take(indexesFd);
   const indexes: Index[] = [];
+  const opened: SnapshotTree[] = [];
   const open = (source: SnapshotSource): SnapshotTree => {
     const number = indexes.length;
     const index = known.get(source.snapshot) ?? openIndex(folder, source.snapshot, view.cache);
@@ -218,21 +238,30 @@ export function buildView(
     const take = number === 0 && shared === undefined ? (fd: number) => fd : copyOf;
     const objects = LocalObjects.take(take(blobsFd));
     const folders = { partialFd: take(partialFd), lazyFd: take(lazyFd) };
-    return new SnapshotTree(number, index, new BlobReader(number, objects, folders, mailbox));
+    const reader = new BlobReader(number, objects, folders, mailbox);
+    const tree = new SnapshotTree(number, index, reader);
+    opened.push(tree);
+    return tree;
   };
-  const base = open(view.base);
-  const grafts = view.grafts.map((graft) => ({ at: nameOf(graft.at), tree: open(graft) }));
-  if (shared === undefined) folder.dispose();
-  const trees = [base, ...grafts.map((graft) => graft.tree)];
-  const made = explained && explanationOf(explained, trees);
-  const all = made === undefined ? grafts : [...grafts, made.info];
-  const tree = View.build(base, all, new Attr(), made?.explanation);
-  if (typeof tree === "number") {
-    const why = errnoName(tree);
-    throw new BurrowError("BURROW_USAGE", `the grafts of mount ${id} don't fit: ${why}`);
+  try {
+    const base = open(view.base);
+    const grafts = view.grafts.map((graft) => ({ at: nameOf(graft.at), tree: open(graft) }));
+    const made = explained && explanationOf(explained, opened);
+    const all = made === undefined ? grafts : [...grafts, made.info];
+    const tree = View.build(base, all, new Attr(), made?.explanation);
+    if (typeof tree === "number") {
+      const why = errnoName(tree);
+      throw new BurrowError("BURROW_USAGE", `the grafts of mount ${id} don't fit: ${why}`);
+    }
+    const folderFds = [blobsFd, partialFd, lazyFd].filter((fd) => fd >= 0);
+    return { tree, indexes, folderFds };
+  } catch (error) {
+    // A shared server goes on without it.
+    for (const tree of opened) tree.dispose();
+    throw error;
+  } finally {
+    if (shared === undefined) folder.dispose();
   }
-  const folderFds = [blobsFd, partialFd, lazyFd].filter((fd) => fd >= 0);
-  return { tree, indexes, folderFds };
 }
 
 function cacheError(directory: string, errno: number): BurrowError {

@@ -7,6 +7,7 @@ import { Errno } from "../../lib/base/errno.ts";
 import { WRITERS } from "../../lib/gofer/harden.ts";
 import { Count } from "../../lib/serve/counters.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
+import { writeMount } from "../suite/gofer-process.ts";
 import { checkHardened } from "../suite/hardened.ts";
 import * as calls from "../suite/lisafs-calls.ts";
 import type { LisafsClient } from "../suite/lisafs-client.ts";
@@ -178,6 +179,24 @@ t.test("who may not share has a server of its own, and its log says why", async 
     t.match(stub.log, why);
   }
   t.same(scene.servers, [], "no server was asked");
+});
+
+t.test("a sandbox that can't be served leaves nothing in its server", async (t) => {
+  const scene = new SharedScene(t, { hello: "world" });
+  const [, server] = await Promise.all([scene.startBroker(), scene.startStandby()]);
+  const keeper = await scene.startStub();
+  const openFiles = () => readdirSync(`/proc/${server.pid}/fd`).length;
+  const before = openFiles();
+  const cache = `${scene.directory}/cache`;
+  const base = { snapshot: `sha256:${"a".repeat(64)}`, origin: scene.directory };
+  const gone = writeMount(scene.directory, "gone", { kind: "view", cache, base, grafts: [] });
+  for (let i = 0; i < 3; i++) {
+    const mounts = [scene.upper(), { destination: "/gone", source: gone, isReadOnly: true }];
+    await t.rejects(scene.startStub({}, mounts), { message: /no index of/ });
+  }
+  t.ok(await until(() => openFiles() <= before), `${before} ${openFiles()}`);
+  t.equal(calls.walk(keeper.clients[0]!, keeper.clients[0]!.rootFd, "hello").inodes.length, 1);
+  t.equal((await scene.serversOf(1))[0]!.pid, server.pid, "the server lives");
 });
 
 t.test("a server takes as many as it may; the next has another", async (t) => {
