@@ -25,6 +25,8 @@ const DAEMON_FD = 3;
 const BACKLOG = 64;
 /** A shared server without a sandbox is let go of after this long. */
 const IDLE_MS = 60_000;
+/** One that isn't ready by then never will be, and whoever comes would wait for it in vain: it takes some 50 ms. */
+const READY_MS = 5_000;
 /** What an upper's tmpfs is until it is somebody's: the least, since one without limits can't get any. */
 const EMPTY = { sizeBytes: 4096, inodes: 2, mode: 0o755 };
 
@@ -103,15 +105,15 @@ class Broker {
   }
 
   #waitMs(): number {
-    const idle = [...this.#servers.values()].filter(isIdle);
-    if (idle.length === 0) return -1;
-    const since = Math.min(...idle.map(({ idleSinceMs }) => idleSinceMs));
-    return Math.max(0, Math.ceil(since + IDLE_MS - performance.now()));
+    const ends = Math.min(...[...this.#servers.values()].map(idleEndMs));
+    return ends === Number.POSITIVE_INFINITY
+      ? -1
+      : Math.max(0, Math.ceil(ends - performance.now()));
   }
 
   #letGoOfIdle(): void {
     for (const server of [...this.#servers.values()])
-      if (isIdle(server) && performance.now() - server.idleSinceMs >= IDLE_MS) this.#forget(server);
+      if (performance.now() >= idleEndMs(server)) this.#forget(server);
   }
 
   #accept(): void {
@@ -227,7 +229,10 @@ class Broker {
     const message = takeMessage(server.fd);
     const word =
       message !== "none" && message?.body.length === 4 ? message.body.readUInt32LE(0) : 0;
-    if (message === undefined) {
+    // It reads what sandboxes send: FDs from it, which it has no reason to give, could fill our table.
+    const given = message === undefined || message === "none" ? [] : message.fds;
+    for (const { fd } of given) native.closeFd(fd);
+    if (message === undefined || given.length > 0) {
       this.#forget(server);
       return;
     }
@@ -271,8 +276,10 @@ class Broker {
   }
 }
 
-function isIdle({ isReady, served }: Server): boolean {
-  return isReady && served.size === 0;
+/** When a server that serves nobody is let go of; Infinity while it serves. */
+function idleEndMs({ isReady, served, idleSinceMs }: Server): number {
+  if (served.size > 0) return Number.POSITIVE_INFINITY;
+  return idleSinceMs + (isReady ? IDLE_MS : READY_MS);
 }
 
 const [, , path = "", cache = "", max = ""] = process.argv;

@@ -4,8 +4,10 @@ import { readdirSync } from "node:fs";
 import { constants } from "node:os";
 import t, { type Test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
+import { Role, sendAdopt } from "../../lib/gofer/adopt.ts";
 import { WRITERS } from "../../lib/gofer/harden.ts";
 import { Count } from "../../lib/serve/counters.ts";
+import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { writeMount } from "../suite/gofer-process.ts";
 import { checkHardened } from "../suite/hardened.ts";
@@ -197,6 +199,23 @@ t.test("a sandbox that can't be served leaves nothing in its server", async (t) 
   t.ok(await until(() => openFiles() <= before), `${before} ${openFiles()}`);
   t.equal(calls.walk(keeper.clients[0]!, keeper.clients[0]!.rootFd, "hello").inodes.length, 1);
   t.equal((await scene.serversOf(1))[0]!.pid, server.pid, "the server lives");
+});
+
+t.test("a server that sends its broker FDs fills no table of it", async (t) => {
+  const scene = new SharedScene(t, { hello: "world" });
+  const broker = await scene.startBroker();
+  const openFiles = () => readdirSync(`/proc/${broker.pid}/fd`).length;
+  const listener = native.listenPackets(`${scene.folder}/standby-x`, 1);
+  const before = openFiles();
+  const starting = scene.startStub(); // it has a server of its own
+  let fd = -1;
+  await until(() => (fd = native.acceptPeer(listener)) >= 0);
+  for (const each of [listener, fd]) t.teardown(() => native.closeFd(each));
+  const fds = Array.from({ length: 100 }, (_, index) => ({ role: Role.io, index, sub: 0, fd }));
+  for (let i = 0; i < 10 && sendAdopt(fd, fds) >= 0; i++);
+  t.ok(isOwn(await starting));
+  t.ok(await until(() => openFiles() <= before), `${before} ${openFiles()}`);
+  t.same(scene.servers, [], "it is let go of");
 });
 
 t.test("a server takes as many as it may; the next has another", async (t) => {
