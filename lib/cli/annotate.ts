@@ -136,10 +136,21 @@ function readConfig(bundle: string): { path: string; spec: AnnotatedSpec; mode: 
   }
   try {
     const spec: unknown = JSON.parse(text);
-    if (isObject(spec) && Array.isArray(spec["mounts"] ?? []))
-      return { path, spec: spec as unknown as AnnotatedSpec, mode };
+    if (isSpec(spec)) return { path, spec, mode };
   } catch {}
   throw new BurrowError("BURROW_USAGE", `${path} is no OCI configuration`);
+}
+
+/** Whether what is read of it here is of OCI's types; Go writes null for a list that is empty. */
+export function isSpec(spec: unknown): spec is AnnotatedSpec {
+  if (!isObject(spec)) return false;
+  const { mounts, process: start } = spec;
+  const isList = (list: unknown, isOne: (one: unknown) => boolean) =>
+    (list ?? undefined) === undefined || (Array.isArray(list) && list.every(isOne));
+  const isText = (one: unknown) => typeof one === "string";
+  if (!isList(mounts, (one) => isObject(one) && isText(one["destination"]))) return false;
+  if ((start ?? undefined) === undefined) return true;
+  return isObject(start) && isList(start["args"], isText) && isList(start["env"], isText);
 }
 
 /** Appears whole or not at all. */

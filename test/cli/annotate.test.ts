@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import tap from "tap";
+import { isSpec } from "../../lib/cli/annotate.ts";
 import { type Allowed, wantedOf } from "../../lib/cli/annotations.ts";
 import { exitOf, findRevisions, ROOT } from "../conformance/runsc.ts";
 import { conda } from "../ingest/conda/packages.ts";
@@ -69,6 +70,28 @@ tap.test("annotations that can't be are refused, each with its name and why", as
     { kind: "stage", at: "/stage/b", source: "https://data.example/public/b" },
   ]);
   t.same(wantedOf(undefined, ALLOWED), []);
+});
+
+tap.test("a configuration whose lists are none is refused before it is used", async (t) => {
+  const good = [
+    {},
+    { mounts: null, process: null },
+    { mounts: [{ destination: "/a" }], process: { args: ["a"], env: null } },
+  ];
+  for (const spec of good) t.ok(isSpec(spec), JSON.stringify(spec));
+  const bad = [
+    null,
+    [],
+    { mounts: {} },
+    { mounts: [null] },
+    { mounts: [{}] },
+    { mounts: [{ destination: 5 }] },
+    { process: "sh" },
+    { process: { env: "PATH=/bin" } },
+    { process: { env: [1] } },
+    { process: { args: { length: 1e9 } } },
+  ];
+  for (const spec of bad) t.notOk(isSpec(spec), JSON.stringify(spec));
 });
 
 /** A bundle as a container manager writes it: a root of the host's, and annotations. */
