@@ -9,6 +9,7 @@ export const TRACE_FORMAT = 1;
 /** A file that is read: as much as a run writes of its most events, and files. */
 const FILE_MAX_BYTES = 256 * 1024 * 1024;
 const LINES_MAX = 1_000_000;
+const NUMBER_MAX = 2 ** 43;
 
 export interface TraceHead {
   readonly kind: "trace";
@@ -261,8 +262,13 @@ function lineOf(text: string): TraceLine | undefined {
   return line as unknown as TraceLine;
 }
 
+/** 100 days in us, 8 TiB. Much beyond a page could draw for ever: 1 added to 10^17 is 10^17. */
+function isSmall(value: number): boolean {
+  return Math.abs(value) <= NUMBER_MAX;
+}
+
 function isOf(value: unknown, type: Field): boolean {
   if (type === "words")
     return Array.isArray(value) && value.every((word) => typeof word === "string");
-  return typeof value === type && (type !== "number" || Number.isFinite(value));
+  return typeof value === type && (type !== "number" || isSmall(value as number));
 }

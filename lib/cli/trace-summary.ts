@@ -68,7 +68,7 @@ export function summarizeFiles(trace: TraceContent): FileSummary[] {
   const all: FileSummary[] = trace.files.map((file) => {
     return { file, isRead: false, readBytes: 0, ...newTally() };
   });
-  const pages = new Map<number, Set<number>>();
+  const pages = new Map<number, Stretch[]>();
   for (const { name, file, errno, page, count } of trace.rpcs) {
     const of = all[file];
     if (of === undefined) continue;
@@ -76,9 +76,10 @@ export function summarizeFiles(trace: TraceContent): FileSummary[] {
     if (errno !== 0) continue;
     if (name === "OpenAt" && !of.file.isDirectory) of.isRead = true;
     if (name !== "PRead") continue;
-    const seen = pages.get(file) ?? new Set<number>();
-    pages.set(file, seen);
-    for (let at = 0; at < count; at += PAGE_BYTES) seen.add(page + at / PAGE_BYTES);
+    const stretch = { from: page, end: page + Math.ceil(count / PAGE_BYTES) };
+    const others = pages.get(file);
+    if (others === undefined) pages.set(file, [stretch]);
+    else others.push(stretch);
   }
   for (const { file, us } of trace.misses) {
     const of = all[file];
@@ -94,7 +95,7 @@ export function summarizeFiles(trace: TraceContent): FileSummary[] {
   }
   for (const [i, of] of all.entries()) {
     const read = pages.get(i);
-    const seen = read === undefined ? of.file.bytes : read.size * PAGE_BYTES;
+    const seen = read === undefined ? of.file.bytes : covered(read) * PAGE_BYTES;
     of.readBytes = of.isRead ? Math.min(of.file.bytes, seen) : 0;
   }
   return all;
@@ -130,7 +131,7 @@ export function summarize(
     rpcMs: sum(rpcs.map(({ us }) => us)) / 1_000,
     misses: misses.length,
     waitedMs: sum(misses.map(({ us }) => us)) / 1_000,
-    blockedMs: blocked(misses),
+    blockedMs: covered(misses.map(({ ms, us }) => ({ from: ms, end: ms + us / 1_000 }))),
     firstReads: read.length,
     firstReadsLocal: read.filter(({ file }) => !waitedFor.has(file.id)).length,
     fetches: fetches.length,
@@ -149,14 +150,18 @@ function maxOf(numbers: readonly number[]): number {
   return numbers.reduce((most, one) => Math.max(most, one), 0);
 }
 
-/** How long at least one of some stretches of time lasts. */
-function blocked(stretches: readonly { readonly ms: number; readonly us: number }[]): number {
+interface Stretch {
+  readonly from: number;
+  readonly end: number;
+}
+
+/** How much of a line is in at least one of some stretches of it. */
+function covered(stretches: readonly Stretch[]): number {
   let total = 0;
-  let untilMs = 0;
-  for (const { ms, us } of [...stretches].sort((a, b) => a.ms - b.ms)) {
-    const endMs = ms + us / 1_000;
-    if (endMs > untilMs) total += endMs - Math.max(ms, untilMs);
-    untilMs = Math.max(untilMs, endMs);
+  let until = Number.NEGATIVE_INFINITY;
+  for (const { from, end } of [...stretches].sort((a, b) => a.from - b.from)) {
+    if (end > until) total += end - Math.max(from, until);
+    until = Math.max(until, end);
   }
   return total;
 }

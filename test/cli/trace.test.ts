@@ -105,6 +105,20 @@ function heldBy(page: string): { files: string[][]; rpcs: number[][]; head: Trac
   return JSON.parse(json!);
 }
 
+test("numbers that would keep a reader busy for ever are none", async (t) => {
+  const made = madeTrace(20, PATHS);
+  const [rpc, ...rpcs] = made.rpcs;
+  const read = { ...rpc!, name: "PRead", file: 0, errno: 0, page: 0 };
+  const all = { ...read, count: 2 ** 43 };
+  const opened = { ...read, name: "OpenAt" };
+  const files = summarizeFiles({ ...made, rpcs: [opened, ...Array(100).fill(all), ...rpcs] });
+  t.equal(files[0]!.readBytes, made.files[0]!.bytes);
+  for (const wrong of [{ ms: 1e17 }, { us: -1e300 }, { count: 2 ** 44 }]) {
+    const text = showTrace({ ...made, rpcs: [{ ...read, ...wrong }] });
+    t.throws(() => parseTrace(text, "x"), /is none of a trace/, JSON.stringify(wrong));
+  }
+});
+
 test("the page holds all of a trace, and no name in it is more than text", async (t) => {
   const made = madeTrace(100, PATHS);
   const page = tracePage(made);
