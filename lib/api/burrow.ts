@@ -89,7 +89,7 @@ export interface RunOptions {
   readonly startTimeoutMs?: number;
   /** The command's stdin; nothing when missing. */
   readonly stdin?: Readable;
-  /** Where its output goes, which is ended with it; missing, it is collected for the result. */
+  /** Where its output goes, which is ended with the command; missing, it is collected for the result. */
   readonly stdout?: Writable;
   /** The same for what the command and runsc complain of. */
   readonly stderr?: Writable;

@@ -181,7 +181,12 @@ function copyOutput(child: ChildProcess, options: SandboxOptions): { failure?: E
         seen.failure ??= error;
         from.destroy();
       });
-      from.pipe(own);
+      // Who destroys it says nothing more: what isn't read would have the sandbox wait for ever.
+      if (own.destroyed) from.destroy();
+      own.on("close", () => from.destroy());
+      // It may be the same for both.
+      from.pipe(own, { end: false });
+      child.once("close", () => own.end());
       continue;
     }
     // Ours alone: main's listener would end us while the sandbox runs.

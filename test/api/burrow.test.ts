@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { Readable, Writable } from "node:stream";
+import { PassThrough, Readable, Writable } from "node:stream";
 import { BurrowError, run, type View, view } from "burrow";
 import tap, { type Test } from "tap";
 import { busybox, type Node } from "../cli/cli.ts";
@@ -95,6 +95,42 @@ tap.test("a signal, or more output than is kept, ends the sandbox", { skip }, as
   }).catch((error) => error);
   t.equal(codeOf(flood), "BURROW_CAPTURE");
   await until(() => node.processes().length === 0);
+});
+
+tap.test("streams that go away, are one for both, or fail end no run late", { skip }, async (t) => {
+  const { sees } = await scene();
+  const signal = AbortSignal.timeout(20_000);
+  const gone = new PassThrough();
+  gone.once("data", () => gone.destroy()); // as a client's that hangs up
+  const loud = await run(sees, ["sh", "-c", "while echo aaaaaaaa; do :; done; exit 9"], {
+    stdout: gone,
+    signal,
+  });
+  t.equal(loud.exitCode, 9, "it hears of it as of a closed pipe");
+  const closed = new PassThrough();
+  closed.destroy();
+  const options = { stdout: closed, signal };
+  const late = await run(sees, ["sh", "-c", "while echo a; do :; done; exit 8"], options);
+  t.equal(late.exitCode, 8);
+  const both = new PassThrough();
+  const text = both.toArray();
+  const ran = await run(sees, ["sh", "-c", "echo a; echo b >&2; exit 7"], {
+    stdout: both,
+    stderr: both,
+    signal,
+  });
+  t.equal(ran.exitCode, 7);
+  t.same(
+    String(Buffer.concat(await text))
+      .split("\n")
+      .sort(),
+    ["", "a", "b"],
+  );
+  const broken = new Readable({ read: () => {} });
+  broken.on("error", () => {}); // it may come before there is a sandbox
+  setImmediate(() => broken.destroy(new Error("no input")));
+  const fed = await run(sees, ["cat"], { stdin: broken, signal }).catch((error) => error);
+  t.match(fed, { exitCode: 0 });
 });
 
 tap.test("the example of docs/api.md", { skip }, async (t) => {
