@@ -4,13 +4,14 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { explain } from "../base/error.ts";
-import { BLOCK_BYTES, FORESEEN_FETCH_MAX_BYTES } from "../base/limits.ts";
+import { BLOCK_BYTES, FORESEEN_FETCH_MAX_BYTES, FORESEEN_TURN_MS } from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
 import { isLarge, type Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import type { FileRange } from "../preload/elf-start.ts";
 import { type Bringer, foresee } from "../preload/foresee.ts";
+import { LoopShare } from "../preload/loop-share.ts";
 import type { ProfileAsk } from "../preload/profile.ts";
 import type { Start } from "../preload/start.ts";
 import { type ViewFile, ViewFiles } from "../preload/view-files.ts";
@@ -57,6 +58,7 @@ export class Foresight {
   readonly figures: AheadFigures = newAheadFigures();
   readonly #context: ForesightContext;
   readonly #begun = new Map<string, Begun>();
+  readonly #share = new LoopShare(FORESEEN_TURN_MS);
   #running = 0;
 
   constructor(context: ForesightContext) {
@@ -106,7 +108,7 @@ export class Foresight {
         learner,
         isMissing,
       });
-      await foresee(start, files, gathering);
+      await foresee(start, files, gathering, this.#share);
       await gathering.ended();
       if (this.#context.background) await gathering.complete();
       if (gathering.hasFetched) this.figures.ended++;

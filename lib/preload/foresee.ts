@@ -3,7 +3,6 @@
 // so looking costs no byte that isn't wanted; only what is imported under a condition is fetched in vain. docs/design/0024-foresight.md.
 // Control plane.
 
-import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   FORESEEN_ALL_TEXT_MAX_BYTES,
   FORESEEN_FILES_MAX,
@@ -11,9 +10,9 @@ import {
   FORESEEN_NAME_MAX_CHARS,
   FORESEEN_PROGRAM_MAX_BYTES,
   FORESEEN_TEXT_MAX_BYTES,
-  FORESEEN_TURN_MS,
 } from "../base/limits.ts";
 import { ELF_TEXT_MAX_BYTES, elfHead, elfNeeds, elfText, type FileRange } from "./elf-start.ts";
+import type { LoopShare } from "./loop-share.ts";
 import { importsOfCode } from "./python-code.ts";
 import { PythonPath } from "./python-path.ts";
 import { importsOfText, type PythonImport } from "./python-text.ts";
@@ -28,6 +27,8 @@ export interface Bringer {
   bring(file: ViewFile, ranges: readonly FileRange[]): void;
 }
 
+/** Paths that are looked at in one part of a turn. */
+const LOOKS_AT_ONCE = 16;
 const ELF_HEAD_BYTES = 4_096;
 const DYNAMIC_MAX_BYTES = 16 * 1_024;
 /** Directories of RPATH and RUNPATH that a library is looked for in: builds have a handful. */
@@ -48,23 +49,28 @@ const PYTHON = /^python(?:3(?:\.\d+)?)?$/;
 const SHEBANGS_MAX = 4;
 
 /** Has what a start will read brought, in about the order in which it will; resolves when nothing is left to be looked at. Rejects never. */
-export async function foresee(start: Start, files: ViewFiles, bringer: Bringer): Promise<void> {
-  await new Foreseen(files, bringer).start(start);
+export async function foresee(
+  start: Start,
+  files: ViewFiles,
+  bringer: Bringer,
+  share: LoopShare,
+): Promise<void> {
+  await new Foreseen(files, bringer, share).start(start);
 }
 
 class Foreseen {
   readonly #files: ViewFiles;
   readonly #bringer: Bringer;
+  readonly #share: LoopShare;
   readonly #seen = new Set<string>();
   readonly #modules = new Set<string>();
   /** Bytes that may yet be looked at. */
   #textLeft = FORESEEN_ALL_TEXT_MAX_BYTES;
-  #turnMs = performance.now();
-  #nextTurn: Promise<void> | undefined;
 
-  constructor(files: ViewFiles, bringer: Bringer) {
+  constructor(files: ViewFiles, bringer: Bringer, share: LoopShare) {
     this.#files = files;
     this.#bringer = bringer;
+    this.#share = share;
   }
 
   async start(start: Start): Promise<void> {
@@ -118,7 +124,7 @@ class Foreseen {
     const file = script === undefined ? undefined : this.#files.file(script);
     if (file === undefined) return;
     const content = await this.#whole(file);
-    if (content !== undefined) await this.#imports(path, importsOfText(content.toString()), "");
+    if (content !== undefined) await this.#imports(path, await this.#importsOfText(content), "");
   }
 
   /** A module by its absolute name, and the packages that it is in. */
@@ -126,10 +132,9 @@ class Foreseen {
     if (this.#modules.has(name) || this.#modules.size >= FORESEEN_FILES_MAX) return;
     if (name.length > FORESEEN_NAME_MAX_CHARS) return;
     this.#modules.add(name);
-    await this.#turn();
     const dot = name.lastIndexOf(".");
     const parent = dot < 0 ? undefined : this.#module(path, name.slice(0, dot));
-    const found = path.find(name);
+    const found = await this.#share.run(() => path.find(name));
     const own = found === undefined ? undefined : this.#look(path, name, found);
     await Promise.all([parent, own]);
   }
@@ -145,25 +150,30 @@ class Foreseen {
     await this.#imports(path, found, isPackage ? name : parent);
   }
 
+  #importsOfText(text: Buffer): Promise<PythonImport[]> {
+    return this.#share.run(() => importsOfText(text.toString()));
+  }
+
   async #importsOf(read: string, source: string, content: Buffer): Promise<PythonImport[]> {
-    if (!read.endsWith(".pyc")) return importsOfText(content.toString());
-    const found = importsOfCode(content);
+    if (!read.endsWith(".pyc")) return await this.#importsOfText(content);
+    const found = await this.#share.run(() => importsOfCode(content));
     if (found !== undefined || source === read) return found ?? [];
     // Code of a version that can't be read here: its text is.
     const file = this.#files.file(source);
     const text = file && (await this.#whole(file));
-    return text === undefined ? [] : importsOfText(text.toString());
+    return text === undefined ? [] : await this.#importsOfText(text);
   }
 
   async #imports(path: PythonPath, found: readonly PythonImport[], home: string): Promise<void> {
-    const names = found.flatMap(({ level, module, names }) => {
+    const named = ({ level, module, names }: PythonImport) => {
       const from = level === 0 ? module : relative(home, level, module);
       if (from === undefined) return [];
       // What a module that is no package gives is none.
       const isPackage = path.find(from)?.isPackage !== false;
       return [from, ...(isPackage ? names.map((each) => `${from}.${each}`) : [])];
-    });
-    await Promise.all(names.map((name) => this.#module(path, name)));
+    };
+    const all = await Promise.all(found.map((each) => this.#share.run(() => named(each))));
+    await Promise.all(all.flat().map((name) => this.#module(path, name)));
   }
 
   /** A program or library, and what it is linked with; `isKnown`: it was seen to be new already. */
@@ -192,8 +202,10 @@ class Foreseen {
     );
     const origin = [parentOf(path), parentOf(file.path)];
     const folders = own.split(":").filter((each) => each !== "");
-    const near = folders.flatMap((each) => origin.map((at) => each.replace(/\$\{?ORIGIN\}?/, at)));
-    const searched = [...new Set([...near, ...paths])];
+    const near = folders.flatMap((each) =>
+      origin.map((at) => each.replace(/\$\{?ORIGIN\}?/, () => at)),
+    );
+    const searched = [...new Set([...near, ...paths])].slice(0, FOLDERS_MAX);
     const interpreter = await this.#text(file, head.interpreter, ELF_TEXT_MAX_BYTES);
     if (interpreter !== "") this.#bringAll(interpreter);
     await Promise.all(names.map((name) => this.#library(name, searched)));
@@ -201,7 +213,7 @@ class Foreseen {
 
   async #library(name: string, paths: readonly string[]): Promise<void> {
     if (name === "" || name.includes("/")) return;
-    const folders = [...paths.slice(0, FOLDERS_MAX), ...LIBRARY_FOLDERS];
+    const folders = [...paths, ...LIBRARY_FOLDERS];
     const path = await this.#firstFile(folders.map((each) => `${each}/${name}`));
     if (path === undefined) return;
     await this.#elf(this.#files.file(path)!, path, paths, false);
@@ -226,22 +238,13 @@ class Foreseen {
   }
 
   async #firstFile(paths: readonly string[]): Promise<string | undefined> {
-    for (const path of paths) {
-      await this.#turn();
-      if (this.#files.file(path) !== undefined) return path;
+    for (let i = 0; i < paths.length; i += LOOKS_AT_ONCE) {
+      const some = paths.slice(i, i + LOOKS_AT_ONCE);
+      const isFile = (path: string) => this.#files.file(path) !== undefined;
+      const found = await this.#share.run(() => some.find(isFile));
+      if (found !== undefined) return found;
     }
     return undefined;
-  }
-
-  /** Where this turn of the loop has had its share of work, the rest is for a later one: the loop is all sandboxes'. */
-  async #turn(): Promise<void> {
-    while (performance.now() - this.#turnMs > FORESEEN_TURN_MS) {
-      this.#nextTurn ??= nextTurn().then(() => {
-        this.#nextTurn = undefined;
-        this.#turnMs = performance.now();
-      });
-      await this.#nextTurn;
-    }
   }
 
   /** Whether a file was come by before, or there have been too many. */

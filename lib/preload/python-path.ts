@@ -17,6 +17,8 @@ export interface PythonModule {
 
 /** Names that are looked for: each costs some lookups, and a text may hold any number. */
 const SEARCHED_MAX = 65_536;
+/** Files that site reads of one directory. */
+const CONFIGURATION_MAX = 64;
 const FROZEN_SINCE = 11;
 const FROZEN = new Set(
   "zipimport abc codecs io _collections_abc _sitebuiltins genericpath ntpath posixpath os site stat importlib.util importlib.machinery runpy".split(
@@ -74,6 +76,7 @@ export class PythonPath {
       this.#files
         .names(root)
         .filter((name) => name.endsWith(".pth"))
+        .slice(0, CONFIGURATION_MAX)
         .map((name) => `${root}/${name}`),
     );
   }

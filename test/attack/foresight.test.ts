@@ -6,7 +6,8 @@ import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
-import { foresee } from "../../lib/preload/foresee.ts";
+import { type Bringer, foresee } from "../../lib/preload/foresee.ts";
+import { LoopShare } from "../../lib/preload/loop-share.ts";
 import { importsOfCode } from "../../lib/preload/python-code.ts";
 import { importsOfText, type PythonImport } from "../../lib/preload/python-text.ts";
 import type { Start } from "../../lib/preload/start.ts";
@@ -114,10 +115,12 @@ class CountedFiles extends ViewFiles {
       timer = setImmediate(turned);
     };
     let timer = setImmediate(turned);
-    await foresee({ program: "/p", path: [], cwd: "/", imports: [], ...start }, this, {
+    const bringer: Bringer = {
       read: async ({ path }, { offset, end }) => this.#contents.get(path)?.subarray(offset, end),
       bring: () => undefined,
-    });
+    };
+    const all = { program: "/p", path: [], cwd: "/", imports: [], ...start };
+    await foresee(all, this, bringer, new LoopShare(5));
     clearImmediate(timer);
   }
 }
@@ -155,4 +158,22 @@ test("directories of many names", async (t) => {
   t.equal(files.names("/d").length, 16_384);
   for (let i = 1; i < 20; i++) files.names(`/d${"/.".repeat(i)}`);
   t.equal(files.listed, 131_072);
+});
+
+test("many side by side have no more of a turn than one", async (t) => {
+  const share = new LoopShare(5);
+  let turns = 0;
+  const turned = () => {
+    turns++;
+    timer = setImmediate(turned);
+  };
+  let timer = setImmediate(turned);
+  const parts = Array.from({ length: 50 }, async () => {
+    await share.run(() => {
+      for (const end = performance.now() + 2; performance.now() < end; );
+    });
+  });
+  await Promise.all(parts);
+  clearImmediate(timer);
+  t.ok(turns >= 10, `${turns}`);
 });

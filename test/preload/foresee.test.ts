@@ -5,7 +5,8 @@ import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
-import { foresee } from "../../lib/preload/foresee.ts";
+import { type Bringer, foresee } from "../../lib/preload/foresee.ts";
+import { LoopShare } from "../../lib/preload/loop-share.ts";
 import type { Start } from "../../lib/preload/start.ts";
 import { ViewFiles } from "../../lib/preload/view-files.ts";
 import { digestOf } from "../../lib/store/hash.ts";
@@ -51,7 +52,7 @@ async function foreseen(trees: readonly [Tree, Tree], start: Partial<Start>, los
     ranges.push([from, Math.min(end, size)]);
     found.set(path, ranges);
   };
-  await foresee({ ...START, ...start }, files, {
+  const bringer: Bringer = {
     async read({ path, size }, { offset, end }) {
       note(path, offset, end, size);
       if (lost.includes(path)) return undefined;
@@ -60,7 +61,8 @@ async function foreseen(trees: readonly [Tree, Tree], start: Partial<Start>, los
     bring({ path, size }, ranges) {
       for (const { offset, end } of ranges) note(path, offset, end, size);
     },
-  });
+  };
+  await foresee({ ...START, ...start }, files, bringer, new LoopShare(5));
   return found;
 }
 
