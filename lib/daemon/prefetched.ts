@@ -6,7 +6,7 @@ import type { Digest } from "../base/digest.ts";
 import { isLarge, pieceCount, pieceLength } from "../cache/pieces.ts";
 
 /** Pieces whose use is awaited: of 256 KiB at most, so those of 16 GiB. One that is pushed out was not used. */
-const UNUSED_MAX = 65_536;
+export const UNUSED_MAX = 65_536;
 /** Large files that are used in ways that can't be seen. */
 const UNSEEN_MAX = 8_192;
 
@@ -61,16 +61,19 @@ export class Prefetched {
     else this.#unused.set(`${blob} ${piece}`, { bytes, mountId });
   }
 
-  /** Pieces [first, first + count) of a blob of so many bytes are read; when count is 0 all of it, from now on. */
-  used(blob: Digest, size: number, first: number, count: number): void {
-    if (count > 0 || !isLarge(size)) {
-      const end = Math.min(pieceCount(size), count === 0 ? 1 : first + count);
-      for (let piece = first; piece < end; piece++) this.#take(blob, piece);
-      return;
-    }
-    if (this.#unseen.has(blob)) return;
-    this.#unseen.set(blob, true);
-    for (let piece = 0; piece < pieceCount(size); piece++) this.#take(blob, piece);
+  /**
+   * Pieces [first, first + count) of a blob of so many bytes are read; when count is 0 all of it, from now on. Looks at `most` of them: at
+   * how many is returned.
+   */
+  used(blob: Digest, size: number, first: number, count: number, most: number): number {
+    const isWhole = count === 0 && isLarge(size);
+    if (isWhole && this.#unseen.has(blob)) return 0;
+    if (isWhole) this.#unseen.set(blob, true);
+    const from = isWhole ? 0 : first;
+    const wanted = isWhole ? pieceCount(size) : first + Math.max(1, count);
+    const end = Math.min(pieceCount(size), wanted, from + most);
+    for (let piece = from; piece < end; piece++) this.#take(blob, piece);
+    return Math.max(0, end - from);
   }
 
   #take(blob: Digest, piece: number): void {

@@ -5,7 +5,7 @@ import { TOUCHES_MAX } from "../base/limits.ts";
 import type { Touch } from "../cache/mailbox-wire.ts";
 import type { Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
-import type { Prefetched } from "./prefetched.ts";
+import { type Prefetched, UNUSED_MAX } from "./prefetched.ts";
 import type { Sources } from "./sources.ts";
 import type { TraceEvent, Tracing, Watcher } from "./tracing.ts";
 import type { ViewFigures } from "./views.ts";
@@ -67,6 +67,8 @@ export class ViewReport {
   async #use(touches: readonly Touch[]): Promise<void> {
     const { prefetched, sources, deadlineMs } = this.#context;
     const signal = AbortSignal.timeout(deadlineMs);
+    // A frame of whole large files, again and again, must not keep the loop: no more pieces await their use.
+    let left = UNUSED_MAX;
     for (const number of new Set(touches.map(({ snapshot }) => snapshot))) {
       const of = this.#view.snapshots[number]!;
       const source = await sources.open(of, signal).catch(() => undefined);
@@ -75,7 +77,7 @@ export class ViewReport {
       const { table } = source;
       for (const { snapshot, row, first, count } of touches)
         if (snapshot === number && row < table.count)
-          prefetched.used(table.digestAt(row), table.sizeOf(row), first, count);
+          left -= prefetched.used(table.digestAt(row), table.sizeOf(row), first, count, left);
     }
   }
 
