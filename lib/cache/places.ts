@@ -1,6 +1,7 @@
 // Places: where one origin is read, for who reads it: a reload puts others in their place. What is asked from then on is asked of the new ones;
 // what the old ones have on its way may come for a moment longer, then it is asked of the new ones as well. Control plane.
 
+import { setMaxListeners } from "node:events";
 import type { OpenedOrigin } from "../store/open.ts";
 import type { Backend } from "../store/store.ts";
 
@@ -79,5 +80,7 @@ export class Places {
 }
 
 function opened(origin: OpenedOrigin): Opened {
-  return { origin, given: new AbortController(), reads: 0 };
+  const given = new AbortController();
+  setMaxListeners(0, given.signal); // each read has one, for as long as it takes
+  return { origin, given, reads: 0 };
 }
