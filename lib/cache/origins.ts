@@ -194,6 +194,11 @@ export class Origin {
     return this.#segments.planned(path, range);
   }
 
+  /** Of a segment that is worth fetching around a range what isn't planned: it is from now on. */
+  claim(path: string, segment: ByteRange, range: ByteRange): ByteRange | undefined {
+    return this.#segments.claim(path, segment, range);
+  }
+
   /** Has a planned range here for those who need parts of it in the next seconds. */
   async bring(path: string, segment: ByteRange, signal: AbortSignal): Promise<void> {
     await this.range(path, segment, true, signal, { segment });

@@ -41,7 +41,7 @@ export class Segments {
   plan(path: string, ranges: readonly ByteRange[]): void {
     const known = this.#planned.get(path) ?? [];
     const isFree = ({ offset, length }: ByteRange) => {
-      const last = lastFrom(known, offset + length - 1);
+      const last = known[countFrom(known, offset + length - 1) - 1];
       return last === undefined || last.offset + last.length <= offset;
     };
     const all = [...known, ...ranges.filter(isFree)];
@@ -54,9 +54,27 @@ export class Segments {
 
   /** The planned range that this one lies in. */
   planned(path: string, range: ByteRange): ByteRange | undefined {
-    const last = lastFrom(this.#planned.get(path) ?? [], range.offset);
+    const known = this.#planned.get(path) ?? [];
+    const last = known[countFrom(known, range.offset) - 1];
     const isIn = last && range.offset + range.length <= last.offset + last.length;
     return isIn ? last : undefined;
+  }
+
+  /**
+   * What of a segment around a range nobody has planned, which is planned from now on: who asks for a part of it later, crowd or not, takes it from
+   * there. Undefined where a part of the range itself is planned.
+   */
+  claim(path: string, segment: ByteRange, range: ByteRange): ByteRange | undefined {
+    const known = this.#planned.get(path) ?? [];
+    const after = countFrom(known, range.offset + range.length - 1);
+    const last = known[after - 1];
+    const isFrom = last === undefined ? 0 : last.offset + last.length;
+    if (isFrom > range.offset) return undefined;
+    const offset = Math.max(segment.offset, isFrom);
+    const end = Math.min(segment.offset + segment.length, known[after]?.offset ?? Infinity);
+    const claimed = { offset, length: end - offset };
+    this.plan(path, [claimed]);
+    return claimed;
   }
 
   /** A range of a segment, by `fetch` of the whole where it isn't here or on its way. What another fetched and failed is fetched again. */
@@ -122,8 +140,8 @@ export class Segments {
   }
 }
 
-/** Of ranges by their offsets the last that begins at or before an offset. */
-function lastFrom(ranges: readonly ByteRange[], offset: number): ByteRange | undefined {
+/** How many of ranges, which are in the order of their offsets, begin at or before an offset. */
+function countFrom(ranges: readonly ByteRange[], offset: number): number {
   let low = 0;
   let high = ranges.length;
   while (low < high) {
@@ -131,5 +149,5 @@ function lastFrom(ranges: readonly ByteRange[], offset: number): ByteRange | und
     if (ranges[middle]!.offset <= offset) low = middle + 1;
     else high = middle;
   }
-  return ranges[low - 1];
+  return low;
 }

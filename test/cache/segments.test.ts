@@ -151,3 +151,20 @@ test("who has a part of a segment, and who sent it, doesn't hold the rest", asyn
   t.equal(part.bytes.length, 5);
   part.sender.blame("wrong");
 });
+
+test("a crowd fetches what nobody has planned, and nothing of it is fetched again when it is gone", (t) => {
+  const segments = new Segments();
+  const segment = { offset: 1000, length: 1000 };
+  segments.plan("p", [
+    { offset: 900, length: 200 },
+    { offset: 1500, length: 100 },
+  ]);
+  const claimed = segments.claim("p", segment, { offset: 1200, length: 50 });
+  t.same(claimed, { offset: 1100, length: 400 }, "up to what others fetch");
+  t.same(segments.planned("p", { offset: 1300, length: 200 }), claimed, "whoever asks");
+  const last = segments.claim("p", segment, { offset: 1600, length: 50 });
+  t.same(last, { offset: 1600, length: 400 });
+  t.equal(segments.claim("p", segment, { offset: 1450, length: 100 }), undefined, "it is planned");
+  t.same(segments.claim("q", segment, { offset: 1200, length: 50 }), segment, "another pack");
+  t.end();
+});
