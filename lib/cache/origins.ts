@@ -194,9 +194,20 @@ export class Origin {
     return this.#segments.planned(path, range);
   }
 
-  /** Has a planned range here for those who need parts of it in the next seconds. */
-  async bring(path: string, segment: ByteRange, signal: AbortSignal): Promise<void> {
-    await this.range(path, segment, true, signal, { segment });
+  /** Of a segment that is worth fetching around a range what isn't planned: it is from now on. */
+  claim(path: string, segment: ByteRange, range: ByteRange): ByteRange | undefined {
+    return this.#segments.claim(path, segment, range);
+  }
+
+  /** Has all of a range here for those who need parts of it in the next seconds: what of it was fetched for that, with what else its plans have. */
+  async bring(path: string, range: ByteRange, signal: AbortSignal): Promise<readonly ByteRange[]> {
+    this.#segments.plan(path, [range]);
+    const planned = this.#segments.covering(path, range);
+    const absent = planned.filter((each) => !this.#segments.has(path, each));
+    await Promise.all(
+      planned.map((each) => this.range(path, each, true, signal, { segment: each })),
+    );
+    return absent;
   }
 
   /** How much background work should ask for at once. For a crowd few requests are worth more than short ones. */

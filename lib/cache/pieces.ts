@@ -236,7 +236,7 @@ function bySegment(origin: Origin, pieces: readonly Piece[]): Part[] {
     else {
       const segment =
         origin.planned(piece.path, spanOf(piece)) ??
-        (origin.isCrowded ? segmentOf(piece) : undefined);
+        (origin.isCrowded ? claimAround(origin, piece) : undefined);
       if (last !== undefined && last.segment === undefined && segment === undefined) {
         last.pieces.push(piece);
       } else parts.push({ pieces: [piece], segment });
@@ -245,7 +245,13 @@ function bySegment(origin: Origin, pieces: readonly Piece[]): Part[] {
   return parts;
 }
 
-/** What is fetched with a piece when many ask; undefined where that can't be known, or a locator lies. */
+/** What is fetched with a piece when many ask: of its segment what nobody else fetches. */
+function claimAround(origin: Origin, piece: Piece): ByteRange | undefined {
+  const segment = segmentOf(piece);
+  return segment === undefined ? undefined : origin.claim(piece.path, segment, spanOf(piece));
+}
+
+/** The segment of a piece; undefined where that can't be known, or a locator lies. */
 function segmentOf(piece: Piece): ByteRange | undefined {
   if (piece.home === undefined) return undefined;
   const { locator, blob, block } = piece.home;

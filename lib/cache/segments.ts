@@ -37,14 +37,13 @@ export class Segments {
     return this.#kept.calculatedSize;
   }
 
-  /** Ranges of a pack that will be fetched whole, none over another: who needs a part of one meanwhile takes it from there. */
+  /**
+   * Ranges of a pack that will be fetched, none over another: who needs a part of one meanwhile takes it from there. What of them is
+   * planned already is left to that plan, so that nothing is fetched twice.
+   */
   plan(path: string, ranges: readonly ByteRange[]): void {
     const known = this.#planned.get(path) ?? [];
-    const isFree = ({ offset, length }: ByteRange) => {
-      const last = lastFrom(known, offset + length - 1);
-      return last === undefined || last.offset + last.length <= offset;
-    };
-    const all = [...known, ...ranges.filter(isFree)];
+    const all = [...known, ...ranges.flatMap((range) => gapsIn(known, range))];
     this.#planned.set(
       path,
       all.sort((a, b) => a.offset - b.offset),
@@ -52,11 +51,40 @@ export class Segments {
     this.#keepFor();
   }
 
+  /** The planned ranges that have a part of this one. */
+  covering(path: string, range: ByteRange): readonly ByteRange[] {
+    return overlapping(this.#planned.get(path) ?? [], range);
+  }
+
+  /** Whether a planned range is here or on its way. */
+  has(path: string, range: ByteRange): boolean {
+    const key = keyOf(path, range);
+    return this.#kept.has(key) || this.#coming.has(key);
+  }
+
   /** The planned range that this one lies in. */
   planned(path: string, range: ByteRange): ByteRange | undefined {
-    const last = lastFrom(this.#planned.get(path) ?? [], range.offset);
+    const known = this.#planned.get(path) ?? [];
+    const last = known[countFrom(known, range.offset) - 1];
     const isIn = last && range.offset + range.length <= last.offset + last.length;
     return isIn ? last : undefined;
+  }
+
+  /**
+   * What of a segment around a range nobody has planned, which is planned from now on: who asks for a part of it later, crowd or not, takes it from
+   * there. Undefined where a part of the range itself is planned.
+   */
+  claim(path: string, segment: ByteRange, range: ByteRange): ByteRange | undefined {
+    const known = this.#planned.get(path) ?? [];
+    const after = countFrom(known, range.offset + range.length - 1);
+    const last = known[after - 1];
+    const isFrom = last === undefined ? 0 : last.offset + last.length;
+    if (isFrom > range.offset) return undefined;
+    const offset = Math.max(segment.offset, isFrom);
+    const end = Math.min(segment.offset + segment.length, known[after]?.offset ?? Infinity);
+    const claimed = { offset, length: end - offset };
+    this.plan(path, [claimed]);
+    return claimed;
   }
 
   /** A range of a segment, by `fetch` of the whole where it isn't here or on its way. What another fetched and failed is fetched again. */
@@ -67,7 +95,7 @@ export class Segments {
     fetch: (range: ByteRange) => Promise<Sent>,
   ): Promise<Sent> {
     this.#keepFor();
-    const key = `${segment.offset} ${segment.length} ${path}`;
+    const key = keyOf(path, segment);
     const { bytes, sender } =
       this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
     const start = range.offset - segment.offset;
@@ -122,8 +150,35 @@ export class Segments {
   }
 }
 
-/** Of ranges by their offsets the last that begins at or before an offset. */
-function lastFrom(ranges: readonly ByteRange[], offset: number): ByteRange | undefined {
+function keyOf(path: string, { offset, length }: ByteRange): string {
+  return `${offset} ${length} ${path}`;
+}
+
+/** Of ranges, which are in the order of their offsets and none over another, those that have a part of this one. */
+function overlapping(ranges: readonly ByteRange[], { offset, length }: ByteRange): ByteRange[] {
+  const last = countFrom(ranges, offset + length - 1);
+  let first = Math.max(0, countFrom(ranges, offset) - 1);
+  if (first < last && ranges[first]!.offset + ranges[first]!.length <= offset) first++;
+  return ranges.slice(first, last);
+}
+
+/** What of a range none of these has. */
+function gapsIn(ranges: readonly ByteRange[], range: ByteRange): ByteRange[] {
+  const gaps: ByteRange[] = [];
+  let from = range.offset;
+  const note = (to: number) => {
+    if (to > from) gaps.push({ offset: from, length: to - from });
+  };
+  for (const { offset, length } of overlapping(ranges, range)) {
+    note(offset);
+    from = Math.max(from, offset + length);
+  }
+  note(range.offset + range.length);
+  return gaps;
+}
+
+/** How many of ranges, which are in the order of their offsets, begin at or before an offset. */
+function countFrom(ranges: readonly ByteRange[], offset: number): number {
   let low = 0;
   let high = ranges.length;
   while (low < high) {
@@ -131,5 +186,5 @@ function lastFrom(ranges: readonly ByteRange[], offset: number): ByteRange | und
     if (ranges[middle]!.offset <= offset) low = middle + 1;
     else high = middle;
   }
-  return ranges[low - 1];
+  return low;
 }

@@ -203,8 +203,17 @@ export class TestNode {
     await Promise.all(gone);
     // A killed daemon leaves its lazy mount to a holder, for the next one.
     removeLazyMount(this.cache);
-    // A thread of this process may still be writing what nobody waits for.
-    fs.rmSync(this.root, { recursive: true, force: true, maxRetries: 50, retryDelay: 20 });
+    // Somebody may still be writing what nobody waits for; Node.js's own retries don't look for what is new.
+    const isGone = () => {
+      try {
+        fs.rmSync(this.root, { recursive: true, force: true });
+        return true;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === "ENOTEMPTY") return false;
+        throw error;
+      }
+    };
+    if (!(await until(isGone))) throw new Error(`${this.root} is filled again and again`);
   }
 }
 
