@@ -35,7 +35,8 @@ export function logOf(fd: number): (line: string) => void {
 
 /** A log's file, to be appended to: an FD or -errno. */
 export function openLog(path: string): number {
-  return native.openAt(-1, path, O_WRONLY | O_CREAT | O_APPEND, 0o600);
+  // A FIFO that nobody reads would stop the broker, and with it all who start; one that is full a server, and all whom it serves.
+  return native.openAt(-1, path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0o600);
 }
 
 function writeLine(fd: number, line: string): void {
