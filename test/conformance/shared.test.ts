@@ -209,7 +209,10 @@ t.test("a server that sends its broker FDs fills no table of it", async (t) => {
   const before = openFiles();
   const starting = scene.startStub(); // it has a server of its own
   let fd = -1;
-  await until(() => (fd = native.acceptPeer(listener)) >= 0);
+  await until(() => {
+    fd = native.acceptPeer(listener);
+    return fd >= 0;
+  });
   for (const each of [listener, fd]) t.teardown(() => native.closeFd(each));
   const fds = Array.from({ length: 100 }, (_, index) => ({ role: Role.io, index, sub: 0, fd }));
   for (let i = 0; i < 10 && sendAdopt(fd, fds) >= 0; i++);
