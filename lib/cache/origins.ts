@@ -199,9 +199,15 @@ export class Origin {
     return this.#segments.claim(path, segment, range);
   }
 
-  /** Has a planned range here for those who need parts of it in the next seconds. */
-  async bring(path: string, segment: ByteRange, signal: AbortSignal): Promise<void> {
-    await this.range(path, segment, true, signal, { segment });
+  /** Has all of a range here for those who need parts of it in the next seconds: what of it was fetched for that, with what else its plans have. */
+  async bring(path: string, range: ByteRange, signal: AbortSignal): Promise<readonly ByteRange[]> {
+    this.#segments.plan(path, [range]);
+    const planned = this.#segments.covering(path, range);
+    const absent = planned.filter((each) => !this.#segments.has(path, each));
+    await Promise.all(
+      planned.map((each) => this.range(path, each, true, signal, { segment: each })),
+    );
+    return absent;
   }
 
   /** How much background work should ask for at once. For a crowd few requests are worth more than short ones. */

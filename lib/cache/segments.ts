@@ -37,19 +37,29 @@ export class Segments {
     return this.#kept.calculatedSize;
   }
 
-  /** Ranges of a pack that will be fetched whole, none over another: who needs a part of one meanwhile takes it from there. */
+  /**
+   * Ranges of a pack that will be fetched, none over another: who needs a part of one meanwhile takes it from there. What of them is
+   * planned already is left to that plan, so that nothing is fetched twice.
+   */
   plan(path: string, ranges: readonly ByteRange[]): void {
     const known = this.#planned.get(path) ?? [];
-    const isFree = ({ offset, length }: ByteRange) => {
-      const last = known[countFrom(known, offset + length - 1) - 1];
-      return last === undefined || last.offset + last.length <= offset;
-    };
-    const all = [...known, ...ranges.filter(isFree)];
+    const all = [...known, ...ranges.flatMap((range) => gapsIn(known, range))];
     this.#planned.set(
       path,
       all.sort((a, b) => a.offset - b.offset),
     );
     this.#keepFor();
+  }
+
+  /** The planned ranges that have a part of this one. */
+  covering(path: string, range: ByteRange): readonly ByteRange[] {
+    return overlapping(this.#planned.get(path) ?? [], range);
+  }
+
+  /** Whether a planned range is here or on its way. */
+  has(path: string, range: ByteRange): boolean {
+    const key = keyOf(path, range);
+    return this.#kept.has(key) || this.#coming.has(key);
   }
 
   /** The planned range that this one lies in. */
@@ -85,7 +95,7 @@ export class Segments {
     fetch: (range: ByteRange) => Promise<Sent>,
   ): Promise<Sent> {
     this.#keepFor();
-    const key = `${segment.offset} ${segment.length} ${path}`;
+    const key = keyOf(path, segment);
     const { bytes, sender } =
       this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
     const start = range.offset - segment.offset;
@@ -138,6 +148,33 @@ export class Segments {
     this.#coming.set(key, coming);
     return coming;
   }
+}
+
+function keyOf(path: string, { offset, length }: ByteRange): string {
+  return `${offset} ${length} ${path}`;
+}
+
+/** Of ranges, which are in the order of their offsets and none over another, those that have a part of this one. */
+function overlapping(ranges: readonly ByteRange[], { offset, length }: ByteRange): ByteRange[] {
+  const last = countFrom(ranges, offset + length - 1);
+  let first = Math.max(0, countFrom(ranges, offset) - 1);
+  if (first < last && ranges[first]!.offset + ranges[first]!.length <= offset) first++;
+  return ranges.slice(first, last);
+}
+
+/** What of a range none of these has. */
+function gapsIn(ranges: readonly ByteRange[], range: ByteRange): ByteRange[] {
+  const gaps: ByteRange[] = [];
+  let from = range.offset;
+  const note = (to: number) => {
+    if (to > from) gaps.push({ offset: from, length: to - from });
+  };
+  for (const { offset, length } of overlapping(ranges, range)) {
+    note(offset);
+    from = Math.max(from, offset + length);
+  }
+  note(range.offset + range.length);
+  return gaps;
 }
 
 /** How many of ranges, which are in the order of their offsets, begin at or before an offset. */

@@ -235,9 +235,9 @@ export class Ahead {
       const signal = AbortSignal.timeout(deadlineMs);
       const origin = fetcher.origins.get(source.origin);
       const bring = () => origin.bring(range.path, range, signal);
-      await this.#gateOf(source.origin).run(true, signal, bring);
-      figures.requests++;
-      figures.bytes += range.length;
+      const brought = await this.#gateOf(source.origin).run(true, signal, bring);
+      figures.requests += brought.length;
+      for (const { length } of brought) figures.bytes += length;
       return true;
     } catch {
       return false;

@@ -111,26 +111,38 @@ test("what is planned is found, and nothing twice, however it was planned", asyn
   t.comment(`seed ${seed}`);
   const dice = new Dice(seed);
   const random = (n: number) => dice.pick(n);
-  const free: ByteRange[] = [];
-  for (let step = 0; step < 20; step++) {
+  /** Of each byte the plan that has it: the first that named it. */
+  const plans = new Int32Array(32_000);
+  for (let step = 1; step <= 20; step++) {
     // As plans are: none over another, in any order.
     const plan = Array.from({ length: 30 }, (_, i) => {
       return { offset: 1000 * i + random(500), length: 1 + random(500) };
     }).sort(() => random(2) - 0.5);
     segments.plan("p", plan);
-    const over = (a: ByteRange, b: ByteRange) =>
-      a.offset < b.offset + b.length && b.offset < a.offset + a.length;
-    const known = [...free];
-    free.push(...plan.filter((each) => !known.some((other) => over(each, other))));
+    for (const { offset, length } of plan)
+      for (let byte = offset; byte < offset + length; byte++) plans[byte] ||= step;
+    for (const each of plan) {
+      const covering = segments.covering("p", each);
+      const end = each.offset + each.length;
+      let at = covering[0]!.offset;
+      if (at > each.offset) t.fail("its begin is planned");
+      for (const { offset, length } of covering) {
+        if (offset !== at) t.fail("all of it is");
+        at = offset + length;
+      }
+      if (at < end || covering.at(-1)!.offset >= end) t.fail("to its end, and no further");
+    }
   }
-  for (const each of free) {
-    const { offset, length } = each;
-    t.same(segments.planned("p", each), each);
-    t.same(segments.planned("p", { offset: offset + length - 1, length: 1 }), each);
-    t.not(segments.planned("p", { offset, length: length + 1 })?.offset, offset);
+  for (const [byte, plan] of plans.entries()) {
+    const found = segments.planned("p", { offset: byte, length: 1 });
+    if ((found !== undefined) !== plan > 0) t.fail(`byte ${byte} of plan ${plan}`);
+    if (found === undefined) continue;
+    const theirs = plans.subarray(found.offset, found.offset + found.length);
+    if (theirs.some((each) => each !== plan)) t.fail(`${byte} is of one plan`);
+    if (segments.planned("p", { ...found, length: found.length + 1 })) t.fail("it is the longest");
   }
   t.equal(segments.planned("p", { offset: 31_000, length: 1 }), undefined);
-  t.equal(segments.planned("q", free[0]!), undefined);
+  t.equal(segments.planned("q", { offset: 1, length: 1 }), undefined);
 });
 
 test("who has a part of a segment, and who sent it, doesn't hold the rest", async (t) => {
