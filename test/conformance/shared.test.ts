@@ -161,6 +161,15 @@ t.test("another tenant gets another server; who finds none has its own", async (
   t.same(theirs, { tenant: "other", pid: server.pid, stubs: [third.pid] });
 });
 
+t.test("of two tenants that find one standby at once, the one without it is told", async (t) => {
+  const scene = new SharedScene(t, { hello: "world" });
+  await Promise.all([scene.startBroker(), scene.startStandby()]);
+  const tenants = ["one", "two"].map((BURROW_TENANT) => scene.startStub({ BURROW_TENANT }));
+  const own = (await Promise.all(tenants)).filter(isOwn);
+  t.equal(own.length, 1);
+  t.match(own[0]?.log, /shares no server: (no standby|its server ended)/);
+});
+
 t.test("who may not share has a server of its own, and its log says why", async (t) => {
   const scene = new SharedScene(t, { hello: "world" });
   await Promise.all([scene.startBroker(), scene.startStandby()]);
