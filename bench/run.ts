@@ -48,7 +48,8 @@ async function main(): Promise<number> {
   const names = words.filter((word) => !word.startsWith("-"));
   const unknown = names.filter((name) => !Object.hasOwn(BENCHES, name));
   if (unknown.length > 0 || options.some((word) => !["--quick", "--list"].includes(word))) {
-    process.stderr.write(`${USAGE}\nbenches: ${Object.keys(BENCHES).join(", ")}\n`);
+    const what = unknown.length > 0 ? `no bench is called ${unknown.join(", ")}\n` : "";
+    process.stderr.write(`${what}${USAGE}\nbenches: ${Object.keys(BENCHES).join(", ")}\n`);
     return 2;
   }
   if (options.includes("--list")) {

@@ -17,10 +17,11 @@ import { runQuery } from "../cli/run-query.ts";
 import type { RunStats } from "../cli/run-stats.ts";
 import { NO_WATCH, withRun } from "../cli/runs.ts";
 import { START_MS } from "../cli/sandbox.ts";
+import { sharingTenant } from "../cli/sharing.ts";
 import { Collected } from "./collected.ts";
 
 export type { ErrorClass, ErrorCode } from "../base/error.ts";
-export type { RunStats } from "../cli/run-stats.ts";
+export type { RunStats, Sharing } from "../cli/run-stats.ts";
 export { BurrowError };
 
 /** Where this node keeps things; each falls back to its variable and then to the command line's default. */
@@ -77,6 +78,8 @@ export interface RunOptions {
   readonly upper?: string;
   /** By absolute path in the sandbox. */
   readonly binds?: Readonly<Record<string, Bind>>;
+  /** Lets it share a warm server with other sandboxes of the view's tenant, where the daemon keeps some. $BURROW_SHARED=1. */
+  readonly isShared?: boolean;
   /** Memory limit of sandbox and gofer in bytes; needs cgroups. */
   readonly memoryBytes?: number;
   /** runsc's network; none when missing. */
@@ -176,6 +179,7 @@ export async function run(
   const query = { ...behind.options, ...queryOf(options) };
   await checkCommand(command, query.base);
   await checkQuery(context, query);
+  const asked = mannerOf(command, options, query);
   const resolved = await refreshed(behind);
   const abort = new AbortController();
   const onAbort = () => abort.abort();
@@ -191,7 +195,7 @@ export async function run(
         using _kept = prepared.kept;
         signal?.throwIfAborted();
         const manner = {
-          ...mannerOf(command, options, query),
+          ...asked,
           stdout: options.stdout ?? stdout,
           stderr: options.stderr ?? stderr,
           abort: abort.signal,
@@ -252,7 +256,11 @@ function queryOf(options: RunOptions): Partial<QueryOptions> {
   };
 }
 
-function mannerOf(command: readonly string[], options: RunOptions, { memory }: QueryOptions) {
+function mannerOf(
+  command: readonly string[],
+  options: RunOptions,
+  { memory, tenant }: QueryOptions,
+) {
   return {
     command,
     isTerminal: false,
@@ -260,6 +268,7 @@ function mannerOf(command: readonly string[], options: RunOptions, { memory }: Q
     platform: options.platform,
     runscFlags: options.runscFlags ?? [],
     memory,
+    tenant: sharingTenant(options.isShared === true, tenant),
     startMs: options.startTimeoutMs ?? START_MS,
     isMeasured: true,
     stdin: options.stdin,

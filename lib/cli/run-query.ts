@@ -29,6 +29,7 @@ import type { RunStats } from "./run-stats.ts";
 import type { RunTrace } from "./run-trace.ts";
 import type { Run, Watch } from "./runs.ts";
 import { cgroupFlags, runSandbox, type SandboxResult } from "./sandbox.ts";
+import { sharingOf } from "./sharing.ts";
 
 /** How a query is run: beside what its preparation says. */
 export interface Manner {
@@ -113,7 +114,7 @@ export async function runQuery(
     ...end,
     ...(failed > 0 ? { readFailure: readFailure(failed, fetched, context) } : {}),
     ...(manner.isMeasured
-      ? { stats: statsOf(context, prepared, { ...ended, exitCode }, fetched) }
+      ? { stats: statsOf(context, prepared, { ...ended, exitCode }, fetched, manner.tenant) }
       : {}),
   };
 }
@@ -155,12 +156,14 @@ function statsOf(
   prepared: Prepared,
   result: SandboxResult,
   { requests, bytes }: Fetched,
+  tenant: string | undefined,
 ): RunStats {
   return {
     seconds: Math.round(result.seconds * 1000) / 1000,
     exitCode: result.exitCode,
     counters: showCounters(result.counters),
     fetched: { requests, bytes },
+    ...(tenant === undefined ? {} : { sharing: sharingOf(result.goferLog) }),
     viewBytes: prepared.snapshots.reduce((sum, digest) => sum + contentBytes(context, digest), 0),
   };
 }

@@ -1,5 +1,13 @@
 // What a run took, as burrow run --stats and the API say it. Any plane.
 
+/** Whether a sandbox that asked for it shared a server. */
+export interface Sharing {
+  /** Whether it had a server of its tenant's, and not one of its own. */
+  readonly isShared: boolean;
+  /** Why not. */
+  readonly reason?: string;
+}
+
 /** What a run took. */
 export interface RunStats {
   /** From runsc's start to its end. */
@@ -15,4 +23,6 @@ export interface RunStats {
   readonly fetched: { readonly requests: number; readonly bytes: number };
   /** Content of all files of the view. */
   readonly viewBytes: number;
+  /** Of a run that asked to share a server. */
+  readonly sharing?: Sharing;
 }

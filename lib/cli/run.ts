@@ -2,18 +2,18 @@
 
 import { type Command, Option } from "commander";
 import { BurrowError } from "../base/error.ts";
-import { NO_TENANT } from "../store/object-pin.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, checkQuery, collect, prepare } from "./prepare.ts";
 import { parseSeconds } from "./query.ts";
-import { type QueryOptions, tenantOf } from "./query-settings.ts";
+import type { QueryOptions } from "./query-settings.ts";
 import { runQuery } from "./run-query.ts";
 import type { RunStats } from "./run-stats.ts";
 import { RunTrace, TRACE_OPTION } from "./run-trace.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { START_MS } from "./sandbox.ts";
+import { sharingTenant, showSharing } from "./sharing.ts";
 
 interface RunOptions extends QueryOptions {
   platform?: string;
@@ -39,6 +39,7 @@ Examples:
   burrow run --base sha256:… --env explicit.txt -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py
   burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'
+  burrow run --base sha256:… --env sha256:… --shared --tenant acme --stats -- python3 -c 'import numpy'
   burrow run --base sha256:… --env sha256:… --writable 1G --user 0 -- pip install --no-index /stage/wheels/own.whl`;
 
 export function addRun(program: Command): void {
@@ -99,7 +100,7 @@ async function runAndSay(
   const startedMs = performance.now();
   const { statsFile } = options;
   const startMs = parseStart(options.startTimeout);
-  const tenant = sharingTenant(options);
+  const tenant = sharingTenant(options.shared === true, options.tenant);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
   const progress = new Progress(options.quiet === true, context.isJson);
@@ -144,15 +145,6 @@ function parseStart(text: string): number {
   throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
 }
 
-/** Whose sandboxes this one shares a server with; undefined: it has one of its own. BURROW_USAGE. */
-function sharingTenant({ shared, tenant }: RunOptions): string | undefined {
-  if (shared !== true && process.env["BURROW_SHARED"] !== "1") return undefined;
-  const named = tenantOf(tenant);
-  if (named !== NO_TENANT) return named;
-  const what = "--shared: whose sandboxes may share a server? name them by --tenant";
-  throw new BurrowError("BURROW_USAGE", what);
-}
-
 function showStats(stats: RunStats & { prepareSeconds: number }): string {
   const { requests, others } = stats.counters;
   return table([
@@ -165,6 +157,7 @@ function showStats(stats: RunStats & { prepareSeconds: number }): string {
       `${showBytes(stats.fetched.bytes)} in ${counted(stats.fetched.requests, "request")}`,
     ],
     ["view", showBytes(stats.viewBytes)],
+    ...(stats.sharing === undefined ? [] : [["server", showSharing(stats.sharing)]]),
     ["donated", counted(others["donated"] ?? 0, "file")],
     [
       "RPCs",

@@ -152,10 +152,7 @@ class Broker {
       this.#place({ candidate, peer, stubPid: Number(basename(readlinkSync(proc))) });
       return true;
     } catch (error) {
-      const path = facts?.settings["BURROW_LOG"];
-      const log = path ? openLog(path) : -1;
-      logOf(log)(`shares no server: ${explain(error)}`);
-      if (log >= 0) native.closeFd(log);
+      sayWhy(facts?.settings, explain(error));
       return false;
     }
   }
@@ -218,7 +215,8 @@ class Broker {
       if (sendPlan(server.fd, { number, missDeadlineMs, spec, mounts }, fds) < 0)
         throw new Error("its server is gone");
       server.served.set(number, { candidate, peer: -1, stubPid });
-    } catch {
+    } catch (error) {
+      sayWhy(settings, explain(error));
       server.tally.remove(candidate.needs);
     }
     for (const fd of Object.values(fds)) if (fd >= 0) native.closeFd(fd);
@@ -259,7 +257,10 @@ class Broker {
   }
 
   #close(server: Server): void {
-    for (const { peer } of server.waiting) native.closeFd(peer);
+    for (const { candidate, peer } of server.waiting) {
+      sayWhy(candidate.settings, "its server ended before it was ready");
+      native.closeFd(peer);
+    }
     for (const fd of server.places) if (fd >= 0) native.closeFd(fd);
     native.closeFd(server.fd);
   }
@@ -274,6 +275,14 @@ class Broker {
       // A full disk: the list is for people.
     }
   }
+}
+
+/** Tells the log of a sandbox that gets no shared server. */
+function sayWhy(settings: StubFacts["settings"] | undefined, why: string): void {
+  const path = settings?.["BURROW_LOG"];
+  const log = path ? openLog(path) : -1;
+  logOf(log)(`shares no server: ${why}`);
+  if (log >= 0) native.closeFd(log);
 }
 
 /** When a server that serves nobody is let go of; Infinity while it serves. */

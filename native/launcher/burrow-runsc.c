@@ -353,6 +353,7 @@ static const char help[] =
     "  BURROW_CACHE      blobs, the daemon's socket       (/var/cache/burrow)\n"
     "  BURROW_STANDBYS   where servers wait               (standby in the cache; empty: none)\n"
     "  BURROW_NO_DAEMON  1: don't start a daemon when none runs\n"
+    "  BURROW_SHARED     1: share a server with sandboxes of the same BURROW_TENANT (docs/daemon.md)\n"
     "  BURROW_PARENT     a pid, the caller's: die when it does\n"
     "  BURROW_LOG        a file for the gofer's standard error (else what runsc gives: /dev/null)\n"
     "  BURROW_HARDEN     on; log: calls that its filter would end the gofer for pass, logged; off";

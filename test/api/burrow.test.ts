@@ -46,6 +46,7 @@ tap.test("what can't be a view or a run is refused with a code", { skip }, async
   t.equal(await codes(run({ snapshots: [] }, ["true"])), "BURROW_USAGE");
   t.equal(await codes(run(sees, ["true"], { env: { "": "x" } })), "BURROW_USAGE");
   t.equal(await codes(run(sees, ["true"], { tmpBytes: 1 })), "BURROW_USAGE");
+  t.equal(await codes(run(sees, ["true"], { isShared: true })), "BURROW_USAGE", "no tenant");
   const why = new Error("not now");
   t.equal(await codes(view({ ...places, base, signal: AbortSignal.abort(why) })), why);
   t.equal(await codes(run(sees, ["true"], { signal: AbortSignal.abort(why) })), why);

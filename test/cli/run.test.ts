@@ -122,6 +122,8 @@ for (const revision of found) {
       ...run,
       "--user",
       "0",
+      "--shared",
+      "--tenant=acme",
       "--stats",
       "--json",
       ...sh("cat /etc/greeting; touch /etc/x"),
@@ -130,6 +132,7 @@ for (const revision of found) {
     t.match(again.stderr, /Read-only file system/);
     const warm = JSON.parse(again.stderr.split("\n").find((line) => line.startsWith("{"))!);
     t.same(warm.fetched, { requests: 0, bytes: 0 }, "the second run fetches nothing");
+    t.same(warm.sharing, { isShared: false, reason: "the daemon had none to share" });
     t.same(node.leftovers(), []);
   });
 

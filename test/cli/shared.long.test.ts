@@ -106,6 +106,9 @@ for (const revision of found) {
       ls.map((row) => row.shared),
       [0, 1].map(() => ({ pid: server!.pid, tenant: "acme" })),
     );
+    const brief = ["run", "--shared", "--tenant=acme", "--base", base, "--stats", "--json"];
+    const stats = (await node.run([...brief, "--", "/bin/sh", "-c", ":"])).stderr;
+    t.same(JSON.parse(stats.trim().split("\n").at(-1)!).sharing, { isShared: true });
     const third = await start("third");
     third.child.kill("SIGKILL");
     await third.exited;

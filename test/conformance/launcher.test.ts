@@ -381,6 +381,7 @@ t.test("its own words", async (t) => {
     "STATE",
     "CACHE",
     "NO_DAEMON",
+    "SHARED",
     "LOG",
   ]) {
     t.match(help.stdout, new RegExp(`^ {2}BURROW_${name} `, "m"));

@@ -164,6 +164,18 @@ t.test("another tenant gets another server; who finds none has its own", async (
   t.same(theirs, { tenant: "other", pid: server.pid, stubs: [third.pid] });
 });
 
+t.test("who waited for a standby that ends is told, too", async (t) => {
+  const scene = new SharedScene(t, { hello: "world" });
+  const [, standby] = await Promise.all([scene.startBroker(), scene.startStandby()]);
+  standby.kill("SIGSTOP"); // as one that is another's already: it takes the SHARE, and never is ready
+  const stub = await scene.startStub();
+  t.ok(isOwn(stub), "it waits no longer than a second");
+  standby.kill("SIGKILL");
+  const why = /shares no server: its server ended before it was ready/;
+  t.ok(await until(() => why.test(stub.log)), stub.log);
+  t.equal(await stub.end(), 0);
+});
+
 t.test("who may not share has a server of its own, and its log says why", async (t) => {
   const scene = new SharedScene(t, { hello: "world" });
   await Promise.all([scene.startBroker(), scene.startStandby()]);

@@ -1,0 +1,28 @@
+// Whether a sandbox shares a server with others of its tenant: who asked for it, and what came of that (docs/daemon.md, "Shared servers").
+// Control plane.
+
+import { BurrowError } from "../base/error.ts";
+import { NO_TENANT } from "../store/object-pin.ts";
+import { tenantOf } from "./query-settings.ts";
+import type { Sharing } from "./run-stats.ts";
+
+/** Whose sandboxes this one shares a server with; undefined: it has one of its own. BURROW_USAGE. */
+export function sharingTenant(asked: boolean, tenant: string | undefined): string | undefined {
+  if (!asked && process.env["BURROW_SHARED"] !== "1") return undefined;
+  const named = tenantOf(tenant);
+  if (named !== NO_TENANT) return named;
+  const what = "--shared: whose sandboxes may share a server? name them by --tenant";
+  throw new BurrowError("BURROW_USAGE", what);
+}
+
+/** What came of it, by the log of the sandbox's gofer. */
+export function sharingOf(goferLog: string): Sharing {
+  if (/ burrow gofer: serving \d+ mounts?, shared with /.test(goferLog)) return { isShared: true };
+  const reason = / burrow gofer: shares no server: (.*)$/m.exec(goferLog)?.[1];
+  return { isShared: false, reason: reason ?? "the daemon had none to share" };
+}
+
+/** The same for people. */
+export function showSharing({ isShared, reason }: Sharing): string {
+  return isShared ? "shared" : `its own: ${reason}`;
+}

@@ -1,0 +1,18 @@
+// Owns: what is said of a sandbox that asked to share a server, by its gofer's log; real ones are in shared.long. Plane: any.
+
+import { test } from "tap";
+import { sharingOf, showSharing } from "../../lib/cli/sharing.ts";
+
+test("a gofer's log says whether its sandbox shared a server, and why it didn't", async (t) => {
+  const log = (line: string) => `2026-11-22T10:03:15.979Z burrow gofer: ${line}\n`;
+  const alone = log("serving 2 mounts after 24 ms of CPU and 12 in the kernel");
+  const shared = sharingOf(log("serving 2 mounts, shared with 0 more"));
+  t.same(shared, { isShared: true });
+  t.equal(showSharing(shared), "shared");
+  const refused = sharingOf(log("shares no server: no standby") + alone);
+  t.same(refused, { isShared: false, reason: "no standby" });
+  t.equal(showSharing(refused), "its own: no standby");
+  for (const text of [alone, ""])
+    t.same(sharingOf(text), { isShared: false, reason: "the daemon had none to share" });
+  t.same(sharingOf(log("serving 1 mount, shared with 3 more")), { isShared: true });
+});
