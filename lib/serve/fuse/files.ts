@@ -33,12 +33,13 @@ import type { OpenFile } from "./handles.ts";
 import type { FuseSession } from "./session.ts";
 
 /**
- * Keeps what the tree has just opened: its number. What the tree would donate is kept to be read from, but for large files: their FD may
- * be one whose reads wait for bytes, and nobody waits in here.
+ * Keeps what the tree has just opened: its number. What a view that never changes would donate is kept to be read from, but for large
+ * files: their FD may be one whose reads wait for bytes, and nobody waits in here. A writable one's may be the file below, of which there
+ * is a copy once somebody writes.
  */
 function keep(session: FuseSession, ino: Ino, sizeBytes: number): number {
   let hostFd = opened.ownsFd ? opened.hostFd : -1;
-  if (hostFd >= 0 && sizeBytes > DONATE_MAX_BYTES) {
+  if (hostFd >= 0 && (!session.isReadOnly || sizeBytes > DONATE_MAX_BYTES)) {
     native.closeFd(hostFd);
     hostFd = -1;
   }
