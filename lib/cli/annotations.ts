@@ -8,7 +8,7 @@ import { NAME_MAX_BYTES } from "../base/limits.ts";
 import { isPrefix } from "./env-root.ts";
 import { parseSize } from "./query.ts";
 
-export const ANNOTATION_PREFIX = "dev.burrow.";
+const ANNOTATION_PREFIX = "dev.burrow.";
 /** Each is a connection and a thread's wait in the sandbox's gofer; a query has a handful. */
 const WANTED_MAX = 64;
 /** PATH_MAX of Linux, twice. */

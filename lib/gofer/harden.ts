@@ -69,7 +69,7 @@ export interface Needs {
 }
 
 /** `door`: what it needs for its clients, whatever it serves. */
-export function needsOf(trees: readonly Hardened[], door: readonly Need[]): Needs {
+function needsOf(trees: readonly Hardened[], door: readonly Need[]): Needs {
   const calls = new Set<Need>(door);
   const capabilities = new Set<number>();
   for (const { tree, mailbox } of trees) {

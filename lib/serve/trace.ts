@@ -3,8 +3,8 @@
 
 import { MISS } from "../base/errno.ts";
 
-export const TRACE_HEADER_BYTES = 64;
-export const TRACE_RECORD_BYTES = 32;
+const TRACE_HEADER_BYTES = 64;
+const TRACE_RECORD_BYTES = 32;
 /** A start has some thousand requests; what comes after so many is counted. */
 export const TRACE_RECORDS_MAX = 131_072;
 export const TRACE_BYTES: number = TRACE_HEADER_BYTES + TRACE_RECORD_BYTES * TRACE_RECORDS_MAX;
