@@ -1,6 +1,7 @@
 // burrow serve: views over 9P2000.L, for virtual machines and other clients. This process prepares the views, keeps the daemon and
 // removes what it made; another answers the clients (lib/gofer/ninep-main.ts) and ends with this one. Control plane.
 
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError } from "../base/error.ts";
@@ -48,7 +49,7 @@ const SCRATCH = "tmp";
 const ROOT = "root";
 
 const EXAMPLES = `
-A client picks a view by its aname; "" and "/" are the first. --base, with --env and --stage as for burrow run, is the view "root".
+A client picks a view by its aname; "" and "/" are the first. A view without NAME= has the last name of its SOURCE. --base, with --env and --stage as for burrow run, is the view "root".
 --writable has changes to "root" kept in memory, up to 256M, and adds an empty view, "tmp", of --tmp-size; both are gone with the server. What may connect: by unix:, root and this
 user; by tcp:, this machine; by vsock:, this machine's own CID; and whom --allow names. Nobody else: 9P has no passwords. Whoever may
 connect acts as any user of its own choice, as a virtual machine's kernel must.
@@ -68,7 +69,7 @@ export function addServe(program: Command): void {
     .description("serve views to virtual machines and other clients over 9P2000.L")
     .argument(
       "[view...]",
-      "NAME=SOURCE: a snapshot's digest, a directory, tar or image to import, or the id of a bundle's mounts",
+      "[NAME=]SOURCE: a snapshot's digest, a directory, tar or image to import, or the id of a bundle's mounts",
     )
     .requiredOption(
       "--listen <ADDRESS>",
@@ -147,7 +148,7 @@ async function viewsOf(
 ): Promise<View[]> {
   const { base, tmpSize } = options;
   if (base === undefined && texts.length === 0)
-    throw new BurrowError("BURROW_USAGE", "name a view, NAME=SOURCE, or say --base");
+    throw new BurrowError("BURROW_USAGE", "name a view, [NAME=]SOURCE, or say --base");
   if (base === undefined && (options.env ?? options.stage) !== undefined)
     throw new BurrowError("BURROW_USAGE", "--env and --stage go with --base");
   const sizeBytes = parseSize(tmpSize, "--tmp-size");
@@ -179,11 +180,14 @@ async function viewsOf(
   return views;
 }
 
+/** NAME=SOURCE, or a source whose name is the last of its path. BURROW_USAGE. */
 function pairOf(text: string): [name: string, source: string] {
   const at = text.indexOf("=");
-  const name = text.slice(0, Math.max(0, at));
-  if (at > 0 && at < text.length - 1 && !/[/\0]/.test(name)) return [name, text.slice(at + 1)];
-  throw new BurrowError("BURROW_USAGE", `"${text}" is no view; say NAME=SOURCE`);
+  const name = at < 0 ? basename(text) : text.slice(0, at);
+  const source = text.slice(at + 1);
+  const isName = name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name);
+  if (isName && source !== "") return [name, source];
+  throw new BurrowError("BURROW_USAGE", `"${text}" has no name for clients; say NAME=SOURCE`);
 }
 
 const PROGRAM = fileURLToPath(new URL("../../ninep.cjs", import.meta.url));
@@ -220,7 +224,7 @@ async function answer(
     const views = config.views.map(({ name }) => name);
     print(
       isJson,
-      { listening, views, pid: child.pid },
+      { listening, views, pid: process.pid, server: child.pid },
       `serving ${views.join(", ")} at ${listening.join(", ")}`,
     );
     const code = await ended;

@@ -10,6 +10,7 @@ import { NO_SPECIAL_FILES } from "../tree/host-special.ts";
 import { FUSE_DEVICE_FD, FUSE_LEADER_FD, type FuseConfig } from "./fuse-config.ts";
 import { FuseLoop } from "./fuse-loop.ts";
 import { harden } from "./harden.ts";
+import { leaveSignals } from "./signals.ts";
 import { openTree, shareFds } from "./trees.ts";
 
 const STDERR = 2;
@@ -23,6 +24,7 @@ function log(line: string): void {
 
 function serve(config: FuseConfig): void {
   const { state, source, isReadOnly } = config;
+  leaveSignals();
   createWait(true);
   process.umask(0);
   const opened = openTree({ destination: "/", source, isReadOnly }, state, NO_SPECIAL_FILES);

@@ -15,6 +15,7 @@ import { LogBudget } from "./log-budget.ts";
 import { refusalOf } from "./ninep-access.ts";
 import { FIRST_SERVED_FD, LEADER_FD, type NinepConfig } from "./ninep-config.ts";
 import { NinepLoop } from "./ninep-loop.ts";
+import { leaveSignals } from "./signals.ts";
 import { type OpenedTree, openTree, shareFds } from "./trees.ts";
 
 const STDERR = 2;
@@ -51,6 +52,7 @@ function openViews({ views, state }: NinepConfig): OpenedView[] {
 }
 
 function serve(config: NinepConfig): void {
+  leaveSignals();
   createWait(true);
   process.umask(0);
   const views = openViews(config);

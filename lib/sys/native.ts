@@ -69,7 +69,7 @@ interface ChannelFunctions {
   waitAddChannel(window: Uint8Array, journal: Uint8Array, isResumed: boolean): number;
   waitDropChannel(slot: number, isLeft: boolean): number;
   waitAddSocket(fd: number): number;
-  waitArmSocket(slot: number, forOutput: boolean): number;
+  waitArmSocket(slot: number, interest: number): number;
   waitDropSocket(slot: number): number;
   waitNext(replySlot: number, replyBytes: number, timeoutMs: number): number;
   waitReply(slot: number, bytes: number): number;

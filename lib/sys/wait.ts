@@ -7,6 +7,11 @@ import { native } from "./native.ts";
 /** What next() returns besides a channel's slot (0 to 126): add the slot to SOCKET and CLOSED. -ETIMEDOUT is < 0. */
 export const WaitEvent = { socket: 1000, closed: 2000, ring: 3000 } as const;
 
+// Linux's: sys/epoll.h.
+const EPOLLIN = 1;
+const EPOLLOUT = 4;
+const EPOLLONESHOT = 1 << 30;
+
 /** [1] is the native side's own. */
 const events = new Int32Array(2);
 let isCreated = false;
@@ -47,7 +52,13 @@ export const dropChannel: (slot: number, isLeft: boolean) => number = native.wai
 /** Watches a socket, armed for one input event: a slot or -errno. The caller owns the FD. */
 export const addSocket: (fd: number) => number = native.waitAddSocket;
 /** Arms one more event, input or output. */
-export const armSocket: (slot: number, forOutput: boolean) => number = native.waitArmSocket;
+export function armSocket(slot: number, forOutput: boolean): number {
+  return native.waitArmSocket(slot, (forOutput ? EPOLLOUT : EPOLLIN) | EPOLLONESHOT);
+}
+/** Has an event come as long as there is input, until the socket is armed again. Only of a wait that is alone. */
+export function watchSocket(slot: number): number {
+  return native.waitArmSocket(slot, EPOLLIN);
+}
 /** Forgets a socket; call it before closing the FD. */
 export const dropSocket: (slot: number) => number = native.waitDropSocket;
 /** Ends the wait from any thread. */

@@ -3,7 +3,7 @@
 
 import { Errno } from "../base/errno.ts";
 import { native } from "../sys/native.ts";
-import { addSocket, armSocket, dropSocket } from "../sys/wait.ts";
+import { addSocket, armSocket, dropSocket, watchSocket } from "../sys/wait.ts";
 
 /** size[4] type[1] tag[2]: the least that a message has. 9P2000 intro(5). */
 const HEADER_BYTES = 7;
@@ -27,6 +27,10 @@ export class Stream {
   #filled = 0;
   /** Bytes of the largest message, either way. */
   #messageMax = 0;
+  /** The last read left nothing behind, at that moment. */
+  #isDrained = false;
+  /** The loop hears of input, for as long as there is some. */
+  #isWatched = false;
 
   private constructor(fd: number, slot: number, messageMax: number) {
     this.#fd = fd;
@@ -94,17 +98,26 @@ export class Stream {
     }
   }
 
-  /** Reads what has come: its bytes, -EAGAIN when there is nothing, 0 when the client is gone, -errno. */
+  /**
+   * Reads what has come: its bytes, 0 when the client is gone, -errno; -EAGAIN when there is nothing, or was nothing more the last time:
+   * of most clients, which wait for the reply, that saves a call for each request. What has come since is an event after arm().
+   */
   receive(): number {
+    if (this.#isDrained && !this.#isCut()) {
+      this.#isDrained = false;
+      return -Errno.EAGAIN;
+    }
     if (this.#start > 0 && this.#in.length - this.#end < this.#messageMax) {
       this.#in.copyWithin(0, this.#start, this.#end);
       this.#end -= this.#start;
       this.#start = 0;
     }
     for (let tries = this.#isCut() ? CUT_TRIES : 1; ; ) {
-      const got = native.readFd(this.#fd, this.#in.subarray(this.#end));
+      const room = this.#in.subarray(this.#end);
+      const got = native.readFd(this.#fd, room);
       if (got === -Errno.EINTR || (got === -Errno.EAGAIN && --tries > 0)) continue;
       if (got > 0) this.#end += got;
+      this.#isDrained = got > 0 && got < room.length;
       return got;
     }
   }
@@ -146,9 +159,17 @@ export class Stream {
     return 0;
   }
 
-  /** Has the loop hear of what comes next, or of room to send. */
+  /** Has the loop hear of what comes next, or of room to send alone. */
   arm(forOutput: boolean): void {
-    armSocket(this.slot, forOutput);
+    if (forOutput) armSocket(this.slot, true);
+    else if (!this.#isWatched) watchSocket(this.slot);
+    this.#isWatched = !forOutput;
+  }
+
+  /** Until arm() nothing more is read: the loop hears once more of what comes, at most. */
+  rest(): void {
+    if (this.#isWatched) armSocket(this.slot, false);
+    this.#isWatched = false;
   }
 
   /** Forgets the socket and closes it. Called once. */

@@ -37,12 +37,11 @@ export function findNode(parts: OverlayParts, dir: OverlayNode, name: Name): Ove
 }
 
 const S_ISGID = 0o2000;
-const S_IXGRP = 0o010;
 const inherited = new CreateRequest();
 
 /**
  * What is asked for of an inode that is made elsewhere and moved to this directory, which has an upper: a set-group-id directory gives
- * its group to all in it, the bit to directories, and to no program. man inode(7); of what is made at its place HostTree sees to that.
+ * its group to all in it, and the bit to directories. man inode(7); of what is made at its place HostTree sees to that.
  * Scratch of the next call's, or the request itself; -errno.
  */
 export function inheriting(
@@ -57,8 +56,7 @@ export function inheriting(
   const { mode, uid } = request;
   inherited.uid = uid;
   inherited.gid = attr.gid;
-  if (type === S_IFDIR) inherited.mode = mode | S_ISGID;
-  else inherited.mode = (mode & S_IXGRP) === 0 ? mode : mode & ~S_ISGID;
+  inherited.mode = type === S_IFDIR ? mode | S_ISGID : mode;
   return inherited;
 }
 

@@ -155,7 +155,7 @@ static napi_value wait_drop_channel(napi_env env, napi_callback_info info) {
 }
 
 static int arm(int slot, uint32_t interest, int operation) {
-  struct epoll_event event = {.events = interest | EPOLLRDHUP | EPOLLONESHOT, .data.u32 = (uint32_t)slot};
+  struct epoll_event event = {.events = interest | EPOLLRDHUP, .data.u32 = (uint32_t)slot};
   return epoll_ctl(set.epoll, operation, set.sockets[slot], &event);
 }
 
@@ -166,21 +166,19 @@ static napi_value wait_add_socket(napi_env env, napi_callback_info info) {
     if (set.sockets[slot] >= 0) continue;
     set.sockets[slot] = arg_int(env, argv[0]);
     atomic_store(&set.socket_ready[slot], 0);
-    if (arm(slot, EPOLLIN, EPOLL_CTL_ADD) == 0) return integer(env, slot);
+    if (arm(slot, EPOLLIN | EPOLLONESHOT, EPOLL_CTL_ADD) == 0) return integer(env, slot);
     set.sockets[slot] = -1;
     return outcome(env, -1);
   }
   return integer(env, -ENOMEM);
 }
 
-// waitArmSocket(slot, forOutput): one more event for this socket.
+// waitArmSocket(slot, interest): events of epoll(7), once with EPOLLONESHOT, without which the helper thread would spin.
 static napi_value wait_arm_socket(napi_env env, napi_callback_info info) {
   ARGS;
   int slot = arg_int(env, argv[0]);
-  bool output = false;
-  napi_get_value_bool(env, argv[1], &output);
   if (slot < 0 || slot >= SOCKETS_MAX || set.sockets[slot] < 0) return integer(env, -EINVAL);
-  return outcome(env, arm(slot, output ? EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD));
+  return outcome(env, arm(slot, arg_uint(env, argv[1]), EPOLL_CTL_MOD));
 }
 
 // waitDropSocket(slot): before the caller closes the FD.

@@ -83,9 +83,8 @@ static int chown_by(int fd, uint32_t uid, uint32_t gid) {
 }
 
 // Gives a new inode of `dir` the owner and the mode asked for, and leaves its attributes in `out`. The group of a
-// set-group-id directory is that of all in it, whoever asks: a directory has the bit as well, and a program is not
-// given it, since nobody here knows whether its maker is of that group. man inode(7). The owner first: a change of
-// owner clears set-id bits. man chown(2).
+// set-group-id directory is that of all in it, whoever asks, and a directory has the bit as well. man inode(7). The
+// owner first: a change of owner clears set-id bits. man chown(2).
 static int settle(int proc_fd, int dir, int fd, uint32_t mode, uint32_t uid, uint32_t gid, double *out) {
   struct stat parent;
   int bad = fstat(dir, &parent) < 0 ? -errno : stat_into(fd, out);
@@ -93,7 +92,6 @@ static int settle(int proc_fd, int dir, int fd, uint32_t mode, uint32_t uid, uin
   if (parent.st_mode & S_ISGID) {
     gid = parent.st_gid;
     if (S_ISDIR((mode_t)out[4])) mode |= S_ISGID;
-    else if (mode & S_IXGRP) mode &= ~(uint32_t)S_ISGID;
   }
   bool owner = (uid != NO_ID && uid != (uint32_t)out[6]) || (gid != NO_ID && gid != (uint32_t)out[7]);
   if (owner && (bad = chown_by(fd, uid, gid)) < 0) return bad;

@@ -20,10 +20,6 @@ const OTHER: readonly (readonly [RegExp, string])[] = [
     "not offered: the program falls back, as on any FUSE mount without it",
   ],
   [/^rename: renameat2 WHITEOUT$/, "a whiteout is a device"],
-  [
-    /^owners: root: create 02770 in it, its mode$/,
-    "no server is told whether the maker has CAP_FSETID",
-  ],
   [/^data: SEEK_(HOLE|DATA)$/, "holes aren't told, so that all is data"],
   [/^data: truncate to 2\^62$/, "sizes past 2^53: numbers of JavaScript"],
   [/^attributes: (trusted|security|system)/, "a view keeps attributes of users alone"],

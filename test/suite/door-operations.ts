@@ -157,8 +157,9 @@ const CHANGING = {
     const handle = door.create(path, O_WRONLY, mode);
     if (handle < 0) return said(handle);
     const wrote = said(door.write(handle, 0, bytesOf(size)));
+    const facts = door.fstat(handle);
     door.close(handle);
-    return wrote;
+    return `${wrote} ${typeof facts === "number" ? said(facts) : facts.mode.toString(8)}`;
   },
   write: (visit, { path, offset, size }) =>
     through(visit, path, O_WRONLY, (handle) =>

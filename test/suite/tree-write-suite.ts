@@ -301,7 +301,7 @@ const rows: readonly Omit<Behaviour, "needs">[] = [
     },
   },
   {
-    name: "what is made in a set-group-id directory has its group, and no program its bit",
+    name: "what is made in a set-group-id directory has its group, and a directory its bit",
     run(t, _tree, tree) {
       if (process.getuid!() !== 0) return; // only root makes directories of other groups
       const grouped = createRequest(0o2777, NO_ID, GROUP);
@@ -313,7 +313,7 @@ const rows: readonly Omit<Behaviour, "needs">[] = [
       };
       const out = new OpenResult();
       const asked = (mode: number) => createRequest(mode, NO_ID, 5);
-      t.equal(found(tree.create(dir, "a" as Name, asked(0o2775), O_RDWR, out)), `775 ${GROUP}`);
+      t.equal(found(tree.create(dir, "a" as Name, asked(0o2775), O_RDWR, out)), `2775 ${GROUP}`);
       tree.close(dir, out.handle);
       t.equal(found(tree.create(dir, "b" as Name, asked(0o2664), O_RDWR, out)), `2664 ${GROUP}`);
       tree.close(dir, out.handle);

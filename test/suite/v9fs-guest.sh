@@ -76,49 +76,21 @@ if [ -n "$fio" ]; then
   done
 fi
 
-# The same by diod, in turns: milliseconds.
-timed() { # NAME COMMAND…
-  local name=$1 from=$EPOCHREALTIME status
-  shift
-  "$@" >/run/timed 2>&1
-  status=$?
-  local to=$EPOCHREALTIME
-  say "took $name $(((${to/./} - ${from/./}) / 1000)) $status"
-}
-storm() { (cd "$1" && find . -type f -printf '%s\n' | wc -l); }
-# names NAME TREE: listings by one process, since to start one takes ten times as long here as a listing. The first is left out.
-names() {
-  /usr/bin/python3 -B -c 'import os, sys, time
-for i in range(12):
-    start = time.perf_counter()
-    count = len(os.listdir(sys.argv[2] + "/many"))
-    took = 1000 * (time.perf_counter() - start)
-    if i > 0: print("@@ took", sys.argv[1], "names", "%.2f" % took, int(count != 1500))' "$1" "$2"
-}
-# byPeer SERVER CACHE OPTIONS DEVICE TREE TMP
-byPeer() {
-  mountBy tmp "$3,cache=$2" "$4" "$6" || { say "took $1 $2 mount 0 1"; return; }
-  timed "$1 $2 write" dd if=/dev/zero of=/run/tmp/w bs=1M count=32 conv=fsync
-  umount /run/tmp
-  mountBy tmp "$3,cache=$2" "$4" "$6"
-  timed "$1 $2 read" dd if=/run/tmp/w of=/dev/null bs=1M
-  rm /run/tmp/w
-  umount /run/tmp
-  mountBy mnt "$3,cache=$2" "$4" "$5"
-  timed "$1 $2 stats" storm /run/mnt
-  names "$1 $2" /run/mnt
-  umount /run/mnt
-}
+# The same by diod, in turns.
 if [ -n "$diod" ]; then
   mkdir /run/shared
   LD_LIBRARY_PATH=$diodLibraries $diod -f -n -N -c /dev/null -e "$tree" -e /run/shared -l 127.0.0.1:5641 >/run/diod 2>&1 &
   peer=$!
   until (: >/dev/tcp/127.0.0.1/5641) 2>/dev/null || ! kill -0 $peer 2>/dev/null; do sleep 0.2; done
-  for round in 1 2 3; do
-    for cache in none loose; do
-      byPeer burrow $cache $tcp 127.0.0.1 tree tmp
-      byPeer diod $cache trans=tcp,port=5641 127.0.0.1 "$tree" /run/shared
-    done
+  mkdir /run/diodmnt /run/diodtmp
+  for cache in none loose; do
+    mountBy mnt "$tcp,cache=$cache" 127.0.0.1 tree
+    mountBy tmp "$tcp,cache=$cache" 127.0.0.1 tmp
+    mountBy diodmnt "trans=tcp,port=5641,cache=$cache" 127.0.0.1 "$tree"
+    mountBy diodtmp "trans=tcp,port=5641,cache=$cache" 127.0.0.1 /run/shared
+    /usr/bin/python3 -B "$turns" 2 burrow $cache /run/mnt /run/tmp diod $cache /run/diodmnt /run/diodtmp 2>&1 ||
+      say "took all $cache turns 0 1"
+    umount /run/mnt /run/tmp /run/diodmnt /run/diodtmp
   done
   kill $peer
 fi

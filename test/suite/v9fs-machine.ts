@@ -39,6 +39,7 @@ export async function bootV9fs(
     diodLibraries: work.diod?.libraries ?? "",
     burrow: `${process.execPath} --no-warnings ${path.join(ROOT, "dist/burrow.cjs")}`,
     writer: path.join(ROOT, "test/suite/v9fs-writer.py"),
+    turns: path.join(ROOT, "test/suite/v9fs-turns.py"),
   };
   const text = Object.entries(values).map(([name, value]) => `${name}='${value}'\n`);
   fs.writeFileSync(given, text.join(""));

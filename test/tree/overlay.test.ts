@@ -144,7 +144,7 @@ function behaviours(): void {
         });
         t.same(found, [
           "755 mkdir: 2755 12",
-          "2775 create: 775 12",
+          "2775 create: 2775 12",
           "2664 create: 2664 12",
           "symlink: 777 12",
         ]);

@@ -19,7 +19,7 @@ import { putInode } from "../../wire/lisafs/statx.ts";
 import { Count, counters } from "../counters.ts";
 import type { Connection } from "./connection.ts";
 import { type Fd, FdKind } from "./fd-table.ts";
-import { attr, type Handler, opened } from "./handler.ts";
+import { attr, type Handler, opened, preparedMode } from "./handler.ts";
 import { Replay } from "./journal.ts";
 
 const S_IFMT = 0o170000;
@@ -85,7 +85,9 @@ export const openCreateAt: Handler = (connection, request, reply, from) => {
   if (room < 0) return room;
   const access = request.flags & O_ACCMODE;
   if (access === O_ACCMODE) return -Errno.EINVAL;
-  created.mode = request.mode & 0o7777;
+  const mode = preparedMode(tree, directory as Ino, request.mode & 0o7777);
+  if (mode < 0) return mode;
+  created.mode = mode;
   created.uid = request.uid;
   created.gid = request.gid;
   const flags = request.flags & (O_ACCMODE | O_TRUNC);

@@ -9,7 +9,7 @@ import type { Cursor } from "../../wire/cursor.ts";
 import type { Request } from "../../wire/lisafs/message.ts";
 import { putInode } from "../../wire/lisafs/statx.ts";
 import type { Connection } from "./connection.ts";
-import { attr, type Handler } from "./handler.ts";
+import { attr, type Handler, preparedMode } from "./handler.ts";
 import { Replay } from "./journal.ts";
 
 const S_IFMT = 0o170000;
@@ -69,7 +69,9 @@ export const mknodAt: Handler = (connection, request, reply, from) => {
   if (tree === undefined) return refusal;
   const type = request.mode & S_IFMT;
   if (type !== S_IFREG && type !== 0) return -Errno.EPERM;
-  created.mode = S_IFREG | (request.mode & 0o7777);
+  const mode = preparedMode(tree, directory, request.mode & 0o7777);
+  if (mode < 0) return mode;
+  created.mode = S_IFREG | mode;
   const name = request.name as Name;
   const replay = connection.begin(from);
   const ino =

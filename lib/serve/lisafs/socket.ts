@@ -6,7 +6,7 @@ import { checkName, type Name } from "../../base/name.ts";
 import { CreateRequest, hasSockets, type Ino, OpenResult } from "../../tree/tree.ts";
 import { putInode } from "../../wire/lisafs/statx.ts";
 import { FdKind } from "./fd-table.ts";
-import { attr, type Handler } from "./handler.ts";
+import { attr, type Handler, preparedMode } from "./handler.ts";
 
 const created = new CreateRequest();
 const bound = new OpenResult();
@@ -22,7 +22,9 @@ export const bindAt: Handler = (connection, request, reply, from) => {
   if (!hasSockets(tree)) return -Errno.EPERM;
   const room = fds.roomFor(FdKind.socket);
   if (room < 0) return room;
-  created.mode = request.mode & 0o7777;
+  const mode = preparedMode(tree, directory as Ino, request.mode & 0o7777);
+  if (mode < 0) return mode;
+  created.mode = mode;
   created.uid = request.uid;
   created.gid = request.gid;
   const ino = tree.bind(directory as Ino, request.name as Name, request.sockType, created, bound);
