@@ -57,10 +57,21 @@ export interface DaemonStatus {
   readonly room: RoomStatus;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, OriginFigures>>;
+  /** Servers that sandboxes share; missing where none may. */
+  readonly shared?: SharedStatus;
   /** The last ask that was answered with an errno. Other users than the daemon's own and root hear of no failure, origin or view. */
   readonly lastFailure?: AskFailure;
   /** The last of each mount, of a few of them; missing from a daemon of an earlier version. */
   readonly failures?: Readonly<Record<string, AskFailure>>;
+}
+
+/** The figures of lib/gofer/shared-figures.ts, by which `most` sandboxes may share one. */
+export interface SharedStatus {
+  readonly most: number;
+  readonly servers: number;
+  readonly sandboxes: number;
+  readonly placed: number;
+  readonly refused: number;
 }
 
 export interface RoomStatus extends KeeperFacts, ShelfFacts {}
