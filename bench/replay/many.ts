@@ -13,10 +13,11 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { daemonStatus, stopDaemon } from "../../lib/cache/client.ts";
+import { stopDaemon } from "../../lib/cache/client.ts";
 import { NATIVE_DIRECTORY } from "../../lib/sys/native.ts";
 import type { Bench } from "../run.ts";
-import { Origin } from "./origin.ts";
+import type { Sent } from "./origin.ts";
+import { OriginProcess } from "./origin-process.ts";
 import { median, type Setup, setUp } from "./setup.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
@@ -175,7 +176,7 @@ function add(a: Memory, b: Memory): Memory {
 }
 
 /** Bytes of the same place of the same object that were sent more than once. */
-function sentAgain({ sent }: Origin): number {
+function sentAgain(sent: readonly Sent[]): number {
   let bytes = 0;
   for (const path of new Set(sent.map((one) => one.path))) {
     const all = sent.filter((one) => one.path === path).sort((a, b) => a.first - b.first);
@@ -189,19 +190,15 @@ function sentAgain({ sent }: Origin): number {
 }
 
 /** Waits until nothing more is fetched in the background. */
-async function quiet(origin: Origin): Promise<void> {
-  for (let seen = -1; seen !== origin.requests; await sleep(2_000)) seen = origin.requests;
+async function quiet(origin: OriginProcess): Promise<void> {
+  for (let before = -1; ; await sleep(2_000)) {
+    const { requests } = await origin.facts();
+    if (requests === before) return;
+    before = requests;
+  }
 }
 
-/** Ends the daemon, and waits until its process is gone: one that was fetching writes its last after it has said that it stops. */
-async function stop({ env }: Setup): Promise<void> {
-  const cache = env["BURROW_CACHE"]!;
-  const pid = (await daemonStatus(cache))?.pid;
-  await stopDaemon(cache);
-  while (pid !== undefined && fs.existsSync(`/proc/${pid}`)) await sleep(50);
-}
-
-/** The command line in a process of its own, while the origin answers in this one. */
+/** The command line in a process of its own. */
 async function cli({ env }: Setup, ...words: readonly string[]): Promise<void> {
   const child = spawn(process.execPath, [CLI, ...words], {
     env,
@@ -265,14 +262,15 @@ function stockOf(setup: Setup, ours: string): Mode {
 const round = (value: number) => Number(value.toFixed(2));
 
 /** A crowd of so many, from its start to its end. */
-async function measure(setup: Setup, origin: Origin, mode: Mode, count: number) {
-  origin.begin(DELAY_MS);
+async function measure(setup: Setup, origin: OriginProcess, mode: Mode, count: number) {
+  await origin.begin(DELAY_MS);
   const crowd = new Crowd();
   try {
     const wallSeconds = await crowd.start(setup, mode, count);
     await sleep(1_000); // servers have done what follows their mounts
     const memory = crowd.memory(mode.files);
-    const bytes = origin.sent.reduce((sum, { first, end }) => sum + end - first, 0);
+    const { requests, sent } = await origin.facts();
+    const bytes = sent.reduce((sum, { first, end }) => sum + end - first, 0);
     return {
       sandboxes: count,
       failed: crowd.failed,
@@ -281,9 +279,9 @@ async function measure(setup: Setup, origin: Origin, mode: Mode, count: number) 
       sandboxPssMiB: round(memory.sandboxPssMiB),
       filesRssMiB: round(memory.filesRssMiB),
       filesPssMiB: round(memory.filesPssMiB),
-      requests: origin.requests,
+      requests,
       fetchedMB: round(bytes / 1e6),
-      fetchedAgainMB: round(sentAgain(origin) / 1e6),
+      fetchedAgainMB: round(sentAgain(sent) / 1e6),
     };
   } finally {
     await crowd.end();
@@ -293,12 +291,12 @@ async function measure(setup: Setup, origin: Origin, mode: Mode, count: number) 
 export const bench: Bench = async (emit, { isQuick }) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
-  const origin = new Origin({ store: join(setup.work, "store") });
+  const origin = await OriginProcess.start({ store: join(setup.work, "store") });
   try {
     const view = setup.importView();
     // A standby is a child of the daemon's: with servers that are their stubs' own, each sandbox's processes are one family.
     setup.env["BURROW_STANDBYS"] = "";
-    setup.env["BURROW_STORE"] = `${await origin.listen()}/store`;
+    setup.env["BURROW_STORE"] = `${origin.url}/store`;
     for (const { sandboxes, quick, what, program } of LOADS) {
       setup.startDaemon();
       await setup.standby();
@@ -317,10 +315,10 @@ export const bench: Bench = async (emit, { isQuick }) => {
         const copies = round(all.filesPssMiB / one.filesPssMiB);
         emit({ ...common, mode: mode.name === "burrow" ? "burrow, hot" : "stock", ...all, copies });
       }
-      await stop(setup);
+      await stopDaemon(setup.env["BURROW_CACHE"]!);
     }
   } finally {
-    await stop(setup);
+    await stopDaemon(setup.env["BURROW_CACHE"]!);
     origin.close();
     setup.dispose();
   }

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { BurrowError } from "../base/error.ts";
 import type { PlaceFigures } from "../store/mirrors.ts";
 import { errnoOf } from "../store/node-error.ts";
+import { hasEnded, ownerOf, pidOf } from "../sys/owner.ts";
 import type { AskFailure } from "./counters.ts";
 import type { KeeperFacts } from "./keeper.ts";
 import { encodeBare, FRAME_BYTES, Frame, frameBytes, frameType } from "./mailbox-wire.ts";
@@ -56,15 +57,28 @@ export interface DaemonStatus {
   readonly room: RoomStatus;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, OriginFigures>>;
+  /** Servers that sandboxes share; missing where none may. */
+  readonly shared?: SharedStatus;
   /** The last ask that was answered with an errno. Other users than the daemon's own and root hear of no failure, origin or view. */
   readonly lastFailure?: AskFailure;
   /** The last of each mount, of a few of them; missing from a daemon of an earlier version. */
   readonly failures?: Readonly<Record<string, AskFailure>>;
 }
 
+/** The figures of lib/gofer/shared-figures.ts, by which `most` sandboxes may share one. */
+export interface SharedStatus {
+  readonly most: number;
+  readonly servers: number;
+  readonly sandboxes: number;
+  readonly placed: number;
+  readonly refused: number;
+}
+
 export interface RoomStatus extends KeeperFacts, ShelfFacts {}
 
 const START_MS = 10_000;
+/** What a daemon has begun to write it ends first. */
+const STOP_MS = 30_000;
 const POLL_MS = 20;
 /** Where a service manager holds the socket, the daemon starts within this time, too. */
 const REPLY_MS = START_MS;
@@ -106,16 +120,23 @@ async function askStatus(cache: string, by: number): Promise<DaemonStatus | unde
 }
 
 /**
- * Ends the daemon of a cache by SIGTERM, so that the kernel decides who may: false when none runs. Resolves when it is gone.
+ * Ends the daemon of a cache by SIGTERM, so that the kernel decides who may: false when none runs. Resolves when its process has ended, and
+ * with that all that it had begun to write; another daemon may serve the cache by then. BURROW_DAEMON when it hasn't within `waitMs`.
  */
-export async function stopDaemon(cache: string, waitMs: number = START_MS): Promise<boolean> {
+export async function stopDaemon(cache: string, waitMs: number = STOP_MS): Promise<boolean> {
   const status = await daemonStatus(cache);
   if (status === undefined) return false;
-  signalDaemon(status.pid, "SIGTERM", cache);
+  const { pid } = status;
+  const owner = ownerOf(pid);
+  const isSeen = pidOf(owner) !== undefined;
+  signalDaemon(pid, "SIGTERM", cache);
+  // Its socket goes first, while threads of it may still write: that alone is for where /proc hides it.
+  const hasGone = async () => (isSeen ? hasEnded(owner) : !(await isDaemonUp(cache)));
   for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
-    if (!(await isDaemonUp(cache))) return true;
+    if (await hasGone()) return true;
   }
-  throw daemonError(`did not end within ${waitMs} ms`, cache);
+  const what = `was told to end ${waitMs} ms ago, and its process (pid ${pid}) is still there: its disk may hang`;
+  throw daemonError(what, cache);
 }
 
 /**

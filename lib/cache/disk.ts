@@ -5,6 +5,7 @@
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { ioError } from "../store/node-error.ts";
+import { attendedMs } from "../sys/attended.ts";
 import { Calls, failureIn, type Place, type Results } from "../sys/calls.ts";
 
 /** A disk on which nothing has ended for so long hangs: one that merely is slow ends something in less, as a rule. */
@@ -27,6 +28,8 @@ export interface WorkOptions {
   readonly isPatient?: boolean;
 }
 
+/** How often somebody who waits looks whether it hangs: attended time passes as the clock's while somebody does. */
+const LOOK_MS = 100;
 /** Work may take so many times its patience while other work ends. */
 const SLOW = 4;
 
@@ -37,7 +40,7 @@ interface Queue {
   readonly atOnce: number;
   readonly waiting: Set<() => void>;
   underWay: number;
-  /** When work ended last, or was begun while there was none. */
+  /** When work ended last, or was begun while there was none: attended time. */
   movedMs: number;
 }
 
@@ -46,6 +49,8 @@ export class Disk {
   stallMs = Number.POSITIVE_INFINITY;
   /** Called when it is found to hang. */
   onHang: (error: BurrowError) => void = () => undefined;
+  /** Called when it was found to hang, and then all that was asked of it has ended. It counts as hung until recovered(). */
+  onEnded: () => void = () => undefined;
   readonly #root: string;
   readonly #queues: Readonly<Record<Lane, Queue>> = {
     look: newQueue(AT_ONCE.look),
@@ -64,7 +69,7 @@ export class Disk {
     return this.#isHung;
   }
 
-  /** A probe has succeeded. */
+  /** A probe has succeeded, or none is needed. */
   recovered(): void {
     this.#isHung = false;
   }
@@ -92,17 +97,20 @@ export class Disk {
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
       let isGivenUp = false;
+      let isOver = false;
       let begunMs = Number.NaN;
       const end = () => {
+        isOver = true;
         clearTimeout(timer);
         if (isGivenUp) this.#hanging--;
         queue.underWay--;
-        queue.movedMs = performance.now();
+        queue.movedMs = attendedMs();
+        if (this.#isHung && this.#hanging === 0) this.onEnded();
         for (const next of queue.waiting) if (queue.underWay < queue.atOnce) next();
       };
       const begin = () => {
         queue.waiting.delete(begin);
-        begunMs = performance.now();
+        begunMs = attendedMs();
         if (queue.underWay++ === 0) queue.movedMs = begunMs;
         work().then(
           (outcome) => {
@@ -116,14 +124,16 @@ export class Disk {
           },
         );
       };
+      // What ended while the loop was busy is heard of first.
+      const later = () => setImmediate(() => !isOver && look());
       const look = () => {
-        const nowMs = performance.now();
+        const nowMs = attendedMs();
         const isBegun = !Number.isNaN(begunMs);
         // Others may go on beside one that hangs; a disk is slow rather than that while it does so in order.
         const untilMs = queue.movedMs + patienceMs;
         const leftMs = (isBegun ? Math.min(untilMs, begunMs + SLOW * patienceMs) : untilMs) - nowMs;
         if (leftMs > 0 && (isProbe || isBegun || !this.#isHung)) {
-          timer = setTimeout(look, leftMs);
+          timer = setTimeout(later, Math.min(leftMs, LOOK_MS));
           return;
         }
         isGivenUp = true;

@@ -181,7 +181,8 @@ export class Origin {
       const work = () => this.#get(path, asked, isDemand, signal, options);
       return isDemand ? this.#gate.run(true, signal, work) : work();
     };
-    return segment === undefined ? get(range) : this.#segments.take(path, segment, range, get);
+    if (segment === undefined) return this.#segments.apart(path, range, get);
+    return this.#segments.take(path, segment, range, get);
   }
 
   /** Ranges of a pack that bring() will be asked for: who needs a part of one takes it from there. */

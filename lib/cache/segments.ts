@@ -9,8 +9,13 @@ import type { ByteRange, Sender } from "../store/store.ts";
 export const SEGMENT_BYTES = 4 * 1024 * 1024;
 /** All that are kept: with less, the import of numpy and pandas by 100 clients fetched some twice. Those under way come on top. */
 const KEPT_BYTES = 128 * 1024 * 1024;
-/** When nothing was taken for so long, the crowd is gone, and so are they. */
-const KEPT_MS = 10_000;
+/**
+ * When nothing was taken for so long, the crowd is gone, and so are they. Starts that share few CPUs pause for more than 10 s between what
+ * they ask for, and what came for them meanwhile was fetched again.
+ */
+const KEPT_MS = 30_000;
+/** Ranges that were fetched apart from any plan and are remembered, each as long as KEPT_MS: more than all starts at once send in that time. */
+const APART_MAX = 1_024;
 
 /** Bytes of a range, and who sent them. */
 export interface Sent {
@@ -23,6 +28,8 @@ export class Segments {
   readonly #coming = new Map<string, Promise<Sent>>();
   /** By path: what will be fetched anyway, in the order of offsets. */
   readonly #planned = new Map<string, readonly ByteRange[]>();
+  /** What is fetched in no plan, or was a moment ago: those who asked for it keep it, so no plan need have it. */
+  readonly #apart: LRUCache<string, { readonly path: string; readonly range: ByteRange }>;
 
   readonly #keptMs: number;
   #timer: NodeJS.Timeout | undefined;
@@ -30,6 +37,7 @@ export class Segments {
   constructor(maxBytes: number = KEPT_BYTES, keptMs: number = KEPT_MS) {
     this.#kept = new LRUCache({ maxSize: maxBytes });
     this.#keptMs = keptMs;
+    this.#apart = new LRUCache({ max: APART_MAX, ttl: keptMs });
   }
 
   /** Bytes that are kept. */
@@ -39,16 +47,33 @@ export class Segments {
 
   /**
    * Ranges of a pack that will be fetched, none over another: who needs a part of one meanwhile takes it from there. What of them is
-   * planned already is left to that plan, so that nothing is fetched twice.
+   * planned already is left to that plan, and what is fetched apart to who does, so that nothing is fetched twice.
    */
   plan(path: string, ranges: readonly ByteRange[]): void {
+    const taken = this.#takenOf(path);
     const known = this.#planned.get(path) ?? [];
-    const all = [...known, ...ranges.flatMap((range) => gapsIn(known, range))];
+    const all = [...known, ...ranges.flatMap((range) => gapsIn(taken, range))];
     this.#planned.set(
       path,
       all.sort((a, b) => a.offset - b.offset),
     );
     this.#keepFor();
+  }
+
+  /** A range that no plan has, by `fetch`: what is planned meanwhile, and for a while after it, goes around it. */
+  async apart(
+    path: string,
+    range: ByteRange,
+    fetch: (range: ByteRange) => Promise<Sent>,
+  ): Promise<Sent> {
+    const key = keyOf(path, range);
+    this.#apart.set(key, { path, range });
+    try {
+      return await fetch(range);
+    } catch (error) {
+      this.#apart.delete(key);
+      throw error;
+    }
   }
 
   /** The planned ranges that have a part of this one. */
@@ -71,11 +96,11 @@ export class Segments {
   }
 
   /**
-   * What of a segment around a range nobody has planned, which is planned from now on: who asks for a part of it later, crowd or not, takes it from
-   * there. Undefined where a part of the range itself is planned.
+   * What of a segment around a range nobody has planned or fetches apart, which is planned from now on: who asks for a part of it later,
+   * crowd or not, takes it from there. Undefined where that is so of a part of the range itself.
    */
   claim(path: string, segment: ByteRange, range: ByteRange): ByteRange | undefined {
-    const known = this.#planned.get(path) ?? [];
+    const known = this.#takenOf(path);
     const after = countFrom(known, range.offset + range.length - 1);
     const last = known[after - 1];
     const isFrom = last === undefined ? 0 : last.offset + last.length;
@@ -102,6 +127,13 @@ export class Segments {
     const part = bytes.subarray(start, start + range.length);
     // A copy: what waits for the disk has the size of what was asked for, whatever became of its segment.
     return { bytes: part.length < bytes.length ? Buffer.from(part) : part, sender };
+  }
+
+  /** What of a pack is planned or fetched apart, in the order of offsets, none over another. */
+  #takenOf(path: string): readonly ByteRange[] {
+    const ranges = [...(this.#planned.get(path) ?? [])];
+    for (const apart of this.#apart.values()) if (apart.path === path) ranges.push(apart.range);
+    return joined(ranges);
   }
 
   #keepFor(): void {
@@ -152,6 +184,19 @@ export class Segments {
 
 function keyOf(path: string, { offset, length }: ByteRange): string {
   return `${offset} ${length} ${path}`;
+}
+
+/** Ranges in any order as those that have the same bytes, in the order of offsets and none over another. */
+function joined(ranges: ByteRange[]): ByteRange[] {
+  const all: { offset: number; length: number }[] = [];
+  for (const { offset, length } of ranges.sort((a, b) => a.offset - b.offset)) {
+    const last = all.at(-1);
+    const end = last === undefined ? -1 : last.offset + last.length;
+    if (last !== undefined && offset <= end)
+      last.length = Math.max(end, offset + length) - last.offset;
+    else all.push({ offset, length });
+  }
+  return all;
 }
 
 /** Of ranges, which are in the order of their offsets and none over another, those that have a part of this one. */

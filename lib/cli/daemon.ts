@@ -19,6 +19,7 @@ import { runDaemon } from "../daemon/supervisor.ts";
 import { addCommonOptions, type Context, contextOf, makeFolders } from "./context.ts";
 import { counted, print, showBytes, table } from "./output.ts";
 import { parseSeconds, parseSize } from "./query.ts";
+import { sharedRows } from "./sharing.ts";
 
 interface StartOptions {
   idle: string;
@@ -248,6 +249,7 @@ function show(status: DaemonStatus): string {
       `${showBytes(fetch["blobBytes"] ?? 0)} in ${counted(fetch["blobs"] ?? 0, "file")} that it has put into the cache`,
     ],
     ["ready", counted(now.standbys, "standby server")],
+    ...sharedRows(status.shared),
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];
   for (const [origin, figures] of Object.entries(origins)) {

@@ -2,7 +2,9 @@
 // Control plane.
 
 import { BurrowError } from "../base/error.ts";
+import type { SharedStatus } from "../cache/client.ts";
 import { NO_TENANT } from "../store/object-pin.ts";
+import { counted } from "./output.ts";
 import { tenantOf } from "./query-settings.ts";
 import type { Sharing } from "./run-stats.ts";
 
@@ -25,4 +27,12 @@ export function sharingOf(goferLog: string): Sharing {
 /** The same for people. */
 export function showSharing({ isShared, reason }: Sharing): string {
   return isShared ? "shared" : `its own: ${reason}`;
+}
+
+/** Of a daemon: the row of its servers that are shared, where it has any. */
+export function sharedRows(shared: SharedStatus | null | undefined): string[][] {
+  if (shared === null || shared === undefined) return [];
+  const { servers, sandboxes, placed, refused } = shared;
+  const now = `${counted(sandboxes, "sandbox", "sandboxes")} on ${counted(servers, "server")}`;
+  return [["shared", `${now}; ${placed} placed, ${refused} turned away`]];
 }

@@ -1,6 +1,6 @@
 // The figures of burrow top: what a daemon did between two of its STATUS. Pure. Control plane.
 
-import type { DaemonStatus } from "../cache/client.ts";
+import type { DaemonStatus, SharedStatus } from "../cache/client.ts";
 import type { QueueFigures } from "../cache/origins.ts";
 import type { PrefetchFigures } from "../daemon/prefetched.ts";
 import type { ViewFigures } from "../daemon/views.ts";
@@ -50,6 +50,8 @@ export interface TopFigures {
   readonly isIdle: boolean;
   readonly connections: number;
   readonly standbys: number;
+  /** null: none may. */
+  readonly shared: SharedStatus | null;
   readonly residentBytes: number;
   /** Of one CPU. */
   readonly cpuShare: number;
@@ -93,6 +95,7 @@ export function topFigures(before: TopStatus, now: TopStatus, seconds: number): 
     pid: now.pid,
     upMs: now.upMs,
     ...now.now,
+    shared: now.shared ?? null,
     residentBytes: now.process?.residentBytes ?? 0,
     cpuShare: rate((status) => status.process?.cpuMs) / 1_000,
     loopDelayMs: now.loop?.p99Ms ?? 0,

@@ -48,6 +48,8 @@ export class Sources {
     this.#cache = cache;
     this.#disk = new Disk(state);
     this.#disk.stallMs = STALL_MS;
+    // It is only read: what has ended says that it can be.
+    this.#disk.onEnded = () => this.#disk.recovered();
     this.#state = state;
     this.#readerOf = readerOf;
   }

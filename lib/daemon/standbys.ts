@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { explain } from "../base/error.ts";
 import type { Log } from "../cache/counters.ts";
 import { sharedFolder, standbyFolder } from "../cache/layout.ts";
+import { FiguresReader, type SharedFigures } from "../gofer/shared-figures.ts";
 
 const programOf = (name: string) => fileURLToPath(new URL(`../../${name}.cjs`, import.meta.url));
 /** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
@@ -52,6 +53,8 @@ interface Standby {
   /** Its end tells the standby of ours, and the other way round. */
   readonly link: Duplex;
   isWaiting: boolean;
+  /** A broker's. */
+  readonly reader: FiguresReader;
 }
 
 /** With all of its process group: unshare's end isn't its child's. */
@@ -88,6 +91,12 @@ export class Standbys {
     let count = 0;
     for (const standby of this.#all) if (standby.isWaiting) count++;
     return count;
+  }
+
+  /** What the broker says of its servers; undefined where none waits. */
+  get shared(): SharedFigures | undefined {
+    for (const { isWaiting, reader } of this.#all) if (isWaiting) return reader.figures;
+    return undefined;
   }
 
   start(): void {
@@ -147,7 +156,8 @@ export class Standbys {
     child.once("error", () => undefined); // heard below, where there are FDs enough for a link
     const link = (child.stdio as typeof child.stdio | undefined)?.[3] as Duplex | undefined;
     if (link === undefined) throw new Error("no FDs for it");
-    const standby: Standby = { path, pid: child.pid, link, isWaiting: false };
+    const reader = new FiguresReader();
+    const standby: Standby = { path, pid: child.pid, link, isWaiting: false, reader };
     this.#all.add(standby);
     child.unref();
     const late = setTimeout(() => killGroup(child.pid), READY_MS).unref();
@@ -159,6 +169,7 @@ export class Standbys {
       standby.isWaiting = true;
       this.#delayMs = DELAY_MS;
       if (said.includes(TAKEN)) this.#gone(standby, "");
+      reader.take(said.toString("latin1"));
     });
     link.once("close", () => this.#gone(standby, "it ended before it waited"));
   }

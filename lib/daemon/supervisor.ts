@@ -4,7 +4,7 @@ import fs from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { BurrowError, explain } from "../base/error.ts";
 import { openCache } from "../cache/cache.ts";
-import { daemonStatus } from "../cache/client.ts";
+import { daemonStatus, type SharedStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Disk } from "../cache/disk.ts";
@@ -332,7 +332,14 @@ class RunningDaemon implements Daemon {
         : { profiles: this.#profiles.figures, prefetch: this.#prefetched.figures }),
       ...(this.#foresight === undefined ? {} : { foresight: this.#foresight.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
+      ...(this.#config.shared === 0 ? {} : { shared: this.#sharedFigures }),
     };
+  }
+
+  /** Without a broker nobody shares. */
+  get #sharedFigures(): SharedStatus {
+    const none = { servers: 0, sandboxes: 0, placed: 0, refused: 0 };
+    return { most: this.#config.shared, ...(this.#broker.shared ?? none) };
   }
 
   get isDiskHung(): boolean {

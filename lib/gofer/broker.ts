@@ -16,10 +16,11 @@ import { logOf, openLog } from "./log.ts";
 import { askToShare, sendPlan } from "./plan.ts";
 import { OPEN_FILES, openFigures } from "./serve.ts";
 import { type ServerList, writeServers } from "./server-list.ts";
+import { encodeFigures } from "./shared-figures.ts";
 import { own, procOf, readStub, type StubFacts } from "./start.ts";
 import { Tally } from "./tally.ts";
 
-/** The daemon's: one byte tells it that we wait; its end tells us of its. */
+/** The daemon's: one byte tells it that we wait, then come figures; its end tells us of its. */
 const DAEMON_FD = 3;
 /** Stubs that may come at once. */
 const BACKLOG = 64;
@@ -75,6 +76,10 @@ class Broker {
   /** Connected, and yet to say what they want. */
   readonly #peers = new Map<number, number>();
   readonly #servers = new Map<number, Server>();
+  /** Sandboxes that were given to a server, and that were turned away. */
+  #placed = 0;
+  #refused = 0;
+  #told = "";
 
   /** Listens at `path`; standbys are in the folder above its own. `max`: sandboxes of one server. */
   constructor(path: string, cache: string, max: number) {
@@ -88,8 +93,8 @@ class Broker {
     if (this.#listener < 0) native.exitNow(1);
     this.#listenerSlot = addSocket(this.#listener);
     this.#daemonSlot = addSocket(DAEMON_FD);
+    native.writeFd(DAEMON_FD, Buffer.from("+\n"));
     this.#publish();
-    native.writeFd(DAEMON_FD, Buffer.from("+"));
   }
 
   run(): never {
@@ -138,7 +143,11 @@ class Broker {
     dropSocket(slot);
     const proc = message?.fds.find(({ role }) => role === Role.proc);
     const isStart = message?.type === Type.start && proc !== undefined;
-    if (!isStart || !this.#admit(peer, procOf(proc.fd))) native.closeFd(peer); // it looks elsewhere
+    if (!isStart || !this.#admit(peer, procOf(proc.fd))) {
+      native.closeFd(peer); // it looks elsewhere
+      if (isStart) this.#refused++;
+      this.#tell();
+    }
     for (const { fd } of message?.fds ?? []) native.closeFd(fd);
   }
 
@@ -215,7 +224,9 @@ class Broker {
       if (sendPlan(server.fd, { number, missDeadlineMs, spec, mounts }, fds) < 0)
         throw new Error("its server is gone");
       server.served.set(number, { candidate, peer: -1, stubPid });
+      this.#placed++;
     } catch (error) {
+      this.#refused++;
       sayWhy(settings, explain(error));
       server.tally.remove(candidate.needs);
     }
@@ -258,6 +269,7 @@ class Broker {
 
   #close(server: Server): void {
     for (const { candidate, peer } of server.waiting) {
+      this.#refused++;
       sayWhy(candidate.settings, "its server ended before it was ready");
       native.closeFd(peer);
     }
@@ -274,6 +286,21 @@ class Broker {
     } catch {
       // A full disk: the list is for people.
     }
+    this.#tell();
+  }
+
+  #tell(): void {
+    const servers = [...this.#servers.values()];
+    const sandboxes = servers.reduce((sum, { served }) => sum + served.size, 0);
+    const now = {
+      servers: servers.length,
+      sandboxes,
+      placed: this.#placed,
+      refused: this.#refused,
+    };
+    const line = encodeFigures(now);
+    if (line !== this.#told) native.writeFd(DAEMON_FD, Buffer.from(line));
+    this.#told = line;
   }
 }
 

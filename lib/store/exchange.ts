@@ -1,10 +1,11 @@
 // One HTTP request and its answer, strictly: node:http and not fetch, so that nothing is decoded or followed behind our back, and the
 // sockets are ours to close. An answer is taken only if it is exactly what was asked for; all deadlines (headers, silence in a body
-// that comes or goes) are our own. What http.ts and the S3 client have in common. Control plane.
+// that comes or goes) are our own, and stand while this process doesn't listen. What http.ts and the S3 client have in common. Control plane.
 
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
+import { Patience } from "../sys/attended.ts";
 import { dropIdle } from "./agents.ts";
 import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
 import { unreachable, watchStage } from "./unreachable.ts";
@@ -60,11 +61,11 @@ export function exchange({
       if (request.reusedSocket && options.agent instanceof http.Agent) dropIdle(options.agent);
       request.destroy(timeoutError(`no answer within ${headerMs} ms${stage()}`, facts));
     };
-    let timer = setTimeout(onSilence, headerMs);
+    const patience = new Patience(headerMs, onSilence);
     let isSettled = false;
     const settle = () => {
       isSettled = true;
-      clearTimeout(timer);
+      patience.end();
       signal?.removeEventListener("abort", onAbort);
     };
     signal?.addEventListener("abort", onAbort, { once: true });
@@ -82,8 +83,7 @@ export function exchange({
       if (isSettled) return;
       if (body === undefined || at >= body.length) return void request.end();
       request.write(body.subarray(at, at + PIECE_BYTES), () => {
-        clearTimeout(timer);
-        if (!isSettled) timer = setTimeout(onSilence, headerMs);
+        patience.renew();
         sendFrom(at + PIECE_BYTES);
       });
     };
@@ -179,22 +179,19 @@ export function readBody(
     };
     const onStall = () => fail(timeoutError(`the body stalled for ${stallMs} ms`, context));
     const onAbort = () => fail(timeoutError("gave up in the middle of a body", context));
-    let timer = setTimeout(onStall, stallMs);
+    const patience = new Patience(stallMs, onStall);
     const ofWindow = { bytes: 0 };
     const floorBytes = (FLOOR_BYTES_PER_S * stallMs) / 1000;
-    // What came while the loop was busy is looked at first.
-    const window = setInterval(() => setImmediate(judge), stallMs);
     const judge = () => {
-      if (isSettled) return;
       const message = `the body came with less than ${FLOOR_BYTES_PER_S} bytes a second`;
-      if (ofWindow.bytes < floorBytes) fail(timeoutError(message, context));
+      if (ofWindow.bytes < floorBytes) return fail(timeoutError(message, context));
       ofWindow.bytes = 0;
+      window = new Patience(stallMs, judge);
     };
-    let isSettled = false;
+    let window = new Patience(stallMs, judge);
     const settle = () => {
-      isSettled = true;
-      clearTimeout(timer);
-      clearInterval(window);
+      patience.end();
+      window.end();
       signal?.removeEventListener("abort", onAbort);
     };
     if (signal?.aborted) return onAbort();
@@ -205,8 +202,7 @@ export function readBody(
       if (bytes > (plan.exact ?? plan.maxBytes)) return fail(lie("the body is too long", context));
       if (whole === undefined) pieces.push(piece);
       else whole.set(piece, bytes - piece.length);
-      clearTimeout(timer);
-      timer = setTimeout(onStall, stallMs);
+      patience.renew();
     });
     response.once("end", () => {
       if (!response.complete || (plan.exact !== undefined && bytes !== plan.exact)) {

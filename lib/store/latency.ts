@@ -8,8 +8,9 @@ const ENOUGH = 20;
 const SIZES = [64 * 1024, 512 * 1024, 2 * 1024 * 1024];
 /** No less than this: below it the machine is what is slow. */
 const FLOOR_MS = 25;
-/** While too little is known. */
+/** While too little is known: to an answer, and for each byte of it. On a slow link, or with a CPU that many share, a long one takes its time. */
 const UNKNOWN_MS = 1_000;
+const UNKNOWN_BYTES_PER_MS = 1_000;
 const QUANTILE = 0.95;
 
 export class Latencies {
@@ -20,10 +21,10 @@ export class Latencies {
     ring.took[ring.count++ % KEPT] = tookMs;
   }
 
-  /** Milliseconds that 95% of such requests took at most. */
+  /** Milliseconds that 95% of such requests took at most; what is reckoned for one while few were made. */
   patienceMs(bytes: number): number {
     const { took, count } = this.#ringOf(bytes);
-    if (count < ENOUGH) return UNKNOWN_MS;
+    if (count < ENOUGH) return UNKNOWN_MS + bytes / UNKNOWN_BYTES_PER_MS;
     const known = took.slice(0, Math.min(count, KEPT)).sort();
     return Math.max(FLOOR_MS, known[Math.ceil(QUANTILE * known.length) - 1]!);
   }

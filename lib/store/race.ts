@@ -1,6 +1,8 @@
 // Race: one read, asked of one runner after the other until one answers: the next when one failed, when one is called off, or when one
 // takes longer than patience allows. The first answer wins, and the others are told to stop. Control plane.
 
+import { Patience } from "../sys/attended.ts";
+
 /** Why someone is asked: the first | another failed | what runs takes long | what runs is in doubt. */
 export type Reason = "first" | "failed" | "slow" | "doubt";
 /** The answer was taken | another one was | it failed. */
@@ -19,7 +21,7 @@ export interface Runner<T> {
 export interface RaceOptions<T> {
   /** Who is asked next; undefined when nobody is left. */
   next(why: Reason): Runner<T> | undefined;
-  /** How long the first is waited for before another is asked beside it; undefined: for ever. */
+  /** How long the first is waited for, in attended time, before another is asked beside it; undefined: for ever. */
   readonly patienceMs: number | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -51,7 +53,7 @@ class Race<T> {
   readonly #running = new Set<Running<T>>();
   readonly #errors: unknown[] = [];
   readonly #onAbort = () => this.#abortAll();
-  #timer: NodeJS.Timeout | undefined;
+  #patience: Patience | undefined;
   #isOver = false;
 
   constructor(
@@ -68,7 +70,7 @@ class Race<T> {
     const { signal, patienceMs } = this.#options;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (patienceMs !== undefined) {
-      this.#timer = setTimeout(() => this.#startNext("slow"), patienceMs);
+      this.#patience = new Patience(patienceMs, () => this.#startNext("slow"));
     }
     this.#startNext("first");
     if (this.#running.size === 0) this.#end(() => this.#reject(new AllFailed(this.#errors)));
@@ -119,7 +121,7 @@ class Race<T> {
   #end(how: () => void): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    clearTimeout(this.#timer);
+    this.#patience?.end();
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     how();
   }

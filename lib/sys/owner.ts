@@ -29,7 +29,7 @@ export function ownOwner(): string {
   return `${here()}-${process.pid}-${startOf("self")}`;
 }
 
-/** A child of this process. */
+/** A process of this pid namespace that is alive. */
 export function ownerOf(pid: number): string {
   return `${here()}-${pid}-${startOf(String(pid))}`;
 }

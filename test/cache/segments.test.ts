@@ -180,3 +180,64 @@ test("a crowd fetches what nobody has planned, and nothing of it is fetched agai
   t.same(segments.claim("q", segment, { offset: 1200, length: 50 }), segment, "another pack");
   t.end();
 });
+
+test("no byte is fetched twice, whatever is fetched apart, by a crowd and ahead at a time", async (t) => {
+  const chunks = 200;
+  const chunk = 50;
+  const seed = randomBytes(4).readUInt32LE();
+  t.comment(`seed ${seed}`);
+  const dice = new Dice(seed);
+  // Nothing is given up while this runs.
+  const segments = new Segments(undefined, 600_000);
+  const from = source();
+  const rangeOf = (first: number, count: number) => {
+    return { offset: first * chunk, length: count * chunk };
+  };
+  /** Chunks that somebody has put away, or is about to. */
+  const here = new Set<number>();
+  const isFree = (at: number) =>
+    at < chunks && !here.has(at) && segments.planned("p", rangeOf(at, 1)) === undefined;
+  const demand = (at: number, isCrowded: boolean) => {
+    const around = rangeOf(at - (at % 20), 20);
+    const segment =
+      segments.planned("p", rangeOf(at, 1)) ??
+      (isCrowded ? segments.claim("p", around, rangeOf(at, 1)) : undefined);
+    let end = at + 1;
+    if (segment === undefined) while (end < at + 10 && isFree(end)) end++;
+    for (let each = at; each < end; each++) here.add(each);
+    const range = rangeOf(at, end - at);
+    if (segment === undefined) return segments.apart("p", range, from.fetch);
+    return segments.take("p", segment, range, from.fetch);
+  };
+  const bring = (range: ByteRange) => {
+    segments.plan("p", [range]);
+    const planned = segments.covering("p", range);
+    return Promise.all(planned.map((each) => segments.take("p", each, each, from.fetch)));
+  };
+  const work: Promise<unknown>[] = [];
+  for (let step = 0; step < 300; step++) {
+    const at = dice.pick(chunks);
+    if (dice.pick(4) === 0) work.push(bring(rangeOf(at, Math.min(15, chunks - at))));
+    else if (!here.has(at)) work.push(demand(at, dice.pick(2) === 0));
+    if (dice.pick(3) === 0) await Promise.all(work.splice(0));
+  }
+  await Promise.all(work);
+  const times = new Uint8Array(chunks * chunk);
+  for (const { offset, length } of from.asked)
+    for (let byte = offset; byte < offset + length; byte++) times[byte]!++;
+  t.equal(Math.max(...times), 1);
+  t.ok(
+    [...here].every((at) => times[at * chunk] === 1),
+    `what was asked for came, by ${from.asked.length} requests`,
+  );
+});
+
+test("what is fetched apart and fails is anybody's to plan", async (t) => {
+  const segments = new Segments();
+  const from = source();
+  const range = { offset: 300, length: 100 };
+  from.failures = 1;
+  await t.rejects(segments.apart("p", range, from.fetch));
+  segments.plan("p", [SEGMENT]);
+  t.same(segments.planned("p", range), SEGMENT);
+});

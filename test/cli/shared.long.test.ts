@@ -98,6 +98,8 @@ for (const revision of found) {
     const second = await start("second");
     const [server] = servers();
     t.equal(server?.stubs.length, 2, "both have one server");
+    const told = (await daemonStatus(node.cache))?.shared;
+    t.same(told, { most: 30, servers: 1, sandboxes: 2, placed: 2, refused: 0 });
     const ls = JSON.parse((await node.run(["gofer", "ls", "--json"])).stdout) as {
       pid: number;
       shared: { pid: number; tenant: string } | null;

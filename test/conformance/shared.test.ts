@@ -78,6 +78,8 @@ t.test("two sandboxes have one server, hardened, and nothing of each other", asy
   t.equal(await first.end(), 0, "the stub ends with its own sandbox");
   t.equal(calls.errnoOf(theirs, Mid.FStat, { fd: theirs.rootFd }), 0, "the other goes on");
   t.equal((await scene.serversOf(1))[0]!.stubs.length, 1, "the broker knows");
+  await until(() => scene.told.figures?.sandboxes === 1);
+  t.same(scene.told.figures, { servers: 1, sandboxes: 1, placed: 2, refused: 0 }, "and tells");
 });
 
 t.test("each upper has its own quota, and is freed with its sandbox", async (t) => {

@@ -44,9 +44,15 @@ test("each metric that the dashboard names is one that a daemon has", async (t) 
   const named = targets.flatMap(({ expr }) => expr.match(/burrow_\w+/g) ?? []);
   t.ok(named.length >= targets.length, "each target asks for one");
   for (const name of named) t.ok(METRIC_NAMES.includes(name), name);
-  const made = exposition({ fetch: { asks: 3 }, prefetch: { touches: 4 } });
+  const made = exposition({
+    fetch: { asks: 3 },
+    prefetch: { touches: 4 },
+    shared: { sandboxes: 5, placed: 6 },
+  });
   t.match(made, /^burrow_asks_total 3$/m);
   t.match(made, /^burrow_first_reads_total 4$/m);
+  t.match(made, /^burrow_shared_sandboxes 5$/m);
+  t.match(made, /^burrow_shared_placed_total 6$/m);
 });
 
 test("counters are shown as rates, gauges as they are, and by labels that they have", async (t) => {

@@ -12,6 +12,7 @@ import { daemonConfig } from "../../lib/daemon/config.ts";
 import { startDaemon } from "../../lib/daemon/supervisor.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { native } from "../../lib/sys/native.ts";
+import { hasEnded, ownerOf } from "../../lib/sys/owner.ts";
 import { exited, MailboxClient, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { scene } from "../suite/daemon-scene.ts";
 import { sleep, until } from "../suite/wait.ts";
@@ -39,6 +40,35 @@ test("of many daemons for one cache one lives, also over a killed one's socket",
   );
   t.ok(racers.some((racer) => racer.pid === status.pid && racer.exitCode === null));
   t.ok(await until(() => node.output.match(/already running/g)?.length === 3), node.output);
+});
+
+test("who stops a daemon waits for the end of its process, and no longer than told", async (t) => {
+  const node = newNode(t);
+  // Its socket and its lock are gone by then: threads that write would hold it up so, too.
+  const program = `${node.root}/slow-end.mjs`;
+  const daemon = fileURLToPath(new URL("../suite/daemon-program.js", import.meta.url));
+  const given = { cache: node.cache, state: node.state, idleMs: 0, standbys: 0 };
+  fs.writeFileSync(
+    program,
+    `import fs from "node:fs";
+    process.on("exit", () => {
+      while (!fs.existsSync(${JSON.stringify(`${node.root}/end`)}))
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+    });
+    process.argv[2] = ${JSON.stringify(JSON.stringify(given))};
+    await import(${JSON.stringify(daemon)});`,
+  );
+  const child = node.spawnCommand([process.execPath, program]);
+  t.ok(await until(() => isDaemonUp(node.cache)), node.output);
+  const early = stopDaemon(node.cache, 500);
+  await t.rejects(early, { code: "BURROW_DAEMON", message: new RegExp(`pid ${child.pid}`) });
+  t.ok(await until(async () => !(await isDaemonUp(node.cache))), "nobody is served any more");
+  t.equal(child.exitCode, null, "and it is still there");
+  fs.writeFileSync(`${node.root}/end`, "");
+  await exited(child);
+  const next = ownerOf((await node.start()).pid!);
+  t.equal(await stopDaemon(node.cache), true);
+  t.ok(hasEnded(next));
 });
 
 test("a cache whose path is longer than a socket's name has a daemon of its own", async (t) => {

@@ -7,6 +7,7 @@ import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { threadId } from "node:worker_threads";
 import { readServers, type ServerList } from "../../lib/gofer/server-list.ts";
+import { FiguresReader } from "../../lib/gofer/shared-figures.ts";
 import { NATIVE_DIRECTORY, native } from "../../lib/sys/native.ts";
 import { type GoferMount, pair, writeMount } from "./gofer-process.ts";
 import { LisafsClient } from "./lisafs-client.ts";
@@ -82,6 +83,8 @@ export class SharedScene {
   readonly directory: string;
   readonly folder: string;
   readonly view: string;
+  /** What the broker tells its daemon. */
+  readonly told = new FiguresReader();
   #standbys = 0;
   #uppers = 0;
 
@@ -124,6 +127,7 @@ export class SharedScene {
     const child = this.#spawn("lib/gofer/broker.js", words, "pipe");
     const link = child.stdio[3] as NodeJS.ReadableStream;
     link.on("error", () => {});
+    link.on("data", (said: Buffer) => this.told.take(String(said)));
     await new Promise((resolve) => link.once("data", resolve));
     return child;
   }

@@ -1,0 +1,44 @@
+// When a disk counts as hung: not while this process doesn't listen, and one that is only read no longer than it hangs.
+
+import { test } from "tap";
+import { Disk } from "../../lib/cache/disk.ts";
+import { until } from "../suite/wait.ts";
+
+test("what ended while the loop was busy was no hang", async (t) => {
+  const disk = new Disk("/nowhere");
+  disk.stallMs = 1_000;
+  // Of several steps, as a look at a mount is: the second is begun when the first was heard of.
+  const work = async () => {
+    for (let step = 0; step < 4; step++) await new Promise((resolve) => setImmediate(resolve));
+    return "done";
+  };
+  const outcome = disk.run("look", work);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+  t.equal(await outcome, "done");
+  t.equal(disk.isHung, false);
+});
+
+test("work that ends after all is told of, when none is left that hangs", async (t) => {
+  const disk = new Disk("/nowhere");
+  disk.stallMs = 100;
+  let ends = 0;
+  disk.onEnded = () => {
+    ends++;
+    disk.recovered();
+  };
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const two = [disk.run("look", () => held), disk.run("look", () => held)];
+  await Promise.all(two.map((one) => t.rejects(one, { code: "BURROW_IO" })));
+  t.equal(disk.hanging, 2);
+  await t.rejects(
+    disk.run("look", async () => 1),
+    { message: /the disk hangs/ },
+  );
+  release();
+  t.ok(await until(() => disk.hanging === 0));
+  t.equal(ends, 1, "once, with the last");
+  t.equal(await disk.run("look", async () => 1), 1);
+});
