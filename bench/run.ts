@@ -1,9 +1,11 @@
 // Bench: the one entry: `npm run --silent bench -- [--quick] [NAME…]` runs the benches named (all without a name) and prints JSON lines to
 // stdout: one result each, with what it ran on; after each bench its results as a table to stderr. --list: what there is, and which
-// yardsticks each measures. --quick: few rounds, to see that it works; its figures say nothing.
+// yardsticks each measures. --quick: few rounds, to see that it works; its figures say nothing. --rounds N; --ms and --mbit: links of
+// benches that have some. Ended by a signal it has the bench say what it has by then, and clean up; by a second one, or after 30 s, it ends at once.
 
 import { readFileSync } from "node:fs";
-import { cpus, loadavg, release } from "node:os";
+import { constants, cpus, loadavg, release } from "node:os";
+import { parseArgs } from "node:util";
 import { table } from "../lib/cli/output.ts";
 import { BENCHES } from "./list.ts";
 
@@ -15,9 +17,22 @@ export type Bench = (emit: (result: Result) => void, options: BenchOptions) => P
 
 export interface BenchOptions {
   readonly isQuick: boolean;
+  /** How often each case is run; undefined: as the bench has it. */
+  readonly rounds?: number | undefined;
+  /** Before each answer of an origin, ms, and what its link carries, Mbit/s (0: no limit): of benches that have links. */
+  readonly delaysMs?: readonly number[] | undefined;
+  readonly megabits?: readonly number[] | undefined;
+  /** A part of what will be a result: a line of its own on stdout, at once, and in no table. */
+  tell(part: Result): void;
+  /** Fires when it is to end: what it has by then is to be emitted. */
+  readonly signal: AbortSignal;
 }
 
-const USAGE = "usage: npm run --silent bench -- [--list] [--quick] [NAME…]";
+const USAGE = `usage: npm run --silent bench -- [--list] [--quick] [--rounds N] [--ms 0,5,20] [--mbit 0,200,1000] [NAME…]
+--ms, --mbit and --rounds are for cold-start`;
+/** Who was told to end has so long for it. */
+const GRACE_MS = 30_000;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Machine, kernel and Node.js in one line: figures of different ones aren't compared. */
 function machine(): string {
@@ -42,33 +57,88 @@ function rendered(results: readonly Result[]): string {
   return table([fields, ...results.map((result) => fields.map((field) => cell(result[field])))]);
 }
 
+interface Asked {
+  readonly names: readonly string[];
+  readonly isListed: boolean;
+  readonly options: Omit<BenchOptions, "tell" | "signal">;
+}
+
+/** Undefined of words that it doesn't understand. */
+function asked(words: readonly string[]): Asked | undefined {
+  const text = { type: "string" } as const;
+  const flag = { type: "boolean", default: false } as const;
+  const known = { list: flag, quick: flag, rounds: text, ms: text, mbit: text };
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...words],
+      options: known,
+      allowPositionals: true,
+    });
+    const [rounds] = numbers(values.rounds) ?? [];
+    const delaysMs = numbers(values.ms);
+    const megabits = numbers(values.mbit);
+    const options = { isQuick: values.quick, rounds, delaysMs, megabits };
+    return { names: positionals, isListed: values.list, options };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of a list with commas; throws where it is none. */
+function numbers(list: string | undefined): number[] | undefined {
+  const all = list?.split(",").map((each) => (each === "" ? Number.NaN : Number(each)));
+  if (all?.some((each) => !(each >= 0))) throw new RangeError(`${list}: no numbers`);
+  return all;
+}
+
 async function main(): Promise<number> {
-  const words = process.argv.slice(2);
-  const options = words.filter((word) => word.startsWith("-"));
-  const names = words.filter((word) => !word.startsWith("-"));
-  const unknown = names.filter((name) => !Object.hasOwn(BENCHES, name));
-  if (unknown.length > 0 || options.some((word) => !["--quick", "--list"].includes(word))) {
+  const wanted = asked(process.argv.slice(2));
+  const unknown = wanted?.names.filter((name) => !Object.hasOwn(BENCHES, name)) ?? [];
+  if (wanted === undefined || unknown.length > 0) {
     const what = unknown.length > 0 ? `no bench is called ${unknown.join(", ")}\n` : "";
     process.stderr.write(`${what}${USAGE}\nbenches: ${Object.keys(BENCHES).join(", ")}\n`);
     return 2;
   }
-  if (options.includes("--list")) {
+  if (wanted.isListed) {
     process.stdout.write(`${list()}\n`);
     return 0;
   }
-  const on = machine();
-  for (const name of names.length > 0 ? names : Object.keys(BENCHES)) {
-    const { bench } = await BENCHES[name]!.load();
-    const results: Result[] = [];
-    const load = loadavg()[0]!.toFixed(1);
-    const emit = (result: Result) => {
-      results.push(result);
-      process.stdout.write(`${JSON.stringify({ bench: name, ...result, on, load })}\n`);
-    };
-    await bench(emit, { isQuick: options.includes("--quick") });
-    process.stderr.write(`\n${name}, ${on}, load ${load}\n${rendered(results)}\n`);
+  const ending = new AbortController();
+  let exitCode = 0;
+  for (const name of SIGNALS)
+    process.on(name, () => {
+      exitCode = 128 + constants.signals[name];
+      if (ending.signal.aborted) process.exit(exitCode);
+      process.stderr.write(`bench: ${name}: ends with what it has; once more ends it at once\n`);
+      ending.abort();
+      // Most benches have nothing to tell before their end.
+      setTimeout(() => process.exit(exitCode), GRACE_MS).unref();
+    });
+  for (const name of wanted.names.length > 0 ? wanted.names : Object.keys(BENCHES)) {
+    if (!ending.signal.aborted) await run(name, { ...wanted.options, signal: ending.signal });
   }
-  return 0;
+  return exitCode;
 }
 
+async function run(name: string, options: Omit<BenchOptions, "tell">): Promise<void> {
+  const on = machine();
+  const { bench } = await BENCHES[name]!.load();
+  const results: Result[] = [];
+  const load = loadavg()[0]!.toFixed(1);
+  const tell = (part: Result) =>
+    process.stdout.write(`${JSON.stringify({ bench: name, ...part, on, load })}\n`);
+  const emit = (result: Result) => {
+    results.push(result);
+    tell(result);
+  };
+  await bench(emit, { ...options, tell });
+  process.stderr.write(`\n${name}, ${on}, load ${load}\n${rendered(results)}\n`);
+}
+
+// What nobody settles any more ends a process without a word but an exit code.
+process.once("beforeExit", () => {
+  if (process.exitCode !== undefined) return;
+  process.stderr.write("bench: nothing is left that it could wait for, and it has not ended\n");
+  process.exitCode = 1;
+});
 process.exitCode = await main();

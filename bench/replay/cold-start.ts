@@ -1,7 +1,8 @@
 // cold-start: `import numpy, pandas` in a sandbox on a node that has nothing of its environment yet, beside the same files unpacked on
 // local disk (nothing in the page cache) and beside fetching everything, unpacking and running, which is what `conda install` does.
 // The store and the channel are behind HTTP with so many ms before each answer. Burrow runs without a profile, and with one that an
-// earlier start on another node has learned.
+// earlier start on another node has learned. Each run is a line of its own when it has ended (`round`); a bench that is cut off sums up
+// what it has. --ms and --mbit are combined: each of the one with each of the other. A round of one link takes some 30 s.
 //
 // Expected: some 180 asks one after the other without a profile, so their round trips; with one some 40 ranges, four at a time. The page
 // cache is dropped before each run but for the store and the channel, which stand for other machines. Needs root, runsc and the
@@ -14,14 +15,15 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus, stopDaemon } from "../../lib/cache/client.ts";
+import type { PrefetchFigures } from "../../lib/daemon/prefetched.ts";
 import { inParallel } from "../../lib/store/parallel.ts";
-import type { Bench } from "../run.ts";
+import type { Bench, BenchOptions } from "../run.ts";
 import { Origin } from "./origin.ts";
 import { median, type Setup, setUp } from "./setup.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 const PYTHON = "/opt/env/bin/python3";
-const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t)";
+const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t,t)";
 /** To the store and the channel: before each answer, and what the link carries at most (0: no limit). */
 const LINKS: readonly Link[] = [
   { delayMs: 0, megabits: 0 },
@@ -31,7 +33,7 @@ const LINKS: readonly Link[] = [
   { delayMs: 20, megabits: 200 },
 ];
 const QUICK_LINK: Link = { delayMs: 20, megabits: 0 };
-const ROUNDS = 5;
+const ROUNDS = 3;
 const FETCHES = 8;
 
 interface Link {
@@ -41,9 +43,14 @@ interface Link {
 
 interface Sample {
   readonly importSeconds: number;
+  /** From the command to the import's first line: of burrow run that and the sandbox's start, of "fetch, unpack, run" the first two. */
+  readonly beforeSeconds: number;
   readonly runSeconds: number;
   readonly requests: number;
   readonly bytes: number;
+  /** Of first reads those that found all here, and of the bytes brought ahead those that were used: shares. */
+  readonly local?: number;
+  readonly used?: number;
 }
 
 /** What is on this machine's disk isn't in memory; what stands for another machine's is. */
@@ -54,11 +61,11 @@ function dropCaches(keep: readonly string[]): void {
     execFileSync("sh", ["-c", 'find "$1" -type f -exec cat {} + >/dev/null', "sh", folder]);
 }
 
-/** What a command prints, and how long it took. */
-async function timed(
-  words: readonly string[],
-  env: NodeJS.ProcessEnv,
-): Promise<{ out: string; seconds: number }> {
+type Timed = Pick<Sample, "importSeconds" | "beforeSeconds" | "runSeconds">;
+
+/** What a command that prints what PROGRAM does took. */
+async function timed(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Timed> {
+  const startedAt = Date.now() / 1000;
   const startedMs = performance.now();
   const child = spawn(words[0]!, words.slice(1), { env, stdio: ["ignore", "pipe", "inherit"] });
   let out = "";
@@ -67,7 +74,9 @@ async function timed(
   });
   const [code] = (await once(child, "close")) as [number | null];
   if (code !== 0) throw new Error(`${words.join(" ")}: exit ${code}`);
-  return { out, seconds: (performance.now() - startedMs) / 1000 };
+  const seconds = (performance.now() - startedMs) / 1000;
+  const [importSeconds = 0, beganAt = 0] = out.trim().split(" ").map(Number);
+  return { importSeconds, beforeSeconds: beganAt - startedAt, runSeconds: seconds };
 }
 
 /** A bundle for the peers: the files at `root`, with stock runsc's own gofer. */
@@ -127,39 +136,35 @@ class ColdStart {
 
   /** Has a node learn a profile, which those after it are given. */
   async learn(): Promise<void> {
-    const { cache } = await this.#burrow(AHEAD["burrow, profile"]);
-    this.#profiles = join(cache, "profiles");
+    await this.#burrow(AHEAD["burrow, profile"]);
+    this.#profiles = join(this.#setup.work, `cache${this.#count - 1}`, "profiles");
   }
 
   async run(mode: Mode, { delayMs, megabits }: Link): Promise<Sample> {
-    const { work, fixtures, runsc } = this.#setup;
     this.#origin.begin(delayMs, megabits * 1e6);
-    const keep = [join(work, "store"), join(fixtures, "channel")];
-    let result: { out: string; seconds: number };
-    if (mode in AHEAD) {
-      dropCaches(keep);
-      result = await this.#burrow(AHEAD[mode as keyof typeof AHEAD]);
-    } else {
-      const isFetched = mode === "fetch, unpack, run";
-      dropCaches(keep);
-      const fetched = isFetched
-        ? await this.#fetchAll()
-        : { root: join(fixtures, "check"), seconds: 0 };
-      const bundle = peerBundle(this.#setup, fetched.root);
-      const id = `cold-${process.pid}-${this.#count++}`;
-      const flags = [`--root=${work}/root`, "--network=none", "--ignore-cgroups"];
-      const own = this.#setup.isOld ? [] : ["--directfs=false", "--overlay2=none"];
-      const ran = await timed(
-        [runsc, ...flags, ...own, "run", `--bundle=${bundle}`, id],
-        this.#setup.env,
-      );
-      result = { out: ran.out, seconds: ran.seconds + fetched.seconds };
-      if (isFetched) fs.rmSync(fetched.root, { recursive: true, force: true });
-    }
+    const { work, fixtures } = this.#setup;
+    dropCaches([join(work, "store"), join(fixtures, "channel")]);
+    const how = (AHEAD as Readonly<Record<string, HowAhead>>)[mode];
+    const ran =
+      how === undefined ? await this.#peer(mode === "fetch, unpack, run") : await this.#burrow(how);
     const { sent } = this.#origin;
     const bytes = sent.reduce((sum, { first, end }) => sum + end - first, 0);
-    const requests = this.#origin.requests;
-    return { importSeconds: Number(result.out), runSeconds: result.seconds, requests, bytes };
+    return { ...ran, requests: this.#origin.requests, bytes };
+  }
+
+  /** Stock runsc over unpacked files, which may be fetched and unpacked first. */
+  async #peer(isFetched: boolean): Promise<Timed> {
+    const { work, fixtures, runsc, isOld, env } = this.#setup;
+    const local = { root: join(fixtures, "check"), seconds: 0 };
+    const { root, seconds } = isFetched ? await this.#fetchAll() : local;
+    const bundle = peerBundle(this.#setup, root);
+    const id = `cold-${process.pid}-${this.#count++}`;
+    const flags = [`--root=${work}/root`, "--network=none", "--ignore-cgroups"];
+    const own = isOld ? [] : ["--directfs=false", "--overlay2=none"];
+    const ran = await timed([runsc, ...flags, ...own, "run", `--bundle=${bundle}`, id], env);
+    if (isFetched) fs.rmSync(root, { recursive: true, force: true });
+    const { beforeSeconds, runSeconds } = ran;
+    return { ...ran, beforeSeconds: beforeSeconds + seconds, runSeconds: runSeconds + seconds };
   }
 
   /** On a node with a daemon, and nothing in its cache but perhaps profiles. */
@@ -167,7 +172,7 @@ class ColdStart {
     isProfiled,
     profiles,
     foresight,
-  }: HowAhead): Promise<{ out: string; seconds: number; cache: string }> {
+  }: HowAhead): Promise<Omit<Sample, "requests" | "bytes">> {
     const { work } = this.#setup;
     const cache = join(work, `cache${this.#count++}`);
     const env = {
@@ -177,21 +182,25 @@ class ColdStart {
       BURROW_PROFILES: profiles,
       BURROW_FORESIGHT: foresight,
     };
-    const daemon = spawn(process.execPath, [CLI, "daemon", "start", "--idle", "0"], {
-      env,
-      stdio: "ignore",
-    });
-    while (((await daemonStatus(cache).catch(() => undefined))?.now.standbys ?? 0) === 0)
+    const words = [CLI, "daemon", "start", "--idle", "0"];
+    const daemon = spawn(process.execPath, words, { env, stdio: "ignore" });
+    const exited = new Promise<void>((resolve) => daemon.once("exit", () => resolve()));
+    const isOut = () => daemon.exitCode !== null || daemon.signalCode !== null;
+    const status = async () => (await daemonStatus(cache).catch(() => undefined)) as Status;
+    while (((await status())?.now.standbys ?? 0) === 0) {
+      if (isOut()) throw new Error(`the daemon ended: ${daemon.signalCode ?? daemon.exitCode}`);
       await sleep(20);
+    }
     if (isProfiled && this.#profiles !== "")
       fs.cpSync(this.#profiles, join(cache, "profiles"), { recursive: true });
-    const words = ["run", "--quiet", ...this.#view, "--user", "0", "--", PYTHON, "-c", PROGRAM];
+    const run = ["run", "--quiet", ...this.#view, "--user", "0", "--", PYTHON, "-c", PROGRAM];
     try {
-      return { ...(await timed([process.execPath, CLI, ...words], env)), cache };
+      const ran = await timed([process.execPath, CLI, ...run], env);
+      return { ...ran, ...sharesOf(await status()) };
     } finally {
-      while (isProfiled && (await isLearning(cache))) await sleep(50);
+      while (isProfiled && !isOut() && isLearning(await status())) await sleep(50);
       await stopDaemon(cache);
-      if (daemon.exitCode === null) await once(daemon, "exit");
+      await exited;
       if (this.#profiles !== "") fs.rmSync(cache, { recursive: true, force: true });
     }
   }
@@ -227,36 +236,69 @@ class ColdStart {
   }
 }
 
-async function isLearning(cache: string): Promise<boolean> {
-  const status = (await daemonStatus(cache)) as unknown as {
-    profiles: { unsaved: number };
-    now: { connections: number };
-  };
-  return status.profiles.unsaved > 0 || status.now.connections > 1;
+type Status =
+  | {
+      readonly profiles: { readonly unsaved: number };
+      readonly now: { readonly connections: number; readonly standbys: number };
+      readonly prefetch?: PrefetchFigures;
+    }
+  | undefined;
+
+function isLearning(status: Status): boolean {
+  return status !== undefined && (status.profiles.unsaved > 0 || status.now.connections > 1);
 }
 
-export const bench: Bench = async (emit, { isQuick }) => {
+/** None of a daemon that isn't told what is used. */
+function sharesOf(status: Status): Pick<Sample, "local" | "used"> {
+  const {
+    touches = 0,
+    localTouches = 0,
+    prefetchedBytes = 0,
+    usedBytes = 0,
+  } = status?.prefetch ?? {};
+  return {
+    ...(touches > 0 ? { local: localTouches / touches } : {}),
+    ...(prefetchedBytes > 0 ? { used: usedBytes / prefetchedBytes } : {}),
+  };
+}
+
+function linksOf({ isQuick, delaysMs, megabits }: BenchOptions): readonly Link[] {
+  if (delaysMs === undefined && megabits === undefined) return isQuick ? [QUICK_LINK] : LINKS;
+  return (megabits ?? [0]).flatMap((link) =>
+    (delaysMs ?? [QUICK_LINK.delayMs]).map((delayMs) => ({ delayMs, megabits: link })),
+  );
+}
+
+export const bench: Bench = async (emit, options) => {
   const setup = setUp();
   if (typeof setup === "string") return emit({ skipped: setup });
-  const { work, fixtures } = setup;
-  const origin = new Origin({
-    store: join(work, "store"),
-    channel: join(fixtures, "channel"),
-    fixtures,
-  });
+  const { work, fixtures, version } = setup;
+  const folders = { store: join(work, "store"), channel: join(fixtures, "channel"), fixtures };
+  const origin = new Origin(folders);
+  const { isQuick, rounds = isQuick ? 1 : ROUNDS, signal, tell } = options;
+  const links = linksOf(options);
+  const samples = new Map<string, Sample[]>();
   try {
     const cold = new ColdStart(setup, origin, await origin.listen());
     await cold.learn();
-    const samples = new Map<string, Sample[]>();
-    for (let round = 0; round < (isQuick ? 1 : ROUNDS); round++)
-      for (const link of isQuick ? [QUICK_LINK] : LINKS)
+    for (let round = 1; round <= rounds; round++)
+      for (const link of links)
         for (const mode of MODES) {
-          const key = keyOf(link, mode);
-          samples.set(key, [...(samples.get(key) ?? []), await cold.run(mode, link)]);
+          if (signal.aborted) return;
+          try {
+            const sample = await cold.run(mode, link);
+            const key = keyOf(link, mode);
+            samples.set(key, [...(samples.get(key) ?? []), sample]);
+            tell({ round, mode, ...link, ...shown(sample) });
+          } catch (error) {
+            // A signal is often for all processes of a job: then it is no run's failure.
+            if (signal.aborted) return;
+            // One run of many: the others stand.
+            tell({ round, mode, ...link, failed: String(error) });
+          }
         }
-    for (const link of isQuick ? [QUICK_LINK] : LINKS)
-      for (const mode of MODES) report(emit, samples, link, mode, setup.version);
   } finally {
+    for (const link of links) for (const mode of MODES) report(emit, samples, link, mode, version);
     origin.close();
     setup.dispose();
   }
@@ -266,6 +308,19 @@ function keyOf({ delayMs, megabits }: Link, mode: Mode): string {
   return `${delayMs} ${megabits} ${mode}`;
 }
 
+const rounded = (value: number) => Number(value.toFixed(3));
+
+function shown({ importSeconds, beforeSeconds, runSeconds, requests, bytes, ...shares }: Sample) {
+  return {
+    importSeconds: rounded(importSeconds),
+    beforeSeconds: rounded(beforeSeconds),
+    runSeconds: rounded(runSeconds),
+    requests,
+    megabytes: rounded(bytes / 1e6),
+    ...Object.fromEntries(Object.entries(shares).map(([name, share]) => [name, rounded(share)])),
+  };
+}
+
 function report(
   emit: Parameters<Bench>[0],
   samples: ReadonlyMap<string, readonly Sample[]>,
@@ -273,25 +328,32 @@ function report(
   mode: Mode,
   runsc: string,
 ): void {
-  const each = samples.get(keyOf(link, mode))!;
-  const local = samples.get(keyOf(link, "local disk"))!;
-  const whole = samples.get(keyOf(link, "fetch, unpack, run"))!;
-  const of = (field: keyof Sample, some = each) => median(some.map((sample) => sample[field]));
-  const round = (value: number) => Number(value.toFixed(3));
+  const each = samples.get(keyOf(link, mode));
+  if (each === undefined) return;
+  const of = (field: keyof Sample, some: readonly Sample[] = each) =>
+    median(some.flatMap((sample) => sample[field] ?? []));
+  const ratio = (name: string, field: keyof Sample, peer: Mode) => {
+    const peers = samples.get(keyOf(link, peer));
+    return peers === undefined ? {} : { [name]: rounded(of(field) / of(field, peers)) };
+  };
+  const seconds = each.map(({ importSeconds }) => importSeconds);
   emit({
     mode,
     ...link,
     runsc,
     runs: each.length,
-    importMedianSeconds: round(of("importSeconds")),
-    importMinSeconds: round(Math.min(...each.map(({ importSeconds }) => importSeconds))),
-    importMaxSeconds: round(Math.max(...each.map(({ importSeconds }) => importSeconds))),
-    importRatio: round(of("importSeconds") / of("importSeconds", local)),
-    runMedianSeconds: round(of("runSeconds")),
-    runRatio: round(of("runSeconds") / of("runSeconds", local)),
+    importMedianSeconds: rounded(of("importSeconds")),
+    importMinSeconds: rounded(Math.min(...seconds)),
+    importMaxSeconds: rounded(Math.max(...seconds)),
+    ...ratio("importRatio", "importSeconds", "local disk"),
+    beforeMedianSeconds: rounded(of("beforeSeconds")),
+    runMedianSeconds: rounded(of("runSeconds")),
+    ...ratio("runRatio", "runSeconds", "local disk"),
     /** Of the whole command, to fetching all, unpacking and running it. */
-    toFetchAll: round(of("runSeconds") / of("runSeconds", whole)),
+    ...ratio("toFetchAll", "runSeconds", "fetch, unpack, run"),
     requests: of("requests"),
-    megabytes: round(of("bytes") / 1e6),
+    megabytes: rounded(of("bytes") / 1e6),
+    ...(each[0]?.local === undefined ? {} : { local: rounded(of("local")) }),
+    ...(each[0]?.used === undefined ? {} : { used: rounded(of("used")) }),
   });
 }

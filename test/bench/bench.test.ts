@@ -1,5 +1,6 @@
 // Owns: that the committed plot is that of the committed figures, and that docs/benchmarks.md knows the benches that it names. Plane: any.
 
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "tap";
@@ -30,4 +31,16 @@ test("each yardstick names a bench that there is", async (t) => {
     used.map(([name]) => name).filter((name) => !names.includes(name)),
     [],
   );
+});
+
+test("words that the runner doesn't understand are its usage", async (t) => {
+  const runner = path.resolve(import.meta.dirname, "../../bench/run.js");
+  for (const words of [["--ms", "5,x"], ["--mbit", ""], ["--fast"], ["no-such-bench"]]) {
+    const { status, stderr, stdout } = spawnSync(process.execPath, [runner, ...words], {
+      encoding: "utf8",
+    });
+    t.equal(status, 2, words.join(" "));
+    t.match(stderr, /usage: .*--ms 0,5,20/);
+    t.equal(stdout, "");
+  }
 });
