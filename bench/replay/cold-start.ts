@@ -1,7 +1,7 @@
-// cold-start: `import numpy, pandas` in a sandbox on a node that has nothing of its environment yet, beside the same files unpacked on
-// local disk (nothing in the page cache) and beside fetching everything, unpacking and running, which is what `conda install` does.
-// The store and the channel are behind HTTP with so many ms before each answer. Burrow runs without a profile, and with one that an
-// earlier start on another node has learned.
+// cold-start: `import numpy, pandas` (and sklearn, where fixtures/sklearn.sh has put it) in a sandbox on a node that has nothing of its
+// environment yet, beside the same files unpacked on local disk (nothing in the page cache) and beside fetching everything, unpacking
+// and running, which is what `conda install` and pip do. The store and the channel are behind HTTP with so many ms before each answer.
+// Burrow runs without a profile, and with one that an earlier start on another node has learned.
 //
 // Expected: some 180 asks one after the other without a profile, so their round trips; with one some 40 ranges, four at a time. The page
 // cache is dropped before each run but for the store and the channel, which stand for other machines. Needs root, runsc and the
@@ -10,18 +10,20 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus, stopDaemon } from "../../lib/cache/client.ts";
 import { inParallel } from "../../lib/store/parallel.ts";
 import type { Bench } from "../run.ts";
 import { Origin } from "./origin.ts";
-import { median, type Setup, setUp } from "./setup.ts";
+import { median, type Setup, setUp, type Workload, workloadOf } from "./setup.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 const PYTHON = "/opt/env/bin/python3";
-const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t)";
+/** Of a workload's imports: the seconds they take. */
+const programOf = (imports: string) =>
+  `import time;t=time.time();import ${imports};print(time.time()-t)`;
 /** To the store and the channel: before each answer, and what the link carries at most (0: no limit). */
 const LINKS: readonly Link[] = [
   { delayMs: 0, megabits: 0 },
@@ -71,7 +73,7 @@ async function timed(
 }
 
 /** A bundle for the peers: the files at `root`, with stock runsc's own gofer. */
-function peerBundle({ work }: Setup, root: string): string {
+function peerBundle({ work }: Setup, root: string, program: string): string {
   const bundle = join(work, "peer");
   fs.rmSync(bundle, { recursive: true, force: true });
   fs.mkdirSync(bundle, { recursive: true });
@@ -81,7 +83,7 @@ function peerBundle({ work }: Setup, root: string): string {
       user: { uid: 0, gid: 0 },
       cwd: "/",
       env: ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"],
-      args: [PYTHON, "-c", PROGRAM],
+      args: [PYTHON, "-c", program],
     },
     root: { path: root, readonly: true },
     mounts: [{ destination: "/proc", type: "proc", source: "proc" }],
@@ -115,6 +117,8 @@ class ColdStart {
   readonly #origin: Origin;
   readonly #url: string;
   readonly #view: readonly string[];
+  readonly #workload: Workload;
+  readonly #program: string;
   #count = 0;
   #profiles = "";
 
@@ -122,7 +126,9 @@ class ColdStart {
     this.#setup = setup;
     this.#origin = origin;
     this.#url = url;
-    this.#view = setup.importView();
+    this.#view = setup.importWorkload();
+    this.#workload = workloadOf(setup.fixtures);
+    this.#program = programOf(this.#workload.imports);
   }
 
   /** Has a node learn a profile, which those after it are given. */
@@ -144,8 +150,8 @@ class ColdStart {
       dropCaches(keep);
       const fetched = isFetched
         ? await this.#fetchAll()
-        : { root: join(fixtures, "check"), seconds: 0 };
-      const bundle = peerBundle(this.#setup, fetched.root);
+        : { root: this.#workload.root, seconds: 0 };
+      const bundle = peerBundle(this.#setup, fetched.root, this.#program);
       const id = `cold-${process.pid}-${this.#count++}`;
       const flags = [`--root=${work}/root`, "--network=none", "--ignore-cgroups"];
       const own = this.#setup.isOld ? [] : ["--directfs=false", "--overlay2=none"];
@@ -185,7 +191,17 @@ class ColdStart {
       await sleep(20);
     if (isProfiled && this.#profiles !== "")
       fs.cpSync(this.#profiles, join(cache, "profiles"), { recursive: true });
-    const words = ["run", "--quiet", ...this.#view, "--user", "0", "--", PYTHON, "-c", PROGRAM];
+    const words = [
+      "run",
+      "--quiet",
+      ...this.#view,
+      "--user",
+      "0",
+      "--",
+      PYTHON,
+      "-c",
+      this.#program,
+    ];
     try {
       return { ...(await timed([process.execPath, CLI, ...words], env)), cache };
     } finally {
@@ -208,11 +224,13 @@ class ColdStart {
     const archives = [...list.matchAll(/[^/\s]+\/[^/\s]+\.(?:conda|tar\.bz2)(?=#|\s|$)/g)].map(
       ([path]) => path,
     );
-    await inParallel(["base.tar", ...archives], FETCHES, async (path) => {
-      const from = path === "base.tar" ? "fixtures/base.tar" : `channel/${path}`;
+    const wheels = this.#workload.wheels.map((path) => relative(fixtures, path));
+    const all = ["base.tar", ...archives.map((path) => `channel/${path}`), ...wheels];
+    await inParallel(all, FETCHES, async (path) => {
+      const from = path.startsWith("channel/") ? path : `fixtures/${path}`;
       const response = await fetch(`${this.#url}/${from}`);
       if (!response.ok) throw new Error(`${from}: ${response.status}`);
-      const file = join(got, path === "base.tar" ? path : `channel/${path}`);
+      const file = join(got, path);
       fs.mkdirSync(join(file, ".."), { recursive: true });
       fs.writeFileSync(file, Buffer.from(await response.arrayBuffer()));
     });
@@ -222,6 +240,12 @@ class ColdStart {
     const link = fileURLToPath(new URL("../../../fixtures/link.py", import.meta.url));
     const words = ["-B", link, join(got, "explicit.txt"), root, "/opt/env", join(got, "pkgs")];
     execFileSync(join(fixtures, "venv/bin/python"), words, { stdio: "ignore" });
+    if (wheels.length > 0) {
+      const target = join(root, "opt/env/lib/python3.11/site-packages");
+      const install = ["-q", "install", "--no-deps", "--no-index", "--target", target];
+      const files = wheels.map((path) => join(got, path));
+      execFileSync(join(fixtures, "venv/bin/pip"), [...install, ...files], { stdio: "ignore" });
+    }
     fs.rmSync(got, { recursive: true, force: true });
     return { root, seconds: (performance.now() - startedMs) / 1000 };
   }
