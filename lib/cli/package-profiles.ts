@@ -31,7 +31,10 @@ export async function publishEnvironment(
 }
 
 /** What the store has learned of a snapshot or layer; undefined of nothing. BURROW_CORRUPT. */
-async function profileIn(store: WritableBackend, digest: Digest): Promise<Profile | undefined> {
+export async function profileIn(
+  store: WritableBackend,
+  digest: Digest,
+): Promise<Profile | undefined> {
   try {
     const path = objectPath("profiles", digest);
     return Profile.decode(await store.get(path, { maxBytes: PROFILE_FILE_MAX_BYTES }), digest);

@@ -103,3 +103,21 @@ test("what starts read of packages goes with these to other environments", async
   t.same(JSON.parse(composed.stdout), { composed: [{ snapshot: other.name, packages: 1 }] });
   t.same(JSON.parse(fs.readFileSync(shared, "utf8")).packages, packages);
 });
+
+test("what was learned, or a list of paths, is laid together in the store", async (t) => {
+  const node = newNode(t);
+  const files = Object.fromEntries(
+    Array.from({ length: 12 }, (_, i) => [`f${i + 10}`, noise(200_000 + i, i)]),
+  );
+  const { digest } = await publish(node.store, files);
+  const nothing = await node.run(["store", "repack", digest]);
+  t.match(nothing, { code: 1, stderr: /nothing was learned of .*BURROW_NOT_FOUND/ });
+  const list = node.file("list", "f20\nf13\nf16\nf10\n");
+  const done = await node.run(["store", "repack", "--json", "--profile", list, digest]);
+  t.equal(done.code, 0, done.stderr);
+  const { before, after, repacked } = JSON.parse(done.stdout);
+  t.match({ before, after, repacked }, { before: { count: 4 }, after: { count: 1 } });
+  t.equal(repacked.packs, 1);
+  const again = await node.run(["store", "repack", "--profile", list, digest.slice(0, 10)]);
+  t.match(again, { code: 0, stdout: /^lies together already: 1 range, 800\.0 kB/ });
+});

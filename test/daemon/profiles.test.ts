@@ -55,7 +55,7 @@ function commandMounts({ node, server, published }: Scene, count: number): strin
 
 interface Profiled extends Scene {
   profile: string;
-  /** As a start of a sandbox: asks for files one after the other. */
+  /** As a start of a sandbox: asks for files one after the other, and tells that it read them. */
   use(names?: readonly string[]): Promise<void>;
   figures(): Promise<ProfileFigures>;
   /** Ends the daemon, empties the cache but for its profiles, and starts another one. */
@@ -77,7 +77,9 @@ async function profiled(t: Test, config = CONFIG): Promise<Profiled> {
         : client.askBlob(0, row));
       t.equal(errno, 0, name);
     }
-    client.close();
+    const touchOf = (name: string) => (name === "large" ? [8, 4] : [0, 0]);
+    client.tell(...names.map((name, i) => [0, published.row(name), ...touchOf(name), i]));
+    client.end();
   };
   const forget = async (next = config) => {
     daemon.kill("SIGTERM");
