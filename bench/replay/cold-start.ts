@@ -1,8 +1,9 @@
-// cold-start: `import numpy, pandas` in a sandbox on a node that has nothing of its environment yet, beside the same files unpacked on
-// local disk (nothing in the page cache) and beside fetching everything, unpacking and running, which is what `conda install` does.
-// The store and the channel are behind HTTP with so many ms before each answer. Burrow runs without a profile, and with one that an
-// earlier start on another node has learned. Each run is a line of its own when it has ended (`round`); a bench that is cut off sums up
-// what it has. --ms and --mbit are combined: each of the one with each of the other. A round of one link takes some 30 s.
+// cold-start: `import numpy, pandas` (and sklearn, where fixtures/sklearn.sh has put it) in a sandbox on a node that has nothing of its
+// environment yet, beside the same files unpacked on local disk (nothing in the page cache) and beside fetching everything, unpacking
+// and running, which is what `conda install` and pip do. The store and the channel are behind HTTP with so many ms before each answer.
+// Burrow runs without a profile, and with one that an earlier start on another node has learned. Each run is a line of its own when it
+// has ended (`round`); a bench that is cut off sums up what it has. --ms and --mbit are combined: each of the one with each of the
+// other. A round of one link takes some 30 s.
 //
 // Expected: some 180 asks one after the other without a profile, so their round trips; with one some 40 ranges, four at a time. The page
 // cache is dropped before each run but for the store and the channel, which stand for other machines. Needs root, runsc and the
@@ -11,7 +12,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus, stopDaemon } from "../../lib/cache/client.ts";
@@ -19,11 +20,13 @@ import type { PrefetchFigures } from "../../lib/daemon/prefetched.ts";
 import { inParallel } from "../../lib/store/parallel.ts";
 import type { Bench, BenchOptions } from "../run.ts";
 import { Origin } from "./origin.ts";
-import { median, type Setup, setUp } from "./setup.ts";
+import { median, type Setup, setUp, type Workload, workloadOf } from "./setup.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 const PYTHON = "/opt/env/bin/python3";
-const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t,t)";
+/** Of a workload's imports: the seconds they take, and when they began. */
+const programOf = (imports: string) =>
+  `import time;t=time.time();import ${imports};print(time.time()-t,t)`;
 /** To the store and the channel: before each answer, and what the link carries at most (0: no limit). */
 const LINKS: readonly Link[] = [
   { delayMs: 0, megabits: 0 },
@@ -63,7 +66,7 @@ function dropCaches(keep: readonly string[]): void {
 
 type Timed = Pick<Sample, "importSeconds" | "beforeSeconds" | "runSeconds">;
 
-/** What a command that prints what PROGRAM does took. */
+/** What a command took that prints what programOf says. */
 async function timed(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Timed> {
   const startedAt = Date.now() / 1000;
   const startedMs = performance.now();
@@ -80,7 +83,7 @@ async function timed(words: readonly string[], env: NodeJS.ProcessEnv): Promise<
 }
 
 /** A bundle for the peers: the files at `root`, with stock runsc's own gofer. */
-function peerBundle({ work }: Setup, root: string): string {
+function peerBundle({ work }: Setup, root: string, program: string): string {
   const bundle = join(work, "peer");
   fs.rmSync(bundle, { recursive: true, force: true });
   fs.mkdirSync(bundle, { recursive: true });
@@ -90,7 +93,7 @@ function peerBundle({ work }: Setup, root: string): string {
       user: { uid: 0, gid: 0 },
       cwd: "/",
       env: ["PATH=/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"],
-      args: [PYTHON, "-c", PROGRAM],
+      args: [PYTHON, "-c", program],
     },
     root: { path: root, readonly: true },
     mounts: [{ destination: "/proc", type: "proc", source: "proc" }],
@@ -124,6 +127,8 @@ class ColdStart {
   readonly #origin: Origin;
   readonly #url: string;
   readonly #view: readonly string[];
+  readonly #workload: Workload;
+  readonly #program: string;
   #count = 0;
   #profiles = "";
 
@@ -131,7 +136,9 @@ class ColdStart {
     this.#setup = setup;
     this.#origin = origin;
     this.#url = url;
-    this.#view = setup.importView();
+    this.#view = setup.importWorkload();
+    this.#workload = workloadOf(setup.fixtures);
+    this.#program = programOf(this.#workload.imports);
   }
 
   /** Has a node learn a profile, which those after it are given. */
@@ -154,10 +161,10 @@ class ColdStart {
 
   /** Stock runsc over unpacked files, which may be fetched and unpacked first. */
   async #peer(isFetched: boolean): Promise<Timed> {
-    const { work, fixtures, runsc, isOld, env } = this.#setup;
-    const local = { root: join(fixtures, "check"), seconds: 0 };
+    const { work, runsc, isOld, env } = this.#setup;
+    const local = { root: this.#workload.root, seconds: 0 };
     const { root, seconds } = isFetched ? await this.#fetchAll() : local;
-    const bundle = peerBundle(this.#setup, root);
+    const bundle = peerBundle(this.#setup, root, this.#program);
     const id = `cold-${process.pid}-${this.#count++}`;
     const flags = [`--root=${work}/root`, "--network=none", "--ignore-cgroups"];
     const own = isOld ? [] : ["--directfs=false", "--overlay2=none"];
@@ -193,7 +200,8 @@ class ColdStart {
     }
     if (isProfiled && this.#profiles !== "")
       fs.cpSync(this.#profiles, join(cache, "profiles"), { recursive: true });
-    const run = ["run", "--quiet", ...this.#view, "--user", "0", "--", PYTHON, "-c", PROGRAM];
+    const start = [PYTHON, "-c", this.#program];
+    const run = ["run", "--quiet", ...this.#view, "--user", "0", "--", ...start];
     try {
       const ran = await timed([process.execPath, CLI, ...run], env);
       return { ...ran, ...sharesOf(await status()) };
@@ -217,11 +225,13 @@ class ColdStart {
     const archives = [...list.matchAll(/[^/\s]+\/[^/\s]+\.(?:conda|tar\.bz2)(?=#|\s|$)/g)].map(
       ([path]) => path,
     );
-    await inParallel(["base.tar", ...archives], FETCHES, async (path) => {
-      const from = path === "base.tar" ? "fixtures/base.tar" : `channel/${path}`;
+    const wheels = this.#workload.wheels.map((path) => relative(fixtures, path));
+    const all = ["base.tar", ...archives.map((path) => `channel/${path}`), ...wheels];
+    await inParallel(all, FETCHES, async (path) => {
+      const from = path.startsWith("channel/") ? path : `fixtures/${path}`;
       const response = await fetch(`${this.#url}/${from}`);
       if (!response.ok) throw new Error(`${from}: ${response.status}`);
-      const file = join(got, path === "base.tar" ? path : `channel/${path}`);
+      const file = join(got, path);
       fs.mkdirSync(join(file, ".."), { recursive: true });
       fs.writeFileSync(file, Buffer.from(await response.arrayBuffer()));
     });
@@ -231,6 +241,12 @@ class ColdStart {
     const link = fileURLToPath(new URL("../../../fixtures/link.py", import.meta.url));
     const words = ["-B", link, join(got, "explicit.txt"), root, "/opt/env", join(got, "pkgs")];
     execFileSync(join(fixtures, "venv/bin/python"), words, { stdio: "ignore" });
+    if (wheels.length > 0) {
+      const target = join(root, "opt/env/lib/python3.11/site-packages");
+      const install = ["-q", "install", "--no-deps", "--no-index", "--target", target];
+      const files = wheels.map((path) => join(got, path));
+      execFileSync(join(fixtures, "venv/bin/pip"), [...install, ...files], { stdio: "ignore" });
+    }
     fs.rmSync(got, { recursive: true, force: true });
     return { root, seconds: (performance.now() - startedMs) / 1000 };
   }

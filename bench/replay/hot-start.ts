@@ -1,5 +1,6 @@
-// hot-start: `import numpy, pandas` in a sandbox, everything in the page cache: Burrow against stock runsc with its own gofer (and,
-// where the revision has it, directfs) over the same files unpacked on local disk, interleaved in one run.
+// hot-start: `import numpy, pandas` (and sklearn, where fixtures/sklearn.sh has put it) in a sandbox, everything in the page cache: Burrow
+// against stock runsc with its own gofer (and, where the revision has it, directfs) over the same files unpacked on local disk,
+// interleaved in one run.
 //
 // Expected cost: about 3,400 RPCs, of which 1,000 donate a file; both gofers see the same requests, so the ratio is handler time
 // plus wake-ups. Needs root, runsc and the fixtures: fixtures/check.sh DIR first, then BURROW_FIXTURES=DIR. $BURROW_RUNSC picks
@@ -10,9 +11,8 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { NATIVE_DIRECTORY } from "../../lib/sys/native.ts";
 import type { Bench } from "../run.ts";
-import { median, type Setup, setUp } from "./setup.ts";
+import { median, type Setup, setUp, workloadOf } from "./setup.ts";
 
-const PROGRAM = "import time;t=time.time();import numpy,pandas;print(time.time()-t)";
 const RUNS = 12;
 
 interface Mode {
@@ -29,10 +29,27 @@ interface Sample {
 }
 
 /** Burrow's bundle over a store made of the fixtures, and the peer's over the same files unpacked. */
-function makeBundles({ fixtures, work, cli, importView }: Setup): { ours: string; stock: string } {
+function makeBundles({ fixtures, work, cli, importWorkload }: Setup): {
+  ours: string;
+  stock: string;
+} {
   const ours = join(work, "ours");
+  const { imports, root } = workloadOf(fixtures);
+  const program = `import time;t=time.time();import ${imports};print(time.time()-t)`;
   const python = "/opt/env/bin/python3";
-  cli("bundle", ...importView(), "--user", "0", "--id", "bench", ours, "--", python, "-c", PROGRAM);
+  cli(
+    "bundle",
+    ...importWorkload(),
+    "--user",
+    "0",
+    "--id",
+    "bench",
+    ours,
+    "--",
+    python,
+    "-c",
+    program,
+  );
   const spec = JSON.parse(readFileSync(join(ours, "config.json"), "utf8")) as {
     root: { path: string };
     mounts: { destination: string; source: string }[];
@@ -41,7 +58,7 @@ function makeBundles({ fixtures, work, cli, importView }: Setup): { ours: string
   const stock = join(work, "stock");
   const tmp = join(work, "tmp");
   for (const folder of [stock, tmp]) mkdirSync(folder);
-  spec.root.path = join(fixtures, "check");
+  spec.root.path = root;
   for (const mount of spec.mounts) if (mount.destination === "/tmp") mount.source = tmp;
   writeFileSync(join(stock, "config.json"), JSON.stringify(spec));
   return { ours, stock };
@@ -104,7 +121,8 @@ export const bench: Bench = async (emit, { isQuick }) => {
       }
     }
     const platform = env["BURROW_PLATFORM"] ?? (isOld ? "ptrace" : "systrap");
-    report(emit, samples, { runsc: setup.version, platform });
+    const { imports } = workloadOf(setup.fixtures);
+    report(emit, samples, { imports, runsc: setup.version, platform });
   } finally {
     setup.dispose();
   }

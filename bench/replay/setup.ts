@@ -1,7 +1,7 @@
 // What the benches with a runsc share: a throw-away state, cache and store, the command line over them, and facts of the peer.
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,6 +24,8 @@ export interface Setup {
   importBase(): string;
   /** The flags of a view of that base and of the fixtures' environment. */
   importView(): string[];
+  /** The same with the workload's wheels, and byte code of them as pip would make it. */
+  importWorkload(): string[];
   /** Starts the daemon of the cache, for as long as the bench runs. */
   startDaemon(): void;
   /** Waits until a server stands by: then nothing else of ours is at work. */
@@ -31,6 +33,27 @@ export interface Setup {
   /** The servers that sandboxes share. */
   servers(): ServerList;
   dispose(): void;
+}
+
+/** What a start imports: numpy and pandas; sklearn too, where fixtures/sklearn.sh has made its part of the fixtures. */
+export interface Workload {
+  /** As Python's statement takes them. */
+  readonly imports: string;
+  /** The base and the environment, installed on local disk. */
+  readonly root: string;
+  readonly wheels: readonly string[];
+}
+
+export function workloadOf(fixtures: string): Workload {
+  const sklearn = join(fixtures, "sklearn");
+  if (!existsSync(sklearn))
+    return { imports: "numpy,pandas", root: join(fixtures, "check"), wheels: [] };
+  const folder = join(sklearn, "wheels");
+  return {
+    imports: "numpy,pandas,sklearn",
+    root: join(sklearn, "root"),
+    wheels: readdirSync(folder).map((name) => join(folder, name)),
+  };
 }
 
 /** For benches of shared servers: daemons keep a broker. */
@@ -71,6 +94,15 @@ export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | 
     importView: () => {
       const environment = cli("env", "create", "--quiet", join(fixtures, "channel/explicit.txt"));
       return ["--base", importBase(), "--env", environment];
+    },
+    importWorkload: () => {
+      const { wheels } = workloadOf(fixtures);
+      const base = importBase();
+      const lock = join(fixtures, "channel/explicit.txt");
+      const environment = cli("env", "create", "--quiet", lock, ...wheels);
+      if (wheels.length === 0) return ["--base", base, "--env", environment];
+      const words = ["--quiet", "--base", base, "--no-scripts", environment];
+      return ["--base", base, "--env", cli("env", "compile", ...words)];
     },
     startDaemon: () => {
       const words = [CLI, "daemon", "start", "--idle", "0"];

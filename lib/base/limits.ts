@@ -164,7 +164,10 @@ export const PROFILE_ASKS_MAX = 8_192;
 export const PROFILE_COMMANDS_MAX = 16;
 /** Asks of all lists together: the daemon reads and writes a profile as a whole, on its loop, in some 100 ms when it is full. */
 export const PROFILE_ALL_ASKS_MAX = 32_768;
-/** A profile's file: all of these, each of three numbers of up to ten digits. */
+/** Packages of one snapshot of which others' starts are known, and asks of all of them: an environment has some hundreds. */
+export const PROFILE_PACKAGES_MAX = 512;
+export const PROFILE_COMPOSED_ASKS_MAX = 16_384;
+/** A profile's file: all of these, each of four numbers of which three have up to ten digits. */
 export const PROFILE_FILE_MAX_BYTES = 2 * MIB;
 /** What a start has fetched ahead of it, at most. */
 export const PROFILE_FETCH_MAX_BYTES = 1024 * MIB;

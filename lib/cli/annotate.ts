@@ -163,7 +163,7 @@ async function serve(
   const progress = new Progress(true, context.isJson);
   const cache = openCache(context.cache);
   const tenant = process.env["BURROW_TENANT"] || NO_TENANT;
-  const command = commandKey(start?.args ?? []);
+  const command = commandKey(start?.args ?? [], tenant);
   const served: Served[] = [];
   let variables: Readonly<Record<string, string>> = {};
   const add = (destination: string, isReadOnly: boolean, description: object) => {

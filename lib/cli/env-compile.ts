@@ -24,9 +24,9 @@ import {
   findImport,
   noteImport,
   readEnvironment,
-  writeEnvironment,
 } from "./environment.ts";
 import { counted, Progress, type ProgressLine, print } from "./output.ts";
+import { publishEnvironment } from "./package-profiles.ts";
 import { collect, resolveBase } from "./prepare.ts";
 import { parseSize, parseTimeout } from "./query.ts";
 import { readIndex } from "./read-index.ts";
@@ -136,7 +136,7 @@ async function compileIn(
   const parts = [...environment.packages, ...(environment.wheels ?? [])];
   const layers = [...parts.map((each) => parseDigest(each.layer)!), layer];
   const { digest } = await writer.writeSnapshot(mergeIndexes(stack), layers);
-  await writeEnvironment(store, digest, {
+  const made = {
     ...environment,
     variables: facts.variables,
     compiled: {
@@ -144,7 +144,8 @@ async function compileIn(
       base: showDigest(base.snapshot),
       layer: showDigest(layer),
     },
-  });
+  };
+  await publishEnvironment(store, digest, made, progress);
   const { compiled, notCompiledCount, scripts, variables } = facts;
   progress.line(
     `${counted(compiled, "file")} compiled, ${notCompiledCount} that Python can't; post-link scripts: ${

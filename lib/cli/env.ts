@@ -43,7 +43,6 @@ import {
   type Environment,
   noteImport,
   readEnvironment,
-  writeEnvironment,
 } from "./environment.ts";
 import { onInterrupt } from "./interrupt.ts";
 import {
@@ -57,6 +56,7 @@ import {
   writeText,
 } from "./output.ts";
 import { findPackage } from "./package-note.ts";
+import { publishEnvironment } from "./package-profiles.ts";
 import { readIndex } from "./read-index.ts";
 import { findDamage, REPAIR } from "./store-verify.ts";
 
@@ -231,7 +231,7 @@ export async function makeEnvironmentIn(
     ...(wheels.length === 0 ? {} : { wheels }),
     clobbers,
   };
-  await writeEnvironment(store, snapshot, environment);
+  await publishEnvironment(store, snapshot, environment, progress);
   if (options.lock !== undefined) {
     writeText(options.lock, lockOf(imported));
     if (wheels.length > 0)

@@ -262,7 +262,7 @@ export async function mountView(
   words: readonly string[],
   progress: Progress,
 ): Promise<Prepared> {
-  const { uppers, variables, memory, given, binds } = settingsOf(options, context);
+  const { uppers, variables, memory, given, binds, tenant } = settingsOf(options, context);
   const defaults = commandDefaults(facts, env?.at, options.user !== undefined);
   const activated = env?.variables ?? {};
   const kept = options.upper === undefined ? undefined : claimUpper(options.upper, places);
@@ -274,7 +274,7 @@ export async function mountView(
     variablesOfIt,
     cwd ?? "/",
   );
-  const told = { command: commandKey(words), start };
+  const told = { command: commandKey(words, tenant), start };
   const { mounts } = writeQuery(context, id, places, uppers, kept, told);
   if (options.explain === true) await explained(context, id, kept, progress);
   return {

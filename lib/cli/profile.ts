@@ -1,4 +1,5 @@
-// burrow profile show | push | rm: what this node has learned of how sandboxes start over a snapshot (docs/design/0022-profiles.md).
+// burrow profile show | push | compose | rm: what this node has learned of how sandboxes start over a snapshot (docs/design/0022-profiles.md,
+// 0027-learned-starts.md).
 // Control plane.
 
 import { existsSync, readFileSync, rmSync } from "node:fs";
@@ -12,26 +13,33 @@ import type { Index } from "../layer/index.ts";
 import { Profile, type ProfileAsk } from "../preload/profile.ts";
 import { objectPath } from "../store/layout.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
-import { classOf } from "../store/store.ts";
+import { type Backend, classOf } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
-import { Progress, print } from "./output.ts";
+import { type Environment, readEnvironment } from "./environment.ts";
+import { counted, Progress, print } from "./output.ts";
+import { composeProfile, pushPackages, putProfile } from "./package-profiles.ts";
 import { commandKey } from "./query.ts";
+import { tenantOf } from "./query-settings.ts";
 import { readIndex } from "./read-index.ts";
 
 const HELP = `
-The daemon notes what the starts of a snapshot had to wait for, by command, and fetches it ahead of the next one. "show" prints the
-files, in the order in which they were asked for: a list that "burrow preload --profile" takes. "push" puts it into the store, beside
-the snapshot: nodes that have learned nothing of it yet begin with that. "rm" has this node forget it.
+The daemon notes what the starts of a snapshot read, by command, and fetches it ahead of the next one. "show" prints the
+files, in the order in which they were read: a list that "burrow preload --profile" takes. "push" puts it into the store, beside
+the snapshot, and what was read of each package beside that: nodes that have learned nothing of a snapshot yet begin with
+what the store has, environments that are created later with what it has of their packages. "compose" gives that to one that is there
+already. "rm" has this node forget what it has learned.
 
 Examples:
   burrow profile show sha256:… > profile.txt
   burrow profile show sha256:… -- python3 query.py
   burrow preload --profile profile.txt sha256:…
   burrow profile push sha256:…
+  burrow profile compose sha256:…
   burrow profile rm sha256:…`;
 
 interface ShowOptions {
+  tenant?: string;
   json?: boolean;
 }
 
@@ -41,12 +49,13 @@ export function addProfile(program: Command): void {
     .description("what was learned of how sandboxes start")
     .addHelpText("after", HELP);
   addCommonOptions(profile.command("show"))
-    .description("print the files that starts of a snapshot had to wait for")
+    .description("print the files that starts of a snapshot read")
     .argument("<snapshot>", "its digest, or the first digits of it")
-    .argument("[command...]", "after --: what its own starts had to wait for, or else those of all")
+    .argument("[command...]", "after --: what its own starts read, or else those of all")
+    .option("--tenant <NAME>", "whose starts of the command they are ($BURROW_TENANT)")
     .addHelpText("after", HELP)
     .action(async (text: string, words: string[], options: ShowOptions) => {
-      await show(contextOf(options), text, words);
+      await show(contextOf(options), text, words, tenantOf(options.tenant));
     });
   addCommonOptions(profile.command("push"))
     .description("put what this node has learned into the store, for other nodes")
@@ -54,6 +63,13 @@ export function addProfile(program: Command): void {
     .addHelpText("after", HELP)
     .action(async (texts: string[], options) => {
       await push(contextOf(options), texts);
+    });
+  addCommonOptions(profile.command("compose"))
+    .description("have an environment begin with what the starts of others read of its packages")
+    .argument("<environment...>", "their digests, or the first digits of these")
+    .addHelpText("after", HELP)
+    .action(async (texts: string[], options) => {
+      await compose(contextOf(options), texts);
     });
   addCommonOptions(profile.command("rm"))
     .description("forget what this node has learned")
@@ -64,13 +80,18 @@ export function addProfile(program: Command): void {
     });
 }
 
-async function show(context: Context, text: string, words: readonly string[]): Promise<void> {
+async function show(
+  context: Context,
+  text: string,
+  words: readonly string[],
+  tenant: string,
+): Promise<void> {
   const digest = await findDigest(context, text);
   const profile = learned(context, digest);
-  const command = commandKey(words);
+  const command = commandKey(words, tenant);
   if (!profile.knows(command)) {
-    const what = "no start of this command has waited for a file yet";
-    new Progress(false, context.isJson).line(`${what}: begins with what those of all have`);
+    const what = "no start of this command has taught anything yet";
+    new Progress(false, context.isJson).line(`${what}: begins with what those of all read`);
   }
   const index = await readIndex(openOrigin(context.store), digest);
   const asks = profile.asks(command).filter(({ row }) => row < index.blobCount);
@@ -98,7 +119,7 @@ function pathsOf(index: Index, asks: readonly ProfileAsk[]): Map<Digest, string>
 function learned(context: Context, digest: Digest): Profile {
   const path = openCache(context.cache).path("profiles", digest);
   if (existsSync(path)) return Profile.decode(readFileSync(path), digest);
-  const what = `nothing was learned of ${showDigest(digest)}: no start of it has waited for a file yet`;
+  const what = `nothing was learned of ${showDigest(digest)}: no start of it has read a file yet`;
   throw new BurrowError("BURROW_NOT_FOUND", what, { context: { cache: context.cache } });
 }
 
@@ -107,23 +128,55 @@ async function push(context: Context, texts: readonly string[]): Promise<void> {
   const digests: Digest[] = [];
   for (const text of texts) digests.push(await findDigest(context, text));
   const profiles = digests.map((digest) => learned(context, digest));
+  const progress = new Progress(false, context.isJson);
+  let packages = 0;
   await writingStore(context.store, "profile push", async (store) => {
     for (const profile of profiles) {
-      const path = objectPath("profiles", profile.snapshot);
-      if (!(await store.has(objectPath("locators", profile.snapshot)))) {
-        const what = `the store has no snapshot ${showDigest(profile.snapshot)}`;
-        throw new BurrowError("BURROW_NOT_FOUND", what, { context: { store: context.store } });
-      }
-      const there = await store.get(path).catch((error: unknown) => {
-        if (classOf(error) === "notFound") return undefined;
-        throw error;
-      });
-      if (there !== undefined) profile.join(Profile.decode(there, profile.snapshot));
-      await store.put(path, profile.encode());
+      await checkSnapshot(store, profile.snapshot, context.store);
+      await putProfile(store, profile);
+      const environment = await environmentOf(store, profile.snapshot);
+      if (environment !== undefined) packages += await pushPackages(store, profile, environment);
     }
   });
+  if (packages > 0) {
+    const what = `and what these starts read of ${counted(packages, "package")}`;
+    progress.line(`${what}: environments that are made of them from now on begin with that`);
+  }
   const pushed = digests.map(showDigest);
-  print(context.isJson, { pushed }, pushed.join("\n"));
+  print(context.isJson, { pushed, packages }, pushed.join("\n"));
+}
+
+async function compose(context: Context, texts: readonly string[]): Promise<void> {
+  refuseReadOnly(context.store);
+  const progress = new Progress(false, context.isJson);
+  const snapshots: { snapshot: string; packages: number }[] = [];
+  await writingStore(context.store, "profile compose", async (store) => {
+    for (const text of texts) {
+      const digest = await findDigest(context, text);
+      await checkSnapshot(store, digest, context.store);
+      const packages = await composeProfile(store, digest, await readEnvironment(store, digest));
+      snapshots.push({ snapshot: showDigest(digest), packages });
+      progress.line(`${counted(packages, "package")} of which the store knows what starts read`);
+    }
+  });
+  const composed = snapshots.map(({ snapshot }) => snapshot);
+  print(context.isJson, { composed: snapshots }, composed.join("\n"));
+}
+
+async function checkSnapshot(store: Backend, digest: Digest, origin: string): Promise<void> {
+  if (await store.has(objectPath("locators", digest))) return;
+  const what = `the store has no snapshot ${showDigest(digest)}`;
+  throw new BurrowError("BURROW_NOT_FOUND", what, { context: { store: origin } });
+}
+
+/** Undefined of a base. */
+async function environmentOf(store: Backend, digest: Digest): Promise<Environment | undefined> {
+  try {
+    return await readEnvironment(store, digest);
+  } catch (error) {
+    if (classOf(error) === "notFound") return undefined;
+    throw error;
+  }
 }
 
 async function remove(context: Context, texts: readonly string[]): Promise<void> {

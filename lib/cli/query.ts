@@ -14,6 +14,7 @@ import {
 } from "../gofer/mount.ts";
 import type { Start } from "../preload/start.ts";
 import { makeFolder } from "../store/folder.ts";
+import { NO_TENANT } from "../store/object-pin.ts";
 import type { Context } from "./context.ts";
 import { writeText } from "./output.ts";
 
@@ -30,10 +31,15 @@ export interface QueryMounts {
   readonly tmp: string;
 }
 
-/** What tells starts of a command from those of others, for profiles: 32 hex digits; "" of none. */
-export function commandKey(words: readonly string[]): string {
+/**
+ * What tells a tenant's starts of a command from others', for profiles: 32 hex digits; "" of no command. What one tenant's sandboxes teach
+ * is so no measure of what another's need.
+ */
+export function commandKey(words: readonly string[], tenant: string): string {
   if (words.length === 0) return "";
-  return createHash("sha256").update(words.join("\0")).digest("hex").slice(0, 32);
+  // No command begins with an empty word.
+  const all = tenant === NO_TENANT ? words : ["", tenant, ...words];
+  return createHash("sha256").update(all.join("\0")).digest("hex").slice(0, 32);
 }
 
 /** An id that nobody else has: sortable by time, so that leftovers can be told. */

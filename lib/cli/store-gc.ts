@@ -6,6 +6,7 @@ import { type Collected, type CollectOptions, collect, KEEP_MS, plan } from "../
 import { addListedOptions, asOrigin, type Context, contextOf } from "./context.ts";
 import { listedStore } from "./digests.ts";
 import { counted, ExitCode, Progress, print, showBytes } from "./output.ts";
+import { orderIn } from "./pack-order.ts";
 import { surveyPorts } from "./store-roots.ts";
 
 const HELP = `
@@ -58,6 +59,7 @@ async function gc(context: Context, options: GcOptions): Promise<void> {
     keepMs,
     isAll: options.all === true,
     isRepacking: options.repack,
+    orderOf: (digests) => orderIn(store, digests),
     onProgress: (text) => progress.update(text),
   };
   progress.begin(`collecting ${context.store}`);

@@ -17,6 +17,7 @@ import { readIndex } from "./read-index.ts";
 import { addStoreCheck } from "./store-check.ts";
 import { addStoreGc } from "./store-gc.ts";
 import { addStorePins } from "./store-pins.ts";
+import { addStoreRepack } from "./store-repack.ts";
 import { addStoreVerify } from "./store-verify.ts";
 
 const EXAMPLES = `
@@ -40,6 +41,7 @@ export function addStore(program: Command): void {
   addStoreCheck(store);
   addStoreVerify(store);
   addStoreGc(store);
+  addStoreRepack(store);
   addStorePins(store);
 }
 

@@ -1,28 +1,28 @@
-// Profiles: learns what starts over a snapshot wait for, keeps it in the cache, and has it fetched as soon as the next one says HELLO:
-// docs/design/0022-profiles.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start as slow as the first.
+// Profiles: learns what starts over a snapshot read, keeps it in the cache, and has it fetched as soon as the next one says HELLO:
+// docs/design/0022-profiles.md, 0027-learned-starts.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start as slow as the first.
 // Control plane.
 
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { showDigest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
-import {
-  PROFILE_ASKS_MAX,
-  PROFILE_FETCH_MAX_BYTES,
-  PROFILE_FILE_MAX_BYTES,
-} from "../base/limits.ts";
+import { PROFILE_FETCH_MAX_BYTES, PROFILE_FILE_MAX_BYTES } from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
 import { readThrough } from "../cache/look.ts";
+import type { Touch } from "../cache/mailbox-wire.ts";
+import { type BlobTable, isLarge, pieceCount, type Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
-import { ANY_COMMAND, Profile, type ProfileAsk } from "../preload/profile.ts";
+import { ANY_COMMAND, type PackageAsks, Profile, type ProfileAsk } from "../preload/profile.ts";
+import { StartNotes } from "../preload/start-notes.ts";
 import { objectPath } from "../store/layout.ts";
 import { type Ahead, type AheadFigures, newAheadFigures } from "./ahead.ts";
+import { PackageStarts } from "./package-starts.ts";
 
-/** A start's asks are kept this long after the first that isn't yet, or when it ends. */
+/** What a start reads is kept this long after the first that isn't yet, or when it ends. */
 const SAVE_MS = 3_000;
-/** What is asked for later is no start's. */
+/** What is read later is no start's. */
 const START_MS = 120_000;
 /** A store is asked again for a snapshot's profile after this time. */
 const STORE_ASKED_MS = 600_000;
@@ -33,7 +33,9 @@ const AGAIN_MS = 10_000;
 export interface ProfileFigures extends AheadFigures {
   /** Times that a start taught something new. */
   learned: number;
-  /** Asks that were noted and aren't kept yet. */
+  /** Packages of which was fetched what others read, as a start came to them. */
+  packages: number;
+  /** Asks and touches that were noted and aren't kept yet. */
   unsaved: number;
 }
 
@@ -41,8 +43,10 @@ export interface ProfileFigures extends AheadFigures {
 export interface Learner {
   /** Whether starts of its command are known, and what they ask for is fetched. Never rejects. */
   readonly isKnown: Promise<boolean>;
-  /** What it asked for and isn't here: snapshot by number. */
+  /** What it asked for, or is foreseen to, and isn't here: snapshot by number. */
   note(snapshot: number, ask: ProfileAsk): void;
+  /** What it read first. */
+  touched(touches: readonly Touch[]): void;
   end(): void;
 }
 
@@ -50,16 +54,25 @@ export interface ProfilesContext {
   readonly cache: CacheDirectory;
   readonly fetcher: Fetcher;
   readonly ahead: Ahead;
+  readonly open: (of: SnapshotSource) => Promise<Source>;
   readonly log: Log;
   readonly deadlineMs: number;
   /** Whether large blobs that were asked for are completed in the background. */
   readonly background: boolean;
 }
 
+/** A start over one snapshot. */
+interface Started {
+  readonly command: string;
+  readonly mountId: string;
+  readonly packages: PackageStarts;
+}
+
 export class Profiles {
   readonly figures: ProfileFigures = {
     ...newAheadFigures(),
     learned: 0,
+    packages: 0,
     unsaved: 0,
   };
   readonly #context: ProfilesContext;
@@ -77,35 +90,40 @@ export class Profiles {
 
   /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
   begin(snapshots: readonly SnapshotSource[], command: string, mountId: string): Learner {
-    const known = snapshots.map((each) => this.#fetchKnown(each, command, mountId));
+    const packages = snapshots.map(
+      (of) => new PackageStarts((each) => void this.#fetchPackage(of, each, mountId)),
+    );
+    const known = snapshots.map((each, i) =>
+      this.#fetchKnown(each, { command, mountId, packages: packages[i]! }),
+    );
     const isMissed = snapshots.map(() => false);
-    const asked = snapshots.map(() => new Map<string, ProfileAsk>());
+    const starts = snapshots.map(() => new StartNotes());
     const startedMs = performance.now();
     let timer: NodeJS.Timeout | undefined;
-    const save = () => {
+    const save = (isEnded: boolean) => {
       clearTimeout(timer);
       timer = undefined;
-      for (const [i, each] of snapshots.entries()) {
-        const asks = [...asked[i]!.values()];
-        asked[i]!.clear();
-        if (asks.length > 0) void this.#learn(each.snapshot, command, asks);
-      }
+      for (const [i, of] of snapshots.entries()) void this.#learn(of, command, starts[i]!, isEnded);
     };
     return {
       isKnown: Promise.all(known).then((each) => each.includes(true)),
       note: (snapshot, ask) => {
-        const asks = asked[snapshot];
-        if (asks === undefined || asks.size >= PROFILE_ASKS_MAX) return;
-        if (performance.now() - startedMs > START_MS) return;
+        const start = starts[snapshot];
+        if (start === undefined || performance.now() - startedMs > START_MS) return;
         // Who has all that it needs asks nobody for anything.
-        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, command, mountId);
+        const started = { command, mountId, packages: packages[snapshot]! };
+        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, started);
         isMissed[snapshot] = true;
-        const before = asks.size;
-        asks.set(`${ask.row} ${ask.first}`, ask);
-        this.figures.unsaved += asks.size - before;
-        timer ??= setTimeout(save, SAVE_MS).unref();
+        started.packages.ask(ask.row);
+        this.figures.unsaved += start.ask(ask);
       },
-      end: save,
+      touched: (touches) => {
+        for (const { snapshot, row, first, count, atMs } of touches)
+          if (atMs <= START_MS)
+            this.figures.unsaved += starts[snapshot]?.touch({ row, first, count }) ?? 0;
+        timer ??= setTimeout(() => save(false), SAVE_MS).unref();
+      },
+      end: () => save(true),
     };
   }
 
@@ -125,21 +143,39 @@ export class Profiles {
   }
 
   /** Has what this node has learned of a start fetched ahead of it: whether its command has a list of its own. */
-  async #fetchKnown(of: SnapshotSource, command: string, mountId: string): Promise<boolean> {
+  async #fetchKnown(of: SnapshotSource, started: Started): Promise<boolean> {
+    const { command, mountId, packages } = started;
     const profile = await this.#read(of.snapshot);
-    const key = `${of.snapshot} ${of.origin} ${command}`;
+    const isKnown = command !== ANY_COMMAND && profile.knows(command);
+    if (!isKnown) packages.know(profile.packages);
+    if (this.#isFirst(`${of.snapshot} ${of.origin} ${command}`))
+      void this.#fetchAhead(of, profile.asks(command), mountId);
+    return isKnown;
+  }
+
+  /** What others read of a package that a start has come to. */
+  async #fetchPackage(
+    of: SnapshotSource,
+    { layer, asks }: PackageAsks,
+    mountId: string,
+  ): Promise<void> {
+    if (!this.#isFirst(`${of.snapshot} ${of.origin} ${layer}`)) return;
+    this.figures.packages++;
+    await this.#fetchAhead(of, asks, mountId);
+  }
+
+  /** Whether nobody has had the same fetched just now. */
+  #isFirst(key: string): boolean {
     const now = performance.now();
     for (const [each, atMs] of this.#fetchedMs)
       if (now - atMs > AGAIN_MS) this.#fetchedMs.delete(each);
-    if (!this.#fetchedMs.has(key)) {
-      this.#fetchedMs.set(key, now);
-      void this.#fetchAhead(of, profile.asks(command), mountId);
-    }
-    return command !== ANY_COMMAND && profile.knows(command);
+    if (this.#fetchedMs.has(key)) return false;
+    this.#fetchedMs.set(key, now);
+    return true;
   }
 
   /** What the store has, where this node has learned nothing: it is learned by that, and fetched. */
-  async #fetchShared(of: SnapshotSource, command: string, mountId: string): Promise<void> {
+  async #fetchShared(of: SnapshotSource, { command, mountId, packages }: Started): Promise<void> {
     const key = `${of.snapshot} ${of.origin}`;
     if (this.#asked.has(key)) return;
     this.#asked.set(key, true);
@@ -160,21 +196,40 @@ export class Profiles {
     } catch {
       return; // There is none, or it is none.
     }
+    if (!profile.knows(command)) packages.know(profile.packages);
     await this.#fetchAhead(of, profile.asks(command), mountId);
   }
 
-  async #learn(snapshot: Digest, command: string, asks: readonly ProfileAsk[]): Promise<void> {
+  async #learn(
+    of: SnapshotSource,
+    command: string,
+    start: StartNotes,
+    isEnded: boolean,
+  ): Promise<void> {
+    const asks = start.lesson(isEnded);
+    if (asks.length === 0) return;
+    const unsaved = start.saved();
+    const learn = (profile: Profile, some: readonly ProfileAsk[]) =>
+      start.isTold ? profile.learnTouched(command, some, isEnded) : profile.learn(command, some);
+    const { snapshot } = of;
     await this.#inTurn(snapshot, async () => {
-      const { cache, log } = this.#context;
+      const { cache, log, open } = this.#context;
       try {
+        if (!learn(await this.#read(snapshot), asks)) return;
+        // Only now: who finds all that it needs has its index read for nothing. What a view says may be anything.
+        const { table } = await open(of);
         const profile = await this.#read(snapshot);
-        if (this.#isEnded || !profile.learn(command, asks)) return;
+        const isNew = learn(
+          profile,
+          asks.filter((ask) => isOf(table, ask)),
+        );
+        if (this.#isEnded || !isNew) return;
         await cache.replaceHint("profiles", snapshot, profile.encode());
         this.figures.learned++;
       } catch (error) {
         log("profile not kept", { snapshot: showDigest(snapshot), error: explain(error) });
       } finally {
-        this.figures.unsaved -= asks.length;
+        this.figures.unsaved -= unsaved;
       }
     });
   }
@@ -211,4 +266,11 @@ export class Profiles {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
     }
   }
+}
+
+/** Whether there is what an ask is for. */
+function isOf(table: BlobTable, { row, first, count }: ProfileAsk): boolean {
+  if (row >= table.count) return false;
+  const size = table.sizeOf(row);
+  return isLarge(size) ? first + count <= pieceCount(size) : first === 0 && count === 0;
 }

@@ -254,7 +254,9 @@ class Connection {
         return true;
       case Frame.touches: {
         const touches = this.#isHeard ? decodeTouches(this.#in, start, length) : undefined;
-        return touches !== undefined && this.#report!.take(touches);
+        if (touches === undefined || !this.#report!.take(touches)) return false;
+        this.#learner?.touched(touches);
+        return true;
       }
       case Frame.trace:
         return this.#trace(id);

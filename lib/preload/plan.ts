@@ -1,10 +1,10 @@
-// Plan: from what a start will ask for to few long ranges of packs, in the order in which it will. Each ask brings the small blobs
-// beside it along, as it would on demand; what lies close together is asked for at once. Control plane.
+// Plan: from what a start will read to few long ranges of packs, in the order in which it will; what lies close together is asked for at
+// once. Control plane.
 
 import { setImmediate as turn } from "node:timers/promises";
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, FETCH_RUN_BYTES } from "../base/limits.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
 import type { ProfileAsk } from "./profile.ts";
@@ -60,28 +60,29 @@ export async function planOf(
     if (order % TURN_ASKS === TURN_ASKS - 1) await turn();
     const found = placeOf(ask, order, table, locator);
     if (found === undefined) loose.push(ask);
-    else {
-      const known = parts.get(found.path) ?? [];
-      known.push(...found.parts);
-      parts.set(found.path, known);
+    for (const [path, some] of found ?? []) {
+      const known = parts.get(path) ?? [];
+      known.push(...some);
+      parts.set(path, known);
     }
   }
   const stretches = [...parts].flatMap(([path, each]) => stretchesOf(path, each));
   const rest: Stretch[] = [];
   for (const row of whole) {
     await turn();
-    const found = partsOf({ row, first: 0, count: 0 }, 0, table, locator);
-    if (found === undefined) continue;
-    const taken = stretches.filter(({ path }) => path === found.path);
-    const isFree = ({ offset, end }: Part) =>
-      taken.every((each) => end <= each.offset || offset >= each.offset + each.length);
-    rest.push(...stretchesOf(found.path, found.parts.filter(isFree), 0));
+    const found = placeOf({ row, first: 0, count: 0 }, 0, table, locator);
+    for (const [path, some] of found ?? []) {
+      const taken = stretches.filter((each) => each.path === path);
+      const isFree = ({ offset, end }: Part) =>
+        taken.every((each) => end <= each.offset || offset >= each.offset + each.length);
+      rest.push(...stretchesOf(path, some.filter(isFree), 0));
+    }
   }
   stretches.sort((a, b) => a.order - b.order);
   return { stretches, loose, rest };
 }
 
-/** Where an ask leads; undefined where that isn't one place in a pack. A locator is a hint: what is wrong in it is asked for as if there were none. */
+/** Where an ask leads, by pack; undefined where that can't be said. A locator is a hint: what is wrong in it is asked for as if there were none. */
 function placeOf(...of: Parameters<typeof partsOf>): ReturnType<typeof partsOf> {
   try {
     return partsOf(...of);
@@ -96,7 +97,7 @@ function partsOf(
   order: number,
   table: PlannedTable,
   locator: Locator,
-): { path: string; parts: Part[] } | undefined {
+): Map<string, Part[]> | undefined {
   if (locator.kind !== "packs" || ask.row >= table.count) return undefined;
   const row = locator.find(table.digestAt(ask.row));
   const chunks = row < 0 ? 0 : locator.chunkCount(row);
@@ -109,19 +110,21 @@ function partsOf(
     const found = Array.from({ length: Math.max(0, end - ask.first) }, (_, i) =>
       locator.chunkAt(row, ask.first + i),
     );
-    const [first] = found;
-    const isOne = found.every(({ path, codec }) => path === first?.path && codec !== Codec.delta);
-    if (first === undefined || !isOne) return undefined;
-    const parts = found.map(({ offset, stored }, i) => {
-      return { offset, end: offset + stored, order, ask: i === 0 ? ask : undefined };
-    });
-    return { path: first.path, parts };
+    if (found.length === 0 || found.some(({ codec }) => codec === Codec.delta)) return undefined;
+    // What is read of it may have been laid apart from the rest.
+    const byPath = new Map<string, Part[]>();
+    for (const [i, { path, offset, stored }] of found.entries()) {
+      const part = { offset, end: offset + stored, order, ask: i === 0 ? ask : undefined };
+      const known = byPath.get(path);
+      if (known === undefined) byPath.set(path, [part]);
+      else known.push(part);
+    }
+    return byPath;
   }
   if (locator.chunkAt(row, 0).codec === Codec.delta) return undefined;
-  const run = locator.runAround(row, FETCH_RUN_BYTES);
-  const [first, last] = [run[0]!, run.at(-1)!];
-  const part = { offset: first.offset, end: last.offset + last.stored, order, ask };
-  return { path: first.path, parts: [part] };
+  // None of its neighbours, as a demand would bring: who read them said so.
+  const { path, offset, stored } = locator.chunkAt(row, 0);
+  return new Map([[path, [{ offset, end: offset + stored, order, ask }]]]);
 }
 
 /** Parts of one pack, those that lie close together as one, but none longer than STRETCH_BYTES unless a part is. */

@@ -2,6 +2,7 @@
 // that may still rely on it. Safe at any point to be killed, and beside any number of writers. docs/format/store.md, "Collection",
 // is the normative text. Control plane.
 
+import type { Digest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
 import type { DeltaStore } from "./deltas.ts";
 import {
@@ -11,10 +12,11 @@ import {
   readGarbage,
   shrinkGarbage,
 } from "./garbage.ts";
+import { repackHeld } from "./lay-out.ts";
 import { CLOCK, type Clock, Collector, type LiveLease } from "./lease.ts";
 import type { Pack } from "./pack-use.ts";
 import { inParallel } from "./parallel.ts";
-import { type PackUsers, type Repacked, repack, sparseAmong, usersOf } from "./repack.ts";
+import { type PackUsers, type ReadOrder, type Repacked, sparseAmong, usersOf } from "./repack.ts";
 import type { SizedObject } from "./store.ts";
 import {
   type Fault,
@@ -36,6 +38,8 @@ export interface CollectOptions extends Omit<SurveyOptions, "onProgress"> {
   /** Whether packs that are mostly garbage are repacked. */
   readonly isRepacking: boolean;
   readonly packBytes?: number;
+  /** What comes first in packs that are written anew: what starts over some layers and snapshots read. */
+  readonly orderOf?: (of: ReadonlySet<Digest>) => Promise<ReadOrder | undefined>;
   readonly onProgress?: (text: string) => void;
   readonly clock?: Clock;
 }
@@ -198,45 +202,24 @@ class Collection {
 
   async #repack(survey: Survey, nowMs: number, lists: GarbageList[]) {
     const none = { packs: 0, oldBytes: 0, newBytes: 0 };
-    const store = this.#store;
-    const { sparse, users } = await sparseOf(store, survey, this.#options, nowMs, this.#faults);
+    const { sparse, users } = await sparseOf(
+      this.#store,
+      survey,
+      this.#options,
+      nowMs,
+      this.#faults,
+    );
     const packs = sparse.map(({ pack }) => pack);
     if (packs.length === 0) return none;
-    const { whole } = store;
-    let repacked: Repacked | undefined;
-    const hidden = await this.#hideNear(nowMs);
-    try {
-      const leases = await this.#collector.leases();
-      if (leases.some(({ avoids }) => hidden.some(({ path }) => !avoids.includes(path))))
-        return none;
-      const { packBytes, onProgress } = this.#options;
-      repacked = await repack(store, packs, users, {
-        ...(packBytes === undefined ? {} : { packBytes }),
-        check: () => this.#collector.check(),
-        onReplaced: async (moved) => {
-          const paths = moved.map(({ path }) => path);
-          lists.push(await putGarbage(whole, { sinceMs: nowMs, isReplaced: true, paths }));
-        },
-        onProgress: (done, count) => onProgress?.(`repacked ${done} of ${count} packs`),
-      });
-    } catch (error) {
-      this.#faults.push({ what: "repack", why: explain(error) });
-    } finally {
-      for (const { path } of hidden) await whole.remove(path);
-    }
+    const { packBytes, onProgress, orderOf } = this.#options;
+    const order = await orderOf?.(new Set([...users.values()].flat()));
+    const how = { packBytes, onProgress, order, nowMs };
+    const repacked = await repackHeld(this.#store, this.#collector, packs, users, how);
+    lists.push(...repacked.lists);
     this.#surveyor.forget();
-    if (repacked === undefined) return none;
-    const { faults, ...counts } = repacked;
-    this.#faults.push(...faults);
+    const { faults, ...counts } = repacked.done ?? { ...none, faults: [] };
+    this.#faults.push(...repacked.faults, ...faults);
     return counts;
-  }
-
-  /** Lists all notes of what is near: whoever has read that makes no deltas, so locators may be written anew. */
-  async #hideNear(nowMs: number): Promise<GarbageList[]> {
-    const paths: string[] = [];
-    for await (const path of this.#store.whole.list("near")) paths.push(path);
-    const list = { sinceMs: nowMs, isReplaced: false, paths };
-    return [await putGarbage(this.#store.whole, list)];
   }
 }
 

@@ -1,6 +1,6 @@
-// Repack: moves what is still needed out of packs that are mostly not: copied into new packs, locators rewritten. The old packs stay
-// until nobody can look for them. docs/format/store.md, "Collection". Memory: two packs, and 150 B for each chunk that is moved at
-// a time. Control plane.
+// Repack: moves what is still needed out of packs: copied into new packs, locators rewritten. What starts are known to read comes first, pack
+// by pack in the order of its use, so that it lies in few long ranges. The old packs stay until nobody can look for them.
+// docs/format/store.md, "Collection". Memory: two packs, and 150 B for each chunk that is moved at a time. Control plane.
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
@@ -27,7 +27,12 @@ import type { Fault } from "./survey.ts";
 const BATCH_PACKS = 64;
 const PARALLEL = 8;
 
+/** The place of a blob's block among what starts read, the first 0; undefined of what none is known to. */
+export type ReadOrder = (blob: Digest, block: number) => number | undefined;
+
 export interface RepackOptions {
+  /** What comes first in new packs; the order of the old ones without. */
+  readonly order?: ReadOrder;
   /** Bytes at which a new pack is closed. */
   readonly packBytes?: number;
   /** Called before anything is written. */
@@ -111,16 +116,9 @@ export async function repack(
     const locators = locatorsOf(batch, users);
     const needed = await neededOf(store, locators, batch);
     const mover = new Mover(store, options);
-    const moved: Pack[] = [];
-    for (const [i, pack] of batch.entries()) {
-      options.onProgress?.(at + i, packs.length);
-      try {
-        await mover.take(pack.digest, needed.get(pack.digest)!);
-        moved.push(pack);
-      } catch (error) {
-        repacked.faults.push({ what: pack.path, why: explain(error) });
-      }
-    }
+    const moved = await moveAll(mover, batch, needed, repacked.faults, (done) =>
+      options.onProgress?.(at + done, packs.length),
+    );
     await mover.close();
     if (moved.length === 0) continue;
     await options.check();
@@ -134,6 +132,32 @@ export async function repack(
     repacked.newBytes += mover.bytes;
   }
   return repacked;
+}
+
+/** What of packs is needed into new ones; those of which all was moved. */
+async function moveAll(
+  mover: Mover,
+  packs: readonly Pack[],
+  needed: ReadonlyMap<Digest, ReadonlyMap<number, number>>,
+  faults: Fault[],
+  onProgress: (done: number) => void,
+): Promise<Pack[]> {
+  const whole = new Set(packs);
+  const move = async (pack: Pack, part: Part) => {
+    try {
+      await mover.take(pack.digest, needed.get(pack.digest)!, part);
+    } catch (error) {
+      whole.delete(pack);
+      faults.push({ what: pack.path, why: explain(error) });
+    }
+  };
+  // Each pack is read twice: then no more than one is held.
+  if (mover.isOrdered) for (const pack of packs) await move(pack, "read");
+  for (const [i, pack] of packs.entries()) {
+    onProgress(i);
+    if (whole.has(pack)) await move(pack, "rest");
+  }
+  return packs.filter((pack) => whole.has(pack));
 }
 
 /** Chunks that locators lead to, by pack and offset: their bytes in the pack. */
@@ -180,6 +204,9 @@ function keyOf(pack: Digest, offset: number): string {
 
 type Place = Pick<ChunkPlace, "pack" | "offset">;
 
+/** Of a pack: what starts read, in that order; or all else. */
+type Part = "read" | "rest";
+
 /** Copies chunks into new packs. */
 class Mover {
   readonly places = new Map<string, Place>();
@@ -194,25 +221,38 @@ class Mover {
     this.#options = options;
   }
 
-  /** Takes the chunks at `offsets` of a pack; none when one of them isn't right. */
-  async take(pack: Digest, offsets: ReadonlyMap<number, number>): Promise<void> {
+  get isOrdered(): boolean {
+    return this.#options.order !== undefined;
+  }
+
+  /** Takes a part of the chunks at `offsets` of a pack; none when one of them isn't right. */
+  async take(pack: Digest, offsets: ReadonlyMap<number, number>, part: Part): Promise<void> {
     // Read whole, it is compared with its name.
     const bytes = await this.#store.get(objectPath("packs", pack));
     const rows = readPackRows(bytes).filter(({ offset }) => offsets.has(offset));
     if (rows.length !== offsets.size)
       throw new BurrowError("BURROW_CORRUPT", "a locator leads to no chunk of the pack");
-    for (const row of rows) verify(bytes, row);
-    for (const group of byBlob(rows)) {
-      const { blob, blobSize } = group[0]!;
-      const chunks = group.map(({ chunk, block, length, codec, offset, stored }) => {
-        const packed = { codec: codec as Codec, bytes: bytes.subarray(offset, offset + stored) };
-        return { chunk, block, length, packed };
-      });
-      const made = this.#builder.append(blob, blobSize, chunks);
-      for (const [i, { offset }] of made.entries())
-        this.#open.push({ from: keyOf(pack, group[i]!.offset), offset });
-      if (this.#builder.bytes >= (this.#options.packBytes ?? PACK_TARGET_BYTES)) await this.close();
-    }
+    const placed = rows.map((row) => {
+      return { row, place: this.#options.order?.(row.blob, row.block) };
+    });
+    const isRead = part === "read";
+    const wanted = placed.filter(({ place }) => (place !== undefined) === isRead);
+    if (isRead) wanted.sort((a, b) => a.place! - b.place!);
+    for (const { row } of wanted) verify(bytes, row);
+    for (const group of byBlob(wanted.map(({ row }) => row)))
+      await this.#append(pack, bytes, group);
+  }
+
+  async #append(pack: Digest, bytes: Buffer, group: readonly PackRow[]): Promise<void> {
+    const { blob, blobSize } = group[0]!;
+    const chunks = group.map(({ chunk, block, length, codec, offset, stored }) => {
+      const packed = { codec: codec as Codec, bytes: bytes.subarray(offset, offset + stored) };
+      return { chunk, block, length, packed };
+    });
+    const made = this.#builder.append(blob, blobSize, chunks);
+    for (const [i, { offset }] of made.entries())
+      this.#open.push({ from: keyOf(pack, group[i]!.offset), offset });
+    if (this.#builder.bytes >= (this.#options.packBytes ?? PACK_TARGET_BYTES)) await this.close();
   }
 
   /** Puts what is open into the store. */

@@ -11,6 +11,7 @@ import { Asker } from "../../lib/cache/asker.ts";
 import { cachePath } from "../../lib/cache/layout.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import type { ProfileFigures } from "../../lib/daemon/profiles.ts";
+import { IDLE_MAX } from "../../lib/preload/profile.ts";
 import { exited, type Files, noise } from "../suite/daemon-node.ts";
 import { type Scene, scene } from "../suite/daemon-scene.ts";
 import { until } from "../suite/wait.ts";
@@ -54,7 +55,7 @@ function commandMounts({ node, server, published }: Scene, count: number): strin
 
 interface Profiled extends Scene {
   profile: string;
-  /** As a start of a sandbox: asks for files one after the other. */
+  /** As a start of a sandbox: asks for files one after the other, and tells that it read them. */
   use(names?: readonly string[]): Promise<void>;
   figures(): Promise<ProfileFigures>;
   /** Ends the daemon, empties the cache but for its profiles, and starts another one. */
@@ -76,7 +77,9 @@ async function profiled(t: Test, config = CONFIG): Promise<Profiled> {
         : client.askBlob(0, row));
       t.equal(errno, 0, name);
     }
-    client.close();
+    const touchOf = (name: string) => (name === "large" ? [8, 4] : [0, 0]);
+    client.tell(...names.map((name, i) => [0, published.row(name), ...touchOf(name), i]));
+    client.end();
   };
   const forget = async (next = config) => {
     daemon.kill("SIGTERM");
@@ -150,7 +153,7 @@ test("a start learns on; commands have lists of their own", async (t) => {
   await at.use(["between3"]);
   t.ok(await until(() => sizeOf() > before), "what was new is added");
   const text = fs.readFileSync(at.profile, "utf8");
-  t.match(JSON.parse(text), { format: 1, snapshot: showDigest(at.published.digest) });
+  t.match(JSON.parse(text), { format: 2, snapshot: showDigest(at.published.digest) });
   const key = "0123456789abcdef0123456789abcdef";
   const description = `${at.node.state}/mounts/${at.mountId}/mount.json`;
   const mount = JSON.parse(fs.readFileSync(description, "utf8")) as object;
@@ -162,6 +165,84 @@ test("a start learns on; commands have lists of their own", async (t) => {
   const client = await at.node.connect(at.mountId);
   await ahead(at);
   t.equal((await at.figures()).asks, 1, "who has one of its own is given no other's");
+  client.close();
+});
+
+const KEY = "0123456789abcdef0123456789abcdef";
+
+/** Has the mount's starts be those of a command. */
+function nameCommand({ node, mountId }: Scene): void {
+  const description = `${node.state}/mounts/${mountId}/mount.json`;
+  const mount = JSON.parse(fs.readFileSync(description, "utf8")) as object;
+  fs.writeFileSync(description, JSON.stringify({ ...mount, command: KEY }));
+}
+
+/** Rows that a command is known to read. */
+function rowsOf(at: Profiled): number[] {
+  const file = JSON.parse(fs.readFileSync(at.profile, "utf8")) as {
+    commands: { command?: string; asks: number[] }[];
+  };
+  const own = file.commands.find(({ command }) => command === KEY);
+  return own?.asks.filter((_, i) => i % 4 === 0) ?? [];
+}
+
+test("a start teaches what it read, in its order, and not what it had fetched", async (t) => {
+  const at = await profiled(t);
+  nameCommand(at);
+  const row = (name: string) => at.published.row(name);
+  const client = await at.node.connect(at.mountId);
+  for (const name of ["used1", "used2", "between0"]) await client.askBlob(0, row(name));
+  await client.askBlocks(0, row("large"), 8, 2);
+  const nothing = [0xffff, 0, 0, 2];
+  const names = ["large", "used2", "used30", "used1"];
+  client.tell(...names.map((name, i) => [0, row(name), 0, 0, i]), [0, ...nothing]);
+  client.end();
+  t.ok(await until(() => fs.existsSync(at.profile) && rowsOf(at).length > 0));
+  t.same(rowsOf(at), names.map(row), "used30 was here, between0 wasn't read, and 65,535 is no row");
+  const { commands } = JSON.parse(fs.readFileSync(at.profile, "utf8"));
+  t.same(commands.at(-1).asks.slice(0, 4), [row("large"), 8, 2, 0], "the blocks it asked for");
+
+  const start = async () => {
+    const { learned } = await at.figures();
+    const again = await at.node.connect(at.mountId);
+    again.tell(...["large", "used2", "used1"].map((name, i) => [0, row(name), 0, 0, i]));
+    again.end();
+    t.ok(await until(async () => (await at.figures()).learned > learned));
+  };
+  for (let i = 0; i <= IDLE_MAX; i++) {
+    t.ok(rowsOf(at).includes(row("used30")));
+    await start();
+  }
+  t.same(rowsOf(at), ["large", "used2", "used1"].map(row), "what it no longer reads has left");
+});
+
+test("what others read of a package is fetched when a start comes to it", async (t) => {
+  const at = await profiled(t);
+  const row = (name: string) => at.published.row(name);
+  const layer = (i: number) => `sha256:${i.toString().repeat(64)}`;
+  const asksOf = (...names: string[]) => names.flatMap((name) => [row(name), 0, 0, 0]);
+  const file = {
+    format: 2,
+    snapshot: showDigest(at.published.digest),
+    commands: [],
+    packages: [
+      { layer: layer(1), asks: asksOf("used0", "used2", "used4") },
+      { layer: layer(2), asks: asksOf("used20", "used22") },
+    ],
+  };
+  const shared = `${at.node.store}/profiles/${at.published.digest.slice(0, 2)}`;
+  fs.mkdirSync(shared, { recursive: true });
+  fs.writeFileSync(`${shared}/${at.published.digest}`, JSON.stringify(file));
+  const isHere = (name: string) =>
+    fs.existsSync(at.node.blobPath(at.published.refs.get(name)!.digest));
+  await at.use(["used2"]);
+  t.ok(await until(() => ["used0", "used2", "used4"].every(isHere)));
+  t.match(await at.figures(), { packages: 1, starts: 1 });
+  t.notOk(isHere("used20"), "of another package nothing");
+  await at.forget();
+  const client = await at.node.connect(at.mountId);
+  await client.askBlob(0, row("used20"));
+  t.ok(await until(() => ["used20", "used22"].every(isHere)), "and is kept by the node");
   client.close();
 });
 
@@ -277,7 +358,7 @@ test("what is learned while the store is asked stays", async (t) => {
     const { commands } = JSON.parse(fs.readFileSync(at.profile, "utf8")) as {
       commands: { asks: number[] }[];
     };
-    return commands[0]!.asks.filter((_, i) => i % 3 === 0);
+    return commands[0]!.asks.filter((_, i) => i % 4 === 0);
   };
   await at.forget();
   at.server.fault = (path) => {

@@ -7,7 +7,7 @@ import { BLOCK_BYTES, TOUCHES_MAX, TOUCHES_PER_FRAME } from "../../lib/base/limi
 import { encodeTouches, TOUCHES_MAX_BYTES } from "../../lib/cache/mailbox-wire.ts";
 import { LOCAL_TOUCH } from "../../lib/cache/touches.ts";
 import type { PrefetchFigures } from "../../lib/daemon/prefetched.ts";
-import { type Files, type MailboxClient, noise, type TestNode } from "../suite/daemon-node.ts";
+import { type Files, noise, type TestNode } from "../suite/daemon-node.ts";
 import { type Scene, scene } from "../suite/daemon-scene.ts";
 import { close, contentOf, open, read, walkTo } from "../suite/lisafs-calls.ts";
 import { serveMount } from "../suite/served.ts";
@@ -29,12 +29,6 @@ async function start(t: Test, config = {}): Promise<Scene> {
   return at;
 }
 
-function tell(client: MailboxClient, ...touches: readonly number[][]): void {
-  const out = Buffer.alloc(TOUCHES_MAX_BYTES);
-  const words = Uint32Array.from(touches.flat());
-  client.send(Buffer.from(out.subarray(0, encodeTouches(out, words, touches.length))));
-}
-
 test("what came along and is never read is waste", async (t) => {
   const { node, published, mountId } = await start(t);
   const client = await node.connect(mountId);
@@ -43,8 +37,8 @@ test("what came along and is never read is waste", async (t) => {
   await node.settled();
   const brought = SMALL - 10_003;
   t.match(await figures(node), { prefetchedBytes: brought, usedBytes: 0, touches: 0 });
-  tell(client, [0, row("small3"), 0, 0, 1], [LOCAL_TOUCH, row("small4"), 0, 0, 2]);
-  tell(client, [LOCAL_TOUCH, row("small4"), 0, 0, 3]);
+  client.tell([0, row("small3"), 0, 0, 1], [LOCAL_TOUCH, row("small4"), 0, 0, 2]);
+  client.tell([LOCAL_TOUCH, row("small4"), 0, 0, 3]);
   t.ok(await until(async () => (await figures(node)).touches === 3));
   const inAll = { prefetchedBytes: brought, usedBytes: 10_004, touches: 3, localTouches: 2 };
   t.match(await figures(node), inAll, "what was asked for is no prefetch, and each is used once");
@@ -55,10 +49,10 @@ test("what came along and is never read is waste", async (t) => {
   await node.settled();
   const read = (await figures(node)).prefetchedBytes - brought;
   t.equal(read, BLOCK_BYTES, "a request for one block brings the one behind it");
-  tell(client, [LOCAL_TOUCH, row("large"), 1, 1, 4]);
+  client.tell([LOCAL_TOUCH, row("large"), 1, 1, 4]);
   t.ok(await until(async () => (await figures(node)).usedBytes === 10_004 + BLOCK_BYTES));
   await client.askBlocks(0, row("large"), 8, 1);
-  tell(client, [LOCAL_TOUCH, row("large"), 0, 0, 5]);
+  client.tell([LOCAL_TOUCH, row("large"), 0, 0, 5]);
   t.ok(
     await until(async () => {
       const { prefetchedBytes, usedBytes } = await figures(node);
@@ -110,7 +104,7 @@ test("a gofer tells nothing where nobody wants to know", async (t) => {
   open(client, walkTo(client, "small0"));
   t.equal(((await node.status()) as unknown as { prefetch?: object }).prefetch, undefined);
   const told = await node.connect(mountId);
-  tell(told, [0, published.row("small0"), 0, 0, 1]);
+  told.tell([0, published.row("small0"), 0, 0, 1]);
   t.ok(await until(() => told.isClosed), "who tells unasked is disconnected");
   client.close();
 });
@@ -126,7 +120,7 @@ test("a mount that teaches nothing, and frames that can't be, are refused", asyn
   );
   const good = [0, published.row("small0"), 0, 0, 1];
   const silent = await node.connect(off);
-  tell(silent, good);
+  silent.tell(good);
   t.ok(await until(() => silent.isClosed), "of a mount with profiles off");
   const odd = Buffer.alloc(12 + 20 + 4);
   encodeTouches(odd, Uint32Array.from(good), 1);
@@ -142,17 +136,17 @@ test("a mount that teaches nothing, and frames that can't be, are refused", asyn
     t.ok(await until(() => client.isClosed));
   }
   const other = await node.connect(mountId);
-  tell(other, [1, 0, 0, 0, 0]);
+  other.tell([1, 0, 0, 0, 0]);
   t.ok(await until(() => other.isClosed), "of a snapshot that the view hasn't");
   const far = await node.connect(mountId);
-  tell(far, [0, 0x7fff_ffff, 0xffff_ffff, 0xffff_ffff, 0], [0, published.row("large"), 23, 9, 0]);
+  far.tell([0, 0x7fff_ffff, 0xffff_ffff, 0xffff_ffff, 0], [0, published.row("large"), 23, 9, 0]);
   t.ok(
     await until(async () => (await figures(node)).touches === 2),
     "rows past the end are nothing",
   );
   const flood = await node.connect(mountId);
   const frame = Array.from({ length: TOUCHES_PER_FRAME }, () => good);
-  for (let sent = 0; sent <= TOUCHES_MAX; sent += TOUCHES_PER_FRAME) tell(flood, ...frame);
+  for (let sent = 0; sent <= TOUCHES_MAX; sent += TOUCHES_PER_FRAME) flood.tell(...frame);
   t.ok(await until(() => flood.isClosed), "more than a gofer tells");
   t.equal((await figures(node)).usedBytes, 0);
 });

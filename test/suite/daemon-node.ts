@@ -19,10 +19,12 @@ import {
   encodeAskBlocks,
   encodeAskLazy,
   encodeHello,
+  encodeTouches,
   Frame,
   frameBytes,
   frameId,
   frameType,
+  TOUCHES_MAX_BYTES,
   welcomeErrno,
 } from "../../lib/cache/mailbox-wire.ts";
 import { openSocketName } from "../../lib/cache/socket-name.ts";
@@ -284,6 +286,18 @@ export class MailboxClient {
 
   send(bytes: Uint8Array): void {
     this.#socket.write(bytes);
+  }
+
+  /** Tells touches: snapshot (with LOCAL_TOUCH or not), row, first block, count and time of each. */
+  tell(...touches: readonly (readonly number[])[]): void {
+    const out = Buffer.alloc(TOUCHES_MAX_BYTES);
+    const words = Uint32Array.from(touches.flat());
+    this.send(Buffer.from(out.subarray(0, encodeTouches(out, words, touches.length))));
+  }
+
+  /** Ends when all that was sent has been. */
+  end(): void {
+    this.#socket.end();
   }
 
   get isClosed(): boolean {

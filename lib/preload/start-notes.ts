@@ -1,0 +1,65 @@
+// Start notes: what is heard of one start over a snapshot until its profile is told: what it asked for and wasn't here, and what it read.
+// Bounded. Control plane.
+
+import { PROFILE_ASKS_MAX } from "../base/limits.ts";
+import type { ProfileAsk } from "./profile.ts";
+
+export class StartNotes {
+  /** In their order. */
+  readonly #asks = new Map<string, ProfileAsk>();
+  readonly #touches = new Map<string, ProfileAsk>();
+  #unsaved = 0;
+
+  /** Whether it told what it read. */
+  get isTold(): boolean {
+    return this.#touches.size > 0;
+  }
+
+  /** Notes what wasn't here: 1 when that is new. */
+  ask(ask: ProfileAsk): number {
+    return this.#note(this.#asks, ask);
+  }
+
+  /** Notes what was read: 1 when that is new. */
+  touch(ask: ProfileAsk): number {
+    return this.#note(this.#touches, ask);
+  }
+
+  /** How much was noted since this was last called. */
+  saved(): number {
+    const unsaved = this.#unsaved;
+    this.#unsaved = 0;
+    return unsaved;
+  }
+
+  /**
+   * What is to be learned so far: what was read, of large blobs that were read whole the blocks that were asked for. Of a start that has
+   * ended and told nothing, as it does whose server was killed, what it asked for.
+   */
+  lesson(isEnded: boolean): ProfileAsk[] {
+    if (!this.isTold) return isEnded ? [...this.#asks.values()] : [];
+    const blocks = new Map<number, ProfileAsk[]>();
+    for (const ask of this.#asks.values()) {
+      if (ask.count === 0) continue;
+      const some = blocks.get(ask.row);
+      if (some === undefined) blocks.set(ask.row, [ask]);
+      else some.push(ask);
+    }
+    const lesson: ProfileAsk[] = [];
+    for (const touch of this.#touches.values()) {
+      const some = touch.count === 0 ? blocks.get(touch.row) : undefined;
+      for (const each of some ?? [touch]) lesson.push(each);
+    }
+    return lesson;
+  }
+
+  #note(notes: Map<string, ProfileAsk>, ask: ProfileAsk): number {
+    const key = `${ask.row} ${ask.first}`;
+    const before = notes.get(key);
+    if (before === undefined ? notes.size >= PROFILE_ASKS_MAX : before.count >= ask.count) return 0;
+    notes.set(key, ask);
+    if (before !== undefined) return 0;
+    this.#unsaved++;
+    return 1;
+  }
+}
