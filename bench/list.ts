@@ -77,8 +77,13 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
   },
   wait: {
     what: "a round trip to the gofer's one wait, by kind of communicator",
-    yardsticks: ["RPC p50, p99"],
+    yardsticks: [],
     load: () => import("./micro/wait.ts"),
+  },
+  requests: {
+    what: "a request by kind, p50 and p99, beside stock's gofer with the same client",
+    yardsticks: ["RPC p50, p99"],
+    load: () => import("./rpc/requests.ts"),
   },
   touches: {
     what: "noting what is read first, beside the open of a file that is here",
