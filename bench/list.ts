@@ -15,6 +15,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["hot start"],
     load: () => import("./replay/hot-start.ts"),
   },
+  "warm-start": {
+    what: "the same with nothing in the page cache, all files on this node's disk",
+    yardsticks: ["warm start"],
+    load: () => import("./replay/warm-start.ts"),
+  },
   "cold-start": {
     what: "the same on an empty node at 0, 5, 20 ms, beside local disk and fetch, unpack, run",
     yardsticks: ["cold start", "fetch whole", "requests a start", "fetched bytes"],
