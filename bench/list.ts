@@ -15,6 +15,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["hot start"],
     load: () => import("./replay/hot-start.ts"),
   },
+  "warm-start": {
+    what: "the same with nothing in the page cache, all files on this node's disk",
+    yardsticks: ["warm start"],
+    load: () => import("./replay/warm-start.ts"),
+  },
   "cold-start": {
     what: "the same on an empty node at 0, 5, 20 ms, beside local disk and fetch, unpack, run",
     yardsticks: ["cold start", "fetch whole", "requests a start", "fetched bytes"],
@@ -77,8 +82,13 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
   },
   wait: {
     what: "a round trip to the gofer's one wait, by kind of communicator",
-    yardsticks: ["RPC p50, p99"],
+    yardsticks: [],
     load: () => import("./micro/wait.ts"),
+  },
+  requests: {
+    what: "a request by kind, p50 and p99, beside stock's gofer with the same client",
+    yardsticks: ["RPC p50, p99"],
+    load: () => import("./rpc/requests.ts"),
   },
   touches: {
     what: "noting what is read first, beside the open of a file that is here",

@@ -56,11 +56,9 @@ class Mounted {
   readonly gofer: StartedGofer;
   readonly #client: LisafsClient;
 
-  constructor({ mode, words, config, env }: GoferMode) {
+  constructor({ words, config, env }: GoferMode) {
     this.gofer = startGofer(words, config, env);
-    // The stock gofer makes none outside a real sandbox's bundle: it is spared what they take.
-    const channels = mode === "stock" ? 0 : 2;
-    this.#client = LisafsClient.mount(native.dupFd(this.gofer.io), channels);
+    this.#client = LisafsClient.mount(native.dupFd(this.gofer.io), 2);
     const fd = this.#client.rootFd;
     for (let i = 0; i < LOOKS; i++) this.#client.call(Mid.Walk, { fd, names: [`missing${i}`] });
   }

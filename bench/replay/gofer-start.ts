@@ -98,12 +98,24 @@ function writeConfigs({ cli, importBase, fixtures, work }: Setup): { ours: strin
   };
 }
 
-/** The command line that runsc would exec, with argv[0] as it would be. */
+/** The command line that runsc would exec, with argv[0] as it would be: of a gofer that serves, where the sandbox could do without. */
 function goferWords(program: string, config: string, { isOld, work }: Setup): string[] {
   const confs = isOld ? [] : ["--gofer-mount-confs=lisafs:none"];
-  const flags = [`--root=${work}/root`, "--network=none", "gofer", "--bundle", dirname(config)];
+  const serves = isOld ? [] : ["--directfs=false"];
+  const flags = [`--root=${work}/root`, "--network=none", ...serves];
+  const tail = ["gofer", "--bundle", dirname(config)];
   const fds = ["--spec-fd=3", "--mounts-fd=4", "--io-fds=5"];
-  return ["bash", "-c", 'exec -a runsc-gofer "$@"', "gofer", program, ...flags, ...confs, ...fds];
+  return [
+    "bash",
+    "-c",
+    'exec -a runsc-gofer "$@"',
+    "gofer",
+    program,
+    ...flags,
+    ...tail,
+    ...confs,
+    ...fds,
+  ];
 }
 
 export interface GoferMode {

@@ -2,6 +2,7 @@
 // docs/protocol/adopt.md, section 7; man proc(5). Control plane.
 
 import { closeSync, openSync, readFileSync, statfsSync, statSync } from "node:fs";
+import { setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
 import { native } from "../sys/native.ts";
 import { type Message, Role, Type } from "./adopt.ts";
@@ -70,6 +71,18 @@ function joinCgroups(proc: string): boolean {
   return linesOf(`${proc}/cgroup`).every((line) => ours.has(line) || join(line));
 }
 
+/** Takes on its nice value, for this thread: who starts sandboxes at another than the daemon's means their servers too. */
+function takePriority(proc: string): void {
+  const stat = readFileSync(`${proc}/stat`, "latin1");
+  // Behind the name, which may hold anything: state is field 3, nice field 19. man proc_pid_stat(5)
+  const nice = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[16]);
+  try {
+    setPriority(nice);
+  } catch {
+    // A higher priority than ours needs CAP_SYS_NICE.
+  }
+}
+
 function stringsOf(path: string): string[] {
   return readFileSync(path, "utf8").split("\0").slice(0, -1);
 }
@@ -96,6 +109,7 @@ function enterStub(proc: string): Start | undefined {
     openSync(`${proc}/${name}`, "r"),
   ) as [number, number, number];
   if (!joinCgroups(proc)) native.exitNow(1); // it may be in some of them
+  takePriority(proc);
   return { ...facts, mounts: [namespace, root, directory] };
 }
 

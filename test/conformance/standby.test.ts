@@ -134,7 +134,7 @@ const walked = (client: LisafsClient, name: string): number =>
 
 t.test("serves a stub in place of a child, and ends with it", async (t) => {
   const standby = await wait(t);
-  const run = startStub(t, standby.folder);
+  const run = startStub(t, standby.folder, {}, ["nice", "-n", "3"]);
   const client = run.mount();
   t.same(run.children(), [], "the stub has no child");
   t.equal(walked(client, "hello"), 0, "a file is found");
@@ -145,8 +145,8 @@ t.test("serves a stub in place of a child, and ends with it", async (t) => {
   t.match(status, /^Umask:\t0000$/m);
   t.equal(
     os.getPriority(standby.pid),
-    0,
-    "it rehearsed at a low priority and serves at the usual one",
+    os.getPriority(run.stub.pid!),
+    "it rehearsed at a low priority and serves at the stub's",
   );
   const title = fs.readFileSync(`/proc/${standby.pid}/cmdline`, "utf8");
   t.match(title, /^burrow-gofer gofer --bundle /, "ps tells whose it is");
