@@ -76,12 +76,13 @@ export interface SharedStatus {
 
 export interface RoomStatus extends KeeperFacts, ShelfFacts {}
 
-const START_MS = 10_000;
+/** Of one that lives and says nothing yet: on a machine of two cores with a hundred busy sandboxes 10 s were too few. */
+const START_MS = 30_000;
 /** What a daemon has begun to write it ends first. */
 const STOP_MS = 30_000;
 const POLL_MS = 20;
 /** Where a service manager holds the socket, the daemon starts within this time, too. */
-const REPLY_MS = START_MS;
+const REPLY_MS = 10_000;
 /** What connecting to a daemon that isn't there gives. */
 const NOT_THERE: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED", "ENOTDIR", "ECONNRESET"]);
 const OUTPUT_MAX_CHARS = 2_000;
@@ -238,7 +239,8 @@ async function waitUntilUp(
     if (await isDaemonUp(cache)) return;
     if (failure !== undefined) throw daemonError(`${failure}: ${tailOf(output)}`, cache);
   }
-  throw daemonError(`did not accept within ${startMs} ms: ${tailOf(output)}`, cache);
+  const said = tailOf(output) || "it lives, and has said nothing";
+  throw daemonError(`did not accept within ${startMs} ms: ${said}`, cache);
 }
 
 function tailOf(fd: number): string {

@@ -8,7 +8,14 @@ import type { LogLine } from "../serve/fuse/dispatch.ts";
 import { type FuseHost, type FuseParked, FuseSession } from "../serve/fuse/session.ts";
 import { Park } from "../serve/park.ts";
 import { native } from "../sys/native.ts";
-import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
+import {
+  addSocket,
+  createWait,
+  dropSocket,
+  nextEvent,
+  WaitEvent,
+  watchSocket,
+} from "../sys/wait.ts";
 import type { Tree } from "../tree/tree.ts";
 
 export interface FuseLoopOptions {
@@ -43,6 +50,7 @@ export class FuseLoop implements FuseHost {
     this.session = new FuseSession(device, tree, isReadOnly, this);
     if (mailbox !== undefined) mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
     this.#slot = addSocket(device);
+    if (this.#slot >= 0) watchSocket(this.#slot);
   }
 
   /** 0, or why the device can't be waited for. */
@@ -76,9 +84,7 @@ export class FuseLoop implements FuseHost {
 
   #turn(): void {
     this.session.turn();
-    if (this.session.isEnded) return;
-    armSocket(this.#slot, false);
-    if (!this.session.isReady || this.#isReady) return;
+    if (this.session.isEnded || !this.session.isReady || this.#isReady) return;
     this.#isReady = true;
     this.#options.onReady();
   }

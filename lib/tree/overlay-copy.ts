@@ -273,3 +273,17 @@ export function abandonCopy(parts: OverlayParts, node: OverlayNode): void {
   setTimes(parts, node.upper, times);
   endCopy(parts, node);
 }
+
+/** Times that were set while a copy is on its way: those that it ends with. */
+export function keepTimes(parts: OverlayParts, node: OverlayNode, { mask }: SetAttrRequest): void {
+  const { times } = node.copy!;
+  if (parts.upper.getattr(node.upper, parts.attr) < 0) return;
+  if ((mask & SetAttr.atime) !== 0) {
+    times.atimeSec = parts.attr.atimeSec;
+    times.atimeNs = parts.attr.atimeNs;
+  }
+  if ((mask & SetAttr.mtime) !== 0) {
+    times.mtimeSec = parts.attr.mtimeSec;
+    times.mtimeNs = parts.attr.mtimeNs;
+  }
+}

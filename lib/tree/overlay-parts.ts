@@ -7,7 +7,7 @@ import { S_IFCHR, S_IFDIR, S_IFMT } from "../layer/format.ts";
 import type { OverlayFiles } from "./overlay-files.ts";
 import { NONE, type OverlayNode, type OverlayNodes } from "./overlay-nodes.ts";
 import type { OverlayRecord, OverlayRecords } from "./overlay-records.ts";
-import { type Attr, CreateRequest, type Ino, type StatFs, type Tree } from "./tree.ts";
+import type { Attr, Ino, StatFs, Tree } from "./tree.ts";
 import type { Upper } from "./upper.ts";
 
 export interface OverlayParts {
@@ -34,30 +34,6 @@ export function findNode(parts: OverlayParts, dir: OverlayNode, name: Name): Ove
   }
   const below = lowerName(parts, dir, name);
   return below < 0 ? below : takeLower(parts, below as Ino, dir, name);
-}
-
-const S_ISGID = 0o2000;
-const inherited = new CreateRequest();
-
-/**
- * What is asked for of an inode that is made elsewhere and moved to this directory, which has an upper: a set-group-id directory gives
- * its group to all in it, and the bit to directories. man inode(7); of what is made at its place HostTree sees to that.
- * Scratch of the next call's, or the request itself; -errno.
- */
-export function inheriting(
-  { upper, attr }: OverlayParts,
-  dir: OverlayNode,
-  type: number,
-  request: CreateRequest,
-): CreateRequest | number {
-  const failed = upper.getattr(dir.upper, attr);
-  if (failed < 0) return failed;
-  if ((attr.mode & S_ISGID) === 0) return request;
-  const { mode, uid } = request;
-  inherited.uid = uid;
-  inherited.gid = attr.gid;
-  inherited.mode = type === S_IFDIR ? mode | S_ISGID : mode;
-  return inherited;
 }
 
 /** The inode that the lower tree has under a name of this directory, whether it is seen or not; -ENOENT. */

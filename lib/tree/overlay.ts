@@ -4,19 +4,14 @@
 import { Errno } from "../base/errno.ts";
 import { checkName, type Name } from "../base/name.ts";
 import { S_IFDIR, S_IFLNK, S_IFREG } from "./host-nodes.ts";
-import { abandonCopy, ensureData, ensureUpper } from "./overlay-copy.ts";
+import { abandonCopy, ensureData, ensureUpper, keepTimes } from "./overlay-copy.ts";
+import { makeNode } from "./overlay-create.ts";
 import { readdir } from "./overlay-directory.ts";
 import { OverlayFiles } from "./overlay-files.ts";
 import { OVERLAY_JOURNAL_BYTES, OverlayJournal } from "./overlay-journal.ts";
-import { freeName, link, overWhiteout, rename, unlink } from "./overlay-names.ts";
+import { link, rename, unlink } from "./overlay-names.ts";
 import { hasUpperData, NONE, type OverlayNode, OverlayNodes } from "./overlay-nodes.ts";
-import {
-  attrOfNode,
-  findNode,
-  inheriting,
-  type OverlayParts,
-  roomForInode,
-} from "./overlay-parts.ts";
+import { attrOfNode, findNode, type OverlayParts } from "./overlay-parts.ts";
 import { OverlayRecords } from "./overlay-records.ts";
 import { restoreNodes } from "./overlay-restore.ts";
 import {
@@ -339,7 +334,7 @@ export class OverlayTree implements WritableTree {
 
   create(dir: Ino, name: Name, request: CreateRequest, flags: number, out: OpenResult): number {
     const { upper, files } = this.#parts;
-    const made = this.#make(dir, name, S_IFREG, request, (at, as, asked) =>
+    const made = makeNode(this.#parts, { dir, name, type: S_IFREG, request }, (at, as, asked) =>
       upper.create(at, as, asked, flags, out),
     );
     if (typeof made === "number") return made;
@@ -349,7 +344,7 @@ export class OverlayTree implements WritableTree {
 
   mkdir(dir: Ino, name: Name, request: CreateRequest): number {
     const { upper } = this.#parts;
-    const made = this.#make(dir, name, S_IFDIR, request, (at, as, asked) =>
+    const made = makeNode(this.#parts, { dir, name, type: S_IFDIR, request }, (at, as, asked) =>
       upper.mkdir(at, as, asked),
     );
     return typeof made === "number" ? made : made.ino;
@@ -357,7 +352,7 @@ export class OverlayTree implements WritableTree {
 
   symlink(dir: Ino, name: Name, target: string, request: CreateRequest): number {
     const { upper } = this.#parts;
-    const made = this.#make(dir, name, S_IFLNK, request, (at, as, asked) =>
+    const made = makeNode(this.#parts, { dir, name, type: S_IFLNK, request }, (at, as, asked) =>
       upper.symlink(at, as, target, asked),
     );
     return typeof made === "number" ? made : made.ino;
@@ -365,50 +360,10 @@ export class OverlayTree implements WritableTree {
 
   mknod(dir: Ino, name: Name, request: CreateRequest): number {
     const { upper } = this.#parts;
-    const made = this.#make(dir, name, S_IFREG, request, (at, as, asked) =>
+    const made = makeNode(this.#parts, { dir, name, type: S_IFREG, request }, (at, as, asked) =>
       upper.mknod(at, as, asked),
     );
     return typeof made === "number" ? made : made.ino;
-  }
-
-  /** Has `make` make an inode of the upper in a directory under a name; the node of it, under the name asked for. */
-  #make(
-    dir: Ino,
-    name: Name,
-    type: number,
-    request: CreateRequest,
-    make: (at: Ino, as: Name, asked: CreateRequest) => number,
-  ): OverlayNode | number {
-    const parts = this.#parts;
-    const parent = this.#node(dir);
-    if (parent === undefined) return -Errno.EBADF;
-    const bad = checkName(name);
-    const isHidden = bad < 0 ? bad : freeName(parts, parent, name);
-    if (isHidden < 0) return isHidden;
-    const full = roomForInode(parts);
-    if (full < 0) return full;
-    const { records, upper, nodes } = parts;
-    const as = isHidden === 1 ? records.workName() : name;
-    const asked = isHidden === 1 ? inheriting(parts, parent, type, request) : request;
-    if (typeof asked === "number") return asked;
-    const ino = make(isHidden === 1 ? records.work : parent.upper, as, asked);
-    if (ino < 0) return ino;
-    const isDirectory = type === S_IFDIR;
-    const placed = isHidden === 1 ? overWhiteout(parts, as, parent, name, isDirectory) : 0;
-    if (placed < 0) {
-      upper.unlink(records.work, as, isDirectory);
-      upper.release(ino as Ino);
-      return placed;
-    }
-    return nodes.add({
-      type,
-      upper: ino as Ino,
-      lower: NONE,
-      lowerLinks: 0,
-      record: undefined,
-      parent: isDirectory ? parent : undefined,
-      name,
-    });
   }
 
   link(dir: Ino, name: Name, target: Ino): number {
@@ -447,19 +402,5 @@ export class OverlayTree implements WritableTree {
     if (node === undefined) return -Errno.EBADF;
     const copied = ensureUpper(this.#parts, node);
     return copied < 0 ? copied : this.#parts.upper.removexattr(node.upper, name);
-  }
-}
-
-/** Times that were set while a copy is on its way: those that it ends with. */
-function keepTimes(parts: OverlayParts, node: OverlayNode, { mask }: SetAttrRequest): void {
-  const { times } = node.copy!;
-  if (parts.upper.getattr(node.upper, parts.attr) < 0) return;
-  if ((mask & SetAttr.atime) !== 0) {
-    times.atimeSec = parts.attr.atimeSec;
-    times.atimeNs = parts.attr.atimeNs;
-  }
-  if ((mask & SetAttr.mtime) !== 0) {
-    times.mtimeSec = parts.attr.mtimeSec;
-    times.mtimeNs = parts.attr.mtimeNs;
   }
 }

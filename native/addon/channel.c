@@ -173,7 +173,7 @@ static napi_value wait_add_socket(napi_env env, napi_callback_info info) {
   return integer(env, -ENOMEM);
 }
 
-// waitArmSocket(slot, interest): events of epoll(7), once with EPOLLONESHOT, without which the helper thread would spin.
+// waitArmSocket(slot, interest): events of epoll(7), once with EPOLLONESHOT, without which the helper would spin.
 static napi_value wait_arm_socket(napi_env env, napi_callback_info info) {
   ARGS;
   int slot = arg_int(env, argv[0]);
