@@ -81,11 +81,13 @@ export interface SandboxRuns<T> {
   readonly left: string[];
 }
 
-/** A mount of a view with something in it, and an upper. */
-function overlayMount(directory: string): string {
+/** A mount of a view with something in it, and an upper of that size. */
+export function overlayMount(
+  directory: string,
+  { sizeBytes, inodes }: { sizeBytes: number; inodes: number },
+): string {
   const source = makeView(directory, { "lower/file": "below\n", lower: "/" });
   const view = JSON.parse(fs.readFileSync(path.join(source, "mount.json"), "utf8")) as object;
-  const { sizeBytes, inodes } = UPPER;
   return writeMount(directory, "overlay", { ...view, upper: { sizeBytes, inodes } });
 }
 
@@ -107,7 +109,7 @@ export async function runInSandbox(
     const bundle = bench.bundle(script, (spec) => {
       fs.copyFileSync(program, path.join(bench.dir, "tree/bin/program"));
       if (!isStock) {
-        const source = overlayMount(bench.state);
+        const source = overlayMount(bench.state, UPPER);
         spec.mounts.push({ destination: "/mnt/overlay", type: "bind", source, options });
       }
       const capabilities = CAPABILITIES.map((name) => `CAP_${name}`);

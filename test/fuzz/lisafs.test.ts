@@ -1,13 +1,19 @@
 // Fuzzing of a live gofer: mutated messages on both pathways, to an upper and to a view with blobs missing. Rule: each is
 // answered, the process lives, memory is flat, no bug of ours is logged.
-// BURROW_SEED repeats a run, BURROW_LONG=1 sends 10^7, BURROW_MESSAGES any number.
+// BURROW_SEED repeats a run, BURROW_LONG=1 sends 10^7 over four channels of each connection at once, BURROW_MESSAGES any number and
+// BURROW_MINUTES what they may take.
 
 import { t as file, test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
 import { type GoferProcess, writeMount } from "../suite/gofer-process.ts";
-import { LisafsClient, type Pathway } from "../suite/lisafs-client.ts";
+import {
+  type ChannelPathway,
+  LisafsClient,
+  type Pathway,
+  type Reply,
+} from "../suite/lisafs-client.ts";
 import { isLong } from "../suite/long.ts";
 import { isSanitized, startGofer, type Teardown, temporary } from "../suite/served.ts";
 import { makeView } from "../suite/view-cache.ts";
@@ -15,12 +21,14 @@ import { crashers, fdidAt, isSkipped, Mutator, Recent } from "./lisafs.ts";
 
 const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 250_000));
 /** The gate's share of time; it sends what it can in it (a million take 22 s on an idle machine of 2 CPUs). */
-const BUDGET_MS = isLong ? 7_000_000 : 30_000;
+const BUDGET_MS = isLong ? 60_000 * Number(process.env["BURROW_MINUTES"] ?? 115) : 30_000;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 /** FDIDs given since the last Mount are closed after so many messages, so that tables and trees stay small. */
 const EPOCH = 2000;
-/** No reply within this long is a hang. Twice the rule's second, and some: the gate's machine is busy. */
-const HANG_MS = 5000;
+/** No reply within this long is a hang: not what a starved machine does. */
+const HANG_MS = isLong ? 300_000 : 20_000;
+/** Channels of a connection that are asked at once. The gate's one, so that its seed decides what each connection is asked, and in which order. */
+const ABREAST = isLong ? 4 : 1;
 const RSS_MAX = 32 * 1024 * 1024;
 file.setTimeout(isLong ? 7_200_000 : 300_000);
 
@@ -36,13 +44,13 @@ function serveBoth(t: Teardown): { gofer: GoferProcess; clients: LisafsClient[] 
     ],
     { BURROW_STATE: state, BURROW_MISS_DEADLINE_MS: "1" },
   );
-  const clients = [0, 1].map((i) => LisafsClient.mount(gofer.takeSocket(i), 1));
+  const clients = [0, 1].map((i) => LisafsClient.mount(gofer.takeSocket(i), ABREAST));
   t.teardown(() => {
     for (const client of clients) client.close();
   });
   for (const client of clients) {
     client.socket.timeoutMs = HANG_MS;
-    client.channels[0]!.timeoutMs = HANG_MS;
+    for (const channel of client.channels) channel.timeoutMs = HANG_MS;
   }
   return { gofer, clients };
 }
@@ -97,6 +105,44 @@ class Session {
   }
 }
 
+/** What went wrong, or "". */
+function troubleIn(session: Session, mid: number, { errno, fds, payload }: Reply): string {
+  session.client.takeBack(fds);
+  if (errno === 0) session.note(mid, payload);
+  const isLost = errno === Errno.ETIMEDOUT || errno === Errno.EPIPE || errno === Errno.ECONNRESET;
+  if (isLost) return "lost";
+  return errno === Errno.EREMOTEIO ? "bug" : "";
+}
+
+/**
+ * Asks over each channel of both connections, or over the socket in its place, and takes all replies: how many messages, or what went
+ * wrong. It blocks for the last alone: by then most of the others are answered.
+ */
+function turn(sessions: Session[], mutator: Mutator, recent: Recent): number | string {
+  const asked: [Session, number, ChannelPathway][] = [];
+  let sent = 0;
+  let trouble = "";
+  for (const session of sessions) {
+    const { client } = session;
+    for (const channel of client.channels) {
+      // The socket costs several times a channel's call: one in eight.
+      const via: Pathway = mutator.pick(8) === 0 ? client.socket : channel;
+      const mid = mutator.next(via.buffer, via.start, session.known, session.newest);
+      sent++;
+      if (isSkipped(mid)) continue;
+      recent.add(mid, via.buffer.subarray(via.start, via.start + mutator.length));
+      const isLast = session === sessions.at(-1) && channel === client.channels.at(-1);
+      if (via === channel && !isLast) {
+        channel.begin(mid, mutator.length);
+        asked.push([session, mid, channel]);
+      } else trouble ||= troubleIn(session, mid, via.transact(mid, mutator.length));
+    }
+  }
+  for (const [session, mid, channel] of asked)
+    trouble ||= troubleIn(session, mid, channel.finish());
+  return trouble === "" ? sent : trouble;
+}
+
 /** Sends `count` messages, fewer when `endMs` comes first: how many, or the file of what went wrong. */
 function fuzz(
   gofer: GoferProcess,
@@ -107,27 +153,17 @@ function fuzz(
 ): number | string {
   const recent = new Recent();
   const sessions = clients.map((client) => new Session(client));
-  let sinceRenewal = 0;
-  for (let i = 0; i < count; i++) {
-    if (++sinceRenewal > EPOCH) {
-      sinceRenewal = 0;
-      if (performance.now() > endMs) return i;
+  let renewed = 0;
+  for (let sent = 0; sent < count; ) {
+    if (sent - renewed > EPOCH) {
+      renewed = sent;
+      if (performance.now() > endMs) return sent;
       for (const session of sessions) session.renew();
       if (!gofer.isAlive) return recent.save(`lisafs-${mutator.seed}-died`);
     }
-    const session = sessions[mutator.pick(2)]!;
-    const { client } = session;
-    // The socket costs several times a channel's call: one in eight.
-    const via: Pathway = mutator.pick(8) === 0 ? client.socket : client.channels[0]!;
-    const mid = mutator.next(via.buffer, via.start, session.known, session.newest);
-    if (isSkipped(mid)) continue;
-    recent.add(mid, via.buffer.subarray(via.start, via.start + mutator.length));
-    const { errno, fds, payload } = via.transact(mid, mutator.length);
-    client.takeBack(fds);
-    if (errno === 0) session.note(mid, payload);
-    const isLost = errno === Errno.ETIMEDOUT || errno === Errno.EPIPE || errno === Errno.ECONNRESET;
-    if (isLost) return recent.save(`lisafs-${mutator.seed}-${i}`);
-    if (errno === Errno.EREMOTEIO) return recent.save(`lisafs-${mutator.seed}-${i}-bug`);
+    const took = turn(sessions, mutator, recent);
+    if (typeof took === "string") return recent.save(`lisafs-${mutator.seed}-${sent}-${took}`);
+    sent += took;
   }
   return count;
 }

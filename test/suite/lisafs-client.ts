@@ -148,6 +148,24 @@ export class ChannelPathway implements Pathway {
     return got < 0 ? broken(-got) : this.#reply(got);
   }
 
+  /** Gives control and doesn't wait: finish() has the reply. Others may be asked meanwhile. */
+  begin(mid: number, payloadBytes: number): void {
+    this.view.setUint16(WINDOW_HEADER, mid, true);
+    this.view.setUint16(WINDOW_HEADER + 2, 0, true);
+    native.channelCall(this.window, 4 + payloadBytes, 0);
+  }
+
+  /** The reply to what began. It looks for it: whoever has several under way finds most of them there. */
+  finish(): Reply {
+    const deadline = performance.now() + this.timeoutMs;
+    while (this.view.getUint32(0, true) === SERVER_ACTIVE) {
+      if (performance.now() > deadline) return broken(Errno.ETIMEDOUT);
+      sleepMs(0.05);
+    }
+    const isOurs = this.view.getUint32(0, true) === CLIENT_ACTIVE;
+    return isOurs ? this.#reply(this.view.getUint32(4, true)) : broken(Errno.EPIPE);
+  }
+
   /** As transact, with the event loop running while the server is at it: for what this process has to do meanwhile. */
   async transactBeside(mid: number, payloadBytes: number): Promise<Reply> {
     const { timeoutMs } = this;
@@ -160,8 +178,7 @@ export class ChannelPathway implements Pathway {
       if (performance.now() > deadline) return broken(Errno.ETIMEDOUT);
       await sleep(1);
     }
-    const isOurs = this.view.getUint32(0, true) === CLIENT_ACTIVE;
-    return isOurs ? this.#reply(this.view.getUint32(4, true)) : broken(Errno.EPIPE);
+    return this.finish();
   }
 
   #reply(got: number): Reply {

@@ -1,0 +1,70 @@
+// Owns: independent suites in a sandbox: pjdfstest, in C and in Rust, the file system calls of the Linux Test Project, fsx and fsstress of
+// xfstests. No check may be worse in a directory that is passed through, in a tmpfs or in a writable view than over runsc's own
+// gofer, and in the tmpfs none worse than in the sandbox's own, but for what stands here. BURROW_SUITES=DIR of fixtures/suites.sh;
+// BURROW_SUITE names one suite, BURROW_PLACE one place. Hours with all. Plane: control.
+import * as fs from "node:fs";
+import t from "tap";
+import { findRevisions, hostGofer, stockGofer } from "./runsc.ts";
+import { type Outcomes, PLACES, runSuite, suitesIn } from "./suites.ts";
+
+t.setTimeout(7_200_000);
+const directory = process.env["BURROW_SUITES"];
+const seed = Number(process.env["BURROW_SEED"] ?? 1 + (Date.now() % 1_000_000));
+const { found, reasons } = findRevisions();
+for (const reason of reasons) t.comment(`not tested: ${reason}`);
+const isThere = directory !== undefined && fs.existsSync(`${directory}/versions`);
+const skip = isThere
+  ? found.length === 0 && reasons.join("; ")
+  : "needs BURROW_SUITES=DIR after fixtures/suites.sh";
+
+/** What looks worse over ours, by suite. setxattr03 begins where user xattrs work, and then wants flags of inodes, which no sandbox has: over runsc's gofer it is left out. */
+const NOT_WORSE: Record<string, RegExp> = { LTP: /^setxattr03$/ };
+/** What the sandbox's own tmpfs has and no gofer's mount under these runscs can have: docs/conformance.md. */
+const NOT_OF_MOUNTS: Record<string, RegExp> = {
+  "pjdfstest in Rust":
+    /::(block|char|fifo|socket)$|open_file_not_freed|(mkfifo|mknod)::changed_time_fields_success/,
+};
+
+/** Checks whose outcome is less than in the other run; those that were not reached are. */
+function worse(ours: Outcomes, other: Outcomes): string[] {
+  return [...other]
+    .filter(([name, good]) => (ours.get(name) ?? -Infinity) < good)
+    .map(([name]) => name);
+}
+
+const passed = (outcomes: Outcomes) => [...outcomes.values()].filter((good) => good > 0).length;
+
+if (skip) t.pass("skipped", { skip });
+else {
+  const only = process.env["BURROW_SUITE"];
+  const suites = suitesIn(directory!, seed).filter(
+    ({ name }) => only === undefined || name === only,
+  );
+  const where = process.env["BURROW_PLACE"];
+  const places = PLACES.filter((place) => where === undefined || place === where);
+  for (const revision of found) {
+    for (const suite of suites) {
+      t.test(`${revision.name}: ${suite.name}, seed ${seed}`, async (t) => {
+        const passedThrough = await runSuite(suite, stockGofer, revision, "memory", directory!);
+        t.ok(
+          passed(passedThrough) > 4,
+          `runsc's gofer: ${passed(passedThrough)} of ${passedThrough.size}`,
+        );
+        for (const place of places) {
+          const ours = await runSuite(suite, hostGofer, revision, place, directory!);
+          const isOther = place === "disk";
+          const peer = isOther
+            ? await runSuite(suite, stockGofer, revision, place, directory!)
+            : passedThrough;
+          const less = worse(ours, peer).filter((name) => !NOT_WORSE[suite.name]?.test(name));
+          t.same(less, [], `${place}: ${passed(ours)} of ${ours.size}`);
+          if (place !== "tmpfs") continue;
+          const own = await runSuite(suite, stockGofer, revision, place, directory!);
+          const allowed = NOT_OF_MOUNTS[suite.name];
+          const left = worse(ours, own).filter((name) => !allowed?.test(name));
+          t.same(left, [], `the sandbox's own tmpfs: ${passed(own)} of ${own.size}`);
+        }
+      });
+    }
+  }
+}
