@@ -79,16 +79,20 @@ async function runOnce(
   const group = CpuGroup.make(`burrow-${id}`);
   const [program, ...rest] = group?.wrap(words) ?? words;
   const started = performance.now();
-  const out = execFileSync(program!, rest, {
-    env: { ...env, ...mode.env },
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return {
-    importSeconds: Number(out.trim()),
-    runSeconds: (performance.now() - started) / 1000,
-    cpuSeconds: (await group?.end()) ?? Number.NaN,
-  };
+  let out = "";
+  let runSeconds = 0;
+  let cpuSeconds = Number.NaN;
+  try {
+    out = execFileSync(program!, rest, {
+      env: { ...env, ...mode.env },
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    runSeconds = (performance.now() - started) / 1000;
+  } finally {
+    cpuSeconds = (await group?.end()) ?? Number.NaN;
+  }
+  return { importSeconds: Number(out.trim()), runSeconds, cpuSeconds };
 }
 
 /** `runs` rounds in turns; `prepare` is called before each run, when nothing else of ours is at work. */

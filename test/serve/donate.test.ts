@@ -102,7 +102,9 @@ test(`whatever happens to the cache, ${OPENS} opens see right bytes, seed ${seed
   const events = { evicted: 0, damaged: 0, killed: 0 };
   let daemon = await at.node.start(config);
   let donated = 0;
-  for (let i = 0; i < OPENS; i++) {
+  // On until each came: what is there to be damaged depends on how far the daemon is.
+  const isLacking = () => Object.values(events).includes(0);
+  for (let i = 0; i < OPENS || (isLacking() && i < 8 * OPENS); i++) {
     const name = names[pick(names.length)]!;
     const { isRight, isDonated } = readWhole(at, name);
     if (!isRight) return t.fail(`${name}, open ${i}`);
