@@ -4,6 +4,7 @@
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { NINEP_PARKED_MAX } from "../../lib/base/limits.ts";
+import { nextEvent } from "../../lib/sys/wait.ts";
 import { Type } from "../../lib/wire/ninep/type.ts";
 import { NinepScene } from "../suite/ninep-scene.ts";
 import { playDaemon } from "../suite/played-daemon.ts";
@@ -89,6 +90,18 @@ test("more misses than may wait are not read until one is done; a flush storm fr
   );
   t.equal(client.take(last)?.errno, 0);
   for (const flush of flushes) t.equal(client.take(flush)?.errno, 0);
+  t.end();
+});
+
+test("what a client sends that has all its places taken wakes nobody", (t) => {
+  const scene = new NinepScene(t, { files: FILES, missing: MISSING });
+  const { client, root } = scene.client();
+  const fids = Array.from({ length: NINEP_PARKED_MAX + 1 }, () => client.walk(root, "gone"));
+  for (const fid of fids) client.send(Type.lopen, { fid });
+  for (let i = 0; i < 20; i++) scene.pump();
+  client.send(Type.getattr, { fid: root });
+  for (let i = 0; i < 3; i++) scene.pump();
+  t.equal(nextEvent(-1, 0, 0), -Errno.ETIMEDOUT, "the server sleeps");
   t.end();
 });
 

@@ -4,8 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 export { sleep };
 
-/** Far above what anything waited for takes, so that only what never comes fails. */
-const WAIT_MS = 20_000;
+/** Far above what anything waited for takes, so that only what never comes fails: a command with its daemon took 25 s to start at a load of 30. */
+const WAIT_MS = 60_000;
 /** What a loaded machine may add to a deadline that is tested: what hangs takes longer yet. */
 export const LATE_MS = 20_000;
 
