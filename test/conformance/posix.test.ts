@@ -39,7 +39,6 @@ const WORSE_TMPFS: Record<string, string> = {
   "rename: renameat2 EXCHANGE of a directory with one in it": NO_FLAGS,
   "owners: root: create 02770 in it, its mode": "no gofer is told whether the maker has CAP_FSETID",
   "owners: set-group-id directory: mkfifo, its owner": CLIENT,
-  "special: mknod of a symlink": CLIENT,
   "special: mknod of a FIFO, link": CLIENT,
   "special: mknod of a character device": "no device is made: EPERM, as by runsc's gofer",
   "special: mknod of a block device": "no device is made: EPERM, as by runsc's gofer",

@@ -65,12 +65,7 @@ function parseExit(text: string): Outcomes {
 /** The suites under a directory of fixtures/suites.sh; `seed` is of those that deal. */
 export function suitesIn(directory: string, seed: number): Suite[] {
   const ltp = fs.readdirSync(path.join(directory, "ltp")).filter((name) => !LTP_OMITTED.test(name));
-  const fsx = [
-    `-S ${seed}`,
-    `-S ${seed} -W -R`,
-    `-S ${seed} -c 20 -F -H`,
-    `-S ${seed} -X -l 100000`,
-  ];
+  const fsx = [`-S ${seed}`, `-S ${seed} -W -R`, `-S ${seed} -y -F -H`, `-S ${seed} -X -l 100000`];
   return [
     {
       name: "pjdfstest in Rust",
