@@ -25,6 +25,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["cold start", "fetch whole", "requests a start", "fetched bytes"],
     load: () => import("./replay/cold-start.ts"),
   },
+  "learned-starts": {
+    what: "cold starts by what was learned: by touch, by package, and with packs laid out by it",
+    yardsticks: ["requests a start", "fetched bytes"],
+    load: () => import("./replay/learned-starts.ts"),
+  },
   many: {
     what: "20 and 100 sandboxes of one environment at once: time, memory, pages, what was fetched",
     yardsticks: ["file pages of N", "100 sandboxes", "memory a sandbox"],
