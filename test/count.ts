@@ -1,6 +1,8 @@
-// Count: how many test points passed, failed and were skipped, from tap's own output: `node count.js FILE` prints the three
-// numbers, and on stderr what failed and why others were skipped. A point that sums up a subtest isn't counted, unless it
-// failed and nothing in it did (a crash, a timeout).
+// Count: how many test points passed, failed and were skipped, from tap's own output: `node count.js FILE [AGAIN]` prints the
+// three numbers, and on stderr what failed and why others were skipped; `node count.js --failed FILE` which test files failed.
+// A point that sums up a subtest isn't counted, unless it failed and nothing in it did (a crash, a timeout). AGAIN is of test
+// files of FILE that ran once more by themselves: where all of one passed it counts in place of the first try, whose failures
+// are named "flaky".
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -65,18 +67,49 @@ export function pointsOf(tap: string): Point[] {
   return points;
 }
 
-function main(path: string): void {
-  const points = pointsOf(readFileSync(path, "utf8"));
+const fileOf = ({ name }: Point) => name.split(" > ")[0]!.replace(/ # .*$/, "");
+
+/** The test files that points failed in. */
+export function failedFiles(points: Point[]): string[] {
+  const failed = points.filter(({ outcome }) => outcome === "failed");
+  return [...new Set(failed.map(fileOf))];
+}
+
+/** The points, and with what a second try gave in place of files that failed and then passed whole; and what failed at first there. */
+export function withSecondTry(
+  points: Point[],
+  again: Point[],
+): { points: Point[]; flaky: Point[] } {
+  const still = new Set(failedFiles(again));
+  const tried = new Set(again.map(fileOf));
+  const mended = new Set(failedFiles(points).filter((file) => tried.has(file) && !still.has(file)));
+  const isMended = (point: Point) => mended.has(fileOf(point));
+  return {
+    points: [...points.filter((point) => !isMended(point)), ...again.filter(isMended)],
+    flaky: points.filter((point) => isMended(point) && point.outcome === "failed"),
+  };
+}
+
+const read = (path: string) => pointsOf(readFileSync(path, "utf8"));
+
+function main(path: string, second: string | undefined): void {
+  const again = second === undefined ? [] : read(second);
+  const { points, flaky } = withSecondTry(read(path), again);
   const those = (outcome: Point["outcome"]) => points.filter((point) => point.outcome === outcome);
-  for (const { name, diagnostics } of those("failed")) {
+  for (const { name, diagnostics } of [...flaky, ...those("failed")]) {
     const shown = diagnostics.slice(0, DIAGNOSTIC_LINES_MAX).filter((line) => line.trim() !== "");
     process.stderr.write(`${[name, ...shown].join("\n")}\n\n`);
   }
   for (const { name } of those("failed")) process.stderr.write(`not ok: ${name}\n`);
+  for (const { name } of flaky) process.stderr.write(`flaky: ${name}\n`);
   const skips = those("skipped").map(({ reason, name }) => `${reason} (${name.split(" > ")[0]})`);
   for (const skip of new Set(skips)) process.stderr.write(`skipped: ${skip}\n`);
   const [passed, failed] = [those("passed").length, those("failed").length];
   process.stdout.write(`${passed} ${failed} ${skips.length}\n`);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) main(process.argv[2]!);
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [first, second] = process.argv.slice(2);
+  if (first === "--failed") for (const file of failedFiles(read(second!))) console.log(file);
+  else main(first!, second);
+}

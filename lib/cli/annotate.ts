@@ -1,7 +1,7 @@
 // burrow annotate: the mounts that a bundle's annotations ask for are made, and written into its config.json, before runsc reads it.
 // bin/burrow-oci calls it for containers of docker, podman and containerd. docs/design/0026-annotations.md. Control plane.
 
-import { appendFileSync, lstatSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { appendFileSync, lstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { type Digest, showDigest } from "../base/digest.ts";
@@ -18,7 +18,7 @@ import { type Allowed, type Wanted, wantedOf } from "./annotations.ts";
 import { SYSTEM_PATH } from "./command-defaults.ts";
 import { addCommonOptions, asOrigin, type Context, contextOf, makeFolders } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { Progress, print, shown, writeText } from "./output.ts";
+import { Progress, print, replaceText, shown, writeText } from "./output.ts";
 import { resolveEnv } from "./prepare.ts";
 import { commandKey, inodesFor, newRunId, parseSize, removeMounts, writeMount } from "./query.ts";
 import { noSuchDigest } from "./read-index.ts";
@@ -108,7 +108,7 @@ async function annotate(context: Context, bundle: string): Promise<readonly Serv
     writeText(note, bundle, 0o600); // before all that it is to remove
     const { served, variables } = await serve(context, id, wanted, spec);
     checkPlaces(spec, served);
-    writeConfig(path, mode, withMounts(spec, served, variables));
+    replaceText(path, JSON.stringify(withMounts(spec, served, variables)), mode);
     return served;
   } catch (error) {
     clean();
@@ -151,18 +151,6 @@ export function isSpec(spec: unknown): spec is AnnotatedSpec {
   if (!isList(mounts, (one) => isObject(one) && isText(one["destination"]))) return false;
   if ((start ?? undefined) === undefined) return true;
   return isObject(start) && isList(start["args"], isText) && isList(start["env"], isText);
-}
-
-/** Appears whole or not at all. */
-function writeConfig(path: string, mode: number, spec: unknown): void {
-  const aside = `${path}.burrow`;
-  try {
-    writeText(aside, JSON.stringify(spec), mode);
-    renameSync(aside, path);
-  } catch (error) {
-    rmSync(aside, { force: true });
-    throw ioError("can't change the bundle", path, error);
-  }
 }
 
 /** Writes a mount for each, with the index of its snapshot in the cache. */

@@ -28,7 +28,7 @@ import {
 } from "./environment.ts";
 import { counted, Progress, type ProgressLine, print } from "./output.ts";
 import { collect, resolveBase } from "./prepare.ts";
-import { parseSeconds, parseSize } from "./query.ts";
+import { parseSize, parseTimeout } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 import { cgroupFlags } from "./sandbox.ts";
 import { findDamage, REPAIR } from "./store-verify.ts";
@@ -79,15 +79,6 @@ export function addEnvCompile(env: Command): void {
     });
 }
 
-/** Node.js counts no further than 24 days; without a limit a script could hold the command for ever. */
-const TIMEOUT_MAX_MS = 24 * 86_400_000;
-
-function timeoutOf(text: string): number {
-  const ms = parseSeconds(text, "--timeout");
-  if (ms > 0 && ms <= TIMEOUT_MAX_MS) return ms;
-  throw new BurrowError("BURROW_USAGE", `--timeout: ${text} is not over 0 and up to 24 days`);
-}
-
 /** What is noted of a job that was done: its layer's facts. */
 type Captured = Pick<CaptureReport, "compiled" | "notCompiledCount" | "variables"> & {
   readonly scripts: readonly string[];
@@ -102,7 +93,7 @@ interface Compiled {
 async function compile(context: Context, text: string, options: CompileOptions): Promise<void> {
   const progress = new Progress(options.quiet === true, context.isJson);
   if (options.memory !== undefined) parseSize(options.memory, "--memory");
-  const timeoutMs = timeoutOf(options.timeout);
+  const timeoutMs = parseTimeout(options.timeout, "--timeout");
   refuseReadOnly(context.store);
   const { snapshot, environment } = await findPlain(
     context,

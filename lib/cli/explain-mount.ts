@@ -1,7 +1,6 @@
 // Mounts that explain themselves (--explain): explain.json beside a view's mount.json, from which its server knows whose files are, and
 // what to show in /.burrow. docs/design/0021-explained-views.md. Control plane.
 
-import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { showDigest } from "../base/digest.ts";
 import {
@@ -16,7 +15,7 @@ import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import type { Context } from "./context.ts";
 import { type ExplainedPlace, openExplained } from "./explain-view.ts";
-import { type ProgressLine, writeText } from "./output.ts";
+import { type ProgressLine, replaceText } from "./output.ts";
 import type { Owners } from "./owners.ts";
 
 export const EXPLAIN_OPTION = "--explain";
@@ -41,8 +40,7 @@ export async function explainMount(
   const manifest = { mount: id, cache: context.cache, places };
   const stored: StoredExplanation = { format: EXPLAIN_FORMAT, manifest, snapshots };
   const path = join(mountDirectory(context.state, id), EXPLAIN_FILE);
-  writeText(`${path}.new`, `${JSON.stringify(stored)}\n`);
-  renameSync(`${path}.new`, path);
+  replaceText(path, `${JSON.stringify(stored)}\n`);
 }
 
 /** A snapshot in manifest.json. */

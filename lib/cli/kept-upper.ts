@@ -9,7 +9,6 @@ import {
   lstatSync,
   openSync,
   readFileSync,
-  renameSync,
   statSync,
   writeSync,
 } from "node:fs";
@@ -23,7 +22,7 @@ import { makeFolder } from "../store/folder.ts";
 import { ioError } from "../store/node-error.ts";
 import { lockFile } from "../sys/lock.ts";
 import { ownOwner } from "../sys/owner.ts";
-import { writeText } from "./output.ts";
+import { replaceText } from "./output.ts";
 import type { Source } from "./query.ts";
 
 const FORMAT = 1;
@@ -137,9 +136,7 @@ function writePlaces(path: string, places: readonly Place[]): void {
       origin,
     })),
   };
-  const aside = join(path, "view.json.new");
-  writeText(aside, `${JSON.stringify(view, null, 2)}\n`, 0o600);
-  renameSync(aside, join(path, "view.json"));
+  replaceText(join(path, "view.json"), `${JSON.stringify(view, null, 2)}\n`, 0o600);
 }
 
 function readPlaces(path: string): Place[] {

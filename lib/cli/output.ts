@@ -1,6 +1,14 @@
 // Output: what commands print: results on stdout, everything else on stderr, progress only to a terminal. Control plane.
 
-import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, resolve } from "node:path";
 import { BurrowError, explain } from "../base/error.ts";
 import { errnoOf, ioCode, ioError } from "../store/node-error.ts";
@@ -20,6 +28,18 @@ export function writeText(path: string, text: string, mode = 0o644): void {
     writeFileSync(path, text, { mode });
   } catch (error) {
     throw ioError("can't write a file", path, error);
+  }
+}
+
+/** The same, of a file that others may be reading or that a crash must leave whole: the old text or the new. */
+export function replaceText(path: string, text: string, mode = 0o644): void {
+  const aside = `${path}.new`;
+  try {
+    writeText(aside, text, mode);
+    renameSync(aside, path);
+  } catch (error) {
+    rmSync(aside, { force: true });
+    throw error instanceof BurrowError ? error : ioError("can't write a file", path, error);
   }
 }
 

@@ -127,6 +127,16 @@ export function parseSeconds(text: string, option: string): number {
   throw new BurrowError("BURROW_USAGE", `${option}: "${text}" is no number of seconds`);
 }
 
+/** Node.js counts no further than 24 days. */
+const TIMER_MAX_MS = 24 * 86_400_000;
+
+/** How long something may take at most, in ms. BURROW_USAGE for 0 and past 24 days, too. */
+export function parseTimeout(text: string, option: string): number {
+  const ms = parseSeconds(text, option);
+  if (ms > 0 && ms <= TIMER_MAX_MS) return ms;
+  throw new BurrowError("BURROW_USAGE", `${option}: ${text} is not over 0 and up to 24 days`);
+}
+
 /** Inodes that go with a size: one per 16 KiB, as Linux's tmpfs reckons about one per page; at least 1,024. */
 export function inodesFor(sizeBytes: number): number {
   return Math.max(1024, Math.floor(sizeBytes / (16 * 1024)));

@@ -1,12 +1,11 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
 import { type Command, Option } from "commander";
-import { BurrowError } from "../base/error.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
 import { addQueryOptions, checkQuery, collect, prepare } from "./prepare.ts";
-import { parseSeconds } from "./query.ts";
+import { parseTimeout } from "./query.ts";
 import type { QueryOptions } from "./query-settings.ts";
 import { runQuery } from "./run-query.ts";
 import type { RunStats } from "./run-stats.ts";
@@ -99,7 +98,7 @@ async function runAndSay(
 ): Promise<number> {
   const startedMs = performance.now();
   const { statsFile } = options;
-  const startMs = parseStart(options.startTimeout);
+  const startMs = parseTimeout(options.startTimeout, "--start-timeout");
   const tenant = sharingTenant(options.shared === true, options.tenant);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
@@ -134,15 +133,6 @@ async function runAndSay(
     process.stderr.write(`${context.isJson ? JSON.stringify(stats) : showStats(stats)}\n`);
   }
   return ended.exitCode;
-}
-
-/** Node.js counts no further than 24 days. */
-const START_MAX_MS = 24 * 86_400_000;
-
-function parseStart(text: string): number {
-  const ms = parseSeconds(text, "--start-timeout");
-  if (ms > 0 && ms <= START_MAX_MS) return ms;
-  throw new BurrowError("BURROW_USAGE", `--start-timeout: ${text} is not over 0 and up to 24 days`);
 }
 
 function showStats(stats: RunStats & { prepareSeconds: number }): string {
