@@ -141,7 +141,8 @@ class Gathering implements Bringer {
   readonly #context: ForesightContext;
   readonly #snapshots: readonly SnapshotSource[];
   readonly #sources: readonly Source[];
-  readonly #of: GatheringOf;
+  readonly #job: AheadJob;
+  #learner: Learner | undefined;
   #wishes: Wish[][];
   /** Rows of large blobs, by snapshot. */
   readonly #parts: readonly Set<number>[];
@@ -162,7 +163,8 @@ class Gathering implements Bringer {
     this.#context = context;
     this.#snapshots = snapshots;
     this.#sources = sources;
-    this.#of = of;
+    this.#job = of.job;
+    this.#learner = of.learner;
     this.#wishes = snapshots.map(() => []);
     this.#parts = snapshots.map(() => new Set());
     const isAbsent = new Promise<boolean>((resolve) => {
@@ -195,14 +197,13 @@ class Gathering implements Bringer {
     }
   }
 
-  /** Has large files whole of which parts were wished for. */
+  /** Has large files whole of which parts were wished for. No start waits for that: nobody learns of it. */
   async complete(): Promise<void> {
+    this.#learner = undefined;
     for (const [snapshot, rows] of this.#parts.entries()) {
-      const asks = [...rows].map((row) => ({ row, first: 0, count: 0 }));
-      await this.#fetch(
-        snapshot,
-        asks.map((ask) => ({ ...ask, answer: () => undefined })),
-      );
+      const answer = () => undefined;
+      const whole = [...rows].map((row) => ({ row, first: 0, count: 0, answer }));
+      await this.#fetch(snapshot, whole);
     }
   }
 
@@ -259,12 +260,12 @@ class Gathering implements Bringer {
     };
     try {
       await this.#context.ahead.fetch(this.#snapshots[snapshot]!, asks, {
-        ...this.#of.job,
+        ...this.#job,
         onAbsent: (ask) => {
-          if (!this.hasFetched) this.#of.job.figures.starts++;
+          if (!this.hasFetched) this.#job.figures.starts++;
           this.hasFetched = true;
           this.#onAbsent();
-          this.#of.learner?.note(snapshot, ask);
+          this.#learner?.note(snapshot, ask);
         },
         onAnswer: answer,
       });

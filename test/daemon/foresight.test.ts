@@ -102,6 +102,26 @@ test("what was foreseen is learned, and then not looked for again", async (t) =>
   for (const path of WANTED) t.ok(own.asks.includes(at.published.row(path)), path);
 });
 
+test("large files are completed behind a start, and no later start is taught to wait for that", async (t) => {
+  const at = await foreseen(t, { ...CONFIG, profiles: true, background: true });
+  Asker.announce(at.node.cache, at.mountId);
+  t.ok(await until(() => isDone(at)));
+  t.ok(await until(() => at.isHere("lib/libbig.so")), "it is here whole");
+  const profile = cachePath(at.node.cache, "profiles", at.published.digest);
+  const asks = () => {
+    const { commands } = JSON.parse(fs.readFileSync(profile, "utf8")) as {
+      commands: { command?: string; asks: number[] }[];
+    };
+    return commands.find(({ command }) => command === COMMAND)?.asks ?? [];
+  };
+  const row = at.published.row("lib/libbig.so");
+  const saved = async () =>
+    ((await at.node.status()) as unknown as { profiles: { unsaved: number } }).profiles.unsaved;
+  t.ok(await until(async () => fs.existsSync(profile) && (await saved()) === 0));
+  const counts = asks().flatMap((each, i, all) => (i % 3 === 0 && each === row ? all[i + 2]! : []));
+  t.ok(counts.length > 0 && !counts.includes(0), `of its blocks: ${counts.join(" ")}`);
+});
+
 test("who has the first files is left alone until one is missing", async (t) => {
   const at = await foreseen(t);
   const client = await at.node.connect(at.mountId);
