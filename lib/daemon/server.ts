@@ -394,7 +394,7 @@ class Connection {
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;
         this.#foreseeing?.miss();
-        this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
+        this.#learner?.asked(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
       const { onPrefetch } = this.#report!;
