@@ -314,7 +314,7 @@ export class Connection {
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;
         this.#foreseeing?.miss();
-        this.#learner?.note(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
+        this.#learner?.asked(ask.snapshot, { row: ask.row, first: ask.first, count: ask.count });
       };
       const onFailure = (failure: AskFailure) => views.failed(this.#mountId, failure);
       const { onPrefetch } = this.#report!;

@@ -27,6 +27,8 @@ const START_MS = 120_000;
 /** A store is asked again for a snapshot's profile after this time. */
 const STORE_ASKED_MS = 600_000;
 const STORES_ASKED_MAX = 1_024;
+/** Views whose starts are noted side by side for all their connections; of others each connection has its own. */
+const STARTS_MAX = 256;
 /** Starts of one snapshot within this time need what the first of them is fetching. */
 const AGAIN_MS = 10_000;
 
@@ -43,7 +45,9 @@ export interface ProfileFigures extends AheadFigures {
 export interface Learner {
   /** Whether starts of its command are known, and what they ask for is fetched. Never rejects. */
   readonly isKnown: Promise<boolean>;
-  /** What it asked for, or is foreseen to, and isn't here: snapshot by number. */
+  /** What it asked for and isn't here: snapshot by number. */
+  asked(snapshot: number, ask: ProfileAsk): void;
+  /** What it is foreseen to need and isn't here. */
   note(snapshot: number, ask: ProfileAsk): void;
   /** What it read first. */
   touched(touches: readonly Touch[]): void;
@@ -82,6 +86,10 @@ export class Profiles {
   readonly #saving = new Map<Digest, Promise<void>>();
   /** Snapshots whose store was asked for what others learned. */
   readonly #asked = new LRUCache<string, true>({ max: STORES_ASKED_MAX, ttl: STORE_ASKED_MS });
+  readonly #starts = new LRUCache<string, readonly StartNotes[]>({
+    max: STARTS_MAX,
+    ttl: START_MS,
+  });
   #isEnded = false;
 
   constructor(context: ProfilesContext) {
@@ -97,34 +105,55 @@ export class Profiles {
       this.#fetchKnown(each, { command, mountId, packages: packages[i]! }),
     );
     const isMissed = snapshots.map(() => false);
-    const starts = snapshots.map(() => new StartNotes());
+    const starts = this.#startsOf(mountId, snapshots.length);
     const startedMs = performance.now();
+    let isTold = false;
     let timer: NodeJS.Timeout | undefined;
     const save = (isEnded: boolean) => {
       clearTimeout(timer);
       timer = undefined;
       for (const [i, of] of snapshots.entries()) void this.#learn(of, command, starts[i]!, isEnded);
     };
+    const isOfStart = (snapshot: number, ask: ProfileAsk) => {
+      if (snapshot >= starts.length || performance.now() - startedMs > START_MS) return false;
+      const started = { command, mountId, packages: packages[snapshot]! };
+      // Who has all that it needs asks nobody for anything.
+      if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, started);
+      isMissed[snapshot] = true;
+      started.packages.ask(ask.row);
+      return true;
+    };
     return {
       isKnown: Promise.all(known).then((each) => each.includes(true)),
+      asked: (snapshot, ask) => {
+        if (isOfStart(snapshot, ask)) this.figures.unsaved += starts[snapshot]!.ask(ask);
+      },
       note: (snapshot, ask) => {
-        const start = starts[snapshot];
-        if (start === undefined || performance.now() - startedMs > START_MS) return;
-        // Who has all that it needs asks nobody for anything.
-        const started = { command, mountId, packages: packages[snapshot]! };
-        if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, started);
-        isMissed[snapshot] = true;
-        started.packages.ask(ask.row);
-        this.figures.unsaved += start.ask(ask);
+        if (isOfStart(snapshot, ask)) starts[snapshot]!.foresee(ask);
       },
       touched: (touches) => {
+        isTold = true;
         for (const { snapshot, row, first, count, atMs } of touches)
           if (atMs <= START_MS)
             this.figures.unsaved += starts[snapshot]?.touch({ row, first, count }) ?? 0;
         timer ??= setTimeout(() => save(false), SAVE_MS).unref();
       },
-      end: () => save(true),
+      // Who only announced the view, or serves another part of it, doesn't know what all of it read.
+      end: () => {
+        save(isTold || !starts.some((start) => start.isTold));
+        // The next one by the same mount is another start.
+        if (isTold) this.#starts.delete(mountId);
+      },
     };
+  }
+
+  /** What is heard of a view's start, by all that connect for it. */
+  #startsOf(mountId: string, count: number): readonly StartNotes[] {
+    const known = this.#starts.get(mountId);
+    if (known?.length === count) return known;
+    const starts = Array.from({ length: count }, () => new StartNotes());
+    this.#starts.set(mountId, starts);
+    return starts;
   }
 
   stop(): void {

@@ -8,6 +8,8 @@ export class StartNotes {
   /** In their order. */
   readonly #asks = new Map<string, ProfileAsk>();
   readonly #touches = new Map<string, ProfileAsk>();
+  /** What was foreseen: of large files the blocks. */
+  readonly #foreseen = new Map<string, ProfileAsk>();
   #unsaved = 0;
 
   /** Whether it told what it read. */
@@ -18,6 +20,12 @@ export class StartNotes {
   /** Notes what wasn't here: 1 when that is new. */
   ask(ask: ProfileAsk): number {
     return this.#note(this.#asks, ask);
+  }
+
+  /** Notes what is foreseen to be needed, and wasn't here: no lesson, but it says which blocks of what is mapped. */
+  foresee(ask: ProfileAsk): void {
+    if (ask.count > 0 && this.#foreseen.size < PROFILE_ASKS_MAX)
+      this.#foreseen.set(`${ask.row} ${ask.first}`, ask);
   }
 
   /** Notes what was read: 1 when that is new. */
@@ -33,13 +41,13 @@ export class StartNotes {
   }
 
   /**
-   * What is to be learned so far: what was read, of large blobs that were read whole the blocks that were asked for. Of a start that has
+   * What is to be learned so far: what was read, of large blobs that were read whole the blocks that were asked for or foreseen. Of a start that has
    * ended and told nothing, as it does whose server was killed, what it asked for.
    */
   lesson(isEnded: boolean): ProfileAsk[] {
     if (!this.isTold) return isEnded ? [...this.#asks.values()] : [];
     const blocks = new Map<number, ProfileAsk[]>();
-    for (const ask of this.#asks.values()) {
+    for (const ask of [...this.#foreseen.values(), ...this.#asks.values()]) {
       if (ask.count === 0) continue;
       const some = blocks.get(ask.row);
       if (some === undefined) blocks.set(ask.row, [ask]);

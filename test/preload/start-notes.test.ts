@@ -21,6 +21,15 @@ test("what was read counts; without it, at the end, what was asked for", async (
   t.equal(start.saved(), 0);
 });
 
+test("what is foreseen is no lesson, but says which blocks of a mapped file", async (t) => {
+  const start = new StartNotes();
+  start.foresee(ask(5));
+  start.foresee(ask(9, 4, 2));
+  t.same(start.lesson(true), []);
+  start.touch(ask(9));
+  t.same(start.lesson(true), [ask(9, 4, 2)]);
+});
+
 test("no more than a profile takes", async (t) => {
   const start = new StartNotes();
   let unsaved = 0;
