@@ -61,6 +61,17 @@ test("a profile that is damaged, and a store that can't be written", async (t) =
   fs.writeFileSync(profile, "{");
   t.match(await node.run(["profile", "push", digest]), { code: 1, stderr: /BURROW_CORRUPT/ });
   t.notOk(fs.existsSync(`${node.store}/profiles`));
+  const asks = [0, 0, 0, 0];
+  const format = { format: 2, snapshot: `sha256:${digest}` };
+  fs.writeFileSync(profile, JSON.stringify({ ...format, commands: [{ asks }] }));
+  const shared = `${node.store}/profiles/${digest.slice(0, 2)}/${digest}`;
+  fs.mkdirSync(path.dirname(shared), { recursive: true });
+  for (const damaged of ["{", " ".repeat(3 << 20), '{"format":3}']) {
+    fs.writeFileSync(shared, damaged);
+    t.match(await node.run(["store", "repack", digest]), { code: 0 }, "nor here");
+    t.match(await node.run(["profile", "push", digest]), { code: 0 }, "one in the store is none");
+    t.same(JSON.parse(fs.readFileSync(shared, "utf8")).commands, [{ asks }]);
+  }
   const web = ["--store", "http://127.0.0.1:9/", digest];
   t.match(await node.run(["profile", "push", ...web]), { code: 1, stderr: /BURROW_UNSUPPORTED/ });
 });
