@@ -131,4 +131,10 @@ test("what was learned, or a list of paths, is laid together in the store", asyn
   t.equal(repacked.packs, 1);
   const again = await node.run(["store", "repack", "--profile", list, digest.slice(0, 10)]);
   t.match(again, { code: 0, stdout: /^lies together already: 1 range, 800\.0 kB/ });
+  const other = await publish(node.store, { other: noise(1_000, 99) });
+  const hex = other.digest;
+  fs.truncateSync(`${node.store}/locators/${hex.slice(0, 2)}/${hex}`, 10);
+  const spread = node.file("spread", "f11\nf21\nf15\nf18\n");
+  const failed = await node.run(["store", "repack", "--profile", spread, digest]);
+  t.match(failed, { code: 1, stdout: /^not laid together: something failed\n.*locators.*: / });
 });
