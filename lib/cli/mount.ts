@@ -8,7 +8,6 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { BurrowError, explain } from "../base/error.ts";
 import type { FuseConfig } from "../gofer/fuse-config.ts";
-import type { UpperSize } from "../gofer/mount.ts";
 import { mountedAt } from "../sys/mounted.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
@@ -29,8 +28,7 @@ import {
 } from "./mountpoint.ts";
 import { print } from "./output.ts";
 import { checkQuery, collect, prepare } from "./prepare.ts";
-import { inodesFor, parseSize } from "./query.ts";
-import type { QueryOptions } from "./query-settings.ts";
+import { type QueryOptions, upperOf } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { importView, knownMount, type Uppers } from "./view-mounts.ts";
 
@@ -154,11 +152,6 @@ async function sourceOf(
   };
   const { root, kept } = await importView(context, id, view, uppers, options);
   return { source: root, kept };
-}
-
-function upperOf(writable: string | true): UpperSize {
-  const sizeBytes = parseSize(writable === true ? "256M" : writable, "--writable");
-  return { sizeBytes, inodes: inodesFor(sizeBytes) };
 }
 
 const PROGRAM = fileURLToPath(new URL("../../fuse.cjs", import.meta.url));

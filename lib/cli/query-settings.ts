@@ -72,9 +72,13 @@ export function settingsOf(options: QueryOptions, { store }: Context) {
 function rootUpper({ writable, upper }: QueryOptions): { root?: UpperSize } {
   if (writable !== undefined && upper !== undefined)
     throw new BurrowError("BURROW_USAGE", "--writable and --upper: changes go to one of them");
-  if (writable === undefined) return {};
+  return writable === undefined ? {} : { root: upperOf(writable) };
+}
+
+/** What --writable keeps of changes, in memory. BURROW_USAGE. */
+export function upperOf(writable: string | true): UpperSize {
   const sizeBytes = parseSize(writable === true ? "256M" : writable, "--writable");
-  return { root: { sizeBytes, inodes: inodesFor(sizeBytes) } };
+  return { sizeBytes, inodes: inodesFor(sizeBytes) };
 }
 
 /** An empty one is as good as none. */

@@ -24,7 +24,7 @@ import {
 import { print } from "./output.ts";
 import { checkQuery, collect, prepare } from "./prepare.ts";
 import { inodesFor, parseSize } from "./query.ts";
-import type { QueryOptions } from "./query-settings.ts";
+import { type QueryOptions, upperOf } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { importView, knownMount } from "./view-mounts.ts";
 
@@ -50,7 +50,7 @@ const ROOT = "root";
 
 const EXAMPLES = `
 A client picks a view by its aname; "" and "/" are the first. A view without NAME= has the last name of its SOURCE. --base, with --env and --stage as for burrow run, is the view "root".
---writable has changes to "root" kept in memory, up to 256M, and adds an empty view, "tmp", of --tmp-size; both are gone with the server. What may connect: by unix:, root and this
+--writable has changes to each view kept in memory, up to 256M, and adds an empty view, "tmp", of --tmp-size; all are gone with the server. Mounts of a bundle stay as they are. What may connect: by unix:, root and this
 user; by tcp:, this machine; by vsock:, this machine's own CID; and whom --allow names. Nobody else: 9P has no passwords. Whoever may
 connect acts as any user of its own choice, as a virtual machine's kernel must.
 
@@ -80,7 +80,7 @@ export function addServe(program: Command): void {
     .option("--base <BASE>", "a view of a root file system, as for burrow run")
     .option("--env <ENV>", "with a conda environment")
     .option("--stage <NAME=SOURCE>", "with a stage at /stage/NAME; repeatable", collect)
-    .option("--writable", "let --base be written to, and serve an empty, writable view, too")
+    .option("--writable", "let views be written to, and serve an empty one, too")
     .option("--tmp-size <SIZE>", "quota of the empty view, e.g. 64M", "256M")
     .option("--tenant <NAME>", "whose stages they are ($BURROW_TENANT)")
     .option(EXPLAIN_OPTION, EXPLAIN_HELP)
@@ -172,8 +172,10 @@ async function viewsOf(
   for (const [i, [name, source]] of pairs.entries()) {
     const known = await knownMount(context, source);
     const made = `${id}-${i + 1}`;
-    const mounts = known ?? (await importView(context, made, source, { tmp: upper }, options));
-    views.push({ name, source: mounts.root, isReadOnly: true });
+    const isWritable = known === undefined && options.writable === true;
+    const uppers = { tmp: upper, ...(isWritable ? { root: upperOf(true) } : {}) };
+    const mounts = known ?? (await importView(context, made, source, uppers, options));
+    views.push({ name, source: mounts.root, isReadOnly: !isWritable });
     scratch ??= mounts.tmp;
   }
   if (options.writable === true) views.push({ name: SCRATCH, source: scratch!, isReadOnly: false });

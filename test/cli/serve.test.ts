@@ -141,7 +141,7 @@ async function readAll(t: Test, fd: number): Promise<void> {
 }
 
 /** Makes a file of another user's in the writable view, reads it and removes it. */
-async function writeOne(t: Test, fd: number): Promise<void> {
+async function writeOne(t: Test, fd: number, view: string, uid: number): Promise<void> {
   const client = new NinepClient(fd);
   const call = async (type: number, fields = {}) => {
     const reply = await client.later(client.send(type, fields));
@@ -149,9 +149,9 @@ async function writeOne(t: Test, fd: number): Promise<void> {
     return reply.body;
   };
   await call(Type.version, { count: 65_536, name: "9P2000.L" });
-  await call(Type.attach, { fid: 1, otherFid: 0xffff_ffff, otherName: "tmp", uid: 1000 });
+  await call(Type.attach, { fid: 1, otherFid: 0xffff_ffff, otherName: view, uid });
   await call(Type.walk, { fid: 1, otherFid: 2, names: [] });
-  await call(Type.lcreate, { fid: 2, name: "made", flags: 2, mode: 0o600, gid: 1000 });
+  await call(Type.lcreate, { fid: 2, name: "made", flags: 2, mode: 0o600, gid: uid });
   await call(Type.write, { fid: 2, offset: 0, data: Buffer.from("written") });
   const read = await call(Type.read, { fid: 2, offset: 0, count: 100 });
   t.equal(read.subarray(4).toString(), "written");
@@ -176,7 +176,8 @@ test("a socket that a killed server left is replaced", async (t) => {
   await readAll(t, native.connectUnix(socket));
   if (isRoot) {
     checkHardened(t, second.said.server, WRITERS);
-    await writeOne(t, native.connectUnix(socket));
+    await writeOne(t, native.connectUnix(socket), "tmp", 1000);
+    await writeOne(t, native.connectUnix(socket), "a", 0);
   }
   // A terminal's Ctrl-C reaches both. seccomp forbids what Node.js makes of it.
   process.kill(second.said.server, "SIGINT");

@@ -18,18 +18,23 @@ for module in fs/netfs/netfs fs/fscache/fscache fs/netfs/netfs net/9p/9pnet net/
   "$busybox" insmod "$modules/$module.ko" 2>/dev/null
 done
 "$busybox" ifconfig lo 127.0.0.1 up
-mkdir /run/mnt /run/tmp /run/t
+mkdir /run/mnt /run/tmp /run/t /run/none
 export TMPDIR=/run/t BURROW_STATE=/run/state BURROW_CACHE=/run/cache BURROW_STORE=/run/store HOME=/run/t
 
-$burrow serve tree="$tree" --writable --tmp-size 300M --quiet \
-  --listen unix:/run/9p.sock --listen tcp:127.0.0.1:5640 >/run/out 2>/run/err &
+# One that never changes, and an empty one beside another server's.
+$burrow serve tree="$tree" --quiet --listen unix:/run/9p.sock --listen tcp:127.0.0.1:5640 >/run/out 2>/run/err &
 server=$!
-until grep -q ^serving /run/out || ! kill -0 $server 2>/dev/null; do sleep 0.2; done
-grep -q ^serving /run/out || { say "failed: $(tr '\n' ' ' </run/err)"; halt; }
+$burrow serve none=/run/none --writable --tmp-size 300M --quiet --listen tcp:127.0.0.1:5642 >/run/out2 2>>/run/err &
+writer_server=$!
+for out in out out2; do
+  until grep -q ^serving /run/$out || ! kill -0 $server || ! kill -0 $writer_server; do sleep 0.2; done 2>/dev/null
+  grep -q ^serving /run/$out || { say "failed: $(tr '\n' ' ' </run/err)"; halt; }
+done
 
 # mountBy NAME OPTIONS DEVICE ANAME
 mountBy() { mount -t 9p -o "version=9p2000.L,msize=131072,aname=$4,uname=root,access=any,$2" "$3" "/run/$1"; }
 tcp=trans=tcp,port=5640
+written=trans=tcp,port=5642
 read -ra modes <<<"$caches"
 # Sizes and links of directories are the file system's own.
 list() { (cd "$1" && find . -type d -printf '%y %m %p\n' -o -printf '%y %m %s %n %l %p\n' | sort); }
@@ -54,16 +59,16 @@ for cache in "${modes[@]}"; do
 done
 
 # A writable view, as a program sees it.
-mountBy tmp "$tcp,cache=mmap" 127.0.0.1 tmp || { say "no mount of tmp"; halt; }
+mountBy tmp "$written,cache=mmap" 127.0.0.1 tmp || { say "no mount of tmp"; halt; }
 say "write $(/usr/bin/python3 -B "$writer" /run/tmp 2>&1 | tr '\n' ' ')"
 umount /run/tmp
-mountBy tmp "$tcp,cache=none" 127.0.0.1 tmp
+mountBy tmp "$written,cache=none" 127.0.0.1 tmp
 say "again $(sha256sum </run/tmp/large)"
 umount /run/tmp
 # fio finds what it wrote, by calls and by mappings.
 if [ -n "$fio" ]; then
   for cache in "${modes[@]}"; do
-    mountBy tmp "$tcp,cache=$cache" 127.0.0.1 tmp
+    mountBy tmp "$written,cache=$cache" 127.0.0.1 tmp
     mkdir /run/tmp/fio
     for engine in psync mmap; do
       [ "$cache/$engine" = none/mmap ] && continue # no shared writable mappings there
@@ -85,7 +90,7 @@ if [ -n "$diod" ]; then
   mkdir /run/diodmnt /run/diodtmp
   for cache in none loose; do
     mountBy mnt "$tcp,cache=$cache" 127.0.0.1 tree
-    mountBy tmp "$tcp,cache=$cache" 127.0.0.1 tmp
+    mountBy tmp "$written,cache=$cache" 127.0.0.1 tmp
     mountBy diodmnt "trans=tcp,port=5641,cache=$cache" 127.0.0.1 "$tree"
     mountBy diodtmp "trans=tcp,port=5641,cache=$cache" 127.0.0.1 /run/shared
     /usr/bin/python3 -B "$turns" 2 burrow $cache /run/mnt /run/tmp diod $cache /run/diodmnt /run/diodtmp 2>&1 ||
@@ -94,7 +99,8 @@ if [ -n "$diod" ]; then
   done
   kill $peer
 fi
-kill $server
+kill $writer_server $server
+wait $writer_server
 wait $server
 say "ended $? $(ls /run/9p.sock 2>/dev/null)"
 head -c 2000 /run/err
