@@ -195,7 +195,7 @@ export interface Touch {
   readonly atMs: number;
 }
 
-/** The touches of a whole TOUCHES; undefined of a frame that isn't one. */
+/** The touches of a whole TOUCHES; undefined of a frame that isn't one: all of a blob has no first block, so of a row there is one such touch. */
 export function decodeTouches(
   bytes: Uint8Array,
   start: number,
@@ -207,12 +207,16 @@ export function decodeTouches(
   const touches: Touch[] = [];
   for (let at = start + FRAME_BYTES; at < start + length; at += 4 * TOUCH_WORDS) {
     const snapshot = view.getUint32(at, true);
+    const first = view.getUint32(at + 8, true);
+    const count = view.getUint32(at + 12, true);
+    // Each of them would be taken for all blocks of the row that are known.
+    if (count === 0 && first !== 0) return undefined;
     touches.push({
       snapshot: (snapshot & ~LOCAL_TOUCH) >>> 0,
       isLocal: (snapshot & LOCAL_TOUCH) !== 0,
       row: view.getUint32(at + 4, true),
-      first: view.getUint32(at + 8, true),
-      count: view.getUint32(at + 12, true),
+      first,
+      count,
       atMs: view.getUint32(at + 16, true),
     });
   }

@@ -142,7 +142,7 @@ export function openListener(address: ListenAddress, access: Access): ServedSock
   const asked =
     address.kind === "tcp"
       ? `tcp:${address.host}:${address.port}`
-      : `vsock:${address.cid}:${address.port}`;
+      : `vsock:${address.cid === ANY_CID ? "any" : address.cid}:${address.port}`;
   const fd = listenAt(bytes, asked);
   const own = addressOf(fd, false);
   const port = typeof own !== "number" && own.kind === "ip" ? own.port : undefined;

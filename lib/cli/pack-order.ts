@@ -49,7 +49,7 @@ export async function orderIn(
   const found = new Map<Digest, Profile>();
   const all = [...of];
   await inParallel(all, PARALLEL, async (digest) => {
-    // A hint: one that is damaged is none.
+    // A hint: one that can't be had is none.
     const profile = await profileIn(store, digest).catch(() => undefined);
     if (profile?.knows(ANY_COMMAND) === true) found.set(digest, profile);
   });

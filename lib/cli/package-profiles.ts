@@ -30,7 +30,7 @@ export async function publishEnvironment(
     progress.line(`starts begin with what others read of ${counted(count, "package")}`);
 }
 
-/** What the store has learned of a snapshot or layer; undefined of nothing. BURROW_CORRUPT. */
+/** What the store has learned of a snapshot or layer; undefined of nothing, and of what is no profile or too large: a hint that is damaged is none. Throws what may pass. */
 export async function profileIn(
   store: WritableBackend,
   digest: Digest,
@@ -39,8 +39,8 @@ export async function profileIn(
     const path = objectPath("profiles", digest);
     return Profile.decode(await store.get(path, { maxBytes: PROFILE_FILE_MAX_BYTES }), digest);
   } catch (error) {
-    if (classOf(error) === "notFound") return undefined;
-    throw error;
+    if (classOf(error) === "transient") throw error;
+    return undefined;
   }
 }
 
@@ -84,7 +84,7 @@ export async function composeProfile(
   const found = new Map<Digest, { index: Awaited<ReturnType<typeof readIndex>>; asks: Profile }>();
   const layers = layersOf(environment);
   await inParallel(layers, PARALLEL, async (layer) => {
-    // A hint: one that is damaged is none.
+    // A hint: one that can't be had is none.
     const asks = await profileIn(store, layer).catch(() => undefined);
     if (asks !== undefined) found.set(layer, { index: await readIndex(store, layer), asks });
   });
@@ -93,8 +93,8 @@ export async function composeProfile(
     const of = found.get(layer);
     return of === undefined ? [] : [{ layer, index: of.index, asks: of.asks.asks(ANY_COMMAND) }];
   });
-  const profile =
-    (await profileIn(store, snapshot).catch(() => undefined)) ?? new Profile(snapshot);
+  // One that is there and can't be read just now isn't lost to this.
+  const profile = (await profileIn(store, snapshot)) ?? new Profile(snapshot);
   profile.compose(composed(await readIndex(store, snapshot), known));
   await store.put(objectPath("profiles", snapshot), profile.encode());
   return profile.packages.length;

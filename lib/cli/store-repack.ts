@@ -105,7 +105,9 @@ async function asksNamed(index: Index, file: string): Promise<ProfileAsk[]> {
 function textOf({ before, after, repacked, isDone, faults }: LaidOut): string {
   const show = ({ count, bytes }: Ranges) => `${counted(count, "range")}, ${showBytes(bytes)}`;
   const lines: string[] = [];
-  if (!isDone) lines.push("nothing was written: a writer is at work; try again when it has ended");
+  if (!isDone && faults.length > 0) lines.push("not laid together: something failed");
+  else if (!isDone)
+    lines.push("nothing was written: a writer is at work; try again when it has ended");
   else if (repacked.packs === 0) lines.push(`lies together already: ${show(before)}`);
   else {
     const [from, to] = [showBytes(repacked.oldBytes), showBytes(repacked.newBytes)];

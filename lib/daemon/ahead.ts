@@ -203,11 +203,10 @@ export class Ahead {
   /** Large blobs that are completed behind what is asked of them: their other blocks come in as few requests. */
   #streamed({ table }: Source, asks: readonly ProfileAsk[], { budget }: AheadJob): Set<number> {
     const rows = new Set<number>();
-    let left = budget.bytes;
     for (const { row } of asks) {
       const size = table.sizeOf(row);
-      if (!isLarge(size) || size > left || rows.has(row)) continue;
-      left -= size;
+      if (!isLarge(size) || size > budget.bytes || rows.has(row)) continue;
+      budget.bytes -= size;
       rows.add(row);
     }
     return rows;

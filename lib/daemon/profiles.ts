@@ -17,7 +17,7 @@ import type { SnapshotSource } from "../gofer/mount.ts";
 import { ANY_COMMAND, type PackageAsks, Profile, type ProfileAsk } from "../preload/profile.ts";
 import { StartNotes } from "../preload/start-notes.ts";
 import { objectPath } from "../store/layout.ts";
-import { type Ahead, type AheadFigures, newAheadFigures } from "./ahead.ts";
+import { type Ahead, type AheadBudget, type AheadFigures, newAheadFigures } from "./ahead.ts";
 import { PackageStarts } from "./package-starts.ts";
 
 /** What a start reads is kept this long after the first that isn't yet, or when it ends. */
@@ -66,10 +66,21 @@ export interface ProfilesContext {
 }
 
 /** A start over one snapshot. */
-interface Started {
+interface Started extends Helped {
   readonly command: string;
-  readonly mountId: string;
   readonly packages: PackageStarts;
+}
+
+/** In whose name something is fetched, and what it may yet have: of all its snapshots and packages together. */
+interface Helped {
+  readonly mountId: string;
+  readonly budget: AheadBudget;
+}
+
+/** What is heard of a view's start, by snapshot, and what it may yet have fetched. */
+interface Start {
+  readonly notes: readonly StartNotes[];
+  readonly budget: AheadBudget;
 }
 
 export class Profiles {
@@ -86,7 +97,7 @@ export class Profiles {
   readonly #saving = new Map<Digest, Promise<void>>();
   /** Snapshots whose store was asked for what others learned. */
   readonly #asked = new LRUCache<string, true>({ max: STORES_ASKED_MAX, ttl: STORE_ASKED_MS });
-  readonly #starts = new LRUCache<string, readonly StartNotes[]>({
+  readonly #starts = new LRUCache<string, Start>({
     max: STARTS_MAX,
     ttl: START_MS,
   });
@@ -98,14 +109,14 @@ export class Profiles {
 
   /** A view is welcome: has what is known of its start fetched, and learns what it asks for. */
   begin(snapshots: readonly SnapshotSource[], command: string, mountId: string): Learner {
-    const packages = snapshots.map(
-      (of) => new PackageStarts((each) => void this.#fetchPackage(of, each, mountId)),
-    );
-    const known = snapshots.map((each, i) =>
-      this.#fetchKnown(each, { command, mountId, packages: packages[i]! }),
-    );
+    const { notes: starts, budget } = this.#startOf(mountId, snapshots.length);
+    const started = snapshots.map((of): Started => {
+      const helped = { mountId, budget };
+      const begin = (each: PackageAsks) => void this.#fetchPackage(of, each, helped);
+      return { ...helped, command, packages: new PackageStarts(begin) };
+    });
+    const known = snapshots.map((each, i) => this.#fetchKnown(each, started[i]!));
     const isMissed = snapshots.map(() => false);
-    const starts = this.#startsOf(mountId, snapshots.length);
     const startedMs = performance.now();
     let isTold = false;
     let timer: NodeJS.Timeout | undefined;
@@ -116,11 +127,10 @@ export class Profiles {
     };
     const isOfStart = (snapshot: number, ask: ProfileAsk) => {
       if (snapshot >= starts.length || performance.now() - startedMs > START_MS) return false;
-      const started = { command, mountId, packages: packages[snapshot]! };
       // Who has all that it needs asks nobody for anything.
-      if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, started);
+      if (!isMissed[snapshot]) void this.#fetchShared(snapshots[snapshot]!, started[snapshot]!);
       isMissed[snapshot] = true;
-      started.packages.ask(ask.row);
+      started[snapshot]!.packages.ask(ask.row);
       return true;
     };
     return {
@@ -148,12 +158,13 @@ export class Profiles {
   }
 
   /** What is heard of a view's start, by all that connect for it. */
-  #startsOf(mountId: string, count: number): readonly StartNotes[] {
+  #startOf(mountId: string, count: number): Start {
     const known = this.#starts.get(mountId);
-    if (known?.length === count) return known;
-    const starts = Array.from({ length: count }, () => new StartNotes());
-    this.#starts.set(mountId, starts);
-    return starts;
+    if (known?.notes.length === count) return known;
+    const notes = Array.from({ length: count }, () => new StartNotes());
+    const start = { notes, budget: this.#context.ahead.budget(PROFILE_FETCH_MAX_BYTES) };
+    this.#starts.set(mountId, start);
+    return start;
   }
 
   stop(): void {
@@ -173,12 +184,12 @@ export class Profiles {
 
   /** Has what this node has learned of a start fetched ahead of it: whether its command has a list of its own. */
   async #fetchKnown(of: SnapshotSource, started: Started): Promise<boolean> {
-    const { command, mountId, packages } = started;
+    const { command, packages } = started;
     const profile = await this.#read(of.snapshot);
     const isKnown = command !== ANY_COMMAND && profile.knows(command);
     if (!isKnown) packages.know(profile.packages);
     if (this.#isFirst(`${of.snapshot} ${of.origin} ${command}`))
-      void this.#fetchAhead(of, profile.asks(command), mountId);
+      void this.#fetchAhead(of, profile.asks(command), started);
     return isKnown;
   }
 
@@ -186,11 +197,11 @@ export class Profiles {
   async #fetchPackage(
     of: SnapshotSource,
     { layer, asks }: PackageAsks,
-    mountId: string,
+    helped: Helped,
   ): Promise<void> {
     if (!this.#isFirst(`${of.snapshot} ${of.origin} ${layer}`)) return;
     this.figures.packages++;
-    await this.#fetchAhead(of, asks, mountId);
+    await this.#fetchAhead(of, asks, helped);
   }
 
   /** Whether nobody has had the same fetched just now. */
@@ -204,7 +215,8 @@ export class Profiles {
   }
 
   /** What the store has, where this node has learned nothing: it is learned by that, and fetched. */
-  async #fetchShared(of: SnapshotSource, { command, mountId, packages }: Started): Promise<void> {
+  async #fetchShared(of: SnapshotSource, started: Started): Promise<void> {
+    const { command, packages } = started;
     const key = `${of.snapshot} ${of.origin}`;
     if (this.#asked.has(key)) return;
     this.#asked.set(key, true);
@@ -226,7 +238,7 @@ export class Profiles {
       return; // There is none, or it is none.
     }
     if (!profile.knows(command)) packages.know(profile.packages);
-    await this.#fetchAhead(of, profile.asks(command), mountId);
+    await this.#fetchAhead(of, profile.asks(command), started);
   }
 
   async #learn(
@@ -280,12 +292,11 @@ export class Profiles {
   async #fetchAhead(
     of: SnapshotSource,
     asks: readonly ProfileAsk[],
-    mountId: string,
+    { mountId, budget }: Helped,
   ): Promise<void> {
     if (asks.length === 0 || this.#isEnded) return;
     const { ahead, background, log } = this.#context;
     try {
-      const budget = ahead.budget(PROFILE_FETCH_MAX_BYTES);
       const onBegin = () => {
         this.figures.starts++;
       };

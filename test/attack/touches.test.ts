@@ -2,6 +2,8 @@
 
 import { test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
+import { TOUCH_WORDS, TOUCHES_PER_FRAME } from "../../lib/base/limits.ts";
+import { decodeTouches, encodeTouches } from "../../lib/cache/mailbox-wire.ts";
 import { newPrefetchFigures, Prefetched } from "../../lib/daemon/prefetched.ts";
 
 test("a touch of a file of petabytes, or from beyond its end", async (t) => {
@@ -20,4 +22,16 @@ test("a touch of a file of petabytes, or from beyond its end", async (t) => {
   t.equal(prefetched.used(blob, 2 ** 52, 0, 0, 1000), 0, "once");
   prefetched.brought("view", blob, 11, 1);
   t.equal(figures.usedBytes, 11);
+});
+
+test("all of a file, told once for each of its blocks", async (t) => {
+  const out = new Uint8Array(64 + 4 * TOUCH_WORDS * TOUCHES_PER_FRAME);
+  const told = (...touch: number[]) => {
+    const bytes = encodeTouches(out, Uint32Array.from([0, 7, 0, 0, 1, 0, ...touch]), 2);
+    return decodeTouches(out, 0, bytes)?.length;
+  };
+  t.equal(told(9, 4, 2, 1), 2);
+  t.equal(told(7, 0, 0, 1), 2);
+  // 8,192 of them beside as many blocks were a lesson of 67 million asks: 1.3 GB, and seconds of the daemon's loop.
+  t.equal(told(7, 1, 0, 1), undefined);
 });

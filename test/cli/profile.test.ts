@@ -61,6 +61,17 @@ test("a profile that is damaged, and a store that can't be written", async (t) =
   fs.writeFileSync(profile, "{");
   t.match(await node.run(["profile", "push", digest]), { code: 1, stderr: /BURROW_CORRUPT/ });
   t.notOk(fs.existsSync(`${node.store}/profiles`));
+  const asks = [0, 0, 0, 0];
+  const format = { format: 2, snapshot: `sha256:${digest}` };
+  fs.writeFileSync(profile, JSON.stringify({ ...format, commands: [{ asks }] }));
+  const shared = `${node.store}/profiles/${digest.slice(0, 2)}/${digest}`;
+  fs.mkdirSync(path.dirname(shared), { recursive: true });
+  for (const damaged of ["{", " ".repeat(3 << 20), '{"format":3}']) {
+    fs.writeFileSync(shared, damaged);
+    t.match(await node.run(["store", "repack", digest]), { code: 0 }, "nor here");
+    t.match(await node.run(["profile", "push", digest]), { code: 0 }, "one in the store is none");
+    t.same(JSON.parse(fs.readFileSync(shared, "utf8")).commands, [{ asks }]);
+  }
   const web = ["--store", "http://127.0.0.1:9/", digest];
   t.match(await node.run(["profile", "push", ...web]), { code: 1, stderr: /BURROW_UNSUPPORTED/ });
 });
@@ -120,4 +131,10 @@ test("what was learned, or a list of paths, is laid together in the store", asyn
   t.equal(repacked.packs, 1);
   const again = await node.run(["store", "repack", "--profile", list, digest.slice(0, 10)]);
   t.match(again, { code: 0, stdout: /^lies together already: 1 range, 800\.0 kB/ });
+  const other = await publish(node.store, { other: noise(1_000, 99) });
+  const hex = other.digest;
+  fs.truncateSync(`${node.store}/locators/${hex.slice(0, 2)}/${hex}`, 10);
+  const spread = node.file("spread", "f11\nf21\nf15\nf18\n");
+  const failed = await node.run(["store", "repack", "--profile", spread, digest]);
+  t.match(failed, { code: 1, stdout: /^not laid together: something failed\n.*locators.*: / });
 });

@@ -349,6 +349,28 @@ test("a small cache isn't filled with what may be wanted, and none of it is a hi
   t.equal((await at.node.status()).fetch["failedAsks"], 0);
 });
 
+test("packages that all begin with one file share what one start may have", async (t) => {
+  const at = await profiled(t, { ...CONFIG, limitBytes: 8 * 1024 * KIB });
+  const asksOf = (...names: string[]) => names.flatMap((name) => [at.published.row(name), 0, 0, 0]);
+  const packages = Array.from({ length: 8 }, (_, i) => ({
+    layer: `sha256:${i.toString().repeat(64)}`,
+    asks: asksOf("used0", ...USED.slice(5 * i, 5 * i + 5)),
+  }));
+  const file = { format: 2, snapshot: showDigest(at.published.digest), commands: [], packages };
+  fs.mkdirSync(dirname(at.profile), { recursive: true });
+  fs.writeFileSync(at.profile, JSON.stringify(file));
+  const client = await at.node.connect(at.mountId);
+  await client.askBlob(0, at.published.row("used0"));
+  await until(async () => {
+    const { packages: begun, starts, ended } = await at.figures();
+    return begun === 8 && starts > 0 && starts === ended;
+  });
+  await at.node.settled();
+  const { asks } = await at.figures();
+  t.ok(asks > 0 && asks <= 20, `${asks} asks of 100 KiB, of a cache of 8 MiB`);
+  client.close();
+});
+
 test("what is learned while the store is asked stays", async (t) => {
   const at = await learned(t);
   const shared = `${at.node.store}/profiles/${at.published.digest.slice(0, 2)}`;
