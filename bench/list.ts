@@ -27,7 +27,7 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
   },
   "learned-starts": {
     what: "cold starts by what was learned: by touch, by package, and with packs laid out by it",
-    yardsticks: ["requests a start", "fetched bytes"],
+    yardsticks: ["requests a start", "fetched bytes", "prefetch"],
     load: () => import("./replay/learned-starts.ts"),
   },
   many: {

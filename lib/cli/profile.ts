@@ -139,8 +139,8 @@ async function push(context: Context, texts: readonly string[]): Promise<void> {
     }
   });
   if (packages > 0) {
-    const what = `and what these starts read of ${counted(packages, "package")}`;
-    progress.line(`${what}: environments that are made of them from now on begin with that`);
+    const what = `has what these starts read of ${counted(packages, "package")}`;
+    progress.line(`the store ${what}: environments made of them from now on begin with that`);
   }
   const pushed = digests.map(showDigest);
   print(context.isJson, { pushed, packages }, pushed.join("\n"));

@@ -158,7 +158,10 @@ async function viewsOf(
   if (options.writable === true) names.push(SCRATCH);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
-    throw new BurrowError("BURROW_USAGE", `there are two views of the name ${twice}`);
+    throw new BurrowError(
+      "BURROW_USAGE",
+      `there are two views of the name ${twice}: call one something else, NAME=SOURCE`,
+    );
   const views: View[] = [];
   let scratch: string | undefined;
   if (base !== undefined) {

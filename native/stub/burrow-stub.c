@@ -475,7 +475,7 @@ int main(int argc __attribute__((unused)), char **argv) {
         complain("the server was killed", "the sandbox may have run out of memory, which it shares");
     else if (WIFEXITED(serverStatus) && WEXITSTATUS(serverStatus) == BAD_OPTION)
         complain("this node doesn't take the server's flags", "build Burrow with the node that BURROW_NODE names");
-    else if (serverStatus != 0)
+    else if (serverStatus != 0 && !isEnding) /* an end that was asked for is no failure */
         complain("the server failed", "set BURROW_LOG=FILE to have what it says");
     return WIFSIGNALED(serverStatus) ? 128 + WTERMSIG(serverStatus) : WEXITSTATUS(serverStatus);
 }

@@ -221,8 +221,9 @@ t.test("SIGTERM and SIGINT go on to the server", async (t) => {
     const run = start([...bundle, "--io-fds=3"], 1, "wait exit=4");
     t.ok(await until(() => run.report() !== undefined));
     run.child.kill(signal);
-    const { code, report } = await run.end();
+    const { code, report, stderr } = await run.end();
     t.equal(code, 4);
+    t.equal(stderr, "", "an end that was asked for is no failure");
     t.equal(report.signal, os.constants.signals[signal]);
   }
 });
