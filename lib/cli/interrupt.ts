@@ -23,3 +23,12 @@ export function onInterrupt(cleanup: () => void): () => void {
     for (const signal of SIGNALS) process.off(signal, end);
   };
 }
+
+/** Has no signal end the process by itself, where one who listens comes after another; until the returned function is called. */
+export function holdSignals(): () => void {
+  const hear = () => {};
+  for (const signal of SIGNALS) process.on(signal, hear);
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, hear);
+  };
+}

@@ -208,6 +208,8 @@ async function mount(
     );
   } finally {
     stopKeeping();
+    // The next signal ends what may hang below; what it leaves of the mount the guard takes away.
+    watch.start();
     for (const signal of SIGNALS) process.off(signal, end);
     // Of a server that was killed, or never began; not the mount that someone has made there since.
     await sweep(mountpoint).catch(() => {});

@@ -7,7 +7,7 @@ import { isMountId } from "../gofer/mount.ts";
 import { ioError } from "../store/node-error.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
 import { type Context, makeFolders } from "./context.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { holdSignals, onInterrupt } from "./interrupt.ts";
 import { newRunId, removeMounts } from "./query.ts";
 import { deleteSandbox } from "./sandbox.ts";
 
@@ -67,7 +67,21 @@ export async function withRun<T>(
   given?: Watch,
 ): Promise<T> {
   await sweepRuns(context);
-  const run = openRun(context);
+  // Who says what signals do says so all the time.
+  const stopHolding = given === undefined ? holdSignals() : () => {};
+  try {
+    return await inRun(context, openRun(context), work, given);
+  } finally {
+    stopHolding();
+  }
+}
+
+async function inRun<T>(
+  context: Context,
+  run: Run,
+  work: (run: Run, watch: Watch) => Promise<T>,
+  given: Watch | undefined,
+): Promise<T> {
   const clean = () => closeRun(context, run);
   let stopWatching: (() => void) | undefined;
   const watch = given ?? {

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
+import { setImmediate as turnOfLoop } from "node:timers/promises";
 import { type Test, test } from "tap";
 import { Capability } from "../../lib/gofer/harden.ts";
 import { native } from "../../lib/sys/native.ts";
@@ -54,6 +55,28 @@ async function start(t: Test, node: Node, words: readonly string[], env: NodeJS.
   };
   return { child, said, stop, errors: () => errors };
 }
+
+test("signals one after the other, until it has ended, leave nothing of it", async (t) => {
+  const node = makeNode(t);
+  for (let turn = 0; turn < 3; turn++) {
+    const { child } = await start(t, node, [
+      "--listen",
+      `unix:${node.path("s")}`,
+      node.path("tree"),
+    ]);
+    let isOver = false;
+    child.once("exit", () => {
+      isOver = true;
+    });
+    while (!isOver) {
+      child.kill(turn === 1 ? "SIGTERM" : "SIGINT");
+      await turnOfLoop();
+    }
+    for (const folder of ["runs", "mounts"])
+      t.same(fs.readdirSync(`${node.state}/${folder}`), [], folder);
+    t.notOk(fs.existsSync(node.path("s")));
+  }
+});
 
 test("what can't be served is refused with a reason", async (t) => {
   const node = makeNode(t);
