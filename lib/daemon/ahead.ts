@@ -121,7 +121,8 @@ export class Ahead {
     const whole = job.isCompleted ? this.#streamed(source, absent, job) : new Set<number>();
     const { stretches, loose, rest } = await planOf(absent, source.table, locator, whole);
     this.#plan(source, [...stretches, ...rest]);
-    const ask = (each: ProfileAsk) => this.#ask(source, each, job, false);
+    // Without neighbours: what is read of them is known. To look for them would take longer than to fetch them.
+    const ask = (each: ProfileAsk) => this.#ask(source, each, job, true);
     await inParallel(stretches, REQUESTS_AT_ONCE, async (stretch) => {
       const isHere = await this.#bring(source, stretch, job);
       if (isHere) await Promise.all(stretch.asks.map(ask));
