@@ -140,22 +140,17 @@ export class Fetcher {
 
   /**
    * As ask, for nobody who waits: whether it is here now. What fails leaves no mark: who needs it asks for it, as if nothing had been
-   * (pitfalls D7). `isAlone`: a small blob brings no others along. Never rejects.
+   * (pitfalls D7). A small blob brings no others along: who
+   * fetches ahead names all that is wanted. Never rejects.
    */
-  async prefetch(
-    source: Source,
-    row: number,
-    first: number,
-    count: number,
-    isAlone = false,
-  ): Promise<boolean> {
+  async prefetch(source: Source, row: number, first: number, count: number): Promise<boolean> {
     try {
       if (row >= source.table.count) return false;
       const digest = source.table.digestAt(row);
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
       const key = isLarge(size) ? keyOfBlocks(source, row) : "";
-      const wanted = { source, row, digest, size, key, first, count, isAlone };
+      const wanted = { source, row, digest, size, key, first, count, isAlone: true };
       return (await withDeadline(this.#have(wanted), this.#deadlineMs)).errno === 0;
     } catch {
       return false;

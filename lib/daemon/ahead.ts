@@ -121,8 +121,7 @@ export class Ahead {
     const whole = job.isCompleted ? this.#streamed(source, absent, job) : new Set<number>();
     const { stretches, loose, rest } = await planOf(absent, source.table, locator, whole);
     this.#plan(source, [...stretches, ...rest]);
-    // Without neighbours: what is read of them is known. To look for them would take longer than to fetch them.
-    const ask = (each: ProfileAsk) => this.#ask(source, each, job, true);
+    const ask = (each: ProfileAsk) => this.#ask(source, each, job);
     await inParallel(stretches, REQUESTS_AT_ONCE, async (stretch) => {
       const isHere = await this.#bring(source, stretch, job);
       if (isHere) await Promise.all(stretch.asks.map(ask));
@@ -158,7 +157,7 @@ export class Ahead {
     }
     const done = wanted.map(async ({ ask, keys }) => {
       const areHere = await Promise.all(keys.map((key) => segments.get(key)!));
-      if (areHere.every((isHere) => isHere)) await this.#ask(source, ask, job, true);
+      if (areHere.every((isHere) => isHere)) await this.#ask(source, ask, job);
       else job.onAnswer?.(ask, false);
     });
     await Promise.all(done);
@@ -259,12 +258,11 @@ export class Ahead {
     source: Source,
     { row, first, count }: ProfileAsk,
     { figures, onAnswer }: AheadJob,
-    isAlone: boolean,
   ): Promise<void> {
     let isHere = false;
     if (!this.#isEnded) {
       figures.asks++;
-      isHere = await this.#context.fetcher.prefetch(source, row, first, count, isAlone);
+      isHere = await this.#context.fetcher.prefetch(source, row, first, count);
       if (!isHere) figures.failedAsks++;
     }
     onAnswer?.({ row, first, count }, isHere);
