@@ -12,6 +12,7 @@ import { pin, unpin } from "../../lib/store/pins.ts";
 import { entriesOf, noise } from "../suite/daemon-node.ts";
 import {
   broken,
+  dyingAt,
   forget,
   type Hook,
   makeEnvironment,
@@ -235,19 +236,14 @@ test("killed at any point it leaves nothing that is believed and missing", async
   let count = 0;
   for (let at = 0; ; at++) {
     const scene = await begun.copy();
-    let calls = 0;
-    // From some change on none is made, as of a process that is gone: between two, calls leave the store as it is.
-    const dying: Hook = (call) => {
-      const isChange = call === "put" || call === "remove";
-      if ((isChange && calls++ >= at) || calls > at) throw new Error("killed");
-    };
-    const outcome = await scene.collect({ isRepacking: true }, dying).then(
+    const { hook, isReached } = dyingAt(at);
+    const outcome = await scene.collect({ isRepacking: true }, hook).then(
       () => "done" as const,
       () => "killed" as const,
     );
     const wrong = await broken(scene);
     if (wrong.length > 0) t.same(wrong, [], `killed at change ${at}`);
-    if (outcome === "done" && calls <= at) break;
+    if (outcome === "done" && !isReached()) break;
     count++;
     scene.nowMs += LEASE_MS + 1;
     const again = await scene.collect({ isRepacking: true });

@@ -6,7 +6,7 @@ import { readLocator } from "../../lib/store/known.ts";
 import { layOut } from "../../lib/store/lay-out.ts";
 import { LEASE_MS } from "../../lib/store/lease.ts";
 import { noise } from "../suite/daemon-node.ts";
-import { broken, type Hook, makeEnvironment, PORTS, Scene } from "../suite/store-scene.ts";
+import { broken, dyingAt, type Hook, makeEnvironment, PORTS, Scene } from "../suite/store-scene.ts";
 
 const files = (seed: number) =>
   Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`f${i}`, noise(200_000, seed + i)]));
@@ -23,18 +23,14 @@ test("killed at any point it leaves nothing that is believed and missing", async
   let count = 0;
   for (let at = 0; ; at++) {
     const scene = await begun.copy();
-    let calls = 0;
-    const dying: Hook = (call) => {
-      const isChange = call === "put" || call === "remove";
-      if ((isChange && calls++ >= at) || calls > at) throw new Error("killed");
-    };
+    const { hook, isReached } = dyingAt(at);
     const order = (blob: Digest) => read.get(blob);
     const run = (hook?: Hook) =>
       layOut(scene.store(hook), PORTS, a, order, { clock: scene.clock(), packBytes: 500_000 });
-    await run(dying).catch(() => undefined);
+    await run(hook).catch(() => undefined);
     const wrong = await broken(scene);
     if (wrong.length > 0) t.same(wrong, [], `killed at change ${at}`);
-    if (calls <= at) break;
+    if (!isReached()) break;
     count++;
     scene.nowMs += LEASE_MS + 1;
     await run();

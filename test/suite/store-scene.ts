@@ -32,6 +32,21 @@ export const PORTS = surveyPorts({ state: "/nonexistent", cache: "", store: "", 
 /** Called before each call of an actor; what it throws is the call's failure, and the call is not made. */
 export type Hook = (call: string, path: string) => Promise<void> | void;
 
+/**
+ * Of an actor that is killed before its change number `at`, from 0: from there on none is made, as of a process that is gone; between two,
+ * calls leave the store as it is. `isReached`: whether there was such a change.
+ */
+export function dyingAt(at: number): { hook: Hook; isReached(): boolean } {
+  let calls = 0;
+  return {
+    hook: (call) => {
+      const isChange = call === "put" || call === "remove";
+      if ((isChange && calls++ >= at) || calls > at) throw new Error("killed");
+    },
+    isReached: () => calls > at,
+  };
+}
+
 /** One store, its time, and who uses it. */
 export class Scene {
   /** The store's time: a tick for each put. */
