@@ -1,25 +1,10 @@
 #!/bin/bash
-# Pid 1 of a user-mode Linux that mounts what `burrow serve` serves in it, by Linux's own 9P client, and compares. Lines for the test
-# begin with @@. What it needs to know is in the file that burrow= of the kernel's command line names: test/suite/v9fs-machine.ts
-# writes it. Everything of the host is seen read-only.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t tmpfs -o size=700m run /run
-given=$(sed -n 's/.*burrow=\([^ ]*\).*/\1/p' /proc/cmdline)
-# shellcheck source=/dev/null
-. "$given"
-busybox=$root/bin/busybox
-halt() { "$busybox" poweroff -f -n; }
-say() { echo "@@ $*"; }
-modules=$(echo "$root"/usr/lib/uml/modules/*/kernel)
-# Which of netfs and fscache needs the other differs between kernels.
-for module in fs/netfs/netfs fs/fscache/fscache fs/netfs/netfs net/9p/9pnet net/9p/9pnet_fd fs/9p/9p; do
-  "$busybox" insmod "$modules/$module.ko" 2>/dev/null
-done
-"$busybox" ifconfig lo 127.0.0.1 up
-mkdir /run/mnt /run/tmp /run/t /run/none
-export TMPDIR=/run/t BURROW_STATE=/run/state BURROW_CACHE=/run/cache BURROW_STORE=/run/store HOME=/run/t
+# Pid 1 of a user-mode Linux that mounts what `burrow serve` serves in it, by Linux's own 9P client, and compares.
+# test/suite/v9fs-machine.ts says what it needs to know.
+# shellcheck source=test/suite/guest.sh
+. "${0%/*}/guest.sh" 700m
+startNode
+mkdir /run/tmp /run/none
 
 # One that never changes, and an empty one beside another server's.
 $burrow serve tree="$tree" --quiet --listen unix:/run/9p.sock --listen tcp:127.0.0.1:5640 >/run/out 2>/run/err &

@@ -1,26 +1,10 @@
 #!/bin/bash
 # Pid 1 of a user-mode Linux in which `burrow serve` listens at vsock sockets, over the kernel's own loopback of them, and Linux's 9P
-# client mounts by such a connection. Lines for the test begin with @@. What it needs to know is in the file that burrow= of the
-# kernel's command line names: test/conformance/vsock.long.test.ts writes it. Everything of the host is seen read-only.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t tmpfs -o size=300m run /run
-given=$(sed -n 's/.*burrow=\([^ ]*\).*/\1/p' /proc/cmdline)
-# shellcheck source=/dev/null
-. "$given"
-busybox=$root/bin/busybox
-halt() { "$busybox" poweroff -f -n; }
-say() { echo "@@ $*"; }
-modules=$(echo "$root"/usr/lib/uml/modules/*/kernel)
-vsock=net/vmw_vsock
-for module in fs/netfs/netfs fs/fscache/fscache fs/netfs/netfs net/9p/9pnet net/9p/9pnet_fd fs/9p/9p \
-  $vsock/vsock $vsock/vmw_vsock_virtio_transport_common $vsock/vsock_loopback; do
-  "$busybox" insmod "$modules/$module.ko" 2>/dev/null
-done
-"$busybox" ifconfig lo 127.0.0.1 up
-mkdir /run/mnt /run/t
-export TMPDIR=/run/t BURROW_STATE=/run/state BURROW_CACHE=/run/cache BURROW_STORE=/run/store HOME=/run/t
+# client mounts by such a connection. test/conformance/vsock.long.test.ts says what it needs to know.
+# shellcheck source=test/suite/guest.sh
+. "${0%/*}/guest.sh" 300m
+startNode
+insert net/vmw_vsock/vsock net/vmw_vsock/vmw_vsock_virtio_transport_common net/vmw_vsock/vsock_loopback
 
 $burrow serve tree="$tree" --quiet --listen vsock:1:5640 --listen vsock:any:5641 --allow cid:7 >/run/out 2>/run/err &
 server=$!
