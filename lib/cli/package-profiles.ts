@@ -3,7 +3,7 @@
 
 import { type Digest, parseDigest } from "../base/digest.ts";
 import { PROFILE_FILE_MAX_BYTES } from "../base/limits.ts";
-import { asksOfLayer, composed } from "../preload/compose.ts";
+import { asksOfLayer, composed, type LayerAsks } from "../preload/compose.ts";
 import { ANY_COMMAND, Profile } from "../preload/profile.ts";
 import { objectPath } from "../store/layout.ts";
 import { inParallel } from "../store/parallel.ts";
@@ -81,18 +81,17 @@ export async function composeProfile(
   snapshot: Digest,
   environment: Environment,
 ): Promise<number> {
-  const found = new Map<Digest, { index: Awaited<ReturnType<typeof readIndex>>; asks: Profile }>();
+  const found = new Map<Digest, LayerAsks>();
   const layers = layersOf(environment);
   await inParallel(layers, PARALLEL, async (layer) => {
     // A hint: one that can't be had is none.
-    const asks = await profileIn(store, layer).catch(() => undefined);
-    if (asks !== undefined) found.set(layer, { index: await readIndex(store, layer), asks });
+    const profile = await profileIn(store, layer).catch(() => undefined);
+    if (profile === undefined) return;
+    const index = await readIndex(store, layer);
+    found.set(layer, { layer, index, asks: profile.asks(ANY_COMMAND) });
   });
   if (found.size === 0) return 0;
-  const known = layers.flatMap((layer) => {
-    const of = found.get(layer);
-    return of === undefined ? [] : [{ layer, index: of.index, asks: of.asks.asks(ANY_COMMAND) }];
-  });
+  const known = layers.flatMap((layer) => found.get(layer) ?? []);
   // One that is there and can't be read just now isn't lost to this.
   const profile = (await profileIn(store, snapshot)) ?? new Profile(snapshot);
   profile.compose(composed(await readIndex(store, snapshot), known));

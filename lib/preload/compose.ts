@@ -20,15 +20,15 @@ export function asksOfLayer(
   return moved(asks, snapshot, layer);
 }
 
+/** What is known of a layer, in its rows. */
+export interface LayerAsks {
+  readonly layer: Digest;
+  readonly index: BlobRows;
+  readonly asks: readonly ProfileAsk[];
+}
+
 /** What is known of layers, as asks over a snapshot that has them. */
-export function composed(
-  snapshot: BlobRows,
-  layers: readonly {
-    readonly layer: Digest;
-    readonly index: BlobRows;
-    readonly asks: readonly ProfileAsk[];
-  }[],
-): PackageAsks[] {
+export function composed(snapshot: BlobRows, layers: readonly LayerAsks[]): PackageAsks[] {
   const rows = rowsOf(snapshot);
   return layers
     .map(({ layer, index, asks }) => ({ layer, asks: moved(asks, index, snapshot, rows) }))
