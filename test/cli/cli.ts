@@ -8,6 +8,7 @@ import type { Test } from "tap";
 import { stopDaemon } from "../../lib/cache/client.ts";
 import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { removeLazyMount } from "../suite/lazy-leftovers.ts";
+import { NULL_NETNS, unmountNullNetns } from "../suite/null-netns.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
 export const MAIN = path.join(ROOT, "dist/burrow.cjs");
@@ -118,7 +119,8 @@ export class Node {
   leftovers(): string[] {
     return ["mounts", "runs", "runsc"].flatMap((folder) => {
       const where = path.join(this.state, folder);
-      return fs.existsSync(where) ? fs.readdirSync(where).map((name) => `${folder}/${name}`) : [];
+      const names = fs.existsSync(where) ? fs.readdirSync(where) : [];
+      return names.filter((name) => name !== NULL_NETNS).map((name) => `${folder}/${name}`);
     });
   }
 
@@ -141,6 +143,7 @@ export class Node {
     for (const child of this.#children) if (child.exitCode === null) child.kill("SIGKILL");
     await stopDaemon(this.cache).catch(() => false);
     removeLazyMount(this.cache);
+    for (const root of ["state/runsc", "run"]) unmountNullNetns(path.join(this.dir, root));
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 }

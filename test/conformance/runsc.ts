@@ -4,6 +4,8 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { isLong } from "../suite/long.ts";
+import { NULL_NETNS, unmountNullNetns } from "../suite/null-netns.ts";
 import { sleep } from "../suite/wait.ts";
 import { serveAsView } from "./view.ts";
 
@@ -41,14 +43,24 @@ export function findRevisions(): { found: Revision[]; reasons: string[] } {
     const platforms = Number(name) < 2023 ? ["ptrace"] : ["systrap", "ptrace"];
     found.push({ name, path: fs.realpathSync(where), platforms });
   } else reasons.push("no runsc in PATH (Debian: apt install runsc)");
-  const cache = process.env["BURROW_TEST_CACHE"] ?? path.join(os.tmpdir(), "burrow-test-cache");
-  const script = path.join(ROOT, "fixtures/runsc.sh");
-  const other = spawnSync("bash", [script, cache], { encoding: "utf8" });
-  const binary = other.stdout.trim();
-  if (other.status === 0)
-    found.push({ name: "2024", path: binary, platforms: ["systrap", "ptrace"] });
-  else reasons.push(other.stderr.trim());
+  // The newest takes minutes to build.
+  const others = {
+    "2024": "fixtures/runsc.sh",
+    ...(isLong && { "2026": "fixtures/runsc-newest.sh" }),
+  };
+  for (const [name, script] of Object.entries(others)) {
+    const made = fetched(script);
+    if (made.status === 0)
+      found.push({ name, path: made.stdout.trim(), platforms: ["systrap", "ptrace"] });
+    else reasons.push(made.stderr.trim());
+  }
   return { found, reasons };
+}
+
+/** Has a script of fixtures put a runsc where tests keep what they fetch. */
+function fetched(script: string) {
+  const cache = process.env["BURROW_TEST_CACHE"] ?? path.join(os.tmpdir(), "burrow-test-cache");
+  return spawnSync("bash", [path.join(ROOT, script), cache], { encoding: "utf8" });
 }
 
 /** What runs behind the stub's place. The one choice between a stand-in and the real server. */
@@ -235,7 +247,8 @@ export class Bench {
   async leftovers(): Promise<string[]> {
     let left: string[] = [];
     for (let round = 0; round < 60; round++) {
-      const mounts = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+      const all = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+      const mounts = all.filter((line) => !line.includes(`/${NULL_NETNS} `));
       left = [
         ...this.processes().map((p) => `process ${p.pid} ${p.argv.slice(0, 200)}`),
         ...mounts.filter((line) => line.includes(this.dir)).map((line) => `mount ${line}`),
@@ -262,6 +275,7 @@ export class Bench {
         process.kill(pid, "SIGKILL");
       } catch {} // it ended by itself
     }
+    unmountNullNetns(states);
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 }
