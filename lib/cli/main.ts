@@ -14,6 +14,7 @@ import { addEnvCompile } from "./env-compile.ts";
 import { addEnvRemove } from "./env-rm.ts";
 import { addExplain } from "./explain.ts";
 import { addGofer } from "./gofer.ts";
+import { addGroupHelp } from "./group-help.ts";
 import { knowOrigins } from "./known-origins.ts";
 import { addLayer } from "./layer.ts";
 import { addLayerDiff } from "./layer-diff.ts";
@@ -73,6 +74,7 @@ function makeProgram(): Command {
   addGofer(program);
   addDoctor(program);
   addCompletion(program);
+  addGroupHelp(program);
   program.hook("preAction", (_, command) => knowOrigins(command));
   checkValues(program);
   checkRequired(program);

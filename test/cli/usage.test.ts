@@ -3,52 +3,19 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { t as file, test } from "tap";
 import { until } from "../suite/wait.ts";
-import { newNode, ZEROS } from "./cli.ts";
+import { type Node, newNode, ZEROS } from "./cli.ts";
 
 /** For dozens of commands, each a process, on a busy machine. */
 const PATIENCE_MS = 240_000;
 file.setTimeout(PATIENCE_MS);
 
-const COMMANDS = [
-  ["run"],
-  ["bundle"],
-  ["bundle-rm"],
-  ["mount"],
-  ["umount"],
-  ["env", "create"],
-  ["env", "compile"],
-  ["env", "show"],
-  ["env", "ls"],
-  ["env", "rm"],
-  ["preload"],
-  ["cache", "show"],
-  ["cache", "verify"],
-  ["cache", "clear"],
-  ["cache", "pin"],
-  ["cache", "unpin"],
-  ["cache", "pins"],
-  ["layer", "import"],
-  ["layer", "show"],
-  ["layer", "ls"],
-  ["layer", "diff"],
-  ["stage", "create"],
-  ["store", "stats"],
-  ["store", "verify"],
-  ["store", "check"],
-  ["store", "gc"],
-  ["store", "pin"],
-  ["store", "unpin"],
-  ["store", "pins"],
-  ["daemon", "start"],
-  ["daemon", "stop"],
-  ["daemon", "reload"],
-  ["daemon", "status"],
-  ["daemon", "metrics"],
-  ["gofer", "ls"],
-  ["gofer", "upgrade"],
-  ["doctor"],
-  ["completion", "bash"],
-];
+/** Every command and group, as completion knows them: "env", "env create". */
+async function commandsOf(node: Node): Promise<string[]> {
+  const { stdout } = await node.run(["completion", "bash"]);
+  return [...stdout.matchAll(/^ {4}" ([a-z -]+)"\) names="[^"]*" flags=/gm)].map(
+    ([, words]) => words!,
+  );
+}
 
 /** Those that list a store or write to it. */
 const LISTED = new Set([
@@ -60,19 +27,25 @@ test("every command has help with an example", {
   timeout: PATIENCE_MS,
 }, async (t) => {
   const node = newNode(t);
-  const outcomes = await Promise.all(COMMANDS.map((words) => node.run([...words, "--help"])));
+  const commands = await commandsOf(node);
+  t.ok(commands.length > 50, commands.join(", "));
+  const outcomes = await Promise.all(
+    commands.map((words) => node.run([...words.split(" "), "--help"])),
+  );
   for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
-    const words = COMMANDS[i]!.join(" ");
+    const words = commands[i]!;
     t.equal(code, 0, words);
     t.equal(stderr, "", words);
-    t.match(stdout, new RegExp(`Examples?:\n  burrow ${words} `), words);
+    // Among its examples is one of itself.
+    t.match(stdout, new RegExp(`\\nExamples?:\n(  .*\n)*  .*burrow ${words}\\b`), words);
     t.notMatch(stdout, /default: \[\]/, words);
+    t.notMatch(stdout, /^Usage: .*[<[][A-Z]/, `${words}: arguments are named in small letters`);
     if (LISTED.has(words)) t.match(stdout, /a directory or an s3 URL/, words);
   }
   const top = await node.run(["--help"]);
   t.equal(top.code, 0);
-  for (const name of COMMANDS.map((words) => words[0]!))
-    t.match(top.stdout, new RegExp(`\n  ${name} `), name);
+  for (const words of commands)
+    t.match(top.stdout, new RegExp(`\n  ${words.split(" ")[0]} `), words);
   const deep = await node.run(["help", "profile", "show"]);
   t.match([deep.code, deep.stdout], [0, /^Usage: burrow profile show /]);
   t.match((await node.run(["--version"])).stdout, /^\d+\.\d+\.\d+\n$/);
