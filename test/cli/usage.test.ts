@@ -1,20 +1,23 @@
 // Owns: proof that the command line says what it does, and refuses what it can't in one line. Plane: control.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
+import type { Command } from "commander";
 import { t as file, test } from "tap";
+import { makeProgram } from "../../lib/cli/program.ts";
 import { until } from "../suite/wait.ts";
-import { type Node, newNode, ZEROS } from "./cli.ts";
+import { newNode, ZEROS } from "./cli.ts";
 
 /** For dozens of commands, each a process, on a busy machine. */
 const PATIENCE_MS = 240_000;
 file.setTimeout(PATIENCE_MS);
 
-/** Every command and group, as completion knows them: "env", "env create". */
-async function commandsOf(node: Node): Promise<string[]> {
-  const { stdout } = await node.run(["completion", "bash"]);
-  return [...stdout.matchAll(/^ {4}" ([a-z -]+)"\) names="[^"]*" flags=/gm)].map(
-    ([, words]) => words!,
-  );
+/** Every command and group below one, with the words that name it: "env", "env create". */
+function* commandsOf(command: Command, above = ""): Generator<[words: string, command: Command]> {
+  for (const child of command.commands) {
+    const words = `${above}${child.name()}`;
+    yield [words, child];
+    yield* commandsOf(child, `${words} `);
+  }
 }
 
 /** Those that list a store or write to it. */
@@ -27,25 +30,20 @@ test("every command has help with an example", {
   timeout: PATIENCE_MS,
 }, async (t) => {
   const node = newNode(t);
-  const commands = await commandsOf(node);
-  t.ok(commands.length > 50, commands.join(", "));
-  const outcomes = await Promise.all(
-    commands.map((words) => node.run([...words.split(" "), "--help"])),
-  );
-  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
-    const words = commands[i]!;
-    t.equal(code, 0, words);
-    t.equal(stderr, "", words);
-    // Among its examples is one of itself.
-    t.match(stdout, new RegExp(`\\nExamples?:\n(  .*\n)*  .*burrow ${words}\\b`), words);
-    t.notMatch(stdout, /default: \[\]/, words);
-    t.notMatch(stdout, /^Usage: .*[<[][A-Z]/, `${words}: arguments are named in small letters`);
-    if (LISTED.has(words)) t.match(stdout, /a directory or an s3 URL/, words);
-  }
   const top = await node.run(["--help"]);
   t.equal(top.code, 0);
-  for (const words of commands)
+  const completed = (await node.run(["completion", "bash"])).stdout;
+  for (const [words, command] of commandsOf(makeProgram())) {
+    let help = "";
+    command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
+    // Among its examples is one of itself.
+    t.match(help, new RegExp(`\\nExamples?:\n(  .*\n)*  .*burrow ${words}\\b`), words);
+    t.notMatch(help, /default: \[\]/, words);
+    t.notMatch(help, /^Usage: .*[<[][A-Z]/, `${words}: arguments are named in small letters`);
+    if (LISTED.has(words)) t.match(help, /a directory or an s3 URL/, words);
     t.match(top.stdout, new RegExp(`\n  ${words.split(" ")[0]} `), words);
+    t.ok(completed.includes(`" ${words}") names=`), `${words} is completed`);
+  }
   const deep = await node.run(["help", "profile", "show"]);
   t.match([deep.code, deep.stdout], [0, /^Usage: burrow profile show /]);
   t.match((await node.run(["--version"])).stdout, /^\d+\.\d+\.\d+\n$/);
