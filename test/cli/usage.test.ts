@@ -4,11 +4,12 @@ import fs from "node:fs";
 import type { Command } from "commander";
 import { t as file, test } from "tap";
 import { makeProgram } from "../../lib/cli/program.ts";
+import { helpOf } from "../suite/command-page.ts";
 import { until } from "../suite/wait.ts";
 import { newNode, ZEROS } from "./cli.ts";
 
 /** For dozens of commands, each a process, on a busy machine. */
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 600_000;
 file.setTimeout(PATIENCE_MS);
 
 /** Every command and group below one, with the words that name it: "env", "env create". */
@@ -34,8 +35,7 @@ test("every command has help with an example", {
   t.equal(top.code, 0);
   const completed = (await node.run(["completion", "bash"])).stdout;
   for (const [words, command] of commandsOf(makeProgram())) {
-    let help = "";
-    command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
+    const help = helpOf(command);
     // Among its examples is one of itself.
     t.match(help, new RegExp(`\\nExamples?:\n(  .*\n)*  .*burrow ${words}\\b`), words);
     t.notMatch(help, /default: \[\]/, words);
@@ -129,7 +129,7 @@ test("what is wrong with the words is said in one line, exit 2, before anything 
     [[...query, "--set-env", "--", "ls"], /--set-env has no value, -- comes next/],
     [["preload", "--store", "a", "--to", "b", "c.txt"], /--to takes the place of --store/],
   ];
-  const outcomes = await Promise.all(cases.map(([words]) => node.run(words)));
+  const outcomes = await node.runAll(cases.map(([words]) => words));
   for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
     const [words, pattern] = cases[i]!;
     t.equal(code, 2, words.join(" "));
@@ -169,7 +169,7 @@ test("what can be told from the words is told before long work", async (t) => {
   ];
   node.file("x-1-py3-none-any.whl", "junk");
   cases.push([["layer", "import", "base.tar", "x-1-py3-none-any.whl"], /say for which --python/]);
-  const outcomes = await Promise.all(cases.map(([words]) => node.run(words)));
+  const outcomes = await node.runAll(cases.map(([words]) => words));
   for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
     const [words, pattern] = cases[i]!;
     t.not(code, 0, words.join(" "));
