@@ -1,7 +1,7 @@
 // Assertions for programmer errors, on every plane. A failed one is a bug of ours, never bad input:
 // dispatch catches it, answers EREMOTEIO (as gVisor does) and the connection lives.
 
-export class AssertionError extends Error {
+class AssertionError extends Error {
   override readonly name = "AssertionError";
 }
 

@@ -4,7 +4,7 @@
 
 export const STATX_BYTES = 144;
 /** STATX_BASIC_STATS: all but btime, as stock revisions before 2025 send. */
-export const STATX_MASK = 0x7ff;
+const STATX_MASK = 0x7ff;
 
 /** Position in words (u32) of each field; the two-word ones are u64 or i64, low word first. LISAFS: statx.go Statx. */
 export const StatxWord = {

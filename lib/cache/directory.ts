@@ -7,21 +7,12 @@ import fs from "node:fs";
 import { type Digest, isDigest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { makeFolder, makeFolderBy, makeOwnFolder } from "../store/folder.ts";
-import { formatOf } from "../store/layout.ts";
 import { errnoOf, ioError } from "../store/node-error.ts";
 import { Calls, FACTS, Fact, type FdOf, failureIn, type Results } from "../sys/calls.ts";
 import { native } from "../sys/native.ts";
 import { Disk } from "./disk.ts";
-import {
-  BOOT_FILE,
-  CACHE_FOLDERS,
-  CACHE_FORMAT,
-  CACHE_MARKER,
-  type CacheFolder,
-  cachePath,
-  shardOf,
-} from "./layout.ts";
+import { checkMarker, clearLeftovers, isOfThisBoot, makeCache, suspectAll } from "./ground.ts";
+import { type CacheFolder, cachePath, shardOf } from "./layout.ts";
 import { Lingering } from "./lingering.ts";
 import {
   type FileState,
@@ -33,22 +24,14 @@ import {
   statThrough,
 } from "./look.ts";
 import { hashFile } from "./pool.ts";
-import { isRegularFile, openRegular, readRegular } from "./regular-file.ts";
+import { openRegular } from "./regular-file.ts";
 import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
 import { isSealed, sealOf } from "./seal.ts";
+import { Shards, shardNames } from "./shards.ts";
 import { expectedSum, noteSum } from "./sums.ts";
-import { suspectShard } from "./suspects.ts";
 
-/** A gofer in a user namespace must be able to look things up. */
-const FOLDER_MODE = 0o755;
 const SEALED_MODE = 0o444;
 const WRITE_NEW = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL;
-/** Nothing is written for longer; after that a pid is taken for another process's. */
-const WRITING_MAX_MS = 600_000;
-const BOOT_ID = "/proc/sys/kernel/random/boot_id";
-/** The marker and the boot file have some 40 bytes. */
-const NOTE_MAX_BYTES = 4096;
-
 export class CacheDirectory {
   readonly root: string;
   /** What its files take; without a limit unless the daemon sets one. */
@@ -59,29 +42,26 @@ export class CacheDirectory {
   /** False when there surely are no suspects. */
   hasSuspects = true;
   readonly #looks: Looks;
-  /** Folders that are there, as far as we know. */
-  readonly #shards = new Set<string>();
-  readonly #unsynced = new Set<string>();
-  #isSyncing = false;
+  readonly #shards: Shards;
 
   private constructor(root: string) {
     this.root = root;
     this.disk = new Disk(root);
     this.#looks = new Looks(this.disk, root);
+    this.#shards = new Shards(this.disk);
     this.lingering = new Lingering(this.room, (fd) => this.disk.close(fd));
   }
 
   /** Opens a cache, making it when `create` and it is missing. Throws for one of another format. */
   static open(root: string, create: boolean): CacheDirectory {
-    const cache = new CacheDirectory(root);
     try {
-      if (create) cache.#create();
-      cache.#checkMarker();
+      if (create) makeCache(root);
+      checkMarker(root);
     } catch (error) {
       if (error instanceof BurrowError) throw error;
       throw ioError("can't open the cache directory", root, error);
     }
-    return cache;
+    return new CacheDirectory(root);
   }
 
   path(folder: CacheFolder, digest: Digest): string {
@@ -287,21 +267,13 @@ export class CacheDirectory {
    * whether blobs became suspect.
    */
   startUp(isSuspect: boolean): boolean {
-    emptyFolder(`${this.root}/partial`, () => true);
-    emptyFolder(`${this.root}/tmp`, (path) => !isBeingWritten(path));
-    const boot = fs.readFileSync(BOOT_ID, "utf8").trim();
-    const bootPath = `${this.root}/${BOOT_FILE}`;
-    const isSameBoot =
-      isRegularFile(bootPath) && readRegular(bootPath, NOTE_MAX_BYTES).toString().trim() === boot;
-    if (isSameBoot && !isSuspect) {
-      this.hasSuspects = fs.readdirSync(`${this.root}/suspect`).length > 0;
-      return false;
+    clearLeftovers(this.root);
+    if (isSuspect || !isOfThisBoot(this.root)) {
+      suspectAll(this.root);
+      return true;
     }
-    for (const shard of shardNames(`${this.root}/blobs`)) suspectShard(this.root, shard);
-    // Last: killed before this, the next daemon starts over.
-    const aside = `${this.root}/tmp/boot`;
-    writeNote(aside, `${boot}\n`, bootPath);
-    return true;
+    this.hasSuspects = fs.readdirSync(`${this.root}/suspect`).length > 0;
+    return false;
   }
 
   /** Digests in a sharded folder, in order. */
@@ -311,24 +283,6 @@ export class CacheDirectory {
         if (isDigest(name)) yield name;
       }
     }
-  }
-
-  #create(): void {
-    makeOpenFolder(this.root);
-    for (const folder of CACHE_FOLDERS) makeOpenFolder(`${this.root}/${folder}`, makeOwnFolder);
-    const marker = `${this.root}/${CACHE_MARKER}`;
-    // An empty one is no format's: a power cut took its text.
-    if (isRegularFile(marker) && fs.statSync(marker).size > 0) return;
-    const aside = `${this.root}/tmp/marker.${randomBytes(8).toString("hex")}`;
-    writeNote(aside, `${JSON.stringify({ format: CACHE_FORMAT })}\n`, marker);
-  }
-
-  #checkMarker(): void {
-    const text = readRegular(`${this.root}/${CACHE_MARKER}`, NOTE_MAX_BYTES).toString();
-    if (formatOf(text) === CACHE_FORMAT) return;
-    throw new BurrowError("BURROW_UNSUPPORTED", "the cache has a format this program can't use", {
-      context: { cache: this.root, marker: text.slice(0, 80) },
-    });
   }
 
   /**
@@ -342,10 +296,10 @@ export class CacheDirectory {
   ): Promise<void> {
     const path = this.path(folder, digest);
     const shard = `${this.root}/${folder}/${shardOf(digest)}`;
-    if (!this.#shards.has(shard)) {
+    if (!this.#shards.isKnown(shard)) {
       // It counts from here on.
       this.room.add(groupOf(folder, digest), 0);
-      await this.#makeShard(shard);
+      await this.#shards.make(shard);
     }
     try {
       await work(path);
@@ -353,63 +307,12 @@ export class CacheDirectory {
       const errno = error instanceof BurrowError ? (error.errno ?? 0) : 0;
       const isOfShard = isAbsence(errno) || errno === Errno.ELOOP;
       if (!isOfShard && errno !== Errno.EISDIR) throw error;
-      if (isOfShard) await this.#makeShard(shard);
+      if (isOfShard) await this.#shards.make(shard);
       else await this.drop(folder, digest);
       await work(path);
     }
-    this.#unsynced.add(shard);
-    void this.#syncFolders();
+    this.#shards.sync(shard);
   }
-
-  async #makeShard(shard: string): Promise<void> {
-    try {
-      await this.disk.run("write", () => makeShard(shard));
-    } catch (error) {
-      throw ioError("can't make a folder of the cache", shard, error);
-    }
-    this.#shards.add(shard);
-  }
-
-  /** Folders are fsynced behind the answers: a name that a power cut takes costs a fetch, not a wrong byte. */
-  async #syncFolders(): Promise<void> {
-    if (this.#isSyncing) return;
-    this.#isSyncing = true;
-    while (this.#unsynced.size > 0) {
-      const shards = [...this.#unsynced];
-      this.#unsynced.clear();
-      await Promise.all(shards.map((shard) => syncFolder(this.disk, shard)));
-    }
-    this.#isSyncing = false;
-  }
-}
-
-/** Unlinks a file that may be gone, or what stands in its place. */
-export function dropFile(path: string): void {
-  try {
-    fs.unlinkSync(path);
-  } catch (error) {
-    const { code } = errnoOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") return;
-    if (code !== "EISDIR") throw error;
-    fs.rmSync(path, { force: true, recursive: true });
-  }
-}
-
-/** Renames a file over another, or over a directory that has its name. */
-function replace(aside: string, path: string): void {
-  try {
-    fs.renameSync(aside, path);
-  } catch (error) {
-    if (errnoOf(error).code !== "EISDIR") throw error;
-    dropFile(path);
-    fs.renameSync(aside, path);
-  }
-}
-
-/** Writes a small file aside and gives it its name, durable before that: a power cut must not leave the name without the text. */
-function writeNote(aside: string, text: string, path: string): void {
-  fs.writeFileSync(aside, text, { mode: 0o644, flush: true });
-  replace(aside, path);
 }
 
 export function writeFully(fd: number, bytes: Uint8Array, position: number): void {
@@ -417,66 +320,6 @@ export function writeFully(fd: number, bytes: Uint8Array, position: number): voi
   while (done < bytes.length) {
     done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
   }
-}
-
-/** The mode is set apart from mkdir, whose mode the umask cuts. */
-function makeOpenFolder(path: string, make = makeFolder): void {
-  if (make(path, FOLDER_MODE)) fs.chmodSync(path, FOLDER_MODE);
-}
-
-/** Removes what is in a folder of the cache and `goes`: in that folder alone, even if a symlink takes its place meanwhile. */
-function emptyFolder(folder: string, goes: (path: string) => boolean): void {
-  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
-  const fd = fs.openSync(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  try {
-    const own = `/proc/self/fd/${fd}`;
-    for (const name of fs.readdirSync(own)) {
-      const path = `${own}/${name}`;
-      if (goes(path)) fs.rmSync(path, { force: true, recursive: true });
-    }
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** Whether a file of tmp/ may belong to a live process: the CLI writes indexes while daemons come and go. */
-function isBeingWritten(path: string): boolean {
-  const pid = /\.(\d+)\.[0-9a-f]+$/.exec(path)?.[1];
-  const stat = fs.statSync(path, { throwIfNoEntry: false });
-  if (pid === undefined || stat === undefined || Number(pid) === process.pid) return false;
-  return Date.now() - stat.mtimeMs < WRITING_MAX_MS && fs.existsSync(`/proc/${pid}`);
-}
-
-function shardNames(folder: string): string[] {
-  return fs
-    .readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && /^[0-9a-f]{2}$/.test(entry.name))
-    .map((entry) => entry.name)
-    .sort();
-}
-
-/** A folder between, in the place of whatever else has its name. */
-async function makeShard(path: string): Promise<void> {
-  const { lstat, mkdir, rm, chmod } = fs.promises;
-  try {
-    await mkdir(path, FOLDER_MODE);
-  } catch (error) {
-    const stat = await lstat(path).catch(() => undefined);
-    if (stat?.isDirectory() === true) return;
-    if (stat === undefined && errnoOf(error).code !== "ENOENT") throw error;
-    await rm(path, { force: true });
-    await makeFolderBy(fs.promises, path);
-  }
-  await chmod(path, FOLDER_MODE);
-}
-
-async function syncFolder(disk: Disk, path: string): Promise<void> {
-  const calls = new Calls();
-  const fd = { at: calls.open(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY) };
-  calls.fsync(fd);
-  calls.always(() => calls.close(fd));
-  // Evicted or made suspect meanwhile: there is nothing to make durable.
-  await disk.run("write", () => calls.run(), { isPatient: true }).catch(() => undefined);
 }
 
 /** Has a chain make an open file durable, and then sealed: after a power cut a sealed name must not stand before its data. */

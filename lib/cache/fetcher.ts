@@ -410,7 +410,7 @@ export class Fetcher {
 
   #create(digest: Digest, size: number, inMemory: boolean): LargeBlob {
     const create = (memory?: MemoryTier) =>
-      LargeBlob.create(this.#cache, this.#context, { digest, size }, memory);
+      new LargeBlob(this.#cache, this.#context, { digest, size }, memory);
     if (inMemory || this.shelf.isInMemoryOnly) return create(this.shelf.memory);
     try {
       return create();

@@ -10,7 +10,7 @@ import { heldWhole } from "./cache.ts";
 import type { CacheDirectory } from "./directory.ts";
 
 /** Snapshots pinned at once: each costs 8 bytes a blob in the daemon's memory. */
-export const PINS_MAX = 1_024;
+const PINS_MAX = 1_024;
 
 /** What a daemon knows of pins. */
 export interface Pinned {

@@ -11,11 +11,11 @@ import type { Disk } from "./disk.ts";
 import { readThrough } from "./look.ts";
 import { readRegular } from "./regular-file.ts";
 
-export const STAGE_KEY = "stage.key";
+const STAGE_KEY = "stage.key";
 const KEY_BYTES = 32;
 
 /** The key of a cache. BURROW_NOT_FOUND where no stage was ever listed, BURROW_CORRUPT for a file that is none. */
-export function readStageKey(root: string): Buffer {
+function readStageKey(root: string): Buffer {
   const path = `${root}/${STAGE_KEY}`;
   try {
     return checked(readRegular(path, KEY_BYTES + 1), path);

@@ -11,7 +11,6 @@ import { ensureDaemon } from "../cache/client.ts";
 import { isGoferMount, type OciMount, type Spec } from "../gofer/bundle.ts";
 import { isMountId, MOUNT_FORMAT } from "../gofer/mount.ts";
 import { isObject } from "../ingest/oci/document.ts";
-import { ioError } from "../store/node-error.ts";
 import { checkTenant, NO_TENANT } from "../store/object-pin.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
 import { type Allowed, type Wanted, wantedOf } from "./annotations.ts";
@@ -23,6 +22,7 @@ import { resolveEnv } from "./prepare.ts";
 import { commandKey, inodesFor, newRunId, parseSize, removeMounts, writeMount } from "./query.ts";
 import { noSuchDigest } from "./read-index.ts";
 import { importStageIndex } from "./stage.ts";
+import { unreadable } from "./text-file.ts";
 
 /** Docker's are some 20 KB. */
 const CONFIG_MAX_BYTES = 16 * 1024 * 1024;
@@ -132,7 +132,7 @@ function readConfig(bundle: string): { path: string; spec: AnnotatedSpec; mode: 
     mode = facts.mode & 0o7777;
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw error instanceof BurrowError ? error : ioError("can't read the bundle", path, error);
+    throw error instanceof BurrowError ? error : unreadable("file", path, error);
   }
   try {
     const spec: unknown = JSON.parse(text);

@@ -93,7 +93,7 @@ function addPins(cache: Command): void {
   addCommonOptions(cache.command("pin"))
     .description("keep the files of snapshots, whatever the limit")
     .argument(
-      "<SNAPSHOT...>",
+      "<snapshot...>",
       "snapshots whose index is in the cache: digests, or their first 6 digits or more",
     )
     .addHelpText("after", PIN_HELP)
@@ -112,7 +112,7 @@ function addPins(cache: Command): void {
     .description(
       "let the files of snapshots go when there is no more space; exits 1 when one wasn't pinned",
     )
-    .argument("<SNAPSHOT...>", "digests of snapshots, or their first 6 digits or more")
+    .argument("<snapshot...>", "digests of snapshots, or their first 6 digits or more")
     .addHelpText("after", "\nExample:\n  burrow cache unpin sha256:…")
     .action((snapshots: string[], options) => {
       const context = contextOf(options);

@@ -52,7 +52,7 @@ function show(findings: readonly Finding[]): string {
   return lines.length === 0 ? table(rows) : `${table(rows)}\n\nWhat to do:\n${lines.join("\n")}`;
 }
 
-export function diagnose(context: Context): Finding[] {
+function diagnose(context: Context): Finding[] {
   return [
     node(),
     platform(),

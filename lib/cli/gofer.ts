@@ -54,7 +54,7 @@ export function addGofer(program: Command): void {
       const text = table([["PID", "SERVERS", "SERVED BY", "BUNDLE"], ...rows]);
       print(context.isJson, stubs, rows.length === 0 ? "none runs" : text);
     });
-  addCommonOptions(gofer.command("upgrade [PID...]"))
+  addCommonOptions(gofer.command("upgrade [pid...]"))
     .description("have the installed program take over in running sandboxes (default: in all)")
     .addHelpText("after", UPGRADE_HELP)
     .action(async (pids: string[], options) => {

@@ -17,7 +17,7 @@ import { type Backend, classOf, type WritableBackend } from "../store/store.ts";
 
 export const FACTS_FORMAT = 1;
 /** On the root of a snapshot: "sha256:<hex>" of its facts. */
-export const FACTS_XATTR = "user.burrow.image";
+const FACTS_XATTR = "user.burrow.image";
 /** An image's config is 4 MiB at most. */
 const FACTS_MAX_BYTES = 8 << 20;
 

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onInterrupt } from "./interrupt.ts";
 
-export const PLATFORMS = ["systrap", "ptrace", "kvm"] as const;
+const PLATFORMS = ["systrap", "ptrace", "kvm"] as const;
 /** A start takes a quarter of a second; one that hangs (kvm within some virtual machines) would do so for ever. */
 const START_MS = 5_000;
 

@@ -23,19 +23,40 @@ import { commandKey } from "./query.ts";
 import { tenantOf } from "./query-settings.ts";
 import { readIndex } from "./read-index.ts";
 
-const HELP = `
-The daemon notes what the starts of a snapshot read, by command, and fetches it ahead of the next one. "show" prints the
-files, in the order in which they were read: a list that "burrow preload --profile" takes. "push" puts it into the store, beside
-the snapshot, and what was read of each package beside that: nodes that have learned nothing of a snapshot yet begin with
-what the store has, environments that are created later with what it has of their packages. "compose" gives that to one that is there
-already. "rm" has this node forget what it has learned.
+const GROUP_HELP = `
+The daemon notes what the starts of a snapshot read, by command, and fetches it ahead of the next one.
 
 Examples:
   burrow profile show sha256:… > profile.txt
-  burrow profile show sha256:… -- python3 query.py
-  burrow preload --profile profile.txt sha256:…
   burrow profile push sha256:…
   burrow profile compose sha256:…
+  burrow profile rm sha256:…`;
+
+const SHOW_HELP = `
+In the order in which they were read: a list that "burrow preload --profile" and "burrow store repack --profile" take.
+
+Examples:
+  burrow profile show sha256:… -- python3 query.py
+  burrow profile show sha256:… > profile.txt
+  burrow preload --profile profile.txt sha256:…`;
+
+const PUSH_HELP = `
+It is put beside the snapshot, and what was read of each package beside that. Nodes that have learned nothing of a snapshot yet begin
+with what the store has; environments that are created later with what it has of their packages.
+
+Example:
+  burrow profile push sha256:…`;
+
+const COMPOSE_HELP = `
+For one that was there before others taught the store ("burrow profile push"): those that are created later have it by themselves.
+
+Example:
+  burrow profile compose sha256:…`;
+
+const RM_HELP = `
+What the store has of it stays there.
+
+Example:
   burrow profile rm sha256:…`;
 
 interface ShowOptions {
@@ -47,34 +68,34 @@ export function addProfile(program: Command): void {
   const profile = program
     .command("profile")
     .description("what was learned of how sandboxes start")
-    .addHelpText("after", HELP);
+    .addHelpText("after", GROUP_HELP);
   addCommonOptions(profile.command("show"))
     .description("print the files that starts of a snapshot read")
     .argument("<snapshot>", "its digest, or the first digits of it")
     .argument("[command...]", "after --: what its own starts read, or else those of all")
     .option("--tenant <NAME>", "whose starts of the command they are ($BURROW_TENANT)")
-    .addHelpText("after", HELP)
+    .addHelpText("after", SHOW_HELP)
     .action(async (text: string, words: string[], options: ShowOptions) => {
       await show(contextOf(options), text, words, tenantOf(options.tenant));
     });
   addCommonOptions(profile.command("push"))
     .description("put what this node has learned into the store, for other nodes")
     .argument("<snapshot...>", "their digests, or the first digits of these")
-    .addHelpText("after", HELP)
+    .addHelpText("after", PUSH_HELP)
     .action(async (texts: string[], options) => {
       await push(contextOf(options), texts);
     });
   addCommonOptions(profile.command("compose"))
     .description("have an environment begin with what the starts of others read of its packages")
     .argument("<environment...>", "their digests, or the first digits of these")
-    .addHelpText("after", HELP)
+    .addHelpText("after", COMPOSE_HELP)
     .action(async (texts: string[], options) => {
       await compose(contextOf(options), texts);
     });
   addCommonOptions(profile.command("rm"))
     .description("forget what this node has learned")
     .argument("<snapshot...>", "their digests, or the first digits of these")
-    .addHelpText("after", HELP)
+    .addHelpText("after", RM_HELP)
     .action(async (texts: string[], options) => {
       await remove(contextOf(options), texts);
     });

@@ -22,7 +22,7 @@ function runsFolder(context: Context): string {
 }
 
 /** A new run of this process. */
-export function openRun(context: Context): Run {
+function openRun(context: Context): Run {
   const id = newRunId();
   const folder = join(runsFolder(context), `${id}@${ownOwner()}`);
   makeFolders(runsFolder(context));
@@ -35,7 +35,7 @@ export function openRun(context: Context): Run {
 }
 
 /** Removes what a run keeps in files; its sandbox is gone by then. May be called again. */
-export function closeRun(context: Context, { id, folder }: Run): void {
+function closeRun(context: Context, { id, folder }: Run): void {
   removeMounts(context, id);
   for (const name of mountNames(context))
     if (name.startsWith(`${id}-`)) removeMounts(context, name);

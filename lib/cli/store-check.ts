@@ -42,7 +42,7 @@ export interface Checked {
   readonly unneeded: readonly Fault[];
 }
 
-export async function checkStore(
+async function checkStore(
   context: Context,
   withContent: boolean,
   progress: ProgressLine,

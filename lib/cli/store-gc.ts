@@ -73,7 +73,7 @@ async function gc(context: Context, options: GcOptions): Promise<void> {
 const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 
 /** A duration in ms: "90s", "12h", "7d". BURROW_USAGE. */
-export function parseDuration(text: string, option: string): number {
+function parseDuration(text: string, option: string): number {
   const match = /^(\d{1,9})([smhdw])$/.exec(text);
   if (match === null && text !== "0") {
     const what = `"${text}" is no duration: say 0, or a number and s, m, h, d or w`;

@@ -3,7 +3,7 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { BurrowError } from "../base/error.ts";
-import { ioError } from "../store/node-error.ts";
+import { unreadable } from "./text-file.ts";
 
 export const TRACE_FORMAT = 1;
 /** A file that is read: as much as a run writes of its most events, and files. */
@@ -180,7 +180,7 @@ const FIELDS: Readonly<Record<TraceLine["kind"], Readonly<Record<string, Field>>
   },
 };
 
-/** Reads a trace. BURROW_USAGE for what is none, BURROW_IO. */
+/** Reads a trace. BURROW_USAGE for what is none, BURROW_NOT_FOUND, BURROW_IO. */
 export function readTraceFile(path: string): TraceContent {
   let text: string;
   try {
@@ -188,7 +188,7 @@ export function readTraceFile(path: string): TraceContent {
     text = readFileSync(path, "utf8");
   } catch (error) {
     if (error instanceof BurrowError) throw error;
-    throw ioError("can't read the trace", path, error);
+    throw unreadable("trace", path, error);
   }
   return parseTrace(text, path);
 }

@@ -6,24 +6,24 @@ import { readTraceFile } from "./trace-file.ts";
 import { tracePage } from "./trace-page.ts";
 import { summarize, type TraceSummary } from "./trace-summary.ts";
 
+const RECORD =
+  "burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'";
 const HELP = `
 A trace is what "burrow run --trace FILE" writes: each request of the sandbox, what it waited for, what the daemon fetched.
 
 Examples:
-  burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'
-  burrow trace report start.jsonl -o start.html
-  burrow trace summary start.jsonl`;
+  ${RECORD}`;
 
 export function addTrace(program: Command): void {
   const trace = program.command("trace").description("see where the time of a start goes");
-  trace.addHelpText("after", HELP);
+  trace.addHelpText("after", `${HELP}\n  burrow trace summary start.jsonl`);
   trace
     .command("report")
     .description("write a trace as one page for a browser, which needs nothing else")
     .argument("<file>", "a trace")
     .requiredOption("-o, --output <FILE>", "the page")
     .option("--json", "say what was written as JSON")
-    .addHelpText("after", HELP)
+    .addHelpText("after", `${HELP}\n  burrow trace report start.jsonl -o start.html`)
     .action((file: string, options: { output: string; json?: boolean }) => {
       checkWritable(options.output, "--output");
       const page = tracePage(readTraceFile(file));
@@ -37,7 +37,7 @@ export function addTrace(program: Command): void {
     .description("print what was read of each package, and what was waited for")
     .argument("<file>", "a trace")
     .option("--json", "all figures, as JSON")
-    .addHelpText("after", HELP)
+    .addHelpText("after", `${HELP}\n  burrow trace summary start.jsonl`)
     .action((file: string, options: { json?: boolean }) => {
       const summary = summarize(readTraceFile(file));
       print(options.json === true, summary, show(summary));

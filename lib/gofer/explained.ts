@@ -15,7 +15,7 @@ import { mountDirectory } from "./mount.ts";
 export const EXPLAIN_FILE = "explain.json";
 export const EXPLAIN_FORMAT = 1;
 /** Where the server's own files are seen. */
-export const INFO_PATH = "/.burrow";
+const INFO_PATH = "/.burrow";
 /** More than counters ever take as text; clients are told a size before they read. */
 const COUNTERS_BYTES = 4096;
 

@@ -115,7 +115,7 @@ function mountOf(text: string, path: string): Mount {
 }
 
 /** The Mount in parsed JSON. Throws Error saying which field is wrong. */
-export function checkMount(value: unknown): Mount {
+function checkMount(value: unknown): Mount {
   const fields = record(value, "the file");
   if (fields["format"] !== MOUNT_FORMAT) {
     throw new Error(`format is ${String(fields["format"])}; this program reads ${MOUNT_FORMAT}`);

@@ -8,7 +8,7 @@ import type { ByteSource } from "./byte-source.ts";
 import { Spare } from "./spare.ts";
 
 /** 128 MiB: what `zstd --ultra -22` makes, and the most that conda takes. It is what the largest packages may cost in memory. */
-export const WINDOW_LOG_MAX = 27;
+const WINDOW_LOG_MAX = 27;
 const INPUT_BYTES = 256 * 1024;
 /** Other work has its turn after this many bytes without one: a little input may be very much output. */
 const TURN_BYTES = 16 << 20;

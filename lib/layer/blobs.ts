@@ -8,7 +8,7 @@ import { refuse } from "./entry-check.ts";
 import { BLOB_BYTES, BLOCK_DIGEST_BYTES, Blob } from "./format.ts";
 
 export const BLOB_WORDS = BLOB_BYTES >> 2;
-export const BLOCK_WORDS = BLOCK_DIGEST_BYTES >> 2;
+const BLOCK_WORDS = BLOCK_DIGEST_BYTES >> 2;
 const DIGEST_WORDS = DIGEST_BYTES >> 2;
 const SIZE = Blob.size >> 2;
 const FIRST_BLOCK = Blob.firstBlock >> 2;

@@ -9,7 +9,7 @@ import {
   TREE_DEPTH_MAX,
 } from "../base/limits.ts";
 import { optimizedSoon } from "../sys/tiering.ts";
-import { corrupt, entriesOf, targetAt, xattrsAt } from "./entries.ts";
+import { corrupt, targetAt, xattrsAt } from "./entries.ts";
 import type { LayerEntry } from "./entry.ts";
 import { checkXattrs, refuse } from "./entry-check.ts";
 import {
@@ -53,26 +53,13 @@ const NAME = Dirent.name >> 2;
 const NAME_BYTES = Dirent.nameBytes >> 2;
 const PREFIX = Dirent.prefix >> 2;
 
-export interface StackedLayer {
-  readonly entries: Iterable<LayerEntry>;
-  /** Where its root lies in the snapshot: a latin1 path without slashes at its ends; "" for the root. */
-  readonly at: string;
-}
-
-/** mergeIndexes for layers that are entries, in any order: those of the merged tree. Throws what it and writeIndex throw. */
-export function mergeLayers(layers: readonly StackedLayer[]): Iterable<LayerEntry> {
-  const indexes = layers.map(({ entries, at }) => {
-    return layerOf(Array.from(entries, (entry) => ({ ...entry, path: pathIn(at, entry.path) })));
-  });
-  return entriesOf(new Index(mergeIndexes(indexes)));
-}
-
 /** The index of a layer that is entries. */
 export function layerOf(entries: Iterable<LayerEntry>): Index {
   return new Index(writeIndex(IndexKind.layer, entries));
 }
 
-function pathIn(folder: string, name: string): string {
+/** A path below a folder; both are latin1, and "" is the root. */
+export function pathIn(folder: string, name: string): string {
   return folder === "" || name === "" ? folder || name : `${folder}/${name}`;
 }
 

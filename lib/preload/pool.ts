@@ -41,7 +41,7 @@ export interface PoolOptions {
  * What a job may hold: open and half-written packs, tables of the package's files; and a file that outgrows a pack whole, as it is
  * packed: twice the archive, since LZ4 packs less than zstd.
  */
-export function jobBytes(archiveBytes: number): number {
+function jobBytes(archiveBytes: number): number {
   return PRELOAD_JOB_BYTES + 2 * archiveBytes;
 }
 

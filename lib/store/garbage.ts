@@ -14,7 +14,7 @@ import {
   type WritableBackend,
 } from "./store.ts";
 
-export const GARBAGE = "garbage";
+const GARBAGE = "garbage";
 const FORMAT = 1;
 /** Paths of one list: some 20 MB of JSON. */
 export const LIST_PATHS_MAX = 250_000;

@@ -7,7 +7,7 @@ const FAILURES = 2;
 /** Times, one after the other, that another was asked later and answered before it, or had what it lacked. */
 const LAGS = 3;
 export const GRACE_MS = 1_000;
-export const GRACE_MAX_MS = 60_000;
+const GRACE_MAX_MS = 60_000;
 /** Who waits for the end of a rest waits up to this part longer, so that not all come back at once. */
 const JITTER = 0.2;
 

@@ -8,10 +8,10 @@ import { BurrowError } from "../base/error.ts";
 import { hasEnded, isOfHere, ownOwner } from "../sys/owner.ts";
 import { classOf, type SizedObject, timeoutError, type WritableBackend } from "./store.ts";
 
-export const LEASES = "leases";
-export const COLLECTORS = "collectors";
+const LEASES = "leases";
+const COLLECTORS = "collectors";
 /** Of each lease and collector an object that is put once and never again: once gone, it stays gone. */
-export const HOLDS = "holds";
+const HOLDS = "holds";
 const FORMAT = 1;
 const BODY_MAX_BYTES = 64 * 1024 * 1024;
 

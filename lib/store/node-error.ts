@@ -10,7 +10,7 @@ export function errnoOf(error: unknown): { errno: number; code: string } {
 }
 
 /** Whether an errno, of either sign, says that there is no space: on the disk, or in somebody's share of it. */
-export function isFullErrno(errno: number): boolean {
+function isFullErrno(errno: number): boolean {
   const value = Math.abs(errno);
   return value === Errno.ENOSPC || value === Errno.EDQUOT;
 }

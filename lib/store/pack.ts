@@ -13,8 +13,8 @@ const MAGIC = Buffer.from("BRWPACK1", "latin1");
 const END_MAGIC = Buffer.from("BRWPEND1", "latin1");
 const VERSION = 1;
 
-export const PACK_HEADER_BYTES = 16;
-export const PACK_ROW_BYTES = 96;
+const PACK_HEADER_BYTES = 16;
+const PACK_ROW_BYTES = 96;
 export const PACK_FOOTER_BYTES = 24;
 
 /** What a builder makes room for at first; small layers are many. */

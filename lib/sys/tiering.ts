@@ -1,5 +1,5 @@
 // When V8 optimizes a function: by how much it ran, counted in bytes of bytecode; and how. Who owns work that lasts says what suits
-// it: the pack writer, the merge, a standby. docs/benchmarks.md, "Ingest" and "Many layers". Control plane.
+// it: the pack writer, the merge, a standby. docs/design/0031-merge.md. Control plane.
 
 import { setFlagsFromString } from "node:v8";
 

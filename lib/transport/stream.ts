@@ -141,10 +141,6 @@ export class Stream {
     this.#filled += bytes;
   }
 
-  get hasUnsent(): boolean {
-    return this.#filled > this.#sent;
-  }
-
   /** Sends what is to be sent: 0 when all of it was taken, -EAGAIN while the client doesn't read, or -errno. */
   flush(): number {
     while (this.#sent < this.#filled) {

@@ -96,11 +96,9 @@ static int settle(int proc_fd, int dir, int fd, uint32_t mode, uint32_t uid, uin
   bool owner = (uid != NO_ID && uid != (uint32_t)out[6]) || (gid != NO_ID && gid != (uint32_t)out[7]);
   if (owner && (bad = chown_by(fd, uid, gid)) < 0) return bad;
   bool wrong_mode = ((uint32_t)out[4] & 07777) != (mode & 07777);
-  if (owner || wrong_mode) {
-    if (!S_ISLNK((mode_t)out[4]) && (bad = chmod_by(proc_fd, fd, mode & 07777)) < 0) return bad;
-    return stat_into(fd, out);
-  }
-  return 0;
+  if (!owner && !wrong_mode) return 0;
+  if (!S_ISLNK((mode_t)out[4]) && (bad = chmod_by(proc_fd, fd, mode & 07777)) < 0) return bad;
+  return stat_into(fd, out);
 }
 
 // statNode(fd, out).
@@ -141,14 +139,12 @@ static napi_value create_at(napi_env env, napi_callback_info info) {
   uint64_t flags = (uint64_t)(arg_int(env, argv[3]) & O_ACCMODE) | O_CREAT | O_EXCL | O_NONBLOCK | O_NOCTTY;
   int file = open_beneath(dir, name, flags, mode);
   if (file < 0) return integer(env, file);
-  char link[16];
-  snprintf(link, sizeof link, "%d", file);
-  int fd = openat(proc_fd, link, O_PATH | O_CLOEXEC);
-  bad = fd < 0 ? -errno : settle(proc_fd, dir, fd, mode, arg_uint(env, argv[5]), arg_uint(env, argv[6]), out);
-  if (bad < 0) goto undo;
-  out[STAT_FIELDS] = file;
-  return integer(env, fd);
-undo:
+  int fd = reopen(proc_fd, file, O_PATH);
+  bad = fd < 0 ? fd : settle(proc_fd, dir, fd, mode, arg_uint(env, argv[5]), arg_uint(env, argv[6]), out);
+  if (bad == 0) {
+    out[STAT_FIELDS] = file;
+    return integer(env, fd);
+  }
   if (fd >= 0) close(fd);
   close(file);
   unlinkat(dir, name, 0);

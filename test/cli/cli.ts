@@ -6,6 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import type { Test } from "tap";
 import { stopDaemon } from "../../lib/cache/client.ts";
+import { inParallel } from "../../lib/store/parallel.ts";
 import { exitOf, findRevisions } from "../conformance/runsc.ts";
 import { removeLazyMount } from "../suite/lazy-leftovers.ts";
 import { NULL_NETNS, unmountNullNetns } from "../suite/null-netns.ts";
@@ -16,7 +17,9 @@ checkFresh();
 /** Packages of other projects, when they are here. */
 export const DATA = path.join(ROOT, "../shared/data");
 export const ZEROS = `sha256:${"0".repeat(64)}`;
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
+/** Commands at once: each has LIMIT_MS from its own start, and machines that test have few CPUs. */
+const AT_ONCE = 4;
 
 /** What is tested must be what was compiled last. */
 function checkFresh(): void {
@@ -115,6 +118,15 @@ export class Node {
     return { code, ...texts };
   }
 
+  /** Runs burrow with each of these words, some at a time: the outcomes in their order. */
+  async runAll(commands: readonly (readonly string[])[]): Promise<Outcome[]> {
+    const outcomes: Outcome[] = [];
+    await inParallel(commands.entries(), AT_ONCE, async ([i, words]) => {
+      outcomes[i] = await this.run(words);
+    });
+    return outcomes;
+  }
+
   /** Names in the folders of running sandboxes: empty when nothing is left. */
   leftovers(): string[] {
     return ["mounts", "runs", "runsc"].flatMap((folder) => {
@@ -170,4 +182,20 @@ export async function busybox(
   const { code, stdout, stderr } = await node.run(["layer", "import", "--snapshot", "base"]);
   t.equal(code, 0, stderr);
   return { node, base: stdout.trim() };
+}
+
+/** Runs commands that must fail, with this code and line on stderr, and print nothing. */
+export async function checkRefused(
+  t: Test,
+  node: Node,
+  cases: readonly (readonly [words: readonly string[], line: RegExp, code: number])[],
+): Promise<void> {
+  const outcomes = await node.runAll(cases.map(([words]) => words));
+  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
+    const [words, line, expected] = cases[i]!;
+    t.equal(code, expected, words.join(" "));
+    t.equal(stdout, "");
+    t.match(stderr, line);
+    t.notMatch(stderr, /BURROW_INTERNAL/);
+  }
 }

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import { test } from "tap";
 import { ChannelServer } from "../ingest/conda/channels.ts";
 import { create, packagesIn, records, scene } from "./channel-node.ts";
+import { checkRefused } from "./cli.ts";
 
 test("an archive that is not what its channel says is refused", async (t) => {
   const node = await scene(t);
@@ -82,14 +83,11 @@ test("what can't be solved or makes no sense is refused by name", async (t) => {
     ],
     [["--environment", "x", ...channel, "app"], /--environment has no meaning for specs/, 2],
   ];
-  const outcomes = await Promise.all(cases.map(([words]) => node.run(["env", "create", ...words])));
-  for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
-    const [words, pattern, expected] = cases[i]!;
-    t.equal(code, expected, words.join(" "));
-    t.equal(stdout, "");
-    t.match(stderr, pattern);
-    t.notMatch(stderr, /BURROW_INTERNAL/);
-  }
+  await checkRefused(
+    t,
+    node,
+    cases.map(([words, line, code]) => [["env", "create", ...words], line, code]),
+  );
   const odd = await node.run(["env", "create", ...channel, "app"], {
     env: { CONDA_OVERRIDE_GLIBC: "x" },
   });

@@ -77,7 +77,7 @@ test("a wheel that fits no Python there, or is there already, is refused", async
     [[PYTHON, "https://x.example/a-1-py3-none-any.whl"], /download it first.*BURROW_USAGE/],
     [[PYTHON, "bad-1.0-py3-none-any.whl"], /BURROW_BAD_ARCHIVE/],
   ];
-  const outcomes = await Promise.all(cases.map(([words]) => node.run(["env", "create", ...words])));
+  const outcomes = await node.runAll(cases.map(([words]) => ["env", "create", ...words]));
   for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
     const [words, pattern] = cases[i]!;
     t.not(code, 0, words.join(" "));

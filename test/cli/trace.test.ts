@@ -4,7 +4,12 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { test } from "tap";
-import { parseTrace, showTrace, type TraceContent } from "../../lib/cli/trace-file.ts";
+import {
+  parseTrace,
+  readTraceFile,
+  showTrace,
+  type TraceContent,
+} from "../../lib/cli/trace-file.ts";
 import { tracePage } from "../../lib/cli/trace-page.ts";
 import { summarize, summarizeFiles } from "../../lib/cli/trace-summary.ts";
 import { readTrace, TRACE_BYTES, TRACE_RECORDS_MAX, Trace } from "../../lib/serve/trace.ts";
@@ -70,6 +75,11 @@ test("what is no trace is refused, with where", async (t) => {
     [lines.join("\n").replace('"package":1', '"package":-2'), /speaks of what isn't there/],
   ];
   for (const [text, why] of wrong) t.throws(() => parseTrace(text, "x"), why);
+  t.throws(() => readTraceFile("/none/x"), {
+    code: "BURROW_NOT_FOUND",
+    message: "there is no trace /none/x",
+  });
+  t.throws(() => readTraceFile("/proc"), { code: "BURROW_IO", message: "can't read the trace" });
 });
 
 test("a summary says what was read, waited for and brought in vain", async (t) => {

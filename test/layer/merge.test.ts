@@ -8,9 +8,19 @@ import { entriesOf } from "../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
-import { mergeIndexes, mergeLayers } from "../../lib/layer/merge.ts";
+import { mergeIndexes } from "../../lib/layer/merge.ts";
 import { indexDigest, writeIndex } from "../../lib/layer/writer.ts";
-import { directory, file, normal, RUNS, SEED, symlink, treeArbitrary, whiteout } from "./trees.ts";
+import {
+  directory,
+  file,
+  mergeLayers,
+  normal,
+  RUNS,
+  SEED,
+  symlink,
+  treeArbitrary,
+  whiteout,
+} from "./trees.ts";
 
 interface Model {
   entry: LayerEntry;

@@ -3,7 +3,10 @@
 import fc from "fast-check";
 import type { BlobRef } from "../../lib/base/blob.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../../lib/base/limits.ts";
+import { entriesOf } from "../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
+import { Index } from "../../lib/layer/index.ts";
+import { layerOf, mergeIndexes, pathIn } from "../../lib/layer/merge.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { isLong } from "../suite/long.ts";
 
@@ -34,6 +37,20 @@ export function symlink(path: string, target: string): LayerEntry {
 
 export function whiteout(path: string): LayerEntry {
   return { type: "whiteout", path, ...PLAIN, mode: 0 };
+}
+
+export interface StackedLayer {
+  readonly entries: Iterable<LayerEntry>;
+  /** Where its root lies in the snapshot: a latin1 path without slashes at its ends; "" for the root. */
+  readonly at: string;
+}
+
+/** mergeIndexes for layers that are entries, in any order: those of the merged tree. */
+export function mergeLayers(layers: readonly StackedLayer[]): Iterable<LayerEntry> {
+  const indexes = layers.map(({ entries, at }) => {
+    return layerOf(Array.from(entries, (entry) => ({ ...entry, path: pathIn(at, entry.path) })));
+  });
+  return entriesOf(new Index(mergeIndexes(indexes)));
 }
 
 const bytes = (min: number, max: number, noSlash: boolean) =>

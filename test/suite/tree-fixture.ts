@@ -207,3 +207,22 @@ export function at(tree: WritableTree, paths: string[], action: (...inos: Ino[])
   action(...inos);
   for (const ino of inos) tree.release(ino);
 }
+
+/** Every path with its mode, its inode if `isNumbered`, and some of its content, one a line. */
+export function dumpOf(tree: Tree, isNumbered: boolean, path = ""): string[] {
+  const dir = must(walk(tree, path), path);
+  const lines: string[] = [];
+  for (const name of [...list(tree, dir).keys()].sort()) {
+    const below = path === "" ? name : `${path}/${name}`;
+    const ino = must(walk(tree, below), below);
+    const attr = attrOf(tree, ino);
+    const isDirectory = (attr.mode & 0o170000) === 0o040000;
+    const number = isNumbered ? `${attr.ino}:${attr.devMinor} ` : "";
+    const text = isDirectory ? "" : contents(tree, ino).read.toString("latin1").slice(0, 20);
+    tree.release(ino);
+    lines.push(`${below} ${attr.mode.toString(8)} ${number}${text}`);
+    if (isDirectory) lines.push(...dumpOf(tree, isNumbered, below));
+  }
+  tree.release(dir);
+  return lines;
+}

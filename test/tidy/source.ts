@@ -125,3 +125,10 @@ export function cFunctionsOf(text: string): FunctionSpan[] {
   }
   return spans;
 }
+
+/** Complaints "line N: …" for each line that the pattern matches. */
+export function matches(text: string, pattern: RegExp, complaint: string): string[] {
+  return text
+    .split("\n")
+    .flatMap((line, i) => (pattern.test(line) ? [`line ${i + 1}: ${complaint}`] : []));
+}

@@ -26,9 +26,9 @@ import {
   attrOf,
   contents,
   createRequest,
+  dumpOf,
   type FixtureEntry,
   finish,
-  list,
   must,
   namesIn,
   openFds,
@@ -72,24 +72,6 @@ const FIXTURE: readonly FixtureEntry[] = [
   { path: "other", type: "directory" },
   { path: "void", type: "directory" },
 ];
-
-/** Every path with type, size and content, one a line. */
-function dump(tree: Tree, path = ""): string[] {
-  const dir = must(walk(tree, path), path);
-  const lines: string[] = [];
-  for (const name of [...list(tree, dir).keys()].sort()) {
-    const below = path === "" ? name : `${path}/${name}`;
-    const attr = attrAt(tree, below);
-    const isDirectory = (attr.mode & 0o170000) === 0o040000;
-    const ino = must(walk(tree, below), below);
-    const text = isDirectory ? "" : contents(tree, ino).read.toString("latin1").slice(0, 20);
-    tree.release(ino);
-    lines.push(`${below} ${attr.mode.toString(8)} ${attr.ino}:${attr.devMinor} ${text}`);
-    if (isDirectory) lines.push(...dump(tree, below));
-  }
-  tree.release(dir);
-  return lines;
-}
 
 treeSuite("snapshot", snapshotOf, { hardLinks: true });
 if (canMount) {
@@ -391,14 +373,14 @@ function behaviours(): void {
       tree.release(must(tree.mkdir(root, "void" as Name, createRequest(0o700)), "mkdir"));
     });
     const links = attrAt(tree, "three").nlink;
-    const before = dump(tree);
+    const before = dumpOf(tree, true);
     // What a kill between two steps leaves.
     const upper = tmpfs.open();
     const work = must(upper.lookup(upper.rootIno, "work" as Name), "work");
     upper.release(must(upper.mknod(work, "99" as Name, createRequest(0o600)), "mknod"));
     upper.dispose();
     const other = over(lower.tree, tmpfs.open());
-    t.same(dump(other.tree), before);
+    t.same(dumpOf(other.tree, true), before);
     t.equal(attrAt(other.tree, "three").nlink, links);
     other.tree.dispose();
     tree.dispose();
@@ -425,7 +407,7 @@ function behaviours(): void {
     first.unlink(dir, "inner" as Name, false);
     const gone = must(walk(first, "void"), "void");
     first.release(gone);
-    const before = dump(first);
+    const before = dumpOf(first, true);
 
     const second = over(lower.tree, tmpfs.open()).tree;
     second.takeJournal(memory, true);
@@ -434,7 +416,7 @@ function behaviours(): void {
     const handle = must(second.reopen(file, false, O_RDWR), "reopen");
     const reader = must(second.reopen(big, false, O_RDONLY), "reopen below");
     second.settle();
-    t.same(dump(second), before);
+    t.same(dumpOf(second, true), before);
     t.equal(second.write(file, handle, 1, Buffer.from("u")), 1);
     const bytes = Buffer.alloc(6);
     second.read(big, reader, 100, bytes);

@@ -138,7 +138,7 @@ class Importer {
 }
 
 /** The metadata of an archive, read before and apart from its files. */
-export async function collectMetadata(
+async function collectMetadata(
   source: string,
   name: string,
   options: ReadOptions = {},

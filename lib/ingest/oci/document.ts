@@ -8,7 +8,7 @@ import { badArchive } from "../conda/errors.ts";
 import type { ImageFiles } from "./files.ts";
 
 /** Of a manifest, an index or a config. OCI distribution-spec: registries take manifests up to 4 MiB. */
-export const DOCUMENT_MAX_BYTES = 4 << 20;
+const DOCUMENT_MAX_BYTES = 4 << 20;
 
 export type Json = Readonly<Record<string, unknown>>;
 

@@ -16,7 +16,7 @@ import { checkName, nameOf } from "../../base/name.ts";
 import { hasOver } from "../marks.ts";
 
 export const MANIFEST_NAME = "burrow-stage.json";
-export const MANIFEST_FORMAT = 1;
+const MANIFEST_FORMAT = 1;
 
 export interface ManifestFile {
   /** Relative, "/" between parts, UTF-8. */

@@ -75,10 +75,6 @@ export class FidTable {
     return this.#fids.size;
   }
 
-  get placeCount(): number {
-    return this.#placeCount;
-  }
-
   /** Whether one more fid and so many places in a tree have room. Ask before a side effect that ends in one. */
   hasRoom(tree: Tree, places: number): boolean {
     return this.#fids.size < this.#limits.fids && this.hasPlaces(tree, places);

@@ -8,7 +8,7 @@ import { getU64, setU64, viewOf } from "../../base/bytes.ts";
 /** The oldest minor version of protocol 7 that is spoken: has FUSE_MAX_PAGES and FUSE_NO_OPEN_SUPPORT. Linux 5.2. */
 export const FUSE_MAJOR = 7;
 export const FUSE_MINOR_MIN = 31;
-export const FUSE_MINOR = 45;
+const FUSE_MINOR = 45;
 
 /** Bytes of the buffer that requests are read into: FUSE_MIN_READ_BUFFER is 8,192. */
 export const REQUEST_MAX_BYTES = 64 * 1024;
@@ -73,8 +73,7 @@ const NO_OPENDIR_SUPPORT = 1 << 24;
 const HAS_RESEND = 1 << 7;
 
 /** What each of our servers wants of the kernel. */
-export const LAZY_WISHES =
-  ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES | NO_OPENDIR_SUPPORT;
+const LAZY_WISHES = ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES | NO_OPENDIR_SUPPORT;
 export const TREE_WISHES = ASYNC_READ | PARALLEL_DIROPS | MAX_PAGES | BIG_WRITES | ATOMIC_O_TRUNC;
 /** Of a tree that never changes, too: attributes come with a listing, targets are kept. */
 export const IMMUTABLE_WISHES = TREE_WISHES | DO_READDIRPLUS | READDIRPLUS_AUTO | CACHE_SYMLINKS;

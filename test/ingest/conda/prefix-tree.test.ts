@@ -13,9 +13,8 @@ import { entriesOf } from "../../../lib/layer/entries.ts";
 import type { LayerEntry } from "../../../lib/layer/entry.ts";
 import { IndexKind } from "../../../lib/layer/format.ts";
 import { Index } from "../../../lib/layer/index.ts";
-import { mergeLayers } from "../../../lib/layer/merge.ts";
 import { writeIndex } from "../../../lib/layer/writer.ts";
-import { directory, file, RUNS, SEED, symlink } from "../../layer/trees.ts";
+import { directory, file, mergeLayers, RUNS, SEED, symlink } from "../../layer/trees.ts";
 import { cpuMs } from "../../suite/cpu.ts";
 import { failureOf } from "./packages.ts";
 
