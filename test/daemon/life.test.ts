@@ -163,6 +163,19 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execvp(sys.argv[3], sys.argv[3:])`;
 
+test("a daemon that is handed the socket takes over from one that was started by hand", async (t) => {
+  const node = newNode(t);
+  const first = await node.start();
+  const gone = exited(first);
+  const path = `${node.cache}/daemon.sock`;
+  // As systemd does with what stands there.
+  fs.rmSync(path);
+  const second = node.spawn({}, ["python3", "-c", ACTIVATE, "unix", path]);
+  t.equal(await gone, 0, "the first is told to end, and ends well");
+  const isUp = async () => (await daemonStatus(node.cache))?.pid === second.pid;
+  t.ok(await until(isUp), `and leaves the socket of the other: ${node.output}`);
+});
+
 test("it takes no socket that isn't the cache's own, and says so", async (t) => {
   for (const kind of ["tcp", "elsewhere"]) {
     const node = newNode(t);

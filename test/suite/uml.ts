@@ -31,9 +31,15 @@ export async function bootUml(boot: UmlBoot): Promise<string> {
     ...["con=null", "con0=null,fd:1", ...words, `uml_dir=${folder}/uml/`, `burrow=${given}`],
     ...["--", path.join(ROOT, "test/suite", script)],
   ];
+  // One that is of another Debian has a libc of its own.
+  const libraries = fs.existsSync(`${uml}/lib64`)
+    ? { LD_LIBRARY_PATH: `${uml}/usr/lib/x86_64-linux-gnu` }
+    : {};
+  const memoryFolder = fs.existsSync("/dev/shm") ? "/dev/shm" : folder;
   const child = spawn(`${uml}/usr/bin/linux.uml`, line, {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, TMPDIR: fs.existsSync("/dev/shm") ? "/dev/shm" : folder },
+    cwd: uml,
+    env: { ...process.env, ...libraries, TMPDIR: memoryFolder },
     // Its guests' processes are processes of the host, of the same group.
     detached: true,
   });
