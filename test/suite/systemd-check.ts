@@ -110,7 +110,11 @@ class Sandbox {
     const directory = fs.mkdtempSync("/run/t/stub-");
     const stub = new HotStub(t, directory, [{ source, isReadOnly: true }], env);
     stub.start();
-    return new Sandbox(origin, stub, teardowns);
+    try {
+      return new Sandbox(origin, stub, teardowns);
+    } catch (cause) {
+      throw new Error(`${cause}: ${stub.log}`, { cause });
+    }
   }
 
   /** The next small file that nobody opened yet. */
