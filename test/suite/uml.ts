@@ -11,7 +11,7 @@ export const ROOT = path.resolve(import.meta.dirname, "../../..");
 export interface UmlBoot {
   /** Where fixtures/uml.sh put it. */
   readonly uml: string;
-  /** The test's own: it gets uml/. */
+  /** The test's own: it gets uml/ and console, what was said so far. */
   readonly folder: string;
   readonly memory: string;
   /** More words of the kernel's command line. */
@@ -46,6 +46,8 @@ export async function bootUml(boot: UmlBoot): Promise<string> {
   let output = "";
   const note = (bytes: Buffer) => {
     output += bytes.toString();
+    // For whoever waits and looks.
+    fs.appendFileSync(path.join(folder, "console"), bytes);
   };
   child.stdout.on("data", note);
   child.stderr.on("data", note);
