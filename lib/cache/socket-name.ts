@@ -2,7 +2,7 @@
 // which would be a socket of another name, in another folder: a long one is reached through an FD of its folder. Control plane.
 
 import fs from "node:fs";
-import { DAEMON_SOCKET, socketPath } from "./layout.ts";
+import { DAEMON_SOCKET } from "./layout.ts";
 
 const NAME_MAX_BYTES = 107;
 
@@ -12,14 +12,14 @@ export interface SocketName {
   close(): void;
 }
 
-/** The name of a cache's socket. Throws the error of opening the cache's folder when it must be opened. */
-export function openSocketName(cache: string): SocketName {
-  const name = socketPath(cache);
+/** The name of a cache's socket, or of another `file` there. Throws the error of opening the cache's folder when it must be opened. */
+export function openSocketName(cache: string, file = DAEMON_SOCKET): SocketName {
+  const name = `${cache}/${file}`;
   if (Buffer.byteLength(name) <= NAME_MAX_BYTES) return { name, close: () => {} };
   const folder = fs.openSync(cache, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   let isOpen = true;
   return {
-    name: `/proc/self/fd/${folder}/${DAEMON_SOCKET}`,
+    name: `/proc/self/fd/${folder}/${file}`,
     close: () => {
       if (isOpen) fs.closeSync(folder);
       isOpen = false;

@@ -18,8 +18,8 @@ const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pi
 const OPEN_FILES = ["sh", "-c", 'ulimit -n 1048576 2>/dev/null; exec "$@"', "sh"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
-/** One that doesn't wait by then never will. */
-const READY_MS = 30_000;
+/** One that doesn't wait by then never will: a rehearsal takes a second of a CPU, which it has last of all. */
+const READY_MS = 180_000;
 /** What it says when somebody has taken it. */
 const TAKEN = "-";
 /** After one that did not come to wait: twice as long each time. */

@@ -11,7 +11,6 @@ import type { Disk } from "../cache/disk.ts";
 import { Fetcher } from "../cache/fetcher.ts";
 import { Keeper } from "../cache/keeper.ts";
 import { socketPath } from "../cache/layout.ts";
-import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { NO_MIRRORS, type OriginTable, readOrigins } from "../store/origins-file.ts";
 import { renewCredentials } from "../store/s3-client.ts";
@@ -23,10 +22,11 @@ import { forStrangers, statusOf } from "./control.ts";
 import { exposition, unnamed } from "./exposition.ts";
 import { Foresight } from "./foresight.ts";
 import { LazyMount } from "./lazy-mount.ts";
-import { takeLock } from "./lock.ts";
+import { takeLock, takeLockOver } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
 import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
+import { OwnSocket } from "./own-socket.ts";
 import { PinnedBlobs } from "./pinned.ts";
 import { Prefetched } from "./prefetched.ts";
 import { Profiles } from "./profiles.ts";
@@ -62,7 +62,7 @@ export interface Daemon {
 
 /**
  * Starts a daemon in this process, on a socket that listens already or one that it makes. undefined when another one serves the cache
- * already. Throws when the cache can't be used.
+ * already, unless a socket was handed over: then that one is told to end. Throws when the cache can't be used.
  */
 export async function startDaemon(
   config: DaemonConfig,
@@ -70,7 +70,7 @@ export async function startDaemon(
   listener?: number,
 ): Promise<Daemon | undefined> {
   const cache = openCache(config.cache);
-  const lock = takeLock(config.cache);
+  const lock = listener === undefined ? takeLock(config.cache) : await takeLockOver(config.cache);
   if (lock === undefined) return undefined;
   let daemon: RunningDaemon | undefined;
   try {
@@ -99,8 +99,6 @@ export async function startDaemon(
     const figures = { views, prefetched, tracing };
     const parts = { config, cache, lock, log, fetcher, sources, lazy, ...starts, figures };
     daemon = new RunningDaemon(parts);
-    // Ours alone by the lock: what stands there was left by a killed daemon.
-    if (listener === undefined) fs.rmSync(socketPath(config.cache), { force: true });
     await daemon.listen(listener);
     log("started", { cache: config.cache, pid: process.pid, hasSuspects: hasSuspects ? 1 : 0 });
     return daemon;
@@ -237,7 +235,7 @@ class RunningDaemon implements Daemon {
   /** Since its start; and what was wrong with the last file that was refused, until one isn't. */
   #reloads = { done: 0, refused: 0, why: "" };
   #timer: NodeJS.Timeout | undefined;
-  #socketName: SocketName | undefined;
+  #socket: OwnSocket | undefined;
   #idleSinceMs = Date.now();
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
@@ -295,10 +293,8 @@ class RunningDaemon implements Daemon {
   async listen(listener: number | undefined): Promise<void> {
     await this.#metrics?.listen();
     if (listener === undefined) {
-      this.#socketName = openSocketName(this.#config.cache);
-      await this.#server.listen({ path: this.#socketName.name });
-      // A gofer in a user namespace is "other"; it can ask only for rows of views that this node's root has described.
-      fs.chmodSync(this.#socketName.name, 0o666);
+      const listen = (path: string) => this.#server.listen({ path });
+      this.#socket = await OwnSocket.open(this.#config.cache, listen);
     } else {
       await this.#server.listen({ fd: listener });
       await this.#checkListener();
@@ -381,8 +377,9 @@ class RunningDaemon implements Daemon {
     this.#broker.stop();
     this.#standbys.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
+    this.#socket?.remove();
     void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {
-      this.#socketName?.close();
+      this.#socket?.close();
       fs.closeSync(this.#lock);
       this.#resolveEnded(reason);
     });

@@ -1,6 +1,6 @@
 // Everything that touches a cache with a limit, in random order and side by side: asks for blobs and blocks, opens that are held, eviction,
 // clearing from outside, pins, looks, damage (pitfall C2). No wrong byte, no failed ask, never over the limit, and sums that are right in
-// the end. BURROW_SEED repeats a run, BURROW_LONG=1 makes it long.
+// the end. BURROW_SEED repeats a run, BURROW_LONG=1 makes it long, BURROW_MINUTES=N as long as that.
 
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,7 +15,7 @@ import { PinnedBlobs } from "../../lib/daemon/pinned.ts";
 import { Sources } from "../../lib/daemon/sources.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { diskBytes } from "../suite/disk-bytes.ts";
-import { isLong } from "../suite/long.ts";
+import { isLong, soakMs } from "../suite/long.ts";
 
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 const ACTORS = 6;
@@ -30,7 +30,7 @@ const FILES = Object.fromEntries([
 ]);
 
 test(`whatever happens side by side, asks are answered right, seed ${seed}`, {
-  timeout: 3_600_000,
+  timeout: 3_600_000 + soakMs,
 }, async (t) => {
   const node = new TestNode();
   t.teardown(() => node.close());
@@ -104,8 +104,9 @@ test(`whatever happens side by side, asks are answered right, seed ${seed}`, {
       if (fs.existsSync(path)) fs.utimesSync(path, 1, 1);
     },
   ];
+  const endMs = performance.now() + soakMs;
   const actor = async () => {
-    for (let step = 0; step < STEPS; step++) {
+    for (let step = 0; step < STEPS || performance.now() < endMs; step++) {
       if (pick(6) === 0) await others[pick(others.length)]!();
       else await read(names[pick(names.length)]!);
       if (step % 8 === 0) counts.most = Math.max(counts.most, diskBytes(node.cache));
@@ -114,6 +115,7 @@ test(`whatever happens side by side, asks are answered right, seed ${seed}`, {
   await Promise.all(Array.from({ length: ACTORS }, actor));
   while (!fetcher.isIdle) await sleep(5);
   t.ok(counts.most <= LIMIT, `${counts.most} of ${LIMIT} bytes at most`);
+  t.comment(`${counts.read} read, ${counts.again} of them asked for again, ${counts.held} held`);
   t.ok(counts.read > (ACTORS * STEPS) / 2 && counts.held > 0);
   t.ok(counts.again < counts.read / 4, `${counts.again} of ${counts.read} had to ask again`);
   const { evicted, usedBytes, reservedBytes } = keeper.facts;

@@ -7,7 +7,7 @@ import type { Digest } from "../../lib/base/digest.ts";
 import { resolvingStore } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { LEASE_MS } from "../../lib/store/lease.ts";
-import { isLong } from "../suite/long.ts";
+import { isLong, soakMs } from "../suite/long.ts";
 import {
   broken,
   forget,
@@ -111,11 +111,12 @@ test("a whole writer between any two steps of the collector, and the other way r
 });
 
 test("two writers and the collector, in any order of their calls", {
-  timeout: 120_000,
+  timeout: 120_000 + soakMs,
 }, async (t) => {
   const { scene: begun, kept } = await garbageScene();
   const works = fc.constantFrom<Work>("again", "prefix", "shared", "fresh");
   let swept = 0;
+  let runs = 0;
   const property = fc.asyncProperty(fc.scheduler(), works, works, async (s, one, two) => {
     const scene = await begun.copy();
     const hook =
@@ -140,9 +141,12 @@ test("two writers and the collector, in any order of their calls", {
     const [first, second] = await all;
     const wrong = await check(scene, [first, second, kept]);
     if (wrong.length > 0) throw new Error(wrong.join("\n"));
+    runs++;
   });
-  await fc.assert(property, { numRuns: isLong ? 100 : 15 });
-  t.comment(`${swept} objects freed`);
+  const soak = { numRuns: 1_000_000, interruptAfterTimeLimit: soakMs };
+  const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
+  await fc.assert(property, { seed, ...(soakMs > 0 ? soak : { numRuns: isLong ? 100 : 15 }) });
+  t.comment(`seed ${seed}: ${runs} runs, ${swept} objects freed`);
   t.ok(swept > 0, "the collector did remove things meanwhile");
 });
 

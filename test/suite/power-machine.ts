@@ -21,14 +21,15 @@ export const POWER_FILES = {
   large: noise(5 * 256 * 1024 + 7, 99),
 };
 
-/** Where a user-mode Linux is, or why there is none. */
-export function findUml(): { root: string; skip: string | false } {
+/** Where a user-mode Linux is, or why there is none. `suite`: of which Debian in place of this machine's. */
+export function findUml(suite?: "trixie"): { root: string; skip: string | false } {
   if (process.getuid?.() !== 0) return { root: "", skip: "mounting needs root" };
   if (spawnSync("mkfs.ext4", ["-V"]).status !== 0)
     return { root: "", skip: "no mkfs.ext4: apt-get install e2fsprogs" };
   const folder = process.env["BURROW_TEST_CACHE"] ?? path.join(tmpdir(), "burrow-test-cache");
   const script = path.join(ROOT, "fixtures/uml.sh");
-  const { status, stdout, stderr } = spawnSync("bash", [script, folder], { encoding: "utf8" });
+  const words = [script, folder, ...(suite === undefined ? [] : [suite])];
+  const { status, stdout, stderr } = spawnSync("bash", words, { encoding: "utf8" });
   if (status === 0) return { root: stdout.trim(), skip: false };
   return { root: "", skip: `no user-mode Linux: ${stderr.trim().split("\n").at(-1)}` };
 }

@@ -11,7 +11,7 @@ export const ROOT = path.resolve(import.meta.dirname, "../../..");
 export interface UmlBoot {
   /** Where fixtures/uml.sh put it. */
   readonly uml: string;
-  /** The test's own: it gets uml/. */
+  /** The test's own: it gets uml/ and console, what was said so far. */
   readonly folder: string;
   readonly memory: string;
   /** More words of the kernel's command line. */
@@ -31,15 +31,23 @@ export async function bootUml(boot: UmlBoot): Promise<string> {
     ...["con=null", "con0=null,fd:1", ...words, `uml_dir=${folder}/uml/`, `burrow=${given}`],
     ...["--", path.join(ROOT, "test/suite", script)],
   ];
+  // One that is of another Debian has a libc of its own.
+  const libraries = fs.existsSync(`${uml}/lib64`)
+    ? { LD_LIBRARY_PATH: `${uml}/usr/lib/x86_64-linux-gnu` }
+    : {};
+  const memoryFolder = fs.existsSync("/dev/shm") ? "/dev/shm" : folder;
   const child = spawn(`${uml}/usr/bin/linux.uml`, line, {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, TMPDIR: fs.existsSync("/dev/shm") ? "/dev/shm" : folder },
+    cwd: uml,
+    env: { ...process.env, ...libraries, TMPDIR: memoryFolder },
     // Its guests' processes are processes of the host, of the same group.
     detached: true,
   });
   let output = "";
   const note = (bytes: Buffer) => {
     output += bytes.toString();
+    // For whoever waits and looks.
+    fs.appendFileSync(path.join(folder, "console"), bytes);
   };
   child.stdout.on("data", note);
   child.stderr.on("data", note);
