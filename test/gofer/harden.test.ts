@@ -46,16 +46,17 @@ test("over an upper, those of an owner of all its files, who makes nodes", {
       fd: client.rootFd,
       name,
       mode: type | 0o640,
-      uid: 7,
+      uid: 0,
       gid: 8,
       major: 8,
       minor: 300,
     };
     t.equal(errnoOf(client, Mid.MknodAt, asked), 0);
     const { mode, uid, gid, rdevMajor, rdevMinor } = stat(client, walkTo(client, name));
-    t.same([mode, uid, gid, rdevMajor, rdevMinor], [type | 0o640, 7, 8, 8, 300], name);
+    t.same([mode, uid, gid, rdevMajor, rdevMinor], [type | 0o640, 0, 8, 8, 300], name);
     t.equal(errnoOf(client, Mid.OpenAt, { fd: walkTo(client, name), flags: 0 }), Errno.EPERM);
     t.equal(errnoOf(client, Mid.MknodAt, asked), Errno.EEXIST);
+    t.equal(errnoOf(client, Mid.MknodAt, { ...asked, name: "x", uid: 7 }), Errno.EPERM, "root's");
   }
   t.end();
 });

@@ -69,7 +69,8 @@ export const mkdirAt: Handler = (connection, request, reply, from) => {
 
 /**
  * Regular files, and devices where the tree makes them: for FIFOs and sockets EPERM makes the sentry keep a synthetic node of its own. A
- * symlink, or what is no type, is EINVAL as of mknod(2), which the sentry hands on.
+ * symlink, or what is no type, is EINVAL as of mknod(2), which the sentry hands on. Devices are for root: these sentries don't ask for
+ * CAP_MKNOD (gVisor: sys_file.go mknodat, until 2024 at least).
  */
 export const mknodAt: Handler = (connection, request, reply, from) => {
   const tree = target(connection, request);
@@ -77,6 +78,7 @@ export const mknodAt: Handler = (connection, request, reply, from) => {
   const type = request.mode & S_IFMT || S_IFREG;
   if (type !== S_IFREG && !DEVICES.includes(type))
     return NEVER_MADE.includes(type) ? -Errno.EPERM : -Errno.EINVAL;
+  if (type !== S_IFREG && request.uid !== 0) return -Errno.EPERM;
   const mode = preparedMode(tree, directory, request.mode & 0o7777);
   if (mode < 0) return mode;
   created.mode = type | mode;
