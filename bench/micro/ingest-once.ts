@@ -9,8 +9,7 @@ import { pythonTarget } from "../../lib/ingest/conda/noarch.ts";
 import { importDirectory } from "../../lib/ingest/dir.ts";
 import { importTar } from "../../lib/ingest/tar.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
-import { IndexKind } from "../../lib/layer/format.ts";
-import { writeIndex } from "../../lib/layer/writer.ts";
+import { finishLayer } from "../../lib/preload/start-order.ts";
 import { KnownBlobs } from "../../lib/store/known.ts";
 import { openStore } from "../../lib/store/open.ts";
 import { openPackWriter, type PackWriter } from "../../lib/store/pack-writer.ts";
@@ -53,7 +52,7 @@ const startedUs = process.cpuUsage();
 for (const source of sources) {
   const writer = await openPackWriter(store, { known });
   const entries = await entriesOf(kind!, source, writer);
-  await writer.finish(writeIndex(IndexKind.layer, entries));
+  await finishLayer(writer, entries);
   counts.entries += entries.length;
   counts.contentBytes += writer.counts.contentBytes;
   counts.storedBytes += writer.counts.storedBytes;

@@ -82,6 +82,7 @@ class Nodes {
     return {
       importSeconds: Number(Number(out).toFixed(2)),
       requests: this.#origin.requests,
+      ...this.#origin.kinds,
       megabytes: Math.round(bytes / 1e5) / 10,
       mbPerRequest: Math.round(bytes / 1e4 / Math.max(1, this.#origin.requests)) / 100,
       aheadMegabytes: Math.round(prefetch.prefetchedBytes / 1e5) / 10,

@@ -25,6 +25,8 @@ export class Origin {
   /** When the link will have carried what was given to it. */
   #freeMs = 0;
   requests = 0;
+  /** Requests by the folder of a store that they are for. */
+  readonly kinds: Record<string, number> = {};
   /** What was sent, whole objects too. */
   readonly sent: Sent[] = [];
   readonly #folders: Readonly<Record<string, string>>;
@@ -46,6 +48,7 @@ export class Origin {
     this.delayMs = delayMs;
     this.bitsPerSecond = bitsPerSecond;
     this.requests = 0;
+    for (const kind of Object.keys(this.kinds)) delete this.kinds[kind];
     this.sent.length = 0;
   }
 
@@ -57,6 +60,8 @@ export class Origin {
   #answer(request: http.IncomingMessage, response: http.ServerResponse): void {
     const [, folder = "", ...rest] = new URL(request.url ?? "/", "http://x").pathname.split("/");
     this.requests++;
+    const kind = rest[0] ?? folder;
+    this.kinds[kind] = (this.kinds[kind] ?? 0) + 1;
     const path = join(this.#folders[folder] ?? "/nonexistent", ...rest);
     let size: number;
     try {

@@ -5,10 +5,9 @@ import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { entriesOf } from "../layer/entries.ts";
-import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
-import { writeIndex } from "../layer/writer.ts";
+import { finishLayer } from "../preload/start-order.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
@@ -242,7 +241,7 @@ async function run(
     const what = `the post-link script of ${failed.name} ended with ${failed.exitCode}`;
     throw new BurrowError("BURROW_CAPTURE", `${what}; --no-scripts leaves them out`);
   }
-  const { digest: layer } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  const { digest: layer } = await finishLayer(writer, entries, index);
   const { compiled, notCompiledCount, variables } = report;
   const scripts = report.scripts.map(({ name }) => name);
   const facts = { compiled, notCompiledCount, variables, scripts };

@@ -10,8 +10,7 @@ import { BurrowError } from "../base/error.ts";
 import type { PythonTarget } from "../ingest/conda/noarch.ts";
 import { importWheel } from "../ingest/wheel/import.ts";
 import { normalName, wheelName } from "../ingest/wheel/tags.ts";
-import { IndexKind } from "../layer/format.ts";
-import { writeIndex } from "../layer/writer.ts";
+import { finishLayer } from "../preload/start-order.ts";
 import type { KnownBlobs } from "../store/known.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
@@ -93,7 +92,7 @@ async function layerOf(
   const writer = await openPackWriter(store, { known });
   const options = { sink: writer, prefix, pythonVersion: version, sitePackages };
   const { entries } = await importWheel(file, options);
-  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  const { digest } = await finishLayer(writer, entries);
   await noteImport(store, key, digest, {});
   progress.line(`${name}: ${showBytes(writer.counts.contentBytes)} of content`);
   return digest;

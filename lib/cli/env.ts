@@ -23,10 +23,9 @@ import { type PackageEntries, throughLinks } from "../ingest/conda/prefix-tree.t
 import { plainUrl } from "../ingest/conda/record.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
 import { entriesOf } from "../layer/entries.ts";
-import { IndexKind } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
-import { writeIndex } from "../layer/writer.ts";
+import { finishLayer } from "../preload/start-order.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
@@ -367,7 +366,7 @@ async function makeLayer(
   const { entries, facts } = await link(writer, () =>
     onProgress(`${counted(counts.blobs, "file")}, ${showBytes(counts.contentBytes)}`),
   );
-  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  const { digest } = await finishLayer(writer, entries);
   await noteMade(store, nearKey, near, digest);
   await noteImport(store, key, digest, facts);
   return digest;

@@ -15,7 +15,7 @@ import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { Index } from "../layer/index.ts";
 import { mergeIndexes } from "../layer/merge.ts";
-import { writeIndex } from "../layer/writer.ts";
+import { finishLayer } from "../preload/start-order.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, writingStore } from "../store/open.ts";
@@ -240,7 +240,7 @@ async function importTree(
   if (found !== undefined) return found.layer;
   const writer = await openPackWriter(store, { known });
   const entries = await collect(source, writer, how, progress);
-  const { digest } = await writer.finish(writeIndex(IndexKind.layer, entries));
+  const { digest } = await finishLayer(writer, entries);
   if (key !== undefined) await noteImport(store, key, digest, {});
   const { contentBytes, storedBytes, deduped } = writer.counts;
   const kept = `${showBytes(contentBytes)} of content, ${showBytes(storedBytes)} written`;

@@ -14,9 +14,13 @@ import { readIndex } from "./read-index.ts";
 
 const PARALLEL = 8;
 
+/** Blocks that are looked at: an order's asks may be any of anybody, each for all of a large file. Those of 256 GiB. */
+const BLOCKS_MAX = 1 << 20;
+
 /** Gathers what is read, the first first. */
 export class PackOrder {
   readonly #places = new Map<string, number>();
+  #blocksLeft = BLOCKS_MAX;
 
   /** Of how many chunks. */
   get size(): number {
@@ -25,13 +29,15 @@ export class PackOrder {
 
   readonly of: ReadOrder = (blob, block) => this.#places.get(`${blob} ${block}`);
 
-  /** Adds what a start over a snapshot or layer reads, after what is there. */
+  /** Adds what a start over a snapshot or layer reads, after what is there; of more than BLOCKS_MAX blocks in all what comes first. */
   add(index: Index, asks: readonly ProfileAsk[]): void {
     for (const { row, first, count } of asks) {
       if (row >= index.blobCount) continue;
       const size = index.blobSize(row);
       const blocks = isLarge(size) ? Math.ceil(size / BLOCK_BYTES) : 1;
-      const end = count === 0 ? blocks : Math.min(blocks, first + count);
+      const wanted = count === 0 ? blocks : Math.min(blocks, first + count);
+      const end = Math.min(wanted, first + this.#blocksLeft);
+      this.#blocksLeft -= Math.max(0, end - first);
       for (let block = first; block < end; block++) {
         const key = `${index.blobDigest(row)} ${block}`;
         if (!this.#places.has(key)) this.#places.set(key, this.#places.size);

@@ -1,6 +1,7 @@
 // Ahead: has what a start is thought to ask for fetched before it does: in few long ranges of packs, in the order of first use, beside
 // demand and never in its way. What was learned (profiles.ts) and what is foreseen (foresight.ts) come here. Control plane.
 
+import { LRUCache } from "lru-cache";
 import { BLOCK_BYTES } from "../base/limits.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
@@ -9,7 +10,13 @@ import { isLarge, type Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { planOf } from "../preload/plan.ts";
 import type { ProfileAsk } from "../preload/profile.ts";
-import { rangesOf, type Segment, segmentKey, segmentsOf } from "../preload/segment-plan.ts";
+import {
+  rangesOf,
+  type Segment,
+  SegmentRuns,
+  segmentKey,
+  segmentsOf,
+} from "../preload/segment-plan.ts";
 import type { Locator } from "../store/locator.ts";
 import { inParallel } from "../store/parallel.ts";
 import type { ByteRange } from "../store/store.ts";
@@ -25,6 +32,10 @@ const CACHE_SHARE = 1 / 4;
  * segments, at 512 KiB 52 MB of 100, at 1 MiB 61 MB of 61.
  */
 const SEGMENT_BYTES = 512 * 1024;
+
+/** Starts of which is known what comes for them, and for how long: what is asked for later comes by itself. */
+const STARTS_MAX = 256;
+const START_MS = 60_000;
 
 export interface AheadFigures {
   /** Starts that were helped, and what was asked for ahead of them; of that what was here already, and what could not be had. */
@@ -57,7 +68,7 @@ export interface AheadJob {
   /** Whether large blobs of which blocks are asked for are wanted whole, last. */
   readonly isCompleted: boolean;
   /** Where asks come to be known bit by bit: what is here of packs or on its way, by segment. Without, all are known at once. */
-  readonly segments?: Map<string, Promise<boolean>>;
+  readonly segments?: SegmentRuns;
   /** Called when something is absent, so that there is work to do. */
   readonly onBegin?: () => void;
   /** Hears of each ask that is for what isn't here, before any is fetched. */
@@ -77,6 +88,7 @@ export interface AheadContext {
 export class Ahead {
   readonly #context: AheadContext;
   readonly #gates = new Map<string, Gate>();
+  readonly #runs = new LRUCache<string, SegmentRuns>({ max: STARTS_MAX, ttl: START_MS });
   #isEnded = false;
 
   constructor(context: AheadContext) {
@@ -89,6 +101,13 @@ export class Ahead {
     const { limitBytes } = this.#context.cache.room.facts;
     const share = limitBytes === 0 ? Number.POSITIVE_INFINITY : CACHE_SHARE * limitBytes;
     return { bytes: Math.min(mostBytes, share) };
+  }
+
+  /** What of packs is here or on its way for a view's start, whoever has it fetched. */
+  runsOf(mountId: string): SegmentRuns {
+    const known = this.#runs.get(mountId) ?? new SegmentRuns();
+    this.#runs.set(mountId, known);
+    return known;
   }
 
   /** Ends: what is under way may come, nothing more is asked for. */
@@ -138,7 +157,7 @@ export class Ahead {
     source: Source,
     locator: Locator,
     absent: readonly ProfileAsk[],
-    job: AheadJob & { readonly segments: Map<string, Promise<boolean>> },
+    job: AheadJob & { readonly segments: SegmentRuns },
   ): Promise<void> {
     const { segments } = job;
     const news = new Map<string, Segment>();
@@ -146,14 +165,14 @@ export class Ahead {
       const found = segmentsOf(ask, source.table, locator, SEGMENT_BYTES);
       const keys = found.map(segmentKey);
       for (const [i, key] of keys.entries())
-        if (!segments.has(key) && !news.has(key)) news.set(key, found[i]!);
+        if (segments.get(key) === undefined && !news.has(key)) news.set(key, found[i]!);
       return { ask, keys };
     });
-    const ranges = rangesOf([...news.values()]);
-    this.#plan(source, ranges);
-    for (const range of ranges) {
-      const isHere = this.#bring(source, range, job);
-      for (const segment of range.segments) segments.set(segmentKey(segment), isHere);
+    for (const wished of rangesOf([...news.values()])) {
+      const range = segments.readOn(wished);
+      if (range === undefined) continue;
+      this.#plan(source, [range]);
+      segments.add(range, this.#bring(source, range, job));
     }
     const done = wanted.map(async ({ ask, keys }) => {
       const areHere = await Promise.all(keys.map((key) => segments.get(key)!));

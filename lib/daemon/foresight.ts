@@ -102,7 +102,7 @@ export class Foresight {
       );
       const budget = ahead.budget(FORESEEN_FETCH_MAX_BYTES);
       const counted = { mountId, figures: this.figures, budget };
-      const job = { ...counted, isCompleted: false, segments: new Map() };
+      const job = { ...counted, isCompleted: false, segments: ahead.runsOf(mountId) };
       const gathering = new Gathering(this.#context, snapshots, sources, {
         job,
         learner,

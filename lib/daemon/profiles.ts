@@ -15,6 +15,7 @@ import type { Touch } from "../cache/mailbox-wire.ts";
 import { type BlobTable, isLarge, pieceCount, type Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { ANY_COMMAND, type PackageAsks, Profile, type ProfileAsk } from "../preload/profile.ts";
+import type { SegmentRuns } from "../preload/segment-plan.ts";
 import { StartNotes } from "../preload/start-notes.ts";
 import { objectPath } from "../store/layout.ts";
 import { type Ahead, type AheadBudget, type AheadFigures, newAheadFigures } from "./ahead.ts";
@@ -201,7 +202,8 @@ export class Profiles {
   ): Promise<void> {
     if (!this.#isFirst(`${of.snapshot} ${of.origin} ${layer}`)) return;
     this.figures.packages++;
-    await this.#fetchAhead(of, asks, helped);
+    // Beside what is foreseen of the same start: one plan for both, or each would cut what the other brings.
+    await this.#fetchAhead(of, asks, helped, this.#context.ahead.runsOf(helped.mountId));
   }
 
   /** Whether nobody has had the same fetched just now. */
@@ -293,6 +295,7 @@ export class Profiles {
     of: SnapshotSource,
     asks: readonly ProfileAsk[],
     { mountId, budget }: Helped,
+    segments?: SegmentRuns,
   ): Promise<void> {
     if (asks.length === 0 || this.#isEnded) return;
     const { ahead, background, log } = this.#context;
@@ -300,7 +303,9 @@ export class Profiles {
       const onBegin = () => {
         this.figures.starts++;
       };
-      const job = { mountId, figures: this.figures, budget, isCompleted: background, onBegin };
+      const counted = { mountId, figures: this.figures, budget };
+      const runs = segments === undefined ? {} : { segments };
+      const job = { ...counted, isCompleted: background, onBegin, ...runs };
       if (await ahead.fetch(of, asks, job)) this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });

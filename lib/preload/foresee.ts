@@ -58,21 +58,29 @@ export async function foresee(
   await new Foreseen(files, bringer, share).start(start);
 }
 
-class Foreseen {
+/** What is read of a view, looked for bit by bit: no file twice. */
+export class Foreseen {
   readonly #files: ViewFiles;
   readonly #bringer: Bringer;
   readonly #share: LoopShare;
   readonly #seen = new Set<string>();
   readonly #modules = new Set<string>();
   /** Bytes that may yet be looked at. */
-  #textLeft = FORESEEN_ALL_TEXT_MAX_BYTES;
+  #textLeft: number;
 
-  constructor(files: ViewFiles, bringer: Bringer, share: LoopShare) {
+  constructor(
+    files: ViewFiles,
+    bringer: Bringer,
+    share: LoopShare,
+    textBytes = FORESEEN_ALL_TEXT_MAX_BYTES,
+  ) {
+    this.#textLeft = textBytes;
     this.#files = files;
     this.#bringer = bringer;
     this.#share = share;
   }
 
+  /** What a start reads. */
   async start(start: Start): Promise<void> {
     const program = await this.#find(start, start.program);
     if (program === undefined) return;
@@ -115,8 +123,8 @@ class Foreseen {
       script === undefined ? start.cwd : parentOf(this.#files.file(script)?.path ?? script),
     );
     for (const each of path.configuration) this.#bringAll(each);
-    const startUp = path.startModules.map((name) => this.#module(path, name));
-    const own = start.imports.map((name) => this.#module(path, name));
+    const startUp = path.startModules.map((name) => this.module(path, name));
+    const own = start.imports.map((name) => this.module(path, name));
     await Promise.all([...startUp, ...own, this.#script(path, script)]);
   }
 
@@ -128,12 +136,12 @@ class Foreseen {
   }
 
   /** A module by its absolute name, and the packages that it is in. */
-  async #module(path: PythonPath, name: string): Promise<void> {
+  async module(path: PythonPath, name: string): Promise<void> {
     if (this.#modules.has(name) || this.#modules.size >= FORESEEN_FILES_MAX) return;
     if (name.length > FORESEEN_NAME_MAX_CHARS) return;
     this.#modules.add(name);
     const dot = name.lastIndexOf(".");
-    const parent = dot < 0 ? undefined : this.#module(path, name.slice(0, dot));
+    const parent = dot < 0 ? undefined : this.module(path, name.slice(0, dot));
     const found = await this.#share.run(() => path.find(name));
     const own = found === undefined ? undefined : this.#look(path, name, found);
     await Promise.all([parent, own]);
@@ -173,7 +181,7 @@ class Foreseen {
       return [from, ...(isPackage ? names.map((each) => `${from}.${each}`) : [])];
     };
     const all = await Promise.all(found.map((each) => this.#share.run(() => named(each))));
-    await Promise.all(all.flat().map((name) => this.#module(path, name)));
+    await Promise.all(all.flat().map((name) => this.module(path, name)));
   }
 
   /** A program or library, and what it is linked with; `isKnown`: it was seen to be new already. */
@@ -208,10 +216,11 @@ class Foreseen {
     const searched = [...new Set([...near, ...paths])].slice(0, FOLDERS_MAX);
     const interpreter = await this.#text(file, head.interpreter, ELF_TEXT_MAX_BYTES);
     if (interpreter !== "") this.#bringAll(interpreter);
-    await Promise.all(names.map((name) => this.#library(name, searched)));
+    await Promise.all(names.map((name) => this.library(name, searched)));
   }
 
-  async #library(name: string, paths: readonly string[]): Promise<void> {
+  /** A shared library by its name, looked for in `paths` and where the linker does. */
+  async library(name: string, paths: readonly string[]): Promise<void> {
     if (name === "" || name.includes("/")) return;
     const folders = [...paths, ...LIBRARY_FOLDERS];
     const path = await this.#firstFile(folders.map((each) => `${each}/${name}`));

@@ -65,6 +65,18 @@ export class PythonPath {
     return minor === undefined ? undefined : new PythonPath(files, prefix, minor);
   }
 
+  /** Of what is installed at a prefix for a version, whether its library is there or not. */
+  static at(files: ViewFiles, prefix: string, minor: number): PythonPath {
+    return new PythonPath(files, prefix, minor);
+  }
+
+  /** Names of the modules and packages that a program can import and that the library hasn't, in byte order. */
+  installed(): string[] {
+    const own = this.#roots.filter((root) => /\/(?:site|dist)-packages$/.test(root));
+    const stems = own.flatMap((root) => [...this.#stemsOf(root).keys()]);
+    return [...new Set(stems)].sort().filter((name) => this.find(name) !== undefined);
+  }
+
   /** The directory of the program, where modules are looked for first. */
   prepend(folder: string): void {
     this.#roots = [folder, ...this.#roots];

@@ -5,13 +5,19 @@ import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { Codec } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";
+import { PACK_HEADER_BYTES } from "../store/pack.ts";
 import type { ByteRange } from "../store/store.ts";
 import { type PlannedTable, STRETCH_BYTES } from "./plan.ts";
 import type { ProfileAsk } from "./profile.ts";
 
+/** With the first segment of a pack comes so much more: what starts read lies there. */
+const FIRST_BYTES = 1024 * 1024;
+
 /** A part of a pack that is fetched whole. */
 export interface Segment extends ByteRange {
   readonly path: string;
+  /** The n-th behind it, where there is one. */
+  readonly after?: (n: number) => Segment | undefined;
 }
 
 /** Some that touch, as one range. */
@@ -31,11 +37,15 @@ export function segmentsOf(
   locator: Locator,
   segmentBytes: number,
 ): Segment[] {
+  return hinted(() => segmentsIn(ask, table, locator, segmentBytes)) ?? [];
+}
+
+/** A locator is a hint: one that lies is asked as if there were none. */
+function hinted<T>(look: () => T): T | undefined {
   try {
-    return segmentsIn(ask, table, locator, segmentBytes);
+    return look();
   } catch (error) {
-    // A locator is a hint: one that lies is asked as if there were none.
-    if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") return [];
+    if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") return undefined;
     throw error;
   }
 }
@@ -60,7 +70,11 @@ function segmentsIn(
     if (codec === Codec.delta) return [];
     const range = locator.segmentAround(at, chunk, segmentBytes);
     if (range.length > 2 * segmentBytes + BLOCK_BYTES) return [];
-    const segment = { path, ...range };
+    const after = (n: number): Segment | undefined => {
+      const next = hinted(() => locator.segmentAfter(at, chunk, segmentBytes, n));
+      return next && { path, ...next };
+    };
+    const segment = { path, ...range, after };
     found.set(segmentKey(segment), segment);
   }
   return [...found.values()];
@@ -84,4 +98,66 @@ export function rangesOf(segments: readonly Segment[]): SegmentRange[] {
   }
   const first = ({ segments: some }: SegmentRange) => Math.min(...some.map((s) => order.get(s)!));
   return ranges.sort((a, b) => first(a) - first(b));
+}
+
+/** What of packs is here or on its way for a start, by segment, and what else is to come with it. */
+export class SegmentRuns {
+  readonly #segments = new Map<string, Promise<boolean>>();
+  /** Of segments one behind the other: how long they are together, by where the next one would begin. */
+  readonly #lengths = new Map<string, number>();
+
+  /** Whether a segment is here, when it is known; undefined of one that nobody has asked for. */
+  get(key: string): Promise<boolean> | undefined {
+    return this.#segments.get(key);
+  }
+
+  /** Notes that a range is being fetched. */
+  add(range: SegmentRange, isHere: Promise<boolean>): void {
+    for (const segment of range.segments) this.#segments.set(segmentKey(segment), isHere);
+    const length = this.#lengths.get(segmentKey(range)) ?? 0;
+    this.#lengths.delete(segmentKey(range));
+    this.#lengths.set(keyBehind(range), length + range.length);
+  }
+
+  /**
+   * What of a range nobody has asked for, and what else is to come with it: as much behind it as was read before it, one segment after the
+   * other, since packs are laid in the order in which starts read them (start-order.ts) and who has read on will go on; and a single
+   * segment between two that are wanted, which would be a request of its own soon. At most STRETCH_BYTES in all.
+   */
+  readOn(range: SegmentRange): SegmentRange | undefined {
+    const segments = range.segments.filter((each) => this.#isNew(each));
+    const wanted = segments[0];
+    if (wanted === undefined) return undefined;
+    const before = wanted.after?.(-1);
+    const isHole = this.#isNew(before) && before !== undefined && !this.#isNew(wanted.after?.(-2));
+    if (isHole && touch(before, wanted) && before.length <= FIRST_BYTES) segments.unshift(before);
+    const first = segments[0]!;
+    let length = segments.reduce((sum, each) => sum + each.length, 0);
+    const known = this.#lengths.get(segmentKey(first)) ?? 0;
+    const most = length + (first.offset === PACK_HEADER_BYTES ? FIRST_BYTES : known);
+    const { after } = segments.at(-1)!;
+    for (let n = 1; after !== undefined; n++) {
+      const next = after(n);
+      const isFree = next !== undefined && this.#isNew(next) && touch(segments.at(-1)!, next);
+      if (!isFree || length + next.length > STRETCH_BYTES) break;
+      if (length + next.length > most && this.#isNew(after(n + 1))) break;
+      segments.push(next);
+      length += next.length;
+    }
+    return { path: first.path, offset: first.offset, length, segments };
+  }
+
+  /** Whether nobody has asked for a segment; so of none. */
+  #isNew(segment: Segment | undefined): boolean {
+    return segment === undefined || !this.#segments.has(segmentKey(segment));
+  }
+}
+
+function touch(one: Segment, next: Segment): boolean {
+  return one.offset + one.length === next.offset;
+}
+
+/** The key of a segment that begins where another ends. */
+function keyBehind({ path, offset, length }: Segment): string {
+  return segmentKey({ path, offset: offset + length, length: 0 });
 }

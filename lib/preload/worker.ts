@@ -12,8 +12,6 @@ import {
 } from "../ingest/conda/environment.ts";
 import { checkArchive } from "../ingest/conda/verify.ts";
 import { noteMade, openNear } from "../ingest/near-index.ts";
-import { IndexKind } from "../layer/format.ts";
-import { writeIndex } from "../layer/writer.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath } from "../store/layout.ts";
@@ -21,6 +19,7 @@ import { Locator } from "../store/locator.ts";
 import { joinedStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import { JoinedLease } from "./joined-lease.ts";
+import { finishLayer } from "./start-order.ts";
 import {
   type Ingested,
   type IngestJob,
@@ -88,7 +87,7 @@ async function ingest({ path, item, prefix, python }: IngestJob): Promise<Ingest
     say({ kind: "progress", files: counts.blobs, bytes: counts.contentBytes });
   };
   const linked = await linkPackage(path, item, prefix, python, writer, onEntry);
-  const { digest: layer } = await writer.finish(writeIndex(IndexKind.layer, linked.entries));
+  const { digest: layer } = await finishLayer(writer, linked.entries);
   await noteMade(store, nearKey, near, layer);
   const { blobs: files, contentBytes, storedBytes } = counts;
   const { facts, warnings } = linked;

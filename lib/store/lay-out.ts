@@ -3,6 +3,7 @@
 
 import type { Digest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
+import { PACK_TARGET_BYTES } from "../base/limits.ts";
 import type { DeltaStore } from "./deltas.ts";
 import { type GarbageList, putGarbage } from "./garbage.ts";
 import { readLocator } from "./known.ts";
@@ -22,6 +23,7 @@ import { type Fault, Surveyor, type SurveyPorts } from "./survey.ts";
 export interface RepackHow {
   readonly packBytes: RepackOptions["packBytes"] | undefined;
   readonly order: ReadOrder | undefined;
+  readonly others?: ReadOrder | undefined;
   readonly onProgress: ((text: string) => void) | undefined;
   /** The store's time. */
   readonly nowMs: number;
@@ -41,7 +43,7 @@ export async function repackHeld(
   collector: Collector,
   packs: readonly Pack[],
   users: PackUsers,
-  { packBytes, order, onProgress, nowMs }: RepackHow,
+  { packBytes, order, others, onProgress, nowMs }: RepackHow,
 ): Promise<RepackedHeld> {
   const { whole } = store;
   const lists: GarbageList[] = [];
@@ -54,6 +56,7 @@ export async function repackHeld(
     done = await repack(store, packs, users, {
       ...(packBytes === undefined ? {} : { packBytes }),
       ...(order === undefined ? {} : { order }),
+      ...(others === undefined ? {} : { others }),
       check: () => collector.check(),
       onReplaced: async (moved) => {
         const paths = moved.map(({ path }) => path);
@@ -117,7 +120,10 @@ export async function layOut(
     const none = { packs: 0, oldBytes: 0, newBytes: 0 };
     const asItIs = { before: before.ranges, after: before.ranges, repacked: none };
     // Of what lies together already a new order would win nothing.
-    if (before.ranges.count <= leastRanges(before.ranges.bytes))
+    if (
+      before.ranges.count <=
+      leastRanges(before.ranges.bytes, options.packBytes ?? PACK_TARGET_BYTES)
+    )
       return { ...asItIs, isDone: true, faults: [] };
     // Nothing is collected: all that is there is followed to where it leads.
     const surveyor = new Surveyor(store, ports, { keepMs: Number.POSITIVE_INFINITY, isAll: false });
@@ -128,7 +134,7 @@ export async function layOut(
     const users = await usersOf(store, survey.live, packs);
     const { packBytes, onProgress, orderOf } = options;
     const others = await orderOf?.(new Set([...users.values()].flat()));
-    const how = { packBytes, onProgress, order: joined(order, others), nowMs };
+    const how = { packBytes, onProgress, order, others, nowMs };
     const { done, faults } = await repackHeld(store, collector, packs, users, how);
     const all = [...survey.faults, ...faults, ...(done?.faults ?? [])];
     if (done === undefined) return { ...asItIs, isDone: false, faults: all };
@@ -140,24 +146,13 @@ export async function layOut(
   }
 }
 
-/** What either has, the second's behind the first's. */
-function joined(first: ReadOrder, second: ReadOrder | undefined): ReadOrder {
-  return (blob, block) => {
-    const place = second?.(blob, block);
-    return first(blob, block) ?? (place === undefined ? undefined : BEHIND + place);
-  };
-}
-
-/** More than there are chunks of one order. */
-const BEHIND = 2 ** 32;
-
-/** One request of a start, at most: as preload/plan.ts has it. */
+/** One request of a start, at most, as preload/plan.ts has it; and what lies so close together is one range. */
 const RANGE_BYTES = 4 * 1024 * 1024;
 const GAP_BYTES = 128 * 1024;
 
-/** What a start reads lies in so few ranges at best; some packs are more. */
-function leastRanges(bytes: number): number {
-  return Math.ceil(bytes / RANGE_BYTES) + 1;
+/** What a start reads lies in so few ranges when it was laid together: it goes on through some packs, and may begin amid a range in each. */
+function leastRanges(bytes: number, packBytes: number): number {
+  return Math.ceil(bytes / RANGE_BYTES) + Math.ceil(bytes / packBytes) + 1;
 }
 
 /** The ranges that a start reads, and the packs that they lie in, in the order of their first use. */

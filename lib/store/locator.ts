@@ -240,12 +240,27 @@ export class Locator {
    * of this locator's chunks in it to the end of the last. All of them lie in one part each. A hint, as all that is here.
    */
   segmentAround(row: number, k: number, segmentBytes: number): ByteRange {
-    const chunk = this.#chunkNumber(row, k);
+    return this.segmentAfter(row, k, segmentBytes, 0)!;
+  }
+
+  /** The n-th such part behind the one that a chunk lies in, or before it where n < 0; undefined past the pack's ends. */
+  segmentAfter(row: number, k: number, segmentBytes: number, n: number): ByteRange | undefined {
+    let chunk = this.#chunkNumber(row, k);
     const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
-    const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
-    const from = offset - (offset % segmentBytes);
-    const first = this.#chunkInOrder(this.#firstFrom(pack, from));
-    const last = this.#chunkInOrder(this.#firstFrom(pack, from + segmentBytes) - 1);
+    for (let left = n; ; left -= Math.sign(n)) {
+      const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
+      const from = offset - (offset % segmentBytes);
+      const first = this.#firstFrom(pack, from);
+      const end = this.#firstFrom(pack, from + segmentBytes);
+      if (left === 0) return this.#spanOf(this.#chunkInOrder(first), this.#chunkInOrder(end - 1));
+      const next = n > 0 ? end : first - 1;
+      if (next < 0 || next >= this.#chunkCount) return undefined;
+      chunk = this.#chunkInOrder(next);
+      if (this.#chunkField(chunk, CHUNK_ROW.pack) !== pack) return undefined;
+    }
+  }
+
+  #spanOf(first: number, last: number): ByteRange {
     const start = this.#chunkField(first, CHUNK_ROW.offset);
     const end = this.#chunkField(last, CHUNK_ROW.offset) + this.#chunkField(last, CHUNK_ROW.stored);
     return { offset: start, length: end - start };

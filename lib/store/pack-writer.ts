@@ -1,6 +1,6 @@
 // PackWriter: the BlobSink that puts the blobs of one layer into packs, and publishes an index. Order of writing:
 // packs, index, locator; a reader believes in an index only through its locator, so nothing half-written is ever
-// used. Memory: one open pack, and one more per stream under way. Control plane.
+// used. Memory: two open packs, and one more per stream under way. Control plane.
 
 import { createHash } from "node:crypto";
 import type { BlobRef } from "../base/blob.ts";
@@ -17,7 +17,8 @@ import { KnownBlobs, readLocator } from "./known.ts";
 import { objectPath } from "./layout.ts";
 import { Locator } from "./locator.ts";
 import { type BlobPlace, encodeLocator, placeAt } from "./locator-writer.ts";
-import { type NewChunk, PackBuilder, type PackRow } from "./pack.ts";
+import { type HeldContents, OpenPack, OpenPacks } from "./open-packs.ts";
+import type { NewChunk } from "./pack.ts";
 import type { WritableBackend } from "./store.ts";
 
 export interface WriterOptions {
@@ -78,8 +79,7 @@ export class PackWriter implements BlobSink {
   readonly #near: NearIndex | undefined;
   readonly #places = new Map<Digest, BlobPlace>();
   readonly #uploads = new Set<Promise<void>>();
-  /** Rows whose pack has no name yet, by builder. */
-  #open = new OpenPack();
+  readonly #open: OpenPacks;
   #failure: unknown;
 
   constructor(store: WritableBackend, known: KnownBlobs, packBytes: number, near?: NearIndex) {
@@ -87,6 +87,17 @@ export class PackWriter implements BlobSink {
     this.#store = store;
     this.#known = known;
     this.#packBytes = packBytes;
+    this.#open = new OpenPacks(packBytes);
+  }
+
+  /** The content that was added and isn't stored yet, for who decides in which order it is to be. */
+  held(): HeldContents {
+    return this.#open.contents();
+  }
+
+  /** Bytes of packs that are held. */
+  get heldBytes(): number {
+    return this.#open.bytes;
   }
 
   /**
@@ -174,10 +185,11 @@ export class PackWriter implements BlobSink {
   }
 
   /**
-   * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer.
+   * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. Of what is held the blobs in
+   * `order` are laid first, in that order.
    */
-  async finish(indexBytes: Uint8Array): Promise<{ digest: Digest }> {
-    return await this.#publish(indexBytes, []);
+  async finish(indexBytes: Uint8Array, order: readonly Digest[] = []): Promise<{ digest: Digest }> {
+    return await this.#publish(indexBytes, [], order);
   }
 
   /**
@@ -202,8 +214,15 @@ export class PackWriter implements BlobSink {
     return await this.#publish(indexBytes, layers);
   }
 
-  async #publish(indexBytes: Uint8Array, layers: readonly Locator[]): Promise<{ digest: Digest }> {
-    this.#close();
+  async #publish(
+    indexBytes: Uint8Array,
+    layers: readonly Locator[],
+    order: readonly Digest[] = [],
+  ): Promise<{ digest: Digest }> {
+    for (const pack of this.#open.laidOut(order)) {
+      this.#close(pack);
+      await this.#wait();
+    }
     await Promise.allSettled([...this.#uploads]);
     if (this.#failure !== undefined) throw this.#failure;
     const digest = digestOf(indexBytes);
@@ -235,8 +254,8 @@ export class PackWriter implements BlobSink {
   /** Puts a blob into the open pack. When there is a promise, it is to be waited for before the next. */
   #append(ref: BlobRef, chunks: readonly NewChunk[]): Promise<void> | undefined {
     this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: [] });
-    this.#open.add(ref, chunks);
-    if (this.#open.bytes >= this.#packBytes) this.#close();
+    const full = this.#open.add(ref, chunks);
+    if (full !== undefined) this.#close(full);
     if (this.#failure !== undefined) throw this.#failure;
     return this.#uploads.size > 1 ? this.#wait() : undefined;
   }
@@ -260,12 +279,9 @@ export class PackWriter implements BlobSink {
     this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: places });
   }
 
-  /** Names the open pack and starts its upload. */
-  #close(): void {
-    if (this.#open.isEmpty) return;
-    const pack = this.#open;
+  /** Names a pack and starts its upload. */
+  #close(pack: OpenPack): void {
     const sealed = pack.seal();
-    this.#open = new OpenPack();
     for (const place of sealed.places) this.#places.set(place.digest, place);
     const upload = this.#upload(sealed.digest, sealed.bytes).then(
       () => pack.release(),
@@ -316,41 +332,6 @@ export class PackWriter implements BlobSink {
     if (await this.#store.has(path)) return false;
     await this.#store.put(path, bytes);
     return true;
-  }
-}
-
-/** A pack under way and the rows that get its name when it is sealed. */
-class OpenPack {
-  readonly #builder = new PackBuilder();
-  readonly #blobs: { ref: BlobRef; rows: readonly PackRow[] }[] = [];
-
-  get bytes(): number {
-    return this.#builder.bytes;
-  }
-
-  get isEmpty(): boolean {
-    return this.#builder.isEmpty;
-  }
-
-  add(ref: BlobRef, chunks: readonly NewChunk[]): void {
-    this.#blobs.push({ ref, rows: this.#builder.append(ref.digest, ref.size, chunks) });
-  }
-
-  /** See PackBuilder. */
-  release(): void {
-    this.#builder.release();
-  }
-
-  seal(): { digest: Digest; bytes: Buffer; places: BlobPlace[] } {
-    const { digest, bytes } = this.#builder.seal();
-    const places = this.#blobs.map(({ ref, rows }) => ({
-      digest: ref.digest,
-      size: ref.size,
-      chunks: rows.map(({ offset, stored, length, codec }) => {
-        return { pack: digest, offset, stored, length, codec };
-      }),
-    }));
-    return { digest, bytes, places };
   }
 }
 

@@ -61,8 +61,14 @@ let spare = EMPTY;
 /** Gathers chunks in memory, in the buffer that becomes the pack. Seal once; the builder is of no use after. */
 export class PackBuilder {
   readonly #rows: PackRow[] = [];
+  readonly #expectedBytes: number;
   #buffer = EMPTY;
   #bytes = PACK_HEADER_BYTES;
+
+  /** `expectedBytes`: about as long as it will be, without its table; 0: unknown. */
+  constructor(expectedBytes = 0) {
+    this.#expectedBytes = expectedBytes;
+  }
 
   /** Bytes so far, without the table. */
   get bytes(): number {
@@ -78,6 +84,11 @@ export class PackBuilder {
     const rows = chunks.map((chunk) => this.#appendOne(blob, blobSize, chunk));
     for (const row of rows) this.#rows.push(row);
     return rows;
+  }
+
+  /** A chunk as it was appended: a view, good until the pack is sealed and released. */
+  packed({ offset, stored }: PackRow): Buffer {
+    return this.#buffer.subarray(offset, offset + stored);
   }
 
   /** The whole pack and its name. */
@@ -134,7 +145,8 @@ export class PackBuilder {
     }
     // Pages that nothing was written to cost nothing, and copies are few.
     const usual = Math.min(4 * this.#buffer.length, USUAL_MAX_BYTES);
-    const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, usual, length));
+    const expected = this.#expectedBytes + this.#expectedBytes / 16;
+    const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, usual, expected, length));
     this.#buffer.copy(larger, 0, 0, this.#bytes);
     this.#buffer = larger;
   }

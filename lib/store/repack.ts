@@ -33,6 +33,8 @@ export type ReadOrder = (blob: Digest, block: number) => number | undefined;
 export interface RepackOptions {
   /** What comes first in new packs; the order of the old ones without. */
   readonly order?: ReadOrder;
+  /** What comes behind all of that. */
+  readonly others?: ReadOrder;
   /** Bytes at which a new pack is closed. */
   readonly packBytes?: number;
   /** Called before anything is written. */
@@ -151,8 +153,9 @@ async function moveAll(
       faults.push({ what: pack.path, why: explain(error) });
     }
   };
-  // Each pack is read twice: then no more than one is held.
-  if (mover.isOrdered) for (const pack of packs) await move(pack, "read");
+  // Each pack is read once more for each part: then no more than one is held.
+  for (const part of mover.parts)
+    for (const pack of packs) if (whole.has(pack)) await move(pack, part);
   for (const [i, pack] of packs.entries()) {
     onProgress(i);
     if (whole.has(pack)) await move(pack, "rest");
@@ -204,8 +207,8 @@ function keyOf(pack: Digest, offset: number): string {
 
 type Place = Pick<ChunkPlace, "pack" | "offset">;
 
-/** Of a pack: what starts read, in that order; or all else. */
-type Part = "read" | "rest";
+/** Of a pack: what starts read, in that order; what others read; or all else. */
+type Part = "order" | "others" | "rest";
 
 /** Copies chunks into new packs. */
 class Mover {
@@ -221,8 +224,9 @@ class Mover {
     this.#options = options;
   }
 
-  get isOrdered(): boolean {
-    return this.#options.order !== undefined;
+  /** Those that come before the rest. */
+  get parts(): Part[] {
+    return (["order", "others"] as const).filter((part) => this.#options[part] !== undefined);
   }
 
   /** Takes a part of the chunks at `offsets` of a pack; none when one of them isn't right. */
@@ -232,12 +236,15 @@ class Mover {
     const rows = readPackRows(bytes).filter(({ offset }) => offsets.has(offset));
     if (rows.length !== offsets.size)
       throw new BurrowError("BURROW_CORRUPT", "a locator leads to no chunk of the pack");
-    const placed = rows.map((row) => {
-      return { row, place: this.#options.order?.(row.blob, row.block) };
+    const { order, others } = this.#options;
+    const wanted = rows.flatMap((row) => {
+      const first = order?.(row.blob, row.block);
+      const behind = first === undefined ? others?.(row.blob, row.block) : undefined;
+      const own: Part = first !== undefined ? "order" : behind !== undefined ? "others" : "rest";
+      return own === part ? [{ row, place: first ?? behind ?? 0 }] : [];
     });
-    const isRead = part === "read";
-    const wanted = placed.filter(({ place }) => (place !== undefined) === isRead);
-    if (isRead) wanted.sort((a, b) => a.place! - b.place!);
+    // What is the rest stays as it is.
+    wanted.sort((a, b) => a.place - b.place);
     for (const { row } of wanted) verify(bytes, row);
     for (const group of byBlob(wanted.map(({ row }) => row)))
       await this.#append(pack, bytes, group);

@@ -114,6 +114,22 @@ test("the rest of a large blob lies between what is asked for, in long stretches
   t.ok(rest.length <= 8 && rest.every(({ length }) => length <= STRETCH_BYTES), `${rest.length}`);
 });
 
+test("what is wanted later and lies between two ranges comes with them", async (t) => {
+  const { published, locator, table } = await packed(t, { large: noise(20 << 20, 5) });
+  const row = published.row("large");
+  const asks = [0, 3, 20].map((first) => ({ row, first, count: 1 }));
+  const apart = await planOf(asks, table, locator);
+  t.equal(apart.stretches.length, 3, "half a MiB that nobody wants is left");
+  const { stretches, rest } = await planOf(asks, table, locator, [row]);
+  t.same(
+    stretches.map((each) => each.asks.length),
+    [2, 1],
+    "what is far behind waits",
+  );
+  const stored = [...stretches, ...rest].reduce((sum, { length }) => sum + length, 0);
+  t.ok(stored >= 20 << 20 && stored < 21 << 20, "all of it, once");
+});
+
 test("a locator that lies of a blob says nothing of it, and is believed of the others", async (t) => {
   const { published, locator, table } = await packed(t, {
     large: noise(9 << 20, 5),

@@ -3,7 +3,7 @@
 import fs from "node:fs";
 import { type Test, test } from "tap";
 import { STRETCH_BYTES } from "../../lib/preload/plan.ts";
-import { rangesOf, segmentKey, segmentsOf } from "../../lib/preload/segment-plan.ts";
+import { rangesOf, SegmentRuns, segmentKey, segmentsOf } from "../../lib/preload/segment-plan.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { Locator } from "../../lib/store/locator.ts";
 import { type Files, noise, publish } from "../suite/daemon-node.ts";
@@ -78,4 +78,54 @@ test("what can't be said to lie in a pack has no segments", async (t) => {
     [],
     "nor one of another size",
   );
+});
+
+test("who reads on has more and more brought at once; what comes is asked for once", async (t) => {
+  const { locator, table } = await packed(t);
+  const large = { row: 0, first: 0, count: 1 };
+  while (table.sizeOf(large.row) !== 3 << 20) large.row++;
+  const runs = new SegmentRuns();
+  const seen = new Set<string>();
+  const lengths: number[] = [];
+  // Block after block of one large file, as a start reads on.
+  for (let first = 0; first < 12; first++) {
+    for (const range of rangesOf(segmentsOf({ ...large, first }, table, locator, SEGMENT_BYTES))) {
+      const asked = runs.readOn(range);
+      if (asked === undefined) continue;
+      for (const each of asked.segments) {
+        t.notOk(seen.has(segmentKey(each)), "once");
+        seen.add(segmentKey(each));
+      }
+      t.ok(asked.length <= STRETCH_BYTES);
+      t.equal(
+        asked.length,
+        asked.segments.reduce((sum, { length }) => sum + length, 0),
+      );
+      runs.add(asked, Promise.resolve(true));
+      lengths.push(asked.length);
+    }
+  }
+  t.ok(lengths.length <= 5, `${lengths}`);
+  t.ok(lengths[1]! > lengths[0]! || lengths.length < 3, `${lengths}`);
+});
+
+test("a single part between two that are wanted comes along", async (t) => {
+  const { locator, table } = await packed(t);
+  let row = 0;
+  while (table.sizeOf(row) !== 3 << 20) row++;
+  const rangeOf = (first: number) =>
+    rangesOf(segmentsOf({ row, first, count: 1 }, table, locator, SEGMENT_BYTES))[0]!;
+  const runs = new SegmentRuns();
+  const one = runs.readOn(rangeOf(4))!;
+  runs.add(one, Promise.resolve(true));
+  const behind = one.segments.at(-1)!.after?.(1);
+  const next = behind?.after === undefined ? one.segments.at(-1)!.after?.(2) : undefined;
+  t.ok(behind && next, "there are two more");
+  const far = {
+    ...next!,
+    segments: [{ ...next!, after: (n: number) => one.segments.at(-1)!.after?.(2 + n) }],
+  };
+  const two = runs.readOn(far)!;
+  t.equal(two.offset, behind!.offset, "the one between is there");
+  t.equal(two.segments[0]!.length, behind!.length);
 });

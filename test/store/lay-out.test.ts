@@ -77,8 +77,11 @@ test("what starts read lies together, and everybody finds everything", async (t)
   const again = await layOut(scene.store(), PORTS, a, order, options);
   t.match(again, { isDone: true, repacked: { packs: 0 } }, "it lies together");
   const other = await orderOf(scene, b);
-  await layOut(scene.store(), PORTS, b, other, { ...options, orderOf: async () => order });
+  const beside = { ...options, orderOf: async () => order };
+  await layOut(scene.store(), PORTS, b, other, beside);
   await checkAll(t, scene, a, b);
+  const twice = await layOut(scene.store(), PORTS, b, other, beside);
+  t.match(twice, { isDone: true, repacked: { packs: 0 } }, "once is enough, whoever else reads it");
   const kept = await layOut(scene.store(), PORTS, a, order, options);
   t.ok(kept.before.count <= 3, "what the other one was laid out for stays together");
   t.same(await scene.paths("leases", "collectors", "holds"), []);

@@ -1,0 +1,150 @@
+// Start order: in which order a new layer's content is best laid into packs, without anybody having started it: what Python and its installed
+// modules will read when they are imported, as it is foreseen of a start (foresee.ts); then other code; what is hardly ever read comes last.
+// Of the same content always the same order. docs/design/0030-start-order.md. Control plane.
+
+import type { Digest } from "../base/digest.ts";
+import type { LayerEntry } from "../layer/entry.ts";
+import { IndexKind } from "../layer/format.ts";
+import { Index } from "../layer/index.ts";
+import { mergeIndexes } from "../layer/merge.ts";
+import { writeIndex } from "../layer/writer.ts";
+import type { HeldContents } from "../store/open-packs.ts";
+import type { PackWriter } from "../store/pack-writer.ts";
+import type { FileRange } from "./elf-start.ts";
+import { type Bringer, Foreseen } from "./foresee.ts";
+import { LoopShare } from "./loop-share.ts";
+import { PythonPath } from "./python-path.ts";
+import { type ViewFile, ViewFiles } from "./view-files.ts";
+
+/** A layer of so little is fetched in one go, whatever its order. */
+const ORDERED_MIN_BYTES = 512 * 1024;
+/** Text and byte code that is looked at for it, at most: some 100 ms. What more of a package is imported lies with its other code. */
+const TEXT_MAX_BYTES = 4 * 1024 * 1024;
+/** Where a layer has a Python or its packages: conda's prefix and wheels', Debian's, images'. */
+const PREFIXES = ["", "/usr", "/usr/local"];
+/** What compiled code is linked with, whoever made it: what compilers bring along. */
+const RUN_TIME =
+  "libc.so.6 libm.so.6 libstdc++.so.6 libgcc_s.so.1 libz.so.1 libgomp.so.1 libgfortran.so.5 libquadmath.so.0".split(
+    " ",
+  );
+/** Of Python's library what programs and packages import most, themselves or by another of these. */
+const COMMON_MODULES =
+  "typing dataclasses collections.abc functools contextlib re json datetime pathlib logging subprocess tempfile threading inspect decimal random hashlib pickle ctypes shutil urllib.parse urllib.request ssl csv zipfile tarfile uuid platform concurrent.futures asyncio argparse textwrap copy struct base64 gzip bz2 lzma secrets sysconfig __future__ _strptime zoneinfo glob queue traceback warnings email.parser http.client importlib.metadata importlib.resources".split(
+    " ",
+  );
+const LIBRARY = /^python3\.(\d{1,3})$/;
+/** Behind all of one rank comes the next. */
+const Rank = { code: 0, data: 1, source: 2, rare: 3 } as const;
+/** Nothing that runs reads these: tests, what compilers and people read, and what installers do. */
+const RARE = new RegExp(
+  [
+    "(^|/)(tests?|idlelib|turtledemo|lib2to3|ensurepip|tkinter|examples?|include|docs?|man|info|licenses?)/",
+    "(^|/)(conda-meta|pkgconfig|cmake|[^/]*\\.(dist|egg)-info)/",
+    "\\.(a|la|c|cc|cpp|h|hpp|pxd|pyx|pyi|md|rst|html|exe)$",
+  ].join("|"),
+);
+const INSTALLED = /\/(?:site|dist)-packages\//;
+const NATIVE = /\.so$|\.so\.[0-9.]+$|\/s?bin\//;
+const CODE = /\.(pyc|so)$|\.so\.[0-9.]+$/;
+
+/** Publishes a layer of these entries, whose content `writer` was given. `below`: what it is to lie over, where its code can't be found without. */
+export async function finishLayer(
+  writer: PackWriter,
+  entries: readonly LayerEntry[],
+  below?: Index,
+): Promise<{ digest: Digest }> {
+  const bytes = writeIndex(IndexKind.layer, entries);
+  if (writer.heldBytes <= ORDERED_MIN_BYTES) return await writer.finish(bytes);
+  const own = new Index(bytes);
+  const index = below === undefined ? own : new Index(mergeIndexes([below, own]));
+  return await writer.finish(bytes, await startOrder(entries, index, writer.held()));
+}
+
+/** Of the blobs that are held those of the layer, the first first. */
+export async function startOrder(
+  entries: readonly LayerEntry[],
+  index: Index,
+  held: HeldContents,
+): Promise<Digest[]> {
+  const files = new ViewFiles([{ at: "/", index }]);
+  const reads = new Reads(index, held);
+  // All in one turn: what comes after what else is the same each time.
+  const share = new LoopShare(Number.POSITIVE_INFINITY);
+  const foreseen = new Foreseen(files, reads, share, TEXT_MAX_BYTES);
+  for (const prefix of PREFIXES) await foreseeAt(prefix, files, foreseen);
+  for (const name of RUN_TIME) await foreseen.library(name, ["/lib"]);
+  return [...reads.order, ...ranked(entries, held)];
+}
+
+/** Hears what is foreseen, in its order. */
+class Reads implements Bringer {
+  readonly #native = new Set<Digest>();
+  readonly #other = new Set<Digest>();
+  readonly #index: Index;
+  readonly #held: HeldContents;
+
+  constructor(index: Index, held: HeldContents) {
+    this.#index = index;
+    this.#held = held;
+  }
+
+  /** Programs and libraries first: they are read by whatever lies in other layers, too. */
+  get order(): Digest[] {
+    return [...this.#native, ...this.#other];
+  }
+
+  async read(file: ViewFile, { offset, end }: FileRange) {
+    const digest = this.#note(file);
+    // What extensions are linked with lies elsewhere, and to look at all of them is to expand most of their package again.
+    const isExtension = file.path.endsWith(".so") && INSTALLED.test(file.path);
+    return isExtension ? undefined : this.#held.read(digest, offset, end);
+  }
+
+  bring(file: ViewFile): void {
+    this.#note(file);
+  }
+
+  #note({ row, path }: ViewFile): Digest {
+    const digest = this.#index.blobDigest(row);
+    (NATIVE.test(path) ? this.#native : this.#other).add(digest);
+    return digest;
+  }
+}
+
+/** Has all foreseen that starts of what is installed at a prefix may read, what most of them do first. */
+async function foreseeAt(prefix: string, files: ViewFiles, foreseen: Foreseen): Promise<void> {
+  const minors = files.names(`${prefix}/lib`).flatMap((name) => LIBRARY.exec(name)?.[1] ?? []);
+  for (const minor of minors.sort()) {
+    const program = `${prefix}/bin/python3.${minor}`;
+    await foreseen.start({ program, path: [], cwd: "/", imports: [] });
+    const path = PythonPath.at(files, prefix, Number(minor));
+    for (const name of [...COMMON_MODULES, ...path.installed()]) await foreseen.module(path, name);
+  }
+}
+
+/** By what their paths tell, those of one kind in the order of their paths. */
+function ranked(entries: readonly LayerEntry[], held: HeldContents): Digest[] {
+  const found: { readonly rank: number; readonly path: string; readonly digest: Digest }[] = [];
+  const codes = new Set<string>();
+  for (const entry of entries) {
+    if (entry.type !== "file" || !held.has(entry.blob.digest)) continue;
+    const { path, blob } = entry;
+    if (path.endsWith(".pyc")) codes.add(sourceOf(path));
+    found.push({ rank: rankOf(path), path, digest: blob.digest });
+  }
+  const placed = found.map((each) =>
+    codes.has(each.path) && each.rank < Rank.source ? { ...each, rank: Rank.source } : each,
+  );
+  placed.sort((a, b) => a.rank - b.rank || (a.path < b.path ? -1 : 1));
+  return placed.map(({ digest }) => digest);
+}
+
+function rankOf(path: string): number {
+  if (RARE.test(path)) return Rank.rare;
+  return CODE.test(path) || path.endsWith(".py") ? Rank.code : Rank.data;
+}
+
+/** The text that byte code is of, where it stands beside it. */
+function sourceOf(path: string): string {
+  return path.replace(/__pycache__\/([^/]+)\.cpython-\d+(?:\.opt-\d)?\.pyc$/, "$1.py");
+}

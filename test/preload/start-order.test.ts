@@ -1,0 +1,113 @@
+// Start order: a new layer's packs have what starts will read first, and what is hardly ever read last; the same for the same content,
+// however it came.
+
+import { test } from "tap";
+import type { BlobRef } from "../../lib/base/blob.ts";
+import type { Digest } from "../../lib/base/digest.ts";
+import type { LayerEntry } from "../../lib/layer/entry.ts";
+import { finishLayer } from "../../lib/preload/start-order.ts";
+import { readLocator } from "../../lib/store/known.ts";
+import { memoryBackend } from "../../lib/store/memory.ts";
+import { readPackRows } from "../../lib/store/pack.ts";
+import { openPackWriter } from "../../lib/store/pack-writer.ts";
+import type { WritableBackend } from "../../lib/store/store.ts";
+import { entriesOf, noise } from "../suite/daemon-node.ts";
+import { elf } from "../suite/elf-file.ts";
+
+const LIB = "lib/python3.11";
+const SITE = `${LIB}/site-packages`;
+/** No two of the same content. */
+const FILES: Readonly<Record<string, Buffer>> = {
+  "include/big.h": noise(300_000, 1),
+  [`${SITE}/able/tests/test_a.py`]: noise(200_000, 2),
+  [`${SITE}/able/data.bin`]: noise(1_500_000, 3),
+  [`${SITE}/able/unused.py`]: Buffer.from("pass # unused"),
+  [`${SITE}/able/core.py`]: Buffer.from("from . import deep"),
+  [`${SITE}/able/deep.py`]: Buffer.from("import json, zlib2"),
+  [`${SITE}/able/__init__.py`]: Buffer.from("from .core import x\nimport baker"),
+  [`${SITE}/baker.cpython-311-x86_64-linux-gnu.so`]: elf({ needed: [], bytes: 40_000 }),
+  [`${LIB}/json/__init__.py`]: Buffer.from("from . import decoder"),
+  [`${LIB}/json/decoder.py`]: Buffer.from("pass # decoder"),
+  [`${LIB}/rarely.py`]: Buffer.from("pass # rarely"),
+  [`${LIB}/encodings/__init__.py`]: Buffer.from("from . import aliases"),
+  [`${LIB}/encodings/aliases.py`]: Buffer.from("pass # aliases"),
+  [`${LIB}/os.py`]: Buffer.from("pass # os"),
+  "bin/python3.11": elf({ needed: ["libown.so.1"], runpath: "$ORIGIN/../lib", bytes: 50_000 }),
+  "lib/libown.so.1": elf({ needed: [], bytes: 60_000 }),
+};
+
+interface Made {
+  readonly store: WritableBackend;
+  readonly digest: Digest;
+  readonly packs: readonly string[];
+  /** Paths as their content lies. */
+  readonly laid: readonly string[];
+}
+
+async function layerOf(names: readonly string[], packBytes?: number): Promise<Made> {
+  const store = memoryBackend();
+  const writer = await openPackWriter(store, packBytes === undefined ? {} : { packBytes });
+  const refs = new Map<string, BlobRef>();
+  for (const name of names) refs.set(name, await writer.addBytes(FILES[name]!));
+  const entries: LayerEntry[] = entriesOf(refs);
+  const { digest } = await finishLayer(writer, entries);
+  const packs: string[] = [];
+  for await (const path of store.list("packs")) packs.push(path);
+  const pathOf = new Map([...refs].map(([path, ref]) => [ref.digest, path]));
+  const laid = new Set<string>();
+  for (const path of packs)
+    for (const { blob } of readPackRows(await store.get(path))) laid.add(pathOf.get(blob)!);
+  return { store, digest, packs, laid: [...laid] };
+}
+
+test("what starts read comes first, what nothing reads last", async (t) => {
+  const { laid, store, digest } = await layerOf(Object.keys(FILES));
+  t.same(new Set(laid), new Set(Object.keys(FILES)));
+  const at = (path: string) => laid.indexOf(path);
+  const inOrder = (...paths: string[]) =>
+    t.same(
+      [...paths].sort((a, b) => at(a) - at(b)),
+      paths,
+      paths.join(" < "),
+    );
+  inOrder("bin/python3.11", "lib/libown.so.1", `${LIB}/encodings/__init__.py`);
+  inOrder(`${LIB}/encodings/aliases.py`, `${SITE}/able/__init__.py`, `${SITE}/able/deep.py`);
+  for (const read of ["able/core.py", "able/deep.py", "able/__init__.py"])
+    inOrder(`${SITE}/${read}`, `${SITE}/able/unused.py`, `${SITE}/able/data.bin`);
+  inOrder(`${LIB}/json/decoder.py`, `${LIB}/rarely.py`);
+  t.same(new Set(laid.slice(-2)), new Set(["include/big.h", `${SITE}/able/tests/test_a.py`]));
+  const locator = await readLocator(store, digest);
+  t.equal(locator.blobCount, laid.length);
+});
+
+test("the same files make the same packs, in whatever order they come", async (t) => {
+  const names = Object.keys(FILES);
+  const one = await layerOf(names);
+  const other = await layerOf([...names].reverse());
+  t.same(other.packs, one.packs);
+  t.equal(other.digest, one.digest);
+});
+
+test("what doesn't fit is packed as it comes, and found all the same", async (t) => {
+  const { store, digest, packs, laid } = await layerOf(Object.keys(FILES), 250_000);
+  t.ok(packs.length > 2, `${packs.length} packs`);
+  t.same(new Set(laid), new Set(Object.keys(FILES)));
+  t.equal((await readLocator(store, digest)).blobCount, laid.length);
+});
+
+test("byte code lies before its text", async (t) => {
+  const code = `${SITE}/solo/__pycache__/m.cpython-311.pyc`;
+  const files = { [`${SITE}/solo/m.py`]: noise(400_000, 8), [code]: noise(400_000, 9) };
+  const store = memoryBackend();
+  const writer = await openPackWriter(store);
+  const refs = new Map<string, BlobRef>();
+  for (const [name, bytes] of Object.entries(files)) refs.set(name, await writer.addBytes(bytes));
+  await finishLayer(writer, entriesOf(refs));
+  for await (const path of store.list("packs")) {
+    const rows = readPackRows(await store.get(path));
+    t.same(
+      rows.map(({ blob }) => blob),
+      [refs.get(code), refs.get(`${SITE}/solo/m.py`)].map((ref) => ref!.digest),
+    );
+  }
+});
