@@ -121,7 +121,7 @@ export class CacheDirectory {
 
   /**
    * Writes verified bytes, which come to `sum` where their name isn't that, as a sealed file, with space that was reserved for it or now
-   * is. Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO).
+   * is; behind what others wait for if `isBehind` (Disk.hurry, by the digest). Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO).
    */
   async writeSealed(
     folder: CacheFolder,
@@ -129,6 +129,7 @@ export class CacheDirectory {
     bytes: Uint8Array,
     reserved?: Reservation,
     sum: Digest = digest,
+    isBehind = false,
   ): Promise<void> {
     const space = reserved ?? (await this.room.reserve(expectedCost(bytes.length)));
     const facts = new Float64Array(FACTS);
@@ -149,7 +150,7 @@ export class CacheDirectory {
         calls.stat(fd, facts);
         calls.rename(aside, path);
         calls.always(() => calls.close(fd)).ifFailed(() => calls.unlink(aside));
-        const options = { bytes: bytes.length, late };
+        const options = { bytes: bytes.length, late, behind: isBehind ? digest : undefined };
         await this.disk.calls("write", calls, "can't write to the cache", aside, options);
       });
       keep(space);
@@ -370,7 +371,7 @@ export class CacheDirectory {
     this.#shards.add(shard);
   }
 
-  /** Folders are fsynced behind the answers: a name that a power cut takes costs a fetch, not a wrong byte. */
+  /** Folders are fsynced behind the answers, and all else: a name that a power cut takes costs a fetch, not a wrong byte. */
   async #syncFolders(): Promise<void> {
     if (this.#isSyncing) return;
     this.#isSyncing = true;
@@ -476,7 +477,8 @@ async function syncFolder(disk: Disk, path: string): Promise<void> {
   calls.fsync(fd);
   calls.always(() => calls.close(fd));
   // Evicted or made suspect meanwhile: there is nothing to make durable.
-  await disk.run("write", () => calls.run(), { isPatient: true }).catch(() => undefined);
+  const options = { isPatient: true, behind: path };
+  await disk.run("write", () => calls.run(), options).catch(() => undefined);
 }
 
 /** Has a chain make an open file durable, and then sealed: after a power cut a sealed name must not stand before its data. */
