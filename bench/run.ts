@@ -1,13 +1,14 @@
 // Bench: the one entry: `npm run --silent bench -- [--quick] [NAME…]` runs the benches named (all without a name) and prints JSON lines to
 // stdout: one result each, with what it ran on; after each bench its results as a table to stderr. --list: what there is, and which
 // yardsticks each measures. --quick: few rounds, to see that it works; its figures say nothing. --rounds N; --ms and --mbit: links of
-// benches that have some. Ended by a signal it has the bench say what it has by then, and clean up; by a second one, or after 30 s, it ends at once.
+// benches that have some; --environment: of those that start one. Ended by a signal it has the bench say what it has by then, and clean up; by a second one, or after 30 s, it ends at once.
 
 import { readFileSync } from "node:fs";
 import { constants, cpus, loadavg, release } from "node:os";
 import { parseArgs } from "node:util";
 import { table } from "../lib/cli/output.ts";
 import { BENCHES } from "./list.ts";
+import { ENVIRONMENTS } from "./replay/workload.ts";
 
 /** One line of output: what was measured (case and its parameters) and figures, units last in the names. */
 export type Result = Readonly<Record<string, string | number | boolean>>;
@@ -22,14 +23,17 @@ export interface BenchOptions {
   /** Before each answer of an origin, ms, and what its link carries, Mbit/s (0: no limit): of benches that have links. */
   readonly delaysMs?: readonly number[] | undefined;
   readonly megabits?: readonly number[] | undefined;
+  /** Which environment starts are of, and what they import of it (replay/workload.ts); undefined: the small one. */
+  readonly environment?: string | undefined;
   /** A part of what will be a result: a line of its own on stdout, at once, and in no table. */
   tell(part: Result): void;
   /** Fires when it is to end: what it has by then is to be emitted. */
   readonly signal: AbortSignal;
 }
 
-const USAGE = `usage: npm run --silent bench -- [--list] [--quick] [--rounds N] [--ms 0,5,20] [--mbit 0,200,1000] [NAME…]
---ms, --mbit and --rounds are for cold-start`;
+const USAGE = `usage: npm run --silent bench -- [--list] [--quick] [--rounds N] [--ms 0,5,20] [--mbit 0,200,1000]
+  [--environment ${ENVIRONMENTS.join("|")}] [NAME…]
+--ms and --mbit are for cold-start; --rounds and --environment for that, hot-start and warm-start`;
 /** Who was told to end has so long for it. */
 const GRACE_MS = 30_000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -67,7 +71,8 @@ interface Asked {
 function asked(words: readonly string[]): Asked | undefined {
   const text = { type: "string" } as const;
   const flag = { type: "boolean", default: false } as const;
-  const known = { list: flag, quick: flag, rounds: text, ms: text, mbit: text };
+  const links = { ms: text, mbit: text };
+  const known = { list: flag, quick: flag, rounds: text, ...links, environment: text };
   try {
     const { values, positionals } = parseArgs({
       args: [...words],
@@ -77,7 +82,9 @@ function asked(words: readonly string[]): Asked | undefined {
     const [rounds] = numbers(values.rounds) ?? [];
     const delaysMs = numbers(values.ms);
     const megabits = numbers(values.mbit);
-    const options = { isQuick: values.quick, rounds, delaysMs, megabits };
+    const { quick: isQuick, environment } = values;
+    if (environment !== undefined && !ENVIRONMENTS.includes(environment)) return undefined;
+    const options = { isQuick, rounds, delaysMs, megabits, environment };
     return { names: positionals, isListed: values.list, options };
   } catch {
     return undefined;

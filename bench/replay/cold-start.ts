@@ -21,7 +21,8 @@ import type { PrefetchFigures } from "../../lib/daemon/prefetched.ts";
 import { inParallel } from "../../lib/store/parallel.ts";
 import type { Bench, BenchOptions } from "../run.ts";
 import { Origin } from "./origin.ts";
-import { median, type Setup, setUp, type Workload, workloadOf } from "./setup.ts";
+import { median, type Setup, setUp } from "./setup.ts";
+import type { Workload } from "./workload.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 const PYTHON = "/opt/env/bin/python3";
@@ -83,6 +84,12 @@ async function timed(words: readonly string[], env: NodeJS.ProcessEnv): Promise<
   return { importSeconds, beforeSeconds: beganAt - startedAt, runSeconds: seconds };
 }
 
+/** Runs a program to its end; rejects when that is none. */
+async function run(...command: Parameters<typeof spawn>): Promise<void> {
+  const [code] = (await once(spawn(...command), "close")) as [number | null];
+  if (code !== 0) throw new Error(`${command[0]}: exit ${code}`);
+}
+
 /** A bundle for the peers: the files at `root`, with stock runsc's own gofer. */
 function peerBundle({ work }: Setup, root: string, program: string): string {
   const bundle = join(work, "peer");
@@ -138,7 +145,7 @@ class ColdStart {
     this.#origin = origin;
     this.#url = url;
     this.#view = setup.importWorkload();
-    this.#workload = workloadOf(setup.fixtures);
+    this.#workload = setup.workload;
     this.#program = programOf(this.#workload.imports);
   }
 
@@ -150,8 +157,9 @@ class ColdStart {
 
   async run(mode: Mode, { delayMs, megabits }: Link): Promise<Sample> {
     this.#origin.begin(delayMs, megabits * 1e6);
-    const { work, fixtures } = this.#setup;
-    dropCaches([join(work, "store"), join(fixtures, "channel")]);
+    const { store, fixtures } = this.#setup;
+    const folders = this.#workload.wheels.slice(0, 1).map((path) => join(path, ".."));
+    dropCaches([store, join(fixtures, "channel"), ...folders]);
     const how = (AHEAD as Readonly<Record<string, HowAhead>>)[mode];
     const ran =
       how === undefined ? await this.#peer(mode === "fetch, unpack, run") : await this.#burrow(how);
@@ -237,15 +245,19 @@ class ColdStart {
     execFileSync("tar", ["-xf", join(got, "base.tar"), "-C", root]);
     const here = list.replaceAll(join(fixtures, "channel"), join(got, "channel"));
     fs.writeFileSync(join(got, "explicit.txt"), here);
-    const link = fileURLToPath(new URL("../../../fixtures/link.py", import.meta.url));
-    const words = ["-B", link, join(got, "explicit.txt"), root, "/opt/env", join(got, "pkgs")];
-    execFileSync(join(fixtures, "venv/bin/python"), words, { stdio: "ignore" });
-    if (wheels.length > 0) {
-      const target = join(root, "opt/env/lib/python3.11/site-packages");
-      const install = ["-q", "install", "--no-deps", "--no-index", "--target", target];
-      const files = wheels.map((path) => join(got, path));
-      execFileSync(join(fixtures, "venv/bin/pip"), [...install, ...files], { stdio: "ignore" });
-    }
+    const python = join(fixtures, "venv/bin/python");
+    const ours = (name: string) =>
+      fileURLToPath(new URL(`../../../fixtures/${name}`, import.meta.url));
+    const linked = [
+      ours("link.py"),
+      join(got, "explicit.txt"),
+      root,
+      "/opt/env",
+      join(got, "pkgs"),
+    ];
+    const unzipped = [ours("unzip.py"), root, "/opt/env", ...wheels.map((path) => join(got, path))];
+    const both = wheels.length === 0 ? [linked] : [linked, unzipped];
+    await Promise.all(both.map((words) => run(python, ["-B", ...words], { stdio: "ignore" })));
     return { root, seconds: (performance.now() - startedMs) / 1000 };
   }
 }
@@ -284,10 +296,10 @@ function linksOf({ isQuick, delaysMs, megabits }: BenchOptions): readonly Link[]
 }
 
 export const bench: Bench = async (emit, options) => {
-  const setup = setUp();
+  const setup = setUp({}, options.environment);
   if (typeof setup === "string") return emit({ skipped: setup });
-  const { work, fixtures, version } = setup;
-  const folders = { store: join(work, "store"), channel: join(fixtures, "channel"), fixtures };
+  const { store, fixtures, version } = setup;
+  const folders = { store, channel: join(fixtures, "channel"), fixtures };
   const origin = new Origin(folders);
   const { isQuick, rounds = isQuick ? 1 : ROUNDS, signal, tell } = options;
   const links = linksOf(options);

@@ -11,5 +11,5 @@ import { compareImports } from "./import-run.ts";
 
 const RUNS = 12;
 
-export const bench: Bench = (emit, { isQuick }) =>
-  compareImports(emit, isQuick ? 1 : RUNS, () => {});
+export const bench: Bench = (emit, { isQuick, rounds = isQuick ? 1 : RUNS, environment }) =>
+  compareImports(emit, rounds, environment, () => {});

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { NATIVE_DIRECTORY } from "../../lib/sys/native.ts";
 import type { Bench } from "../run.ts";
 import { CpuGroup } from "./cpu-group.ts";
-import { median, type Setup, setUp, type Workload, workloadOf } from "./setup.ts";
+import { median, type Setup, setUp } from "./setup.ts";
 
 interface Mode {
   readonly name: string;
@@ -25,8 +25,9 @@ interface Sample {
 }
 
 /** Burrow's bundle over a store made of the fixtures, and the peer's over the same files unpacked. */
-function makeBundles(setup: Setup, { imports, root }: Workload): { ours: string; stock: string } {
+function makeBundles(setup: Setup): { ours: string; stock: string } {
   const { work, cli, importWorkload } = setup;
+  const { imports, root } = setup.workload;
   const ours = join(work, "ours");
   const program = `import time;t=time.time();import ${imports};print(time.time()-t)`;
   const start = ["/opt/env/bin/python3", "-c", program];
@@ -99,14 +100,14 @@ async function runOnce(
 export async function compareImports(
   emit: Parameters<Bench>[0],
   runs: number,
+  environment: string | undefined,
   prepare: () => void,
 ): Promise<void> {
-  const setup = setUp();
+  const setup = setUp({}, environment);
   if (typeof setup === "string") return emit({ skipped: setup });
-  const { work, env, isOld } = setup;
+  const { work, env, isOld, workload } = setup;
   try {
-    const workload = workloadOf(setup.fixtures);
-    const all = modes(setup, makeBundles(setup, workload));
+    const all = modes(setup, makeBundles(setup));
     setup.startDaemon();
     const samples = new Map<string, Sample[]>(all.map(({ name }) => [name, []]));
     // The first round fills the caches and is not counted.

@@ -1,13 +1,14 @@
 // What the benches with a runsc share: a throw-away state, cache and store, the command line over them, and facts of the peer.
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus } from "../../lib/cache/client.ts";
 import { readServers, type ServerList } from "../../lib/gofer/server-list.ts";
+import { type Workload, workloadOf } from "./workload.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
 
@@ -18,6 +19,9 @@ export interface Setup {
   /** A revision without directfs and mount confs: 2022. */
   readonly isOld: boolean;
   readonly work: string;
+  readonly workload: Workload;
+  /** Of all that is imported. */
+  readonly store: string;
   readonly env: NodeJS.ProcessEnv;
   cli(...args: string[]): string;
   /** The digest of a snapshot of the fixtures' base root. */
@@ -35,32 +39,14 @@ export interface Setup {
   dispose(): void;
 }
 
-/** What a start imports: numpy and pandas; sklearn too, where fixtures/sklearn.sh has made its part of the fixtures. */
-export interface Workload {
-  /** As Python's statement takes them. */
-  readonly imports: string;
-  /** The base and the environment, installed on local disk. */
-  readonly root: string;
-  readonly wheels: readonly string[];
-}
-
-export function workloadOf(fixtures: string): Workload {
-  const sklearn = join(fixtures, "sklearn");
-  if (!existsSync(sklearn))
-    return { imports: "numpy,pandas", root: join(fixtures, "check"), wheels: [] };
-  const folder = join(sklearn, "wheels");
-  return {
-    imports: "numpy,pandas,sklearn",
-    root: join(sklearn, "root"),
-    wheels: readdirSync(folder).map((name) => join(folder, name)),
-  };
-}
-
 /** For benches of shared servers: daemons keep a broker. */
 export const SHARING = { BURROW_SHARED_SANDBOXES: "30" };
 
 /** Why it can't run, or what it runs with: root, and $BURROW_FIXTURES = DIR after fixtures/check.sh DIR. */
-export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | string {
+export function setUp(
+  settings: Readonly<Record<string, string>> = {},
+  environment?: string,
+): Setup | string {
   const fixtures = process.env["BURROW_FIXTURES"];
   if (process.getuid?.() !== 0 || fixtures === undefined || !existsSync(join(fixtures, "check"))) {
     return "needs root, and BURROW_FIXTURES=DIR after fixtures/check.sh DIR";
@@ -68,14 +54,16 @@ export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | 
   const runsc = process.env["BURROW_RUNSC"] ?? "runsc";
   const flags = spawnSync(runsc, ["flags"], { encoding: "utf8" });
   const version = execFileSync(runsc, ["--version"], { encoding: "utf8" });
+  const workload = workloadOf(fixtures, environment);
   const work = mkdtempSync(join(tmpdir(), "burrow-bench-"));
+  const { store = join(work, "store") } = workload;
   // Settings of the caller's Node.js are not what is measured; the stub drops them too.
   const { NODE_EXTRA_CA_CERTS: _, ...caller } = process.env;
   const env: NodeJS.ProcessEnv = {
     ...caller,
     BURROW_STATE: `${work}/state`,
     BURROW_CACHE: `${work}/cache`,
-    BURROW_STORE: `${work}/store`,
+    BURROW_STORE: store,
     ...settings,
   };
   const cli = (...args: string[]) =>
@@ -88,6 +76,8 @@ export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | 
     version: version.split("\n")[0]!.replace("runsc version ", ""),
     isOld: !`${flags.stdout}${flags.stderr}`.includes("directfs"),
     work,
+    workload,
+    store,
     env,
     cli,
     importBase,
@@ -96,7 +86,7 @@ export function setUp(settings: Readonly<Record<string, string>> = {}): Setup | 
       return ["--base", importBase(), "--env", environment];
     },
     importWorkload: () => {
-      const { wheels } = workloadOf(fixtures);
+      const { wheels } = workload;
       const base = importBase();
       const lock = join(fixtures, "channel/explicit.txt");
       const environment = cli("env", "create", "--quiet", lock, ...wheels);

@@ -17,5 +17,5 @@ function dropPageCache(): void {
   writeFileSync("/proc/sys/vm/drop_caches", "3");
 }
 
-export const bench: Bench = (emit, { isQuick }) =>
-  compareImports(emit, isQuick ? 1 : RUNS, dropPageCache);
+export const bench: Bench = (emit, { isQuick, rounds = isQuick ? 1 : RUNS, environment }) =>
+  compareImports(emit, rounds, environment, dropPageCache);

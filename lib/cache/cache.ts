@@ -22,8 +22,8 @@ export function openCache(root: string): CacheDirectory {
 }
 
 /**
- * Has a snapshot's index, verified and sealed, and its locator in the cache; fetches what is missing. An index that is here
- * is hashed again: it is what everything else is trusted by, and takes a millisecond. Returns the index's bytes. `reader`: of the
+ * Has a snapshot's index, verified and sealed, and its locator in the cache; fetches what is missing, both at once: of 300 packages they
+ * are 18 MB, and each is a round trip before a start. An index that is here is hashed again: it is what everything else is trusted by, and takes a millisecond. Returns the index's bytes. `reader`: of the
  * origin, where the caller has one open. `onUnkept`: who can do without them in the cache hears that they can't be kept.
  */
 export async function ensureIndex(
@@ -42,8 +42,12 @@ export async function ensureIndex(
   const backend = options.reader ?? openOrigin(origin, options);
   try {
     const got = options.signal ? { signal: options.signal } : {};
-    const bytes = held ?? (await backend.get(objectPath("indexes", digest), got));
-    const locator = hasLocator ? undefined : await backend.get(objectPath("locators", digest), got);
+    const get = (folder: "indexes" | "locators") => backend.get(objectPath(folder, digest), got);
+    const locating = hasLocator ? undefined : get("locators");
+    // Of both failures the index's is told.
+    locating?.catch(() => undefined);
+    const bytes = held ?? (await get("indexes"));
+    const locator = await locating;
     if (locator !== undefined) new Locator(locator);
     try {
       if (locator !== undefined) await cache.writeHint("locators", digest, locator);

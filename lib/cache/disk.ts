@@ -26,6 +26,8 @@ export interface WorkOptions {
   readonly isProbe?: boolean;
   /** It can wait: its end is awaited however long that takes. */
   readonly isPatient?: boolean;
+  /** Nobody waits for it: it gives way to what waits for its turn, unless hurry() is called with this name. */
+  readonly behind?: string | undefined;
 }
 
 /** How often somebody who waits looks whether it hangs: attended time passes as the clock's while somebody does. */
@@ -39,6 +41,8 @@ const DUE: WorkOptions = { isProbe: true, isPatient: true };
 interface Queue {
   readonly atOnce: number;
   readonly waiting: Set<() => void>;
+  /** By their names, for when nothing else waits. */
+  readonly behind: Map<string, () => void>;
   underWay: number;
   /** When work ended last, or was begun while there was none: attended time. */
   movedMs: number;
@@ -86,7 +90,7 @@ export class Disk {
   run<T>(
     lane: Lane,
     work: () => Promise<T>,
-    { bytes = 0, isProbe = false, isPatient = false }: WorkOptions = {},
+    { bytes = 0, isProbe = false, isPatient = false, behind }: WorkOptions = {},
     late: (outcome: T) => void = () => undefined,
   ): Promise<T> {
     if (this.#isHung && !isProbe) return Promise.reject(this.#hangs());
@@ -106,10 +110,15 @@ export class Disk {
         queue.underWay--;
         queue.movedMs = attendedMs();
         if (this.#isHung && this.#hanging === 0) this.onEnded();
-        for (const next of queue.waiting) if (queue.underWay < queue.atOnce) next();
+        for (const waiting of [queue.waiting, queue.behind.values()])
+          for (const next of waiting) if (queue.underWay < queue.atOnce) next();
+      };
+      const leave = () => {
+        queue.waiting.delete(begin);
+        if (behind !== undefined && queue.behind.get(behind) === begin) queue.behind.delete(behind);
       };
       const begin = () => {
-        queue.waiting.delete(begin);
+        leave();
         begunMs = attendedMs();
         if (queue.underWay++ === 0) queue.movedMs = begunMs;
         work().then(
@@ -138,14 +147,24 @@ export class Disk {
         }
         isGivenUp = true;
         if (isBegun) this.#hanging++;
-        queue.waiting.delete(begin);
+        leave();
         this.#hang();
         reject(this.#hangs());
       };
       if (queue.underWay < queue.atOnce) begin();
-      else queue.waiting.add(begin);
+      else if (behind === undefined || queue.behind.has(behind)) queue.waiting.add(begin);
+      else queue.behind.set(behind, begin);
       if (patienceMs < Number.POSITIVE_INFINITY) look();
     });
+  }
+
+  /** Somebody waits for what nobody did: it has its turn with the others from now on. */
+  hurry(name: string): void {
+    for (const { waiting, behind } of Object.values(this.#queues)) {
+      const begin = behind.get(name);
+      if (begin !== undefined) waiting.add(begin);
+      behind.delete(name);
+    }
   }
 
   /** Closes an FD, whenever the disk lets it: its number isn't the caller's any more. Never rejects. */
@@ -210,5 +229,5 @@ export interface CallsOptions {
 }
 
 function newQueue(atOnce: number): Queue {
-  return { atOnce, waiting: new Set(), underWay: 0, movedMs: 0 };
+  return { atOnce, waiting: new Set(), behind: new Map(), underWay: 0, movedMs: 0 };
 }

@@ -317,6 +317,7 @@ export class Fetcher {
       const flight =
         joined ??
         this.#flights.lead(source, digest, this.#fetchSmall(source, digest, size, isAlone));
+      if (source.isAhead !== true && flight.want()) this.#cache.disk.hurry(digest);
       try {
         if (await flight.done) return;
         // It came along with another blob and did not make it: now it is asked for.
@@ -341,6 +342,7 @@ export class Fetcher {
         size,
         enlist,
         claim,
+        isAhead: (blob) => this.#flights.get(source.origin, blob)?.isAhead === true,
       });
       this.#trailing.add(finished);
       void finished.finally(() => this.#trailing.delete(finished));

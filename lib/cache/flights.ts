@@ -6,11 +6,30 @@ import type { Source } from "./pieces.ts";
 import type { Claim, Neighbour } from "./small.ts";
 
 /** A blob on its way. */
-export interface Flight {
+export class Flight {
   /** Of which snapshot it was asked, so that a failure is final for who asks of the same; undefined: it only came along. */
   readonly snapshot: Digest | undefined;
   /** False: it came along and did not make it. */
   readonly done: Promise<boolean>;
+  #isAhead: boolean;
+
+  constructor(snapshot: Digest | undefined, done: Promise<boolean>, isAhead: boolean) {
+    this.snapshot = snapshot;
+    this.done = done;
+    this.#isAhead = isAhead;
+  }
+
+  /** Whether nobody waits for it. */
+  get isAhead(): boolean {
+    return this.#isAhead;
+  }
+
+  /** Somebody waits for it from now on: whether nobody did before. */
+  want(): boolean {
+    const wasAhead = this.#isAhead;
+    this.#isAhead = false;
+    return wasAhead;
+  }
 }
 
 interface Starting {
@@ -36,8 +55,9 @@ export class Flights {
   }
 
   /** Registers a led flight before anything else runs, in the place of any that there is. */
-  lead({ origin, snapshot }: Source, digest: Digest, work: Promise<void>): Flight {
-    const flight = { snapshot, done: work.then(() => true) };
+  lead({ origin, snapshot, isAhead }: Source, digest: Digest, work: Promise<void>): Flight {
+    const done = work.then(() => true);
+    const flight = new Flight(snapshot, done, isAhead === true);
     this.#add(origin, digest, flight);
     const end = () => this.#remove(origin, digest, flight);
     flight.done.then(end, end);
@@ -71,7 +91,7 @@ export class Flights {
   /** A place in a run for a blob that nobody asked for. */
   bring(origin: string, digest: Digest): Neighbour {
     const { done, settle } = deferred();
-    const flight = { snapshot: undefined, done };
+    const flight = new Flight(undefined, done, true);
     this.#add(origin, digest, flight);
     const land = (isHere: boolean) => {
       this.#remove(origin, digest, flight);

@@ -1,5 +1,5 @@
 // Shards: the folders between a folder of the cache and its files (blobs/ab). One that is missing, or something else has the name of, is
-// made when a file needs it, and fsynced behind the answers. Control plane.
+// made when a file needs it, and fsynced behind the answers, and all else. Control plane.
 
 import fs from "node:fs";
 import { makeFolderBy } from "../store/folder.ts";
@@ -82,5 +82,6 @@ async function syncFolder(disk: Disk, path: string): Promise<void> {
   calls.fsync(fd);
   calls.always(() => calls.close(fd));
   // Evicted or made suspect meanwhile: there is nothing to make durable.
-  await disk.run("write", () => calls.run(), { isPatient: true }).catch(() => undefined);
+  const options = { isPatient: true, behind: path };
+  await disk.run("write", () => calls.run(), options).catch(() => undefined);
 }

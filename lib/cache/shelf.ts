@@ -77,16 +77,19 @@ export class Shelf {
 
   /**
    * Keeps a verified blob, which comes to `sum`, on disk when there is space for it; once, of several that bring it at a time: whether it
-   * wasn't here. BURROW_NO_SPACE, BURROW_IO.
+   * wasn't here. Of what `isAhead` nobody waits for it (Disk.hurry). BURROW_NO_SPACE, BURROW_IO.
    */
   async keep(
     digest: Digest,
     content: Uint8Array,
     space: Reservation | undefined,
     sum: Digest = digest,
+    isAhead = () => false,
   ): Promise<boolean> {
-    for (let other = this.#keeping.get(digest); other; other = this.#keeping.get(digest))
+    for (let other = this.#keeping.get(digest); other; other = this.#keeping.get(digest)) {
+      if (!isAhead()) this.cache.disk.hurry(digest);
       await other.catch(() => undefined);
+    }
     let isNews = false;
     const work = async () => {
       // Whoever has it fetched has looked for it before.
@@ -94,7 +97,7 @@ export class Shelf {
       const isHere =
         isPerhaps && (await this.cache.look("blobs", digest, content.length)) === "sealed";
       if (isHere || this.memory.has(digest)) return;
-      await this.#put(digest, content, space, sum);
+      await this.#put(digest, content, space, sum, isAhead());
       this.#fresh.set(digest, true);
       isNews = true;
     };
@@ -109,10 +112,11 @@ export class Shelf {
     content: Uint8Array,
     space: Reservation | undefined,
     sum: Digest,
+    isBehind: boolean,
   ): Promise<void> {
     if (space !== undefined && !this.isInMemoryOnly) {
       try {
-        await this.cache.writeSealed("blobs", digest, content, space, sum);
+        await this.cache.writeSealed("blobs", digest, content, space, sum, isBehind);
         return;
       } catch (error) {
         if (!this.fallsBack(error)) throw error;

@@ -49,6 +49,8 @@ export interface SmallFetch {
   /** Undefined: none come along. */
   readonly enlist: Enlist | undefined;
   readonly claim: Claim;
+  /** Whether nobody waits for a blob that comes with it, or for itself, by now. */
+  readonly isAhead: (digest: Digest) => boolean;
 }
 
 interface RunItem {
@@ -67,7 +69,7 @@ export async function fetchSmall(
   context: FetchContext,
   wanted: SmallFetch,
 ): Promise<{ finished: Promise<void> }> {
-  const { source, digest, size, enlist, claim } = wanted;
+  const { source, digest, size, enlist, claim, isAhead } = wanted;
   if (size === 0) {
     const space = await shelf.reserve(expectedCost(0), context.deadline());
     await keep(shelf, context, digest, Buffer.alloc(0), space);
@@ -113,9 +115,9 @@ export async function fetchSmall(
       const at = run.findIndex((item) => item.digest === digest);
       const content = doubts.open(piece, stored[at]!, piece.sum ?? digest);
       const sum = piece.pin === undefined ? piece.sum : digestOf(content);
-      await keep(shelf, context, digest, content, space, sum);
+      await keep(shelf, context, digest, content, space, sum, () => isAhead(digest));
       if (source.isAhead) source.onPrefetch?.(digest, 0, size);
-      const kept = keepNeighbours(shelf, context, source, run, stored, space);
+      const kept = keepNeighbours(shelf, context, wanted, run, stored, space);
       return { finished: kept.finally(release) };
     } catch (error) {
       release();
@@ -227,7 +229,7 @@ async function reserveRun(
 async function keepNeighbours(
   shelf: Shelf,
   context: FetchContext,
-  source: Source,
+  { source, isAhead }: SmallFetch,
   run: readonly RunItem[],
   stored: readonly StoredPiece[],
   space: Reservation | undefined,
@@ -236,7 +238,8 @@ async function keepNeighbours(
     run.map(async ({ digest, piece, neighbour }, i) => {
       if (neighbour === undefined) return;
       try {
-        await keep(shelf, context, digest, openPiece(piece, stored[i]!, digest), space);
+        const content = openPiece(piece, stored[i]!, digest);
+        await keep(shelf, context, digest, content, space, digest, () => isAhead(digest));
         context.counters.neighbours++;
         source.onPrefetch?.(digest, 0, piece.length);
         neighbour.settle(true);
@@ -255,8 +258,9 @@ async function keep(
   content: Uint8Array,
   space: Reservation | undefined,
   sum: Digest = digest,
+  isAhead = () => false,
 ): Promise<void> {
-  if (!(await shelf.keep(digest, content, space, sum))) return;
+  if (!(await shelf.keep(digest, content, space, sum, isAhead))) return;
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
 }

@@ -223,6 +223,33 @@ export interface ResolvedView {
   readonly env?: { readonly at: string; readonly variables: Readonly<Record<string, string>> };
 }
 
+/** The base, its index in the cache, and what the image says that it was made of. */
+async function resolveRoot(
+  context: Context,
+  cache: CacheDirectory,
+  options: QueryOptions,
+  progress: Progress,
+  onVolume: (what: string) => void,
+): Promise<{ source: Source; facts: ImageFacts | undefined }> {
+  const source = await resolveBase(context, options.base, progress);
+  const index = new Index(await ensureSnapshot(cache, source));
+  checkBase(index, options, onVolume);
+  return { source, facts: await factsOf(cache, source, index) };
+}
+
+/** Both, at once where what the environment names was made before: each costs round trips. The base's failure is told first. */
+async function bothOf<Base, Env>(
+  of: { readonly base: () => Promise<Base>; readonly env: () => Promise<Env> },
+  isAtOnce: boolean,
+): Promise<{ base: Base; env: Env }> {
+  if (!isAtOnce) return { base: await of.base(), env: await of.env() };
+  // Nothing goes on behind a failure: both have ended when it is told.
+  const [base, env] = await Promise.allSettled([of.base(), of.env()]);
+  if (base.status === "rejected") throw base.reason;
+  if (env.status === "rejected") throw env.reason;
+  return { base: base.value, env: env.value };
+}
+
 /** Finds, makes or imports what the options name, and has a daemon up for it. `onVolume`: see checkBase. */
 export async function resolveView(
   context: Context,
@@ -233,12 +260,15 @@ export async function resolveView(
   const { stages, tenant } = settingsOf(options, context);
   makeFolders(context.state, join(context.state, "mounts"));
   const cache = openCache(context.cache);
-  const base = await resolveBase(context, options.base, progress);
-  const index = new Index(await ensureSnapshot(cache, base));
-  checkBase(index, options, onVolume);
-  const facts = await factsOf(cache, base, index);
-  const env =
-    options.env === undefined ? undefined : await resolveEnv(context, cache, options.env, progress);
+  const resolving = {
+    base: () => resolveRoot(context, cache, options, progress, onVolume),
+    env: async () =>
+      options.env === undefined
+        ? undefined
+        : await resolveEnv(context, cache, options.env, progress),
+  };
+  const { base, env } = await bothOf(resolving, isDigestOrFile(options.env ?? ""));
+  const { facts } = base;
   const grafts: Place[] = env === undefined ? [] : [env];
   for (const [name, origin] of stages) {
     const snapshot = await importStageIndex(cache, origin, progress, tenant);
@@ -247,7 +277,7 @@ export async function resolveView(
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
   return {
-    places: [{ ...base, at: "/" }, ...grafts],
+    places: [{ ...base.source, at: "/" }, ...grafts],
     facts,
     ...(env === undefined ? {} : { env }),
   };

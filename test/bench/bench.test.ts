@@ -35,7 +35,13 @@ test("each yardstick names a bench that there is", async (t) => {
 
 test("words that the runner doesn't understand are its usage", async (t) => {
   const runner = path.resolve(import.meta.dirname, "../../bench/run.js");
-  for (const words of [["--ms", "5,x"], ["--mbit", ""], ["--fast"], ["no-such-bench"]]) {
+  for (const words of [
+    ["--ms", "5,x"],
+    ["--mbit", ""],
+    ["--environment", "x"],
+    ["--fast"],
+    ["no-such-bench"],
+  ]) {
     const { status, stderr, stdout } = spawnSync(process.execPath, [runner, ...words], {
       encoding: "utf8",
     });

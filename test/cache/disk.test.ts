@@ -42,3 +42,47 @@ test("work that ends after all is told of, when none is left that hangs", async 
   t.equal(ends, 1, "once, with the last");
   t.equal(await disk.run("look", async () => 1), 1);
 });
+
+test("what nobody waits for gives way on the disk, until somebody does", async (t) => {
+  const disk = new Disk("/nowhere");
+  const order: string[] = [];
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  // All places are taken, so what comes now stands in line.
+  const busy = Array.from({ length: 16 }, () => disk.run("write", () => held));
+  const work = (name: string) => async () => void order.push(name);
+  const waiting = [
+    disk.run("write", work("a, ahead"), { behind: "a" }),
+    disk.run("write", work("b, ahead"), { behind: "b" }),
+    disk.run("write", work("b, by another origin"), { behind: "b" }),
+    disk.run("write", work("c, ahead"), { behind: "c" }),
+    disk.run("write", work("d, demanded")),
+  ];
+  disk.hurry("c");
+  disk.hurry("nobody's");
+  release();
+  await Promise.all([...busy, ...waiting]);
+  t.same(order, ["b, by another origin", "d, demanded", "c, ahead", "a, ahead", "b, ahead"]);
+  await t.resolves(disk.run("write", work("e"), { behind: "e" }), "and at once where nobody waits");
+});
+
+test("what gives way on a disk that hangs is given up like the rest", async (t) => {
+  const disk = new Disk("/nowhere");
+  disk.stallMs = 100;
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const busy = Array.from({ length: 16 }, () =>
+    disk.run("write", () => held).catch(() => undefined),
+  );
+  const done: string[] = [];
+  const ahead = disk.run("write", async () => void done.push("a"), { behind: "a" });
+  await t.rejects(ahead, { code: "BURROW_IO" });
+  release();
+  await Promise.all(busy);
+  t.ok(await until(() => disk.hanging === 0));
+  t.same(done, []);
+});
