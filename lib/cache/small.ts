@@ -68,13 +68,14 @@ export async function fetchSmall(
   wanted: SmallFetch,
 ): Promise<{ finished: Promise<void> }> {
   const { source, digest, size, enlist, claim } = wanted;
+  using deadline = context.deadline(source);
+  const { signal } = deadline;
   if (size === 0) {
-    const space = await shelf.reserve(expectedCost(0), context.deadline());
+    const space = await shelf.reserve(expectedCost(0), signal);
     await keep(shelf, context, digest, Buffer.alloc(0), space);
     space?.release();
     return { finished: Promise.resolve() };
   }
-  const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
   const around =
     enlist === undefined
