@@ -156,6 +156,8 @@ export const FETCH_RUN_BYTES = 512 * KIB;
  * between them; larger objects are stored whole.
  */
 export const DELTA_BYTES_MAX = 64 * MIB;
+/** How long the daemon expands, verifies and copies small blobs in one turn of its loop, beside one of 1 MiB: what a segment brings is some 15 ms of that. */
+export const FETCH_TURN_MS = 5;
 /** Grafts in one view, besides its base. */
 export const GRAFTS_MAX = 256;
 /**

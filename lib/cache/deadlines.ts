@@ -17,10 +17,14 @@ export interface Patience {
 export class Deadline implements Disposable {
   readonly #patience: Patience;
   readonly #heardMs: () => number;
-  readonly #control = new AbortController();
+  /** Made when somebody wants a signal: asks are many. */
+  #control: AbortController | undefined;
   readonly #begunMs = performance.now();
   readonly #onEnd: () => void;
   #timer: NodeJS.Timeout | undefined;
+  #isOver = false;
+  /** Called when it is over. */
+  onOver: () => void = () => {};
 
   /** `heardMs`: when that which is waited for was last heard, by performance.now(). */
   constructor(
@@ -36,7 +40,13 @@ export class Deadline implements Disposable {
 
   /** Fires when it is over. */
   get signal(): AbortSignal {
+    this.#control ??= new AbortController();
+    if (this.#isOver) this.#control.abort();
     return this.#control.signal;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /** What is over, for people. */
@@ -56,7 +66,9 @@ export class Deadline implements Disposable {
   /** Over at once. */
   abort(): void {
     this[Symbol.dispose]();
-    this.#control.abort();
+    this.#isOver = true;
+    this.#control?.abort();
+    this.onOver();
   }
 
   get #isSilent(): boolean {
@@ -101,16 +113,10 @@ export class Deadlines {
 
 /** What work comes to; BURROW_TIMEOUT when its deadline is over, and the work goes on. */
 export async function inTime<T>(work: Promise<T>, deadline: Deadline): Promise<T> {
-  const { signal } = deadline;
-  let onAbort = () => {};
   const late = new Promise<never>((_, reject) => {
-    onAbort = () =>
+    deadline.onOver = () =>
       reject(new BurrowError("BURROW_TIMEOUT", deadline.reason, { class: "transient" }));
-    signal.addEventListener("abort", onAbort, { once: true });
+    if (deadline.isOver) deadline.onOver();
   });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+  return await Promise.race([work, late]);
 }

@@ -2,7 +2,9 @@
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
+import { FETCH_TURN_MS } from "../base/limits.ts";
 import type { Locator } from "../store/locator.ts";
+import { LoopShare } from "../store/loop-share.ts";
 import { classOf, isAstray } from "../store/store.ts";
 import type { FetchCounters, Log } from "./counters.ts";
 import { Deadline, Deadlines, type Patience } from "./deadlines.ts";
@@ -21,6 +23,8 @@ const REASON_MS = 250;
 
 export class FetchContext {
   readonly counters: FetchCounters;
+  /** Of the loop, for what is done with the bytes of small blobs: hundreds may come at once. */
+  readonly share = new LoopShare(FETCH_TURN_MS);
   readonly #origins: Origins;
   readonly #log: Log;
   readonly #patience: Patience;

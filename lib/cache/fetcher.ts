@@ -338,7 +338,7 @@ export class Fetcher {
       } catch (error) {
         // What ended by the deadline of an earlier ask, or for a reason of another snapshot's, is tried in the name of this one.
         const isFinal = !isOthers && classOf(error) !== "transient";
-        if (joined === undefined || isFinal || deadline.signal.aborted) throw error;
+        if (joined === undefined || isFinal || deadline.isOver) throw error;
         isWary ||= isOthers;
       }
     }

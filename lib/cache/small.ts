@@ -112,8 +112,7 @@ export async function fetchSmall(
         doubts.avoid,
       );
       const at = run.findIndex((item) => item.digest === digest);
-      const content = doubts.open(piece, stored[at]!, piece.sum ?? digest);
-      const sum = piece.pin === undefined ? piece.sum : digestOf(content);
+      const { content, sum } = await context.share.run(opening(doubts, piece, stored[at]!, digest));
       await keep(shelf, context, digest, content, space, sum);
       if (source.isAhead) source.onPrefetch?.(digest, 0, size);
       const kept = keepNeighbours(shelf, context, source, run, stored, space);
@@ -134,6 +133,14 @@ export async function fetchSmall(
       attempt = 0;
     }
   }
+}
+
+/** Verifies the blob asked for: its content, and what that comes to. */
+function opening(doubts: Doubts, piece: Piece, stored: StoredPiece, digest: Digest) {
+  return () => {
+    const content = doubts.open(piece, stored, piece.sum ?? digest);
+    return { content, sum: piece.pin === undefined ? piece.sum : digestOf(content) };
+  };
 }
 
 /** Blobs around one that aren't on the disk: what a run may bring along. */
@@ -237,7 +244,8 @@ async function keepNeighbours(
     run.map(async ({ digest, piece, neighbour }, i) => {
       if (neighbour === undefined) return;
       try {
-        await keep(shelf, context, digest, openPiece(piece, stored[i]!, digest), space);
+        const content = await context.share.run(() => openPiece(piece, stored[i]!, digest));
+        await keep(shelf, context, digest, content, space);
         context.counters.neighbours++;
         source.onPrefetch?.(digest, 0, piece.length);
         neighbour.settle(true);
