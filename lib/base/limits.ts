@@ -66,8 +66,15 @@ export const BLOCK_BYTES = 256 * KIB;
 export const BLOCK_DIGESTS_OVER_BYTES = 1 * MIB;
 /** What is kept of a parked request: those that wait for bytes, OpenAt and PRead, have 16 and 24; decoders ignore what follows. */
 export const PARKED_BYTES_MAX = 64;
-/** A parked request is answered EIO after this long. */
+/** A parked request is answered EIO after this long, from when the daemon last said that it works on it. */
 export const MISS_DEADLINE_MS = 30_000;
+/**
+ * The daemon gives an ask up when its origin was silent for MISS_DEADLINE_MS less what an answer takes, and after this long whatever comes:
+ * a link of 10 Mbit/s has brought 375 MB by then, several environments' imports. docs/design/0029-patience.md.
+ */
+export const ASK_MAX_MS = 300_000;
+/** A parked request is answered EIO after this long whatever the daemon says. */
+export const MISS_MAX_MS = 305_000;
 /** Parked requests of one gofer: one per communicator can exist, so this bounds a bug, not a client. */
 export const PARKED_MAX = 512;
 
@@ -149,6 +156,8 @@ export const FETCH_RUN_BYTES = 512 * KIB;
  * between them; larger objects are stored whole.
  */
 export const DELTA_BYTES_MAX = 64 * MIB;
+/** How long the daemon expands, verifies and copies small blobs in one turn of its loop, beside one of 1 MiB: what a segment brings is some 15 ms of that. */
+export const FETCH_TURN_MS = 5;
 /** Grafts in one view, besides its base. */
 export const GRAFTS_MAX = 256;
 /**

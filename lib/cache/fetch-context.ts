@@ -2,10 +2,12 @@
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
+import { FETCH_TURN_MS } from "../base/limits.ts";
 import type { Locator } from "../store/locator.ts";
+import { LoopShare } from "../store/loop-share.ts";
 import { classOf, isAstray } from "../store/store.ts";
 import type { FetchCounters, Log } from "./counters.ts";
-import { Deadlines } from "./deadlines.ts";
+import { Deadline, Deadlines, type Patience } from "./deadlines.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { ObjectPins } from "./object-pins.ts";
 import type { Origin, Origins } from "./origins.ts";
@@ -21,9 +23,11 @@ const REASON_MS = 250;
 
 export class FetchContext {
   readonly counters: FetchCounters;
+  /** Of the loop, for what is done with the bytes of small blobs: hundreds may come at once. */
+  readonly share = new LoopShare(FETCH_TURN_MS);
   readonly #origins: Origins;
   readonly #log: Log;
-  readonly #deadlineMs: number;
+  readonly #patience: Patience;
   readonly #pins: ObjectPins;
   readonly #deadlines = new Deadlines();
   #readAheads = 0;
@@ -33,19 +37,30 @@ export class FetchContext {
     origins: Origins,
     counters: FetchCounters,
     log: Log,
-    deadlineMs: number,
+    patience: Patience,
   ) {
     this.#pins = new ObjectPins(cache);
     this.#origins = origins;
     this.counters = counters;
     this.#log = log;
-    this.#deadlineMs = deadlineMs;
+    this.#patience = patience;
   }
 
-  /** A signal for one piece of work: fires shortly before the deadline, so that the reason is known by then, or when the fetcher stops. */
-  deadline(): AbortSignal {
-    const ms = this.#deadlineMs - Math.min(REASON_MS, this.#deadlineMs / 10);
-    return this.#deadlines.signal(ms);
+  /** Until when an ask of an origin is worth an answer. */
+  deadlineOfAsk(origin: string): Deadline {
+    return new Deadline(this.#patience, this.#heardOf(origin));
+  }
+
+  /** The same of one piece of work for it: over a little sooner, so that the reason is known by then, and when the fetcher stops. */
+  deadline({ origin }: Pick<Source, "origin">): Deadline {
+    const less = (ms: number) => ms - Math.min(REASON_MS, ms / 10);
+    const { silentMs, mostMs } = this.#patience;
+    const patience = { silentMs: less(silentMs), mostMs: less(mostMs) };
+    return this.#deadlines.begin(patience, this.#heardOf(origin));
+  }
+
+  #heardOf(name: string): () => number {
+    return () => this.#origins.heardMs(name);
   }
 
   /** Takes leave to read ahead, to be given back by endReadAhead; false when there is none. */

@@ -8,7 +8,7 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { BLOCK_BYTES } from "../base/limits.ts";
+import { ASK_MAX_MS, BLOCK_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
 import {
   type AskFailure,
@@ -17,6 +17,7 @@ import {
   type Log,
   newFetchCounters,
 } from "./counters.ts";
+import { type Deadline, inTime } from "./deadlines.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { STALL_MS } from "./disk.ts";
 import { FetchContext } from "./fetch-context.ts";
@@ -31,8 +32,10 @@ import { Shelf } from "./shelf.ts";
 import { fetchSmall, type Neighbour } from "./small.ts";
 
 export interface FetcherOptions extends OriginsOptions {
-  /** An ask is answered after this long whatever happens; below the gofer's MISS_DEADLINE_MS. */
+  /** An ask is given up when its origin has sent nothing for so long; below the gofer's MISS_DEADLINE_MS. */
   readonly deadlineMs?: number;
+  /** An ask is given up after so long whatever comes; ASK_MAX_MS. */
+  readonly askMaxMs?: number;
   /** Whether large blobs that were asked for are completed in the background. */
   readonly background?: boolean;
   /** What may be kept in memory when the disk can't take it; 0: nothing. */
@@ -67,6 +70,8 @@ interface Wanted {
   readonly key: string;
   readonly first: number;
   readonly count: number;
+  /** Of the ask. */
+  readonly deadline: Deadline;
   /** Brings no others along. */
   readonly isAlone?: boolean;
 }
@@ -79,7 +84,6 @@ export class Fetcher {
   readonly shelf: Shelf;
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
-  readonly #deadlineMs: number;
   readonly #hasBackground: boolean;
   readonly #flights = new Flights();
   /** By keyOfBlocks. */
@@ -91,12 +95,13 @@ export class Fetcher {
 
   constructor(cache: CacheDirectory, options: FetcherOptions = {}) {
     this.#cache = cache;
-    this.origins = new Origins(cache, options);
-    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+    const { deadlineMs: silentMs = DEADLINE_MS, askMaxMs: mostMs = ASK_MAX_MS } = options;
+    this.origins = new Origins(cache, { ...options, tryingMs: silentMs });
     this.#hasBackground = options.background ?? true;
     const log = options.log ?? (() => undefined);
     this.shelf = new Shelf(cache, options.memoryBytes ?? 0, log);
-    this.#context = new FetchContext(cache, this.origins, this.counters, log, this.#deadlineMs);
+    const patience = { silentMs, mostMs };
+    this.#context = new FetchContext(cache, this.origins, this.counters, log, patience);
   }
 
   /** Whether nothing is under way. */
@@ -122,7 +127,8 @@ export class Fetcher {
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
       const key = isLarge(size) ? keyOfBlocks(source, row) : "";
-      return await this.#answered({ source, row, digest, size, key, first, count });
+      using deadline = this.deadlineOf(source.origin);
+      return await this.#answered({ source, row, digest, size, key, first, count, deadline });
     } catch (error) {
       const errno = answerErrno(error);
       this.counters.failedAsks++;
@@ -150,11 +156,17 @@ export class Fetcher {
       const size = source.table.sizeOf(row);
       checkBlocks(source.table, row, size);
       const key = isLarge(size) ? keyOfBlocks(source, row) : "";
-      const wanted = { source, row, digest, size, key, first, count, isAlone: true };
-      return (await withDeadline(this.#have(wanted), this.#deadlineMs)).errno === 0;
+      using deadline = this.deadlineOf(source.origin);
+      const wanted = { source, row, digest, size, key, first, count, deadline, isAlone: true };
+      return (await inTime(this.#have(wanted), deadline)).errno === 0;
     } catch {
       return false;
     }
+  }
+
+  /** Until when what is asked of an origin is worth an answer: the caller's. */
+  deadlineOf(origin: string): Deadline {
+    return this.#context.deadlineOfAsk(origin);
   }
 
   /** Bytes [offset, end) of what prefetch said is here; undefined where they aren't. Never rejects. */
@@ -187,9 +199,9 @@ export class Fetcher {
 
   /** What the work says, and the file that goes with it; again when that was evicted in between. */
   async #answered(wanted: Wanted): Promise<FetchAnswer> {
-    const { digest, key } = wanted;
+    const { digest, key, deadline } = wanted;
     for (let tries = 1; ; tries++) {
-      const answer = await withDeadline(this.#have(wanted), this.#deadlineMs);
+      const answer = await inTime(this.#have(wanted), deadline);
       if (answer.state === AnswerState.complete) this.#promised.set(digest, true);
       if (!bringsFile(answer)) return { ...answer, hostFd: -1 };
       const isWhole = answer.state === AnswerState.completeHere;
@@ -243,7 +255,7 @@ export class Fetcher {
   }
 
   async #have(wanted: Wanted): Promise<AnswerFields> {
-    const { source, digest, size, key, first, count, isAlone = false } = wanted;
+    const { source, digest, size, key, first, count } = wanted;
     const isFlying = this.#flights.get(source.origin, digest) !== undefined;
     const isUnderWay = isFlying || this.#larges.get(key)?.isDropped === false;
     if (!isUnderWay && (await this.#settle(digest, size))) {
@@ -255,12 +267,15 @@ export class Fetcher {
       checkSize(size, sizeInMemory);
       this.counters.hits++;
       // A disk that takes writes again gets what is small.
-      if (!isLarge(size)) await this.shelf.settle(digest, size, this.#context.deadline());
+      if (!isLarge(size)) {
+        using deadline = this.#context.deadline(source);
+        await this.shelf.settle(digest, size, deadline.signal);
+      }
       return this.#complete(digest);
     }
     source.onMiss?.(count > 0 ? Math.min(size, count * BLOCK_BYTES) : size);
     if (!isLarge(size)) {
-      await this.#haveSmall(source, digest, size, isAlone);
+      await this.#haveSmall(wanted);
       return this.#complete(digest);
     }
     if (count > 0 && first + count > pieceCount(size)) {
@@ -308,8 +323,8 @@ export class Fetcher {
     return settling;
   }
 
-  async #haveSmall(source: Source, digest: Digest, size: number, isAlone: boolean): Promise<void> {
-    const untilMs = performance.now() + this.#deadlineMs;
+  async #haveSmall(wanted: Wanted): Promise<void> {
+    const { source, digest, size, deadline, isAlone = false } = wanted;
     for (let isWary = false; ; ) {
       const there = this.#flights.get(source.origin, digest);
       const isOthers = there?.snapshot !== source.snapshot;
@@ -324,7 +339,7 @@ export class Fetcher {
       } catch (error) {
         // What ended by the deadline of an earlier ask, or for a reason of another snapshot's, is tried in the name of this one.
         const isFinal = !isOthers && classOf(error) !== "transient";
-        if (joined === undefined || isFinal || performance.now() >= untilMs) throw error;
+        if (joined === undefined || isFinal || deadline.isOver) throw error;
         isWary ||= isOthers;
       }
     }
@@ -362,7 +377,8 @@ export class Fetcher {
 
   async #haveLarge(wanted: Wanted): Promise<AnswerFields> {
     const { digest, size } = wanted;
-    const signal = this.#context.deadline();
+    using deadline = this.#context.deadline(wanted.source);
+    const { signal } = deadline;
     if (wanted.source.table.blockCount(wanted.row) === 0)
       await this.#context.checkUncut(wanted.source, digest, size, signal);
     const ask = (large: LargeBlob) => this.#askLarge(large, wanted, signal);
@@ -465,18 +481,4 @@ function answerErrno(error: unknown): number {
   if (error.code === "BURROW_NO_SPACE") return Errno.ENOSPC;
   if (error.code === "BURROW_STALE") return Errno.ESTALE;
   return error.code === "BURROW_USAGE" ? Errno.EINVAL : Errno.EIO;
-}
-
-async function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new BurrowError("BURROW_TIMEOUT", `not here within ${ms} ms`, { class: "transient" }));
-    }, ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -105,9 +105,10 @@ export class LargeBlob {
     const ahead = this.#ahead.next(first, end);
     if (ahead === undefined) return;
     const { from, to } = ahead;
-    const signal = this.#context.deadline();
     const runBytes = Math.min(RUN_MAX_BYTES, (to - from) * BLOCK_BYTES);
     if (this.#partial.hasAll(from, to) || !this.#context.startReadAhead()) return;
+    using deadline = this.#context.deadline(want.source);
+    const { signal } = deadline;
     try {
       await this.#demand({ ...want, signal, runBytes, asked: NOBODY }, from, to);
     } finally {
@@ -194,7 +195,8 @@ export class LargeBlob {
     isPatient: boolean,
   ): Promise<void> {
     for (let at = this.#nextAbsent(0, isPatient); at >= 0; at = this.#nextAbsent(at, isPatient)) {
-      const signal = this.#context.deadline();
+      using deadline = this.#context.deadline(source);
+      const { signal } = deadline;
       // Its turn comes first, then the choice of blocks: demand never waits for a request that only stands in line.
       await origin.inBackground(signal, async () => {
         const next = this.#nextAbsent(at, isPatient);

@@ -31,6 +31,7 @@ export const Frame = {
   touches: 12,
   trace: 13,
   traced: 14,
+  working: 15,
 } as const;
 
 /** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */
@@ -44,6 +45,8 @@ export const AnswerState = {
 
 /** Flag of a HELLO: its sender takes descriptors with answers. */
 const TAKES_FILES = 1;
+/** Flag of a HELLO: its sender waits for as long as it hears that its asks are worked on. */
+const HEARS_WORK = 2;
 /** Flag of a WELCOME: its sender takes touches. */
 const TAKES_TOUCHES = 1;
 
@@ -109,11 +112,16 @@ export function frameId(bytes: Uint8Array, start: number): number {
   return viewOf(bytes).getUint32(start + 8, true);
 }
 
-export function encodeHello(out: Uint8Array, id: number, mountId: string): number {
+export function encodeHello(
+  out: Uint8Array,
+  id: number,
+  mountId: string,
+  hearsWork = false,
+): number {
   const bytes = head(out, Frame.hello, id, 6 + mountId.length);
   if (bytes < 0) return bytes;
   const view = viewOf(out);
-  view.setUint16(6, TAKES_FILES, true);
+  view.setUint16(6, TAKES_FILES | (hearsWork ? HEARS_WORK : 0), true);
   view.setUint32(FRAME_BYTES, MAILBOX_VERSION, true);
   view.setUint16(FRAME_BYTES + 4, mountId.length, true);
   writeLatin1(out, FRAME_BYTES + 6, mountId);
@@ -132,6 +140,11 @@ export function helloMountId(bytes: Uint8Array, start: number, length: number): 
 /** Whether the sender of a whole HELLO takes descriptors with answers. */
 export function helloTakesFiles(bytes: Uint8Array, start: number): boolean {
   return (viewOf(bytes).getUint16(start + 6, true) & TAKES_FILES) !== 0;
+}
+
+/** Whether the sender of a whole HELLO is to hear that its asks are worked on. */
+export function helloHearsWork(bytes: Uint8Array, start: number): boolean {
+  return (viewOf(bytes).getUint16(start + 6, true) & HEARS_WORK) !== 0;
 }
 
 /** Whether an answer brings its file along. */
@@ -311,7 +324,7 @@ export function decodeAnswer(
   return 0;
 }
 
-/** CANCEL, STATUS and STOP have no body. */
+/** CANCEL, STATUS, WORKING and STOP have no body. */
 export function encodeBare(out: Uint8Array, type: number, id: number): number {
   return head(out, type, id, 0);
 }

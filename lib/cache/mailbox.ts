@@ -87,6 +87,8 @@ export class Mailbox {
   lastPlace = 0;
   /** Called for each answer: the ticket, and 0 or a positive errno. */
   onAnswer: (ticket: number, errno: number) => void = () => {};
+  /** Called for each ask that the daemon says it works on. */
+  onWorking: (ticket: number) => void = () => {};
 
   constructor(socketPath: string, mountId: string) {
     this.#path = socketPath;
@@ -191,7 +193,7 @@ export class Mailbox {
     this.#connection++;
     this.#received = 0;
     this.#out = Buffer.alloc(0);
-    this.#send(encodeHello(scratch, 0, this.#mountId));
+    this.#send(encodeHello(scratch, 0, this.#mountId, true));
     for (const ask of this.#asks.values()) this.#sendAsk(ask);
   }
 
@@ -298,6 +300,10 @@ export class Mailbox {
       this.touches.want(this.#takesTouches);
       // A daemon that doesn't know the view can answer nothing: all that wait fail now, not at their deadline.
       if (errno !== 0) for (const ask of [...this.#asks.values()]) this.#finish(ask, errno, "");
+      return true;
+    }
+    if (type === Frame.working) {
+      for (const ticket of this.#asks.keys()) this.onWorking(ticket);
       return true;
     }
     if (type !== Frame.answer || decodeAnswer(this.#in, start, length, answer) < 0) return false;

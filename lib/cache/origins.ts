@@ -17,6 +17,7 @@ import { Gate, type GateFigures } from "./gate.ts";
 import { type GiveBack, Intake } from "./intake.ts";
 import { readThrough } from "./look.ts";
 import { Places } from "./places.ts";
+import { Progress } from "./progress.ts";
 import { Segments, type Sent } from "./segments.ts";
 import { type TierFigures, TierFilling } from "./tier.ts";
 
@@ -89,6 +90,7 @@ export class Origin {
   readonly #meters = new Map<string, Meter>();
   readonly #budget = new Budget(RETRIES);
   readonly #segments = new Segments();
+  readonly #progress = new Progress();
   readonly #isCrowded: () => boolean;
   #tier: TierFilling | undefined;
   readonly #onRequest: (request: RequestFacts) => void;
@@ -151,7 +153,12 @@ export class Origin {
 
   /** Reads past the gate: of what must be here before anything can be asked. */
   get reader(): Backend {
-    return this.#places.backend;
+    return this.#progress.through(this.#places.backend);
+  }
+
+  /** When it last sent something, by performance.now(). */
+  get heardMs(): number {
+    return this.#progress.heardMs;
   }
 
   get figures(): OriginFigures {
@@ -345,6 +352,11 @@ export class Origins {
     }
     this.#options = options;
     for (const [origin, now] of opened) origin.reopen(now, options);
+  }
+
+  /** When an origin last sent something, by performance.now(). */
+  heardMs(name: string): number {
+    return this.#origins.get(name)?.heardMs ?? Number.NEGATIVE_INFINITY;
   }
 
   /** By origin, for STATUS. */

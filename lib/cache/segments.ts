@@ -3,6 +3,8 @@
 // answers few large requests faster than many small ones. Nothing here is verified: who asked does that. Control plane.
 
 import { LRUCache } from "lru-cache";
+import { FETCH_TURN_MS } from "../base/limits.ts";
+import { LoopShare } from "../store/loop-share.ts";
 import type { ByteRange, Sender } from "../store/store.ts";
 
 /** Of a pack; as long as the longest run of blocks. */
@@ -31,6 +33,7 @@ export class Segments {
   /** What is fetched in no plan, or was a moment ago: those who asked for it keep it, so no plan need have it. */
   readonly #apart: LRUCache<string, { readonly path: string; readonly range: ByteRange }>;
 
+  readonly #copying = new LoopShare(FETCH_TURN_MS);
   readonly #keptMs: number;
   #timer: NodeJS.Timeout | undefined;
 
@@ -125,8 +128,9 @@ export class Segments {
       this.#kept.get(key) ?? (await this.#comingOr(key, () => this.#fetch(key, segment, fetch)));
     const start = range.offset - segment.offset;
     const part = bytes.subarray(start, start + range.length);
+    if (part.length === bytes.length) return { bytes: part, sender };
     // A copy: what waits for the disk has the size of what was asked for, whatever became of its segment.
-    return { bytes: part.length < bytes.length ? Buffer.from(part) : part, sender };
+    return { bytes: await this.#copying.run(() => Buffer.from(part)), sender };
   }
 
   /** What of a pack is planned or fetched apart, in the order of offsets, none over another. */

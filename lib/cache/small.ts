@@ -70,13 +70,14 @@ export async function fetchSmall(
   wanted: SmallFetch,
 ): Promise<{ finished: Promise<void> }> {
   const { source, digest, size, enlist, claim, isAhead } = wanted;
+  using deadline = context.deadline(source);
+  const { signal } = deadline;
   if (size === 0) {
-    const space = await shelf.reserve(expectedCost(0), context.deadline());
+    const space = await shelf.reserve(expectedCost(0), signal);
     await keep(shelf, context, digest, Buffer.alloc(0), space);
     space?.release();
     return { finished: Promise.resolve() };
   }
-  const signal = context.deadline();
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
   const around =
     enlist === undefined
@@ -113,8 +114,7 @@ export async function fetchSmall(
         doubts.avoid,
       );
       const at = run.findIndex((item) => item.digest === digest);
-      const content = doubts.open(piece, stored[at]!, piece.sum ?? digest);
-      const sum = piece.pin === undefined ? piece.sum : digestOf(content);
+      const { content, sum } = await context.share.run(opening(doubts, piece, stored[at]!, digest));
       await keep(shelf, context, digest, content, space, sum, () => isAhead(digest));
       if (source.isAhead) source.onPrefetch?.(digest, 0, size);
       const kept = keepNeighbours(shelf, context, wanted, run, stored, space);
@@ -135,6 +135,14 @@ export async function fetchSmall(
       attempt = 0;
     }
   }
+}
+
+/** Verifies the blob asked for: its content, and what that comes to. */
+function opening(doubts: Doubts, piece: Piece, stored: StoredPiece, digest: Digest) {
+  return () => {
+    const content = doubts.open(piece, stored, piece.sum ?? digest);
+    return { content, sum: piece.pin === undefined ? piece.sum : digestOf(content) };
+  };
 }
 
 /** Blobs around one that aren't on the disk: what a run may bring along. */
@@ -238,7 +246,7 @@ async function keepNeighbours(
     run.map(async ({ digest, piece, neighbour }, i) => {
       if (neighbour === undefined) return;
       try {
-        const content = openPiece(piece, stored[i]!, digest);
+        const content = await context.share.run(() => openPiece(piece, stored[i]!, digest));
         await keep(shelf, context, digest, content, space, digest, () => isAhead(digest));
         context.counters.neighbours++;
         source.onPrefetch?.(digest, 0, piece.length);

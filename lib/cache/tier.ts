@@ -97,7 +97,8 @@ export class TierFilling {
     const { at, read } = this.#options;
     this.#store ??= openTier(at);
     const store = await this.#store;
-    const signal = this.#deadlines.signal(FILL_MS);
+    using deadline = this.#deadlines.begin({ silentMs: FILL_MS, mostMs: FILL_MS });
+    const { signal } = deadline;
     // Another node may have been faster.
     if (isWrong || !(await store.has(path, signal))) {
       const bytes = await read(path, signal);

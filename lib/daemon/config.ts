@@ -1,6 +1,7 @@
 // What a daemon is told, and what it takes when it is not. Control plane.
 
 import { BurrowError } from "../base/error.ts";
+import { ASK_MAX_MS } from "../base/limits.ts";
 
 export interface DaemonConfig {
   /** The cache directory; one daemon each. */
@@ -9,8 +10,10 @@ export interface DaemonConfig {
   readonly state: string;
   /** Ends after this long without connections and work; 0: never (under a service manager). */
   readonly idleMs: number;
-  /** An ask is answered by then: below the gofer's own deadline of 30 s. */
+  /** An ask is given up when its origin has sent nothing for so long: below the gofer's own deadline of 30 s. */
   readonly deadlineMs: number;
+  /** An ask is given up after so long whatever comes. */
+  readonly askMaxMs: number;
   /** The file that says where else origins lie, docs/origins.md; "": what $BURROW_ORIGINS names. */
   readonly origins: string;
   /** Requests to one origin at once. */
@@ -49,6 +52,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   state: "/var/lib/burrow",
   idleMs: 60_000,
   deadlineMs: 25_000,
+  askMaxMs: ASK_MAX_MS,
   origins: "",
   requests: 8,
   limitBytes: 0,
@@ -70,6 +74,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
 const COUNTS = [
   "idleMs",
   "deadlineMs",
+  "askMaxMs",
   "requests",
   "limitBytes",
   "memoryBytes",

@@ -13,6 +13,7 @@ import {
   decodeAsk,
   decodeTouches,
   encodeAnswer,
+  encodeBare,
   encodeStatusReply,
   encodeTraced,
   encodeWelcome,
@@ -22,6 +23,7 @@ import {
   frameBytes,
   frameId,
   frameType,
+  helloHearsWork,
   helloMountId,
   helloTakesFiles,
   helloVersion,
@@ -44,6 +46,9 @@ import type { ViewFigures, Views } from "./views.ts";
 const UNSENT_MAX_BYTES = 64 * 1024;
 /** Of a trace, which comes unasked. */
 const TRACE_UNSENT_MAX_BYTES = 4 * 1024 * 1024;
+/** How often a peer that waits is told that its asks are worked on, as a part of deadlineMs: what it waits for itself is no shorter. */
+const WORKING_SHARE = 2 / 5;
+
 /** The daemon, as its peers see it. */
 export interface ConnectionContext {
   readonly fetcher: Fetcher;
@@ -80,6 +85,8 @@ export class Connection {
   #isRefused = false;
   #isGreeting = false;
   #takesFiles = false;
+  #hearsWork = false;
+  #working: NodeJS.Timeout | undefined;
   #mountId = "";
   #described: DescribedView | undefined;
   #learner: Learner | undefined;
@@ -104,6 +111,7 @@ export class Connection {
     socket.on("drain", () => this.#continue());
     // A peer that dies is no news: its flights live on.
     socket.on("error", () => socket.destroy());
+    socket.once("close", () => clearTimeout(this.#working));
   }
 
   close(): void {
@@ -195,6 +203,7 @@ export class Connection {
   #hello(start: number, length: number, id: number): boolean {
     if (this.#snapshots !== undefined) return false;
     this.#takesFiles = helloTakesFiles(this.#in, start);
+    this.#hearsWork = helloHearsWork(this.#in, start);
     const isVersion = helloVersion(this.#in, start, length) === MAILBOX_VERSION;
     const mountId = isVersion ? helloMountId(this.#in, start, length) : "";
     this.#isGreeting = true;
@@ -282,6 +291,7 @@ export class Connection {
       return;
     }
     this.#open.set(id, ask);
+    this.#sayWorking();
     this.#atWork++;
     const begunMs = performance.now();
     const answer = await this.#fetch(ask, isLazy, snapshots);
@@ -299,6 +309,17 @@ export class Connection {
     this.#answer(id, answer);
   }
 
+  /** Has the peer hear now and then that its asks are worked on, for as long as it has any: each of them ends by a deadline of its own. */
+  #sayWorking(): void {
+    if (!this.#hearsWork || this.#working !== undefined || this.#socket.destroyed) return;
+    this.#working = setTimeout(() => {
+      this.#working = undefined;
+      if (this.#open.size === 0) return;
+      if (!this.#isFull) this.#send(FRAME_BYTES, (out) => encodeBare(out, Frame.working, 0));
+      this.#sayWorking();
+    }, WORKING_SHARE * this.#context.deadlineMs).unref();
+  }
+
   async #fetch(
     ask: AskFields,
     isLazy: boolean,
@@ -306,10 +327,11 @@ export class Connection {
   ): Promise<FetchAnswer> {
     const snapshot = snapshots[ask.snapshot];
     if (snapshot === undefined) return failure(Errno.EINVAL);
-    const { fetcher, lazy, sources, views, deadlineMs, log } = this.#context;
+    const { fetcher, lazy, sources, views, log } = this.#context;
     if (isLazy && lazy === undefined) return NO_LAZY_FILE;
     try {
-      const source = await sources.open(snapshot, AbortSignal.timeout(deadlineMs));
+      using deadline = fetcher.deadlineOf(snapshot.origin);
+      const source = await sources.open(snapshot, deadline.signal);
       if (isLazy && lazy !== undefined) return { ...(await lazy.ask(source, ask.row)), hostFd: -1 };
       const onMiss = (bytes: number) => {
         this.#view!.fetchedBytes += bytes;

@@ -2,20 +2,24 @@
 // One that is taken is the sandbox's: the daemon starts another and has nothing more to do with it. Where none can be had, stubs
 // start their own. Control plane.
 
-import { spawn } from "node:child_process";
 import fs from "node:fs";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { Errno, errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
 import type { Log } from "../cache/counters.ts";
 import { sharedFolder, standbyFolder } from "../cache/layout.ts";
 import { FiguresReader, type SharedFigures } from "../gofer/shared-figures.ts";
+import { Detached } from "../sys/detached.ts";
 
 const programOf = (name: string) => fileURLToPath(new URL(`../../${name}.cjs`, import.meta.url));
-/** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
-const ISOLATION = ["--no-new-privs", "unshare", "--net", "--ipc", "--uts", "--pid", "--fork", "--"];
 /** As many open files as one whom the kernel lets have them may: each inode of a tmpfs that a sandbox knows is one. lib/gofer/serve.ts, OPEN_FILES. */
-const OPEN_FILES = ["sh", "-c", 'ulimit -n 1048576 2>/dev/null; exec "$@"', "sh"];
+const OPEN_FILES = "ulimit -n 1048576 2>/dev/null";
+/** The caller's NODE_* would be code and settings of others in a server. */
+const BARE = 'exec env -i PATH="$PATH" setsid';
+/** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
+const ISOLATION = "setpriv --no-new-privs unshare --net --ipc --uts --pid --fork --";
+const SHELL = ["sh", "-c", `cd /; ${OPEN_FILES}; ${BARE} ${ISOLATION} "$@"`, "sh"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will: a rehearsal takes a second of a CPU, which it has last of all. */
@@ -49,7 +53,8 @@ export function brokerOf(cache: string, sandboxes: number): Kept {
 
 interface Standby {
   readonly path: string;
-  readonly pid: number | undefined;
+  /** Undefined until it has been started. */
+  pid: number | undefined;
   /** Its end tells the standby of ours, and the other way round. */
   readonly link: Duplex;
   isWaiting: boolean;
@@ -144,25 +149,13 @@ export class Standbys {
     const { program, words: own } = this.#kept;
     const path = `${this.#folder}/${program}-${process.pid}-${this.#started++}`;
     const node = [process.execPath, "--no-warnings", this.#program, path, ...own];
-    const words = [...ISOLATION, ...OPEN_FILES, ...node];
-    // The caller's NODE_* would be code and settings of others in a server.
-    const env = { PATH: process.env["PATH"] };
-    const child = spawn("setpriv", words, {
-      stdio: ["ignore", "ignore", "ignore", "pipe"],
-      detached: true,
-      cwd: "/",
-      env,
-    });
-    child.once("error", () => undefined); // heard below, where there are FDs enough for a link
-    const link = (child.stdio as typeof child.stdio | undefined)?.[3] as Duplex | undefined;
-    if (link === undefined) throw new Error("no FDs for it");
+    const { link, pid } = new Detached([...SHELL, ...node]);
     const reader = new FiguresReader();
-    const standby: Standby = { path, pid: child.pid, link, isWaiting: false, reader };
+    const standby: Standby = { path, pid: undefined, link, isWaiting: false, reader };
     this.#all.add(standby);
-    child.unref();
-    const late = setTimeout(() => killGroup(child.pid), READY_MS).unref();
+    const late = setTimeout(() => killGroup(standby.pid), READY_MS).unref();
     link.once("close", () => clearTimeout(late));
-    child.once("error", (error) => this.#gone(standby, error.message));
+    void this.#named(standby, pid);
     link.on("error", () => undefined);
     link.on("data", (said: Buffer) => {
       clearTimeout(late);
@@ -172,6 +165,13 @@ export class Standbys {
       reader.take(said.toString("latin1"));
     });
     link.once("close", () => this.#gone(standby, "it ended before it waited"));
+  }
+
+  async #named(standby: Standby, starting: Promise<number>): Promise<void> {
+    const pid = await starting.catch(() => -Errno.ENOMEM);
+    if (pid < 0) return this.#gone(standby, errnoName(-pid));
+    standby.pid = pid;
+    if (this.#wanted === 0 && !standby.isWaiting) killGroup(pid); // stopped meanwhile
   }
 
   /** Taken, ended, or never there. */

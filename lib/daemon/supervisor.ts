@@ -80,7 +80,10 @@ export async function startDaemon(
     const fetcher = fetcherOf(config, cache, log, tracing);
     const readerOf = (origin: string) => fetcher.origins.get(origin).reader;
     const sources = new Sources(cache, config.state, readerOf);
-    const open = (of: SnapshotSource) => sources.open(of, AbortSignal.timeout(config.deadlineMs));
+    const open = async (of: SnapshotSource) => {
+      using deadline = fetcher.deadlineOf(of.origin);
+      return await sources.open(of, deadline.signal);
+    };
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
     const { deadlineMs, background } = config;
@@ -181,9 +184,9 @@ function fetcherOf(
   log: Log,
   tracing: Tracing,
 ): Fetcher {
-  const { headerMs, stallMs, deadlineMs, requests, background, memoryBytes } = config;
+  const { headerMs, stallMs, deadlineMs, askMaxMs, requests, background, memoryBytes } = config;
   const origins = tableOf(config);
-  const limits = { headerMs, stallMs, deadlineMs, requests };
+  const limits = { headerMs, stallMs, deadlineMs, askMaxMs, requests };
   const onRequest = tracing.requested.bind(tracing);
   return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log, onRequest });
 }

@@ -6,7 +6,7 @@ import type { Mailbox } from "../cache/mailbox.ts";
 import { Count, counters } from "../serve/counters.ts";
 import type { LogLine } from "../serve/fuse/dispatch.ts";
 import { type FuseHost, type FuseParked, FuseSession } from "../serve/fuse/session.ts";
-import { Park } from "../serve/park.ts";
+import { Park, type Waiting, waitOf } from "../serve/park.ts";
 import { native } from "../sys/native.ts";
 import {
   addSocket,
@@ -24,7 +24,7 @@ export interface FuseLoopOptions {
   /** The daemon's, of a tree that asks it. */
   readonly mailbox: Mailbox | undefined;
   readonly log: LogLine;
-  /** A parked request is answered EIO after this long. */
+  /** A parked request is answered EIO after this long without a word of the daemon's. */
   readonly missDeadlineMs: number;
   /** Called once the mount can be used. */
   readonly onReady: () => void;
@@ -48,7 +48,10 @@ export class FuseLoop implements FuseHost {
     const { tree, isReadOnly, mailbox } = options;
     native.setNonblock(device);
     this.session = new FuseSession(device, tree, isReadOnly, this);
-    if (mailbox !== undefined) mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
+    if (mailbox !== undefined) {
+      mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
+      mailbox.onWorking = (ticket) => this.#park.renew(ticket, options.missDeadlineMs);
+    }
     this.#slot = addSocket(device);
     if (this.#slot >= 0) watchSocket(this.#slot);
   }
@@ -129,8 +132,8 @@ export class FuseLoop implements FuseHost {
     this.#park.remove(parked, this.#forget);
   }
 
-  deadlineMs(): number {
-    return performance.now() + this.#options.missDeadlineMs;
+  wait(): Pick<Waiting, "sinceMs" | "deadlineMs"> {
+    return waitOf(this.#options.missDeadlineMs);
   }
 
   /** Frees all but the FD. */

@@ -13,7 +13,7 @@ import { Count, counters, countFor } from "../serve/counters.ts";
 import { answerError, dispatch, type LogLine } from "../serve/dispatch.ts";
 import { type ChannelFds, Connection, type ConnectionHost } from "../serve/lisafs/connection.ts";
 import { ConnectionJournal } from "../serve/lisafs/journal.ts";
-import { Park, type Parked } from "../serve/park.ts";
+import { Park, type Parked, waitOf } from "../serve/park.ts";
 import { TRACED_MISS, trace } from "../serve/trace.ts";
 import {
   addSocket,
@@ -41,7 +41,7 @@ export interface Keeper {
 export interface Sandbox {
   readonly keeper: Keeper;
   readonly log: LogLine;
-  /** A parked request is answered EIO after this long. */
+  /** A parked request is answered EIO after this long without a word of the daemon's. */
   readonly missDeadlineMs: number;
   /** Its mounts, those without a connection among them: with them goes how its channels' memory is laid out, in any server of it. */
   readonly mountCount: number;
@@ -121,6 +121,7 @@ export class Loop implements ConnectionHost {
       // Before there was a wait to watch it it couldn't: a view that misses nothing would never be heard of.
       mailbox.connect(0);
       mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno, mailbox);
+      mailbox.onWorking = (ticket) => this.#park.renew(ticket, sandbox.missDeadlineMs);
     }
     return 0;
   }
@@ -247,7 +248,7 @@ export class Loop implements ConnectionHost {
       from,
       mid,
       payload: from.bytes.slice(start, start + Math.min(payloadBytes, PARKED_BYTES_MAX)),
-      deadlineMs: performance.now() + sandbox.missDeadlineMs,
+      ...waitOf(sandbox.missDeadlineMs),
       place: mailbox!.lastPlace,
     });
   }
@@ -325,11 +326,9 @@ export class Loop implements ConnectionHost {
   }
 
   /** What a request has waited for, from its ask on. */
-  #note({ connection, deadlineMs, place }: Parked, errno: number): void {
-    const served = this.#served.get(connection);
-    if (trace === undefined || served === undefined) return;
-    const startMs = deadlineMs - served.sandbox.missDeadlineMs;
-    trace.note(TRACED_MISS, connection.index, -errno, startMs, place, 0, 0);
+  #note({ connection, sinceMs, place }: Parked, errno: number): void {
+    if (trace === undefined || !this.#served.has(connection)) return;
+    trace.note(TRACED_MISS, connection.index, -errno, sinceMs, place, 0, 0);
   }
 
   #rerun(parked: Parked, mailbox: Mailbox): void {
@@ -356,7 +355,7 @@ export class Loop implements ConnectionHost {
     const { missDeadlineMs } = this.#served.get(parked.connection)!.sandbox;
     this.#park.add(mailbox.lastTicket, {
       ...parked,
-      deadlineMs: performance.now() + missDeadlineMs,
+      ...waitOf(missDeadlineMs),
       place: mailbox.lastPlace,
     });
   }

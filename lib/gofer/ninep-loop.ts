@@ -18,7 +18,7 @@ import type { LogLine } from "../serve/ninep/dispatch.ts";
 import type { FidLimits } from "../serve/ninep/fid-table.ts";
 import { type ParkedRequest, Session, type SessionHost } from "../serve/ninep/session.ts";
 import type { ServedView } from "../serve/ninep/view.ts";
-import { Park } from "../serve/park.ts";
+import { Park, type Waiting, waitOf } from "../serve/park.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
 import { Stream } from "../transport/stream.ts";
@@ -27,7 +27,7 @@ export interface NinepLoopOptions {
   /** The first is what an empty aname picks. */
   readonly views: readonly ServedView[];
   readonly log: LogLine;
-  /** A parked request is answered EIO after this long. */
+  /** A parked request is answered EIO after this long without a word of the daemon's. */
   readonly missDeadlineMs: number;
   /** RLIMIT_NOFILE of this process. */
   readonly fdLimit: number;
@@ -58,7 +58,9 @@ export class NinepLoop implements SessionHost {
     this.log = options.log;
     createWait(true);
     for (const { mailbox } of options.views) {
-      if (mailbox !== undefined) mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
+      if (mailbox === undefined) continue;
+      mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
+      mailbox.onWorking = (ticket) => this.#park.renew(ticket, options.missDeadlineMs);
     }
   }
 
@@ -218,8 +220,8 @@ export class NinepLoop implements SessionHost {
     this.#park.remove(parked, this.#forget);
   }
 
-  deadlineMs(): number {
-    return performance.now() + this.#options.missDeadlineMs;
+  wait(): Pick<Waiting, "sinceMs" | "deadlineMs"> {
+    return waitOf(this.#options.missDeadlineMs);
   }
 
   ended(session: Session): void {

@@ -11,8 +11,8 @@ import {
   FORESEEN_PROGRAM_MAX_BYTES,
   FORESEEN_TEXT_MAX_BYTES,
 } from "../base/limits.ts";
+import type { LoopShare } from "../store/loop-share.ts";
 import { ELF_TEXT_MAX_BYTES, elfHead, elfNeeds, elfText, type FileRange } from "./elf-start.ts";
-import type { LoopShare } from "./loop-share.ts";
 import { importsOfCode } from "./python-code.ts";
 import { PythonPath } from "./python-path.ts";
 import { importsOfText, type PythonImport } from "./python-text.ts";

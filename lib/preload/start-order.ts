@@ -8,11 +8,11 @@ import { IndexKind } from "../layer/format.ts";
 import { Index } from "../layer/index.ts";
 import { mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
+import { LoopShare } from "../store/loop-share.ts";
 import type { HeldContents } from "../store/open-packs.ts";
 import type { PackWriter } from "../store/pack-writer.ts";
 import type { FileRange } from "./elf-start.ts";
 import { type Bringer, Foreseen } from "./foresee.ts";
-import { LoopShare } from "./loop-share.ts";
 import { PythonPath } from "./python-path.ts";
 import { type ViewFile, ViewFiles } from "./view-files.ts";
 

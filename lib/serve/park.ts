@@ -1,7 +1,8 @@
 // Park: requests that wait for bytes. A parked request keeps a copy of what its message says (the client owns the buffer), and is run
-// again from the start when the daemon has answered; a deadline turns it into EIO. A communicator of LISAFS carries no other request
+// again from the start when the daemon has answered; a deadline, put off while the daemon works on it, turns it into EIO. A communicator of LISAFS carries no other request
 // meanwhile, so at most one is parked per communicator; a 9P session parks as many as it has places for. Data plane.
 
+import { MISS_MAX_MS } from "../base/limits.ts";
 import type { Communicator } from "../transport/communicator.ts";
 import type { Connection } from "./lisafs/connection.ts";
 
@@ -9,7 +10,16 @@ import type { Connection } from "./lisafs/connection.ts";
 export interface Waiting {
   /** Whose request it is. */
   readonly connection: object;
-  readonly deadlineMs: number;
+  /** When it was parked, by performance.now(). */
+  readonly sinceMs: number;
+  /** When it is answered EIO. */
+  deadlineMs: number;
+}
+
+/** Since when a request waits that is parked now, and until when. */
+export function waitOf(missDeadlineMs: number): Pick<Waiting, "sinceMs" | "deadlineMs"> {
+  const sinceMs = performance.now();
+  return { sinceMs, deadlineMs: sinceMs + missDeadlineMs };
 }
 
 export interface Parked extends Waiting {
@@ -36,6 +46,15 @@ export class Park<P extends Waiting = Parked> {
     const parked = this.#byTicket.get(ticket) ?? [];
     this.#byTicket.delete(ticket);
     return parked;
+  }
+
+  /** What waits for a ticket has `ms` from now on, but no more than MISS_MAX_MS in all. */
+  renew(ticket: number, ms: number): void {
+    const untilMs = performance.now() + ms;
+    for (const parked of this.#byTicket.get(ticket) ?? []) {
+      const latestMs = Math.min(untilMs, parked.sinceMs + MISS_MAX_MS);
+      parked.deadlineMs = Math.max(parked.deadlineMs, latestMs);
+    }
   }
 
   /** Takes all whose deadline has passed, and says whose tickets nobody waits for any more. */

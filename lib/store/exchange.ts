@@ -148,12 +148,15 @@ export interface ObjectRead {
   readonly stallMs: number;
   readonly signal: AbortSignal | undefined;
   readonly facts: Facts;
+  /** Hears how many bytes came, while they come. */
+  readonly onBytes?: ((bytes: number) => void) | undefined;
 }
 
 /** The bytes that were asked for, out of the answer. Throws for any other answer; the response is the caller's to destroy then. */
 export async function readObject(response: IncomingMessage, read: ObjectRead): Promise<Buffer> {
-  const { range, maxBytes, stallMs, signal, facts } = read;
+  const { range, maxBytes, stallMs, signal, facts, onBytes } = read;
   const plan = planBody(response, range, maxBytes, facts);
+  if (onBytes !== undefined) response.on("data", (piece: Buffer) => onBytes(piece.length));
   const body = await readBody(response, plan, stallMs, signal, facts);
   const { slice } = plan;
   return slice ? body.subarray(slice.offset, slice.offset + slice.length) : body;

@@ -45,14 +45,15 @@ class HttpBackend implements Backend {
   }
 
   async get(path: string, options: GetOptions = {}): Promise<Buffer> {
-    const { range, signal } = options;
+    const { range, signal, onBytes } = options;
     if (range?.length === 0) return Buffer.alloc(0);
     if (options.isAnew === true) dropIdle(this.#agent);
     const response = await this.#request("GET", path, range, signal);
     try {
       const maxBytes = options.maxBytes ?? WHOLE_MAX_BYTES;
       const facts = this.#context(path);
-      return await readObject(response, { range, maxBytes, stallMs: this.#stallMs, signal, facts });
+      const stallMs = this.#stallMs;
+      return await readObject(response, { range, maxBytes, stallMs, signal, facts, onBytes });
     } catch (error) {
       response.destroy();
       throw error;

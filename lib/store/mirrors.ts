@@ -43,6 +43,8 @@ export interface PlaceFigures extends Meter, HealthFigures {
 
 /** Reads that are sent a second time for their slowness: one in twenty, and a few at the start. */
 const HEDGES = { share: 0.05, perSecond: 0, most: 5 };
+/** So much of a body is an answer that comes: a second request would share the link with it. A drip is none. */
+const COMING_BYTES = 32 * 1024;
 /** Places that a read asks when all rest: more would make an outage of all of them a storm. */
 const LAST_RESORTS = 2;
 
@@ -99,10 +101,20 @@ export class Mirrors implements Backend {
 
   async #get(path: string, options: GetOptions, members: readonly Member[]): Promise<Buffer> {
     const length = options.range?.length;
+    let renew = () => {};
+    let bytesSince = 0;
+    const onBytes = (count: number) => {
+      bytesSince += count;
+      if (bytesSince >= COMING_BYTES) {
+        bytesSince = 0;
+        renew();
+      }
+      options.onBytes?.(count);
+    };
     const call = async (member: Member, ended: AbortSignal, isAgain: boolean) => {
       const startedMs = performance.now();
       const anew = isAgain ? { isAnew: true } : {};
-      const bytes = await member.backend.get(path, { ...options, ...anew, signal: ended });
+      const bytes = await member.backend.get(path, { ...options, ...anew, onBytes, signal: ended });
       if (length !== undefined) this.#latencies.note(length, performance.now() - startedMs);
       return { member, bytes };
     };
@@ -114,6 +126,9 @@ export class Mirrors implements Backend {
       call,
       signal: options.signal,
       patienceMs: isHedged ? this.#latencies.patienceMs(length) : undefined,
+      onRenewal: (again) => {
+        renew = again;
+      },
       avoid,
     });
     options.onSender?.(this.#senderOf(member, path));
@@ -150,10 +165,10 @@ export class Mirrors implements Backend {
   async #read<T>(read: Read<T>): Promise<T> {
     this.#hedges.earn();
     const round = new Round(read, () => this.#hedges.take());
-    const { signal, patienceMs } = read;
+    const { signal, patienceMs, onRenewal } = read;
     try {
       const next = (why: Reason) => round.next(why);
-      const value = await race({ next, patienceMs, signal });
+      const value = await race({ next, patienceMs, onRenewal, signal });
       if (round.isMissedByTier) this.#options.onTierMiss?.(read.path, round.isWrongInTier);
       return value;
     } catch (failed) {
@@ -197,6 +212,7 @@ interface Read<T> {
   readonly call: (member: Member, signal: AbortSignal, isAgain: boolean) => Promise<T>;
   readonly signal: AbortSignal | undefined;
   readonly patienceMs?: number | undefined;
+  readonly onRenewal?: (renew: () => void) => void;
   readonly avoid?: ReadonlySet<string> | undefined;
 }
 

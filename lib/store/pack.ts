@@ -13,7 +13,7 @@ const MAGIC = Buffer.from("BRWPACK1", "latin1");
 const END_MAGIC = Buffer.from("BRWPEND1", "latin1");
 const VERSION = 1;
 
-const PACK_HEADER_BYTES = 16;
+export const PACK_HEADER_BYTES = 16;
 const PACK_ROW_BYTES = 96;
 export const PACK_FOOTER_BYTES = 24;
 

@@ -23,6 +23,8 @@ export interface RaceOptions<T> {
   next(why: Reason): Runner<T> | undefined;
   /** How long the first is waited for, in attended time, before another is asked beside it; undefined: for ever. */
   readonly patienceMs: number | undefined;
+  /** Given what has it all again: the answer is on its way. */
+  readonly onRenewal?: ((renew: () => void) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -67,10 +69,12 @@ class Race<T> {
   }
 
   start(): void {
-    const { signal, patienceMs } = this.#options;
+    const { signal, patienceMs, onRenewal } = this.#options;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (patienceMs !== undefined) {
-      this.#patience = new Patience(patienceMs, () => this.#startNext("slow"));
+      const patience = new Patience(patienceMs, () => this.#startNext("slow"));
+      this.#patience = patience;
+      onRenewal?.(() => patience.renew());
     }
     this.#startNext("first");
     if (this.#running.size === 0) this.#end(() => this.#reject(new AllFailed(this.#errors)));

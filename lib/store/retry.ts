@@ -11,6 +11,8 @@ import { verified } from "./verify.ts";
 export interface RetryOptions {
   /** Requests in all, the first included. */
   readonly tries?: number;
+  /** No try begins later than this after the first. */
+  readonly tryingMs?: number;
   /** First pause; doubles with each try. */
   readonly baseMs?: number;
   readonly capMs?: number;
@@ -33,6 +35,8 @@ export async function tries<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   const { tries: most = TRIES, baseMs = BASE_MS, capMs = CAP_MS, budget, onRetry } = options;
+  const { tryingMs = Number.POSITIVE_INFINITY } = options;
+  const untilMs = performance.now() + tryingMs;
   budget?.earn();
   for (let count = 1; ; count++) {
     try {
@@ -42,7 +46,8 @@ export async function tries<T>(
       if (options.isHasty === true && budget?.take() === false) throw error;
       const owedMs = options.isHasty === true ? 0 : (budget?.borrow() ?? 0);
       const pausedMs = Math.max(pauseMs(error, count, baseMs, capMs), owedMs);
-      if (!(await pause(pausedMs, signal))) {
+      const isTime = performance.now() + pausedMs <= untilMs;
+      if (!isTime || !(await pause(pausedMs, signal))) {
         budget?.giveBack();
         throw error;
       }

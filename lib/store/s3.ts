@@ -56,7 +56,7 @@ class S3Backend implements WritableBackend {
   }
 
   async get(path: string, options: GetOptions = {}): Promise<Buffer> {
-    const { range, signal } = options;
+    const { range, signal, onBytes } = options;
     const key = this.#key(path, signal);
     if (range?.length === 0) return Buffer.alloc(0);
     if (options.isAnew === true) this.#agents.dropIdle();
@@ -64,15 +64,16 @@ class S3Backend implements WritableBackend {
     const text = range && `bytes=${range.offset}-${range.offset + range.length - 1}`;
     const { bucket } = this.#place;
     const { pin } = options;
-    const read = { bucket, key, range: text, ...(pin && pinned(pin)) };
-    const { message, error } = await this.#client.read(read, call);
+    const asked = { bucket, key, range: text, ...(pin && pinned(pin)) };
+    const { message, error } = await this.#client.read(asked, call);
     if (error !== undefined) throw pin === undefined ? error : pinnedError(error, call.facts);
     try {
       const { stallMs, facts } = call;
       if (pin !== undefined) checkPin(message.headers, pin, facts);
       else if (range !== undefined) this.#checkTag(path, message.headers.etag, facts);
       const maxBytes = options.maxBytes ?? WHOLE_MAX_BYTES;
-      const bytes = await readObject(message, { range, maxBytes, stallMs, signal, facts });
+      const read = { range, maxBytes, stallMs, signal, facts, onBytes };
+      const bytes = await readObject(message, read);
       if (pin !== undefined && bytes.length === pin.size)
         this.#sums.check(bytes, pin, message.headers, facts);
       return bytes;

@@ -25,6 +25,8 @@ export interface GetOptions {
   readonly isAnew?: boolean;
   /** Hears who sent what is returned, where there are several who might have. */
   readonly onSender?: (sender: Sender) => void;
+  /** Hears how many bytes came, while they come; of what isn't behind a network it may not. */
+  readonly onBytes?: (bytes: number) => void;
   /** Names of senders to be asked after all others: what they sent was not what it must be. */
   readonly avoid?: ReadonlySet<string>;
 }

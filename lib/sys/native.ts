@@ -86,10 +86,10 @@ interface ProcessFunctions {
   enterMounts(namespaceFd: number, rootFd: number, directoryFd: number): number;
   askForShortTurns(): number;
   exitNow(code: number): never;
-  /** Starts a program of PATH with three FDs at 0, 1 and 2: its pid. At most 16 arguments, NUL-terminated, its name first. */
+  /** Starts a program of PATH with FDs, three or more, from 0 on: its pid. At most 16 arguments, NUL-terminated, its name first. */
   spawnProgram(args: Uint8Array, fds: Int32Array): number;
-  /** Waits until the program has ended: its status, as wait(2) has it. */
-  waitProgram(pid: number): number;
+  /** Waits until the program has ended: its status, as wait(2) has it. With 0 it doesn't wait: -EAGAIN. */
+  waitProgram(pid: number, isPatient: number): number;
 }
 
 /** native/addon/harden.c: nothing of it can be taken back. */
@@ -157,6 +157,8 @@ interface HashFunctions {
 
 /** native/addon/pool.c: work in a thread of libuv's pool. The bytes given are the thread's until the promise resolves; it never rejects. */
 interface PoolFunctions {
+  /** What spawnProgram gives, by a thread of the pool. */
+  spawnLater(args: Uint8Array, fds: Int32Array): Promise<number> | number;
   /**
    * Blocks of `bytes` into their places in a file, those whose content is right: (start, stored bytes, codec, content bytes, block) of each,
    * and 32 bytes of digest, which are zeros after it was written.

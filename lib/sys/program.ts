@@ -85,7 +85,7 @@ export class Program {
     await new Promise((resolve) => stderr.once("close", resolve));
     await this.#stdout.ended;
     // Both its pipes are closed, so it is in its exit: this is no wait.
-    const status = native.waitProgram(this.#pid);
+    const status = native.waitProgram(this.#pid, 1);
     this.#hasEnded = true;
     this.#stdin.destroy();
     if (status === 0) return undefined;

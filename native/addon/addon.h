@@ -62,6 +62,8 @@ struct bytes {
   size_t length;
 };
 
+int spawn_words(struct bytes text, struct bytes fds);
+
 static inline struct bytes arg_bytes(napi_env env, napi_value value) {
   struct bytes out = {NULL, 0};
   napi_typedarray_type type;

@@ -214,7 +214,22 @@ static napi_value hash_file_part(napi_env env, napi_callback_info info) {
   return begin(env, job, arg_int(env, argv[0]), argv + 1, 1);
 }
 
+static double spawn_there(struct job *job) {
+  return spawn_words(job->bytes, job->plan);
+}
+
+// spawnLater(arguments, fds): a promise of what spawnProgram gives.
+static napi_value spawn_later(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct bytes text = arg_bytes(env, argv[0]), fds = arg_bytes(env, argv[1]);
+  struct job *job = fds.length < sizeof(int) ? NULL : calloc(1, sizeof *job);
+  if (job == NULL) return integer(env, -ENOMEM);
+  *job = (struct job){.run = spawn_there, .bytes = text, .plan = fds};
+  return begin(env, job, *(int *)fds.data, argv, 2);
+}
+
 void register_pool(napi_env env, napi_value exports) {
+  export_function(env, exports, "spawnLater", spawn_later);
   export_function(env, exports, "keepBlocks", keep_blocks);
   export_function(env, exports, "hashPart", hash_file_part);
 }

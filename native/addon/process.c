@@ -63,25 +63,34 @@ static napi_value exit_now(napi_env env, napi_callback_info info) {
   _exit(arg_int(env, argv[0]));
 }
 
-// spawnProgram(arguments, fds: Int32Array(3)): its pid. No fork, which would copy the page tables of hundreds of MB.
-static napi_value spawn_program(napi_env env, napi_callback_info info) {
-  ARGS;
-  struct bytes text = arg_bytes(env, argv[0]), fds = arg_bytes(env, argv[1]);
+// A program's pid, or -errno, by its words and its FDs from 0 on. No fork, which copies page tables of hundreds of MB.
+int spawn_words(struct bytes text, struct bytes fds) {
   char *end = (char *)text.data + text.length, *args[17] = {NULL};
-  if (fds.length < 3 * sizeof(int) || text.length == 0 || end[-1] != 0) return integer(env, -EINVAL);
+  if (fds.length < 3 * sizeof(int) || text.length == 0 || end[-1] != 0) return -EINVAL;
   for (char *at = (char *)text.data, **arg = args; at < end && arg < args + 16; at += strlen(at) + 1) *arg++ = at;
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  for (int i = 0; i < 3; i++) posix_spawn_file_actions_adddup2(&actions, ((int *)fds.data)[i], i);
-  int pid, error = posix_spawnp(&pid, args[0], &actions, NULL, args, environ);
+  for (int i = 0; i < (int)(fds.length / sizeof(int)); i++)
+    posix_spawn_file_actions_adddup2(&actions, ((int *)fds.data)[i], i);
+  posix_spawnattr_t attributes; // whose signal mask is empty: threads of the pool take none
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  int pid, error = posix_spawnp(&pid, args[0], &actions, &attributes, args, environ);
   posix_spawn_file_actions_destroy(&actions);
-  return integer(env, error ? -error : pid);
+  return error ? -error : pid;
 }
 
+// spawnProgram(arguments, fds: Int32Array)
+static napi_value spawn_program(napi_env env, napi_callback_info info) {
+  ARGS;
+  return integer(env, spawn_words(arg_bytes(env, argv[0]), arg_bytes(env, argv[1])));
+}
+
+// waitProgram(pid, isPatient): its status; -EAGAIN of one that hasn't ended, where it isn't waited for.
 static napi_value wait_program(napi_env env, napi_callback_info info) {
   ARGS;
-  int status;
-  return integer(env, waitpid(arg_int(env, argv[0]), &status, 0) < 0 ? -errno : status);
+  int status, got = waitpid(arg_int(env, argv[0]), &status, arg_int(env, argv[1]) ? 0 : WNOHANG);
+  return integer(env, got < 0 ? -errno : got == 0 ? -EAGAIN : status);
 }
 
 void register_process(napi_env env, napi_value exports) {

@@ -7,12 +7,12 @@ import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { type Bringer, foresee } from "../../lib/preload/foresee.ts";
-import { LoopShare } from "../../lib/preload/loop-share.ts";
 import { importsOfCode } from "../../lib/preload/python-code.ts";
 import { importsOfText, type PythonImport } from "../../lib/preload/python-text.ts";
 import type { Start } from "../../lib/preload/start.ts";
 import { type ViewFile, ViewFiles } from "../../lib/preload/view-files.ts";
 import { digestOf } from "../../lib/store/hash.ts";
+import { LoopShare } from "../../lib/store/loop-share.ts";
 import { elf } from "../suite/elf-file.ts";
 
 const KIB = 1024;

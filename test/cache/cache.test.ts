@@ -186,6 +186,10 @@ test("frames: what is encoded is decoded; any bytes are a frame, none yet, or re
   const hello = wire.encodeHello(out, 1, "mount.1");
   t.equal(wire.helloMountId(out, 0, hello), "mount.1");
   t.equal(wire.helloVersion(out, 0, hello), wire.MAILBOX_VERSION);
+  t.notOk(wire.helloHearsWork(out, 0));
+  wire.encodeHello(out, 1, "mount.1", true);
+  t.ok(wire.helloHearsWork(out, 0));
+  t.ok(wire.helloTakesFiles(out, 0));
   t.equal(wire.encodeHello(Buffer.alloc(10), 1, "mount.1"), -105);
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {

@@ -12,6 +12,7 @@ import { Mailbox } from "../../lib/cache/mailbox.ts";
 import {
   AnswerState,
   encodeAnswer,
+  encodeBare,
   encodeWelcome,
   FRAME_MAX_BYTES,
   Frame,
@@ -128,4 +129,27 @@ test("asks of two mailboxes have different tickets", (t) => {
   two!.askBlob(0, 1, LISTENER);
   t.not(one!.lastTicket, two!.lastTicket, "a gofer parks the requests of all by it");
   t.end();
+});
+
+test("a daemon that says that it works puts off all that its asker waits for", async (t) => {
+  const daemon = await new Played(t).listen();
+  const mailbox = newMailbox(t, daemon.path);
+  const told: number[] = [];
+  mailbox.onWorking = (ticket) => told.push(ticket);
+  for (const row of [1, 2]) t.equal(mailbox.askBlob(0, row, LISTENER), MISS);
+  const second = mailbox.lastTicket;
+  await until(t, () => daemon.frames[0]?.length === 3, "the asks came");
+  const [socket] = daemon.sockets;
+  const say = (...frames: Buffer[]) => socket!.write(Buffer.concat(frames));
+  const working = () => frameOf(encodeBare(out, Frame.working, 0));
+  say(frameOf(encodeWelcome(out, 0, 0, 1)), working());
+  const hear = (count: number) => () => {
+    mailbox.advance();
+    return told.length === count;
+  };
+  await until(t, hear(2), "both are worked on");
+  t.same(told, [second - 1, second]);
+  say(answerTo(second), working());
+  await until(t, hear(3), "then the one that is left");
+  t.equal(told.at(-1), second - 1);
 });

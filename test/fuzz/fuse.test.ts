@@ -50,7 +50,7 @@ function fuzz(tree: Tree, isReadOnly: boolean) {
     log: (line) => logged.push(line),
     park: (one) => parked.add(one),
     unpark: (one) => parked.delete(one),
-    deadlineMs: () => 0,
+    wait: () => ({ sinceMs: 0, deadlineMs: 0 }),
   };
   const session = new FuseSession(device, tree, isReadOnly, host);
   const dice = new Dice(SEED);

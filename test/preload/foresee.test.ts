@@ -6,10 +6,10 @@ import { IndexKind } from "../../lib/layer/format.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { writeIndex } from "../../lib/layer/writer.ts";
 import { type Bringer, foresee } from "../../lib/preload/foresee.ts";
-import { LoopShare } from "../../lib/preload/loop-share.ts";
 import type { Start } from "../../lib/preload/start.ts";
 import { ViewFiles } from "../../lib/preload/view-files.ts";
 import { digestOf } from "../../lib/store/hash.ts";
+import { LoopShare } from "../../lib/store/loop-share.ts";
 import { elf } from "../suite/elf-file.ts";
 
 type Content = string | Buffer | { readonly link: string };

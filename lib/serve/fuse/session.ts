@@ -42,8 +42,8 @@ export interface FuseHost {
   /** Parks a request that has just returned MISS. */
   park(parked: FuseParked): void;
   unpark(parked: FuseParked): void;
-  /** When a request that is parked now is given up, by performance.now(). */
-  deadlineMs(): number;
+  /** Since when a request waits that is parked now, and until when. */
+  wait(): Pick<Waiting, "sinceMs" | "deadlineMs">;
 }
 
 /** Beside the data of a WRITE: its head and struct fuse_write_in, in pages. */
@@ -134,8 +134,7 @@ export class FuseSession {
       return;
     }
     const copy = Buffer.from(this.#in.buffer.subarray(0, bytes));
-    const deadlineMs = this.#host.deadlineMs();
-    const parked: FuseParked = { connection: this, unique, bytes: copy, deadlineMs };
+    const parked: FuseParked = { connection: this, unique, bytes: copy, ...this.#host.wait() };
     this.#parked.add(parked);
     this.#host.park(parked);
   }

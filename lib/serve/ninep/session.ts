@@ -22,19 +22,19 @@ import {
   VERSION,
 } from "../../wire/ninep/type.ts";
 import { Count, counters } from "../counters.ts";
+import type { Waiting } from "../park.ts";
 import { dispatch, type LogLine, lastFid } from "./dispatch.ts";
 import { type FidLimits, FidTable } from "./fid-table.ts";
 import type { ServedView } from "./view.ts";
 
 /** A request that waits for bytes. */
-export interface ParkedRequest {
+export interface ParkedRequest extends Waiting {
   readonly connection: Session;
   readonly tag: number;
   readonly type: number;
   /** Its body, copied: the stream's buffer goes on. */
   readonly body: Uint8Array;
   readonly view: ServedView;
-  readonly deadlineMs: number;
   /** How often its bytes had come and were gone again. */
   reruns: number;
   /** When it is ready: 0 to run it again, or the errno that its bytes came to. */
@@ -50,8 +50,8 @@ export interface SessionHost {
   park(parked: ParkedRequest): void;
   /** Nobody waits for it any more. */
   unpark(parked: ParkedRequest): void;
-  /** When a request that is parked now must be answered, by performance.now(). */
-  deadlineMs(): number;
+  /** Since when a request waits that is parked now, and until when. */
+  wait(): Pick<Waiting, "sinceMs" | "deadlineMs">;
   /** The session ended and freed all it held. */
   ended(session: Session): void;
 }
@@ -204,7 +204,7 @@ export class Session {
       type,
       body: Uint8Array.from(body),
       view,
-      deadlineMs: this.#host.deadlineMs(),
+      ...this.#host.wait(),
       reruns: 0,
       errno: 0,
     };
