@@ -115,11 +115,10 @@ test("a tier is filled with what it lacked, and the next node asks the origin fo
   await node.start({ origins });
   await all();
   const { origins: figures } = await node.settled();
-  t.match(figures[server.url]!.places[0], {
-    isTier: true,
-    state: "resting",
-    why: /another digest/,
-  });
+  // On a slow machine its rest is over by now, and it is right again.
+  const [tier] = figures[server.url]!.places;
+  t.match(tier, { isTier: true, why: /another digest/ });
+  t.ok(tier!.rests > 0);
   t.ok(await until(async () => (await filled()) >= 1));
   t.same(fs.readFileSync(path), bytes, "healed");
 });

@@ -117,7 +117,8 @@ for (const [kind, [first, next]] of Object.entries(KINDS)) {
       const name = `large${i}`;
       const { fd } = open(client, walkTo(client, name));
       const [head, tail] = [FILES[name]!.subarray(0, 5000), FILES[name]!.subarray(-5000)];
-      t.ok((await readAt(client, fd, 0, head)).isRight, "before");
+      const before = async () => (await readAt(client, fd, 0, head)).isRight;
+      t.ok(await until(before), "before");
       let cut = 0;
       server.fault = () => (cut++ === 0 ? first : next);
       const endMs = performance.now() + cutMs;

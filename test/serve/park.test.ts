@@ -57,7 +57,8 @@ test("a miss is EIO at the deadline, on either pathway", (t) => {
 });
 
 test("while requests wait, others are served as fast as ever", (t) => {
-  const { client } = serveView(t, FILES, MISSING, { env, channels: 4 });
+  const patient = { BURROW_MISS_DEADLINE_MS: "2500" };
+  const { client } = serveView(t, FILES, MISSING, { env: patient, channels: 4 });
   const [one, two, three] = client.channels as [ChannelPathway, ChannelPathway, ChannelPathway];
   const [gone, other] = [walkTo(client, "d/gone"), walkTo(client, "d/other")];
   client.pathway = three;
