@@ -20,7 +20,6 @@ import { sleep, until } from "./wait.ts";
 export interface Judgement {
   readonly name: string;
   readonly isRight: boolean;
-  /** What was seen. */
   readonly seen: string;
 }
 
@@ -38,12 +37,8 @@ const FUSE_SUPER_MAGIC = 0x65735546;
 const PATIENCE_MS = 60_000;
 
 /** Each as large as what comes along with a file that is asked for, so that most wait for an origin of their own. */
-const SMALLS = 24;
-const SMALL_BYTES = 600_000;
 const FILES: Files = {
-  ...Object.fromEntries(
-    Array.from({ length: SMALLS }, (_, i) => [`s${i}`, noise(SMALL_BYTES + i, i + 1)]),
-  ),
+  ...Object.fromEntries(Array.from({ length: 24 }, (_, i) => [`s${i}`, noise(600_000 + i, i + 1)])),
   large0: noise(5_000_007, 100),
   large1: noise(5_000_013, 101),
 };
@@ -130,7 +125,6 @@ class Sandbox {
     throw new Error("all is here");
   }
 
-  /** Opens a file: what is donated; it throws the errno. */
   async open(name: string): Promise<number> {
     const { errno, fds } = await this.client.callBeside(Mid.OpenAt, {
       fd: walkTo(this.client, name),
@@ -140,11 +134,9 @@ class Sandbox {
     return fds[0]!;
   }
 
-  /** Whether a file's bytes are right. */
   async isRight(name: string, fd: number): Promise<boolean> {
     const content = FILES[name]!;
     const got = Buffer.alloc(content.length);
-    // Of a mount whose origin lives in this process.
     for (let at = 0; at < got.length; ) {
       const { bytesRead } = await promisify(fs.read)(fd, got, at, got.length - at, at);
       if (bytesRead === 0) return false;
