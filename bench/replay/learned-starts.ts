@@ -12,9 +12,15 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { parseDigest } from "../../lib/base/digest.ts";
 import { daemonStatus, isDaemonUp, stopDaemon } from "../../lib/cache/client.ts";
+import { readIndex } from "../../lib/cli/read-index.ts";
 import type { PrefetchFigures } from "../../lib/daemon/prefetched.ts";
 import type { ProfileFigures } from "../../lib/daemon/profiles.ts";
+import { ANY_COMMAND, Profile } from "../../lib/preload/profile.ts";
+import { readLocator } from "../../lib/store/known.ts";
+import { objectPath } from "../../lib/store/layout.ts";
+import { openOrigin } from "../../lib/store/open.ts";
 import type { Bench, Result } from "../run.ts";
 import { Origin } from "./origin.ts";
 import { type Setup, setUp } from "./setup.ts";
@@ -56,7 +62,8 @@ class Nodes {
     const daemon = spawn(process.execPath, [CLI, ...words], { env: own, stdio: "ignore" });
     while (!(await isDaemonUp(cache))) await sleep(20);
     const known = join(cache, "profiles");
-    if (fs.existsSync(this.profiles)) fs.cpSync(this.profiles, known, { recursive: true });
+    const isFirst = !fs.existsSync(this.profiles);
+    if (!isFirst) fs.cpSync(this.profiles, known, { recursive: true });
     this.#origin.begin(DELAY_MS);
     const view = ["--base", this.#base, "--env", environment, "--user", "0"];
     const program = `import time;t=time.time();import ${imports};print(time.time()-t)`;
@@ -71,6 +78,7 @@ class Nodes {
     const status = await settled(cache);
     const bytes = this.#origin.sent.reduce((sum, { first, end }) => sum + end - first, 0);
     const { prefetch, profiles } = status;
+    const read = isFirst ? await readOf(join(work, "store"), [this.#base, environment], known) : {};
     await stopDaemon(cache);
     if (daemon.exitCode === null) await once(daemon, "exit");
     if (isKept) {
@@ -85,12 +93,37 @@ class Nodes {
       ...this.#origin.kinds,
       megabytes: Math.round(bytes / 1e5) / 10,
       mbPerRequest: Math.round(bytes / 1e4 / Math.max(1, this.#origin.requests)) / 100,
+      ...read,
       aheadMegabytes: Math.round(prefetch.prefetchedBytes / 1e5) / 10,
       localShare: share(prefetch.localTouches, prefetch.touches),
       usedShare: share(prefetch.usedBytes, prefetch.prefetchedBytes),
       packages: profiles.packages,
     };
   }
+}
+
+/** What a start on a new node read, by what that has learned: content, and as it lies in packs. */
+async function readOf(origin: string, snapshots: readonly string[], profiles: string) {
+  const store = openOrigin(origin);
+  let [content, packed] = [0, 0];
+  for (const text of snapshots) {
+    const digest = parseDigest(text)!;
+    const path = join(profiles, objectPath("profiles", digest).slice("profiles/".length));
+    if (!fs.existsSync(path)) continue;
+    const profile = Profile.decode(fs.readFileSync(path), digest);
+    const [index, locator] = [await readIndex(store, digest), await readLocator(store, digest)];
+    for (const { row, first, count } of profile.asks(ANY_COMMAND)) {
+      const at = locator.find(index.blobDigest(row));
+      const chunks = at < 0 ? 0 : locator.chunkCount(at);
+      for (let k = first; k < (count === 0 ? chunks : Math.min(chunks, first + count)); k++) {
+        const { length, stored } = locator.chunkAt(at, k);
+        content += length;
+        packed += stored;
+      }
+    }
+  }
+  const megabytes = (bytes: number) => Math.round(bytes / 1e5) / 10;
+  return { readMegabytes: megabytes(content), readPackedMegabytes: megabytes(packed) };
 }
 
 /** When nothing is under way, and all was learned. */

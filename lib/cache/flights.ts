@@ -6,7 +6,7 @@ import type { Source } from "./pieces.ts";
 import type { Claim, Neighbour } from "./small.ts";
 
 /** A blob on its way. */
-export class Flight {
+class Flight {
   /** Of which snapshot it was asked, so that a failure is final for who asks of the same; undefined: it only came along. */
   readonly snapshot: Digest | undefined;
   /** False: it came along and did not make it. */

@@ -61,7 +61,7 @@ export async function finishLayer(
 }
 
 /** Of the blobs that are held those of the layer, the first first. */
-export async function startOrder(
+async function startOrder(
   entries: readonly LayerEntry[],
   index: Index,
   held: HeldContents,
