@@ -33,7 +33,8 @@ export interface BenchOptions {
 
 const USAGE = `usage: npm run --silent bench -- [--list] [--quick] [--rounds N] [--ms 0,5,20] [--mbit 0,200,1000]
   [--environment ${ENVIRONMENTS.join("|")}] [NAME…]
---ms and --mbit are for cold-start; --rounds and --environment for that, hot-start and warm-start`;
+--ms and --mbit are for cold-start; --rounds and --environment for that, hot-start and warm-start
+benches: ${Object.keys(BENCHES).join(", ")}`;
 /** Who was told to end has so long for it. */
 const GRACE_MS = 30_000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -64,31 +65,32 @@ function rendered(results: readonly Result[]): string {
 interface Asked {
   readonly names: readonly string[];
   readonly isListed: boolean;
+  readonly isHelp: boolean;
   readonly options: Omit<BenchOptions, "tell" | "signal">;
 }
 
-/** Undefined of words that it doesn't understand. */
-function asked(words: readonly string[]): Asked | undefined {
+/** Throws of words that it doesn't understand. */
+function asked(words: readonly string[]): Asked {
   const text = { type: "string" } as const;
   const flag = { type: "boolean", default: false } as const;
   const links = { ms: text, mbit: text };
-  const known = { list: flag, quick: flag, rounds: text, ...links, environment: text };
-  try {
-    const { values, positionals } = parseArgs({
-      args: [...words],
-      options: known,
-      allowPositionals: true,
-    });
-    const [rounds] = numbers(values.rounds) ?? [];
-    const delaysMs = numbers(values.ms);
-    const megabits = numbers(values.mbit);
-    const { quick: isQuick, environment } = values;
-    if (environment !== undefined && !ENVIRONMENTS.includes(environment)) return undefined;
-    const options = { isQuick, rounds, delaysMs, megabits, environment };
-    return { names: positionals, isListed: values.list, options };
-  } catch {
-    return undefined;
-  }
+  const lists = { list: flag, help: flag };
+  const known = { ...lists, quick: flag, rounds: text, ...links, environment: text };
+  const { values, positionals } = parseArgs({
+    args: [...words],
+    options: known,
+    allowPositionals: true,
+  });
+  const [rounds] = numbers(values.rounds) ?? [];
+  const delaysMs = numbers(values.ms);
+  const megabits = numbers(values.mbit);
+  const { quick: isQuick, environment, list: isListed, help: isHelp } = values;
+  if (environment !== undefined && !ENVIRONMENTS.includes(environment))
+    throw new RangeError(`no environment is called ${environment}`);
+  const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
+  if (unknown.length > 0) throw new RangeError(`no bench is called ${unknown.join(", ")}`);
+  const options = { isQuick, rounds, delaysMs, megabits, environment };
+  return { names: positionals, isListed, isHelp, options };
 }
 
 /** Of a list with commas; throws where it is none. */
@@ -99,12 +101,18 @@ function numbers(list: string | undefined): number[] | undefined {
 }
 
 async function main(): Promise<number> {
-  const wanted = asked(process.argv.slice(2));
-  const unknown = wanted?.names.filter((name) => !Object.hasOwn(BENCHES, name)) ?? [];
-  if (wanted === undefined || unknown.length > 0) {
-    const what = unknown.length > 0 ? `no bench is called ${unknown.join(", ")}\n` : "";
-    process.stderr.write(`${what}${USAGE}\nbenches: ${Object.keys(BENCHES).join(", ")}\n`);
+  let wanted: Asked;
+  try {
+    wanted = asked(process.argv.slice(2));
+  } catch (error) {
+    // Node.js goes on with advice about words that begin with a hyphen.
+    const [what] = (error as Error).message.split(". ");
+    process.stderr.write(`bench: ${what}\n${USAGE}\n`);
     return 2;
+  }
+  if (wanted.isHelp) {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
   }
   if (wanted.isListed) {
     process.stdout.write(`${list()}\n`);

@@ -112,7 +112,10 @@ export async function resolveBase(
     return { snapshot, origin: context.store };
   }
   if (!existsSync(base))
-    throw noSuchSource(base, `--base ${base} is no digest and no file or directory here`);
+    throw noSuchSource(
+      base,
+      `--base ${base} is no digest (or 6 and more digits of one) and no file or directory here`,
+    );
   const importInto = async (store: DeltaStore) => {
     const known = await KnownBlobs.load(store);
     return makeSnapshot(store, known, [await importSource(store, known, base, progress)]);

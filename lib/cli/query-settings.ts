@@ -47,8 +47,10 @@ export function settingsOf(options: QueryOptions, { store }: Context) {
   const memory =
     options.memory === undefined ? {} : { memoryBytes: parseSize(options.memory, "--memory") };
   const { base, env } = options;
-  if (env !== undefined && !isDigestOrFile(env) && !existsSync(env))
-    throw new BurrowError("BURROW_USAGE", `--env ${env} is no digest (sha256:…) and no lock file`);
+  if (env !== undefined && !isDigestOrFile(env) && !existsSync(env)) {
+    const what = `--env ${env} is no digest (or 6 and more digits of one) and no lock file here`;
+    throw new BurrowError("BURROW_USAGE", what);
+  }
   if ([base, env ?? base].some((text) => !isDigestOrFile(text))) refuseReadOnly(store);
   const { cwd } = options;
   if (cwd !== undefined && !cwd.startsWith("/"))

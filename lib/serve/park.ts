@@ -1,6 +1,7 @@
 // Park: requests that wait for bytes. A parked request keeps a copy of what its message says (the client owns the buffer), and is run
-// again from the start when the daemon has answered; a deadline, put off while the daemon works on it, turns it into EIO. A communicator of LISAFS carries no other request
-// meanwhile, so at most one is parked per communicator; a 9P session parks as many as it has places for. Data plane.
+// again from the start when the daemon has answered; a deadline, put off while the daemon works on it, turns it into EIO. A communicator of
+// LISAFS carries no other request meanwhile, so at most one is parked per communicator; a 9P session parks as many as it has places for. Data
+// plane.
 
 import { MISS_MAX_MS } from "../base/limits.ts";
 import type { Communicator } from "../transport/communicator.ts";

@@ -35,18 +35,25 @@ test("each yardstick names a bench that there is", async (t) => {
 
 test("words that the runner doesn't understand are its usage", async (t) => {
   const runner = path.resolve(import.meta.dirname, "../../bench/run.js");
-  for (const words of [
-    ["--ms", "5,x"],
-    ["--mbit", ""],
-    ["--environment", "x"],
-    ["--fast"],
-    ["no-such-bench"],
-  ]) {
-    const { status, stderr, stdout } = spawnSync(process.execPath, [runner, ...words], {
-      encoding: "utf8",
-    });
+  const run = (...words: string[]) =>
+    spawnSync(process.execPath, [runner, ...words], { encoding: "utf8" });
+  const cases: [what: RegExp, words: string[]][] = [
+    [/^bench: 5,x: no numbers\n/, ["--ms", "5,x"]],
+    [/^bench: : no numbers\n/, ["--mbit", ""]],
+    [/^bench: no environment is called x\n/, ["--environment", "x"]],
+    [/^bench: Unknown option '--fast'\n/, ["--fast"]],
+    [/^bench: no bench is called no-such-bench\n/, ["no-such-bench"]],
+  ];
+  for (const [what, words] of cases) {
+    const { status, stderr, stdout } = run(...words);
     t.equal(status, 2, words.join(" "));
+    t.match(stderr, what);
     t.match(stderr, /usage: .*--ms 0,5,20/);
     t.equal(stdout, "");
   }
+  t.match(run("--help"), {
+    status: 0,
+    stdout: /^usage: .*\n(.*\n)*benches: hot-start, /,
+    stderr: "",
+  });
 });
