@@ -93,7 +93,7 @@ export async function runQuery(
     ...trace?.sandbox,
     id,
     bundle,
-    runscFlags: runscFlags(manner, query),
+    runscFlags: runscFlags(manner),
   }).finally(stopKeeping);
   watch.stop(); // runSandbox listens by now: between two listeners a signal would be lost
   const ended = await running;
@@ -119,12 +119,9 @@ export async function runQuery(
   };
 }
 
-function runscFlags(manner: Manner, { binds }: QuerySpec): string[] {
+function runscFlags(manner: Manner): string[] {
   const { network, memory, platform } = manner;
   const flags = [...cgroupFlags(memory), `--network=${network}`];
-  // Others may work in a directory that the sandbox writes to: each must see what the other does.
-  const isShared = Object.values(binds).some((bind) => !bind.isReadOnly);
-  if (isShared) flags.push("--file-access-mounts=shared");
   flags.push(...manner.runscFlags);
   if (platform !== undefined) flags.push(`--platform=${platform}`);
   return flags;

@@ -21,6 +21,7 @@ export type Need =
   | "host"
   | "writes"
   | "whiteouts"
+  | "devices"
   | "sockets"
   | "launches";
 
@@ -52,6 +53,7 @@ const MSG_PEEK = 2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const S_IFCHR = 0o020000;
+const S_IFBLK = 0o060000;
 /** linux/sockios.h. */
 const SIOCINQ = 0x541b;
 const SIOCOUTQ = 0x5411;
@@ -341,6 +343,13 @@ export const CALLS: readonly Call[] = [
     why: "what a successor finds an inode by",
     when: [[{ arg: 4, is: AT_EMPTY_PATH }]],
     needs: ["host"],
+  },
+  {
+    name: "mknodat",
+    number: 259,
+    why: "MknodAt of a device that nobody can open, in a tmpfs of its own",
+    when: [S_IFCHR, S_IFBLK].map((is) => [isDirectory, { arg: 2, is }]),
+    needs: ["devices"],
   },
   {
     name: "mknodat",

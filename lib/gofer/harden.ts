@@ -6,6 +6,7 @@ import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { openFenced } from "../sys/fence.ts";
 import { native } from "../sys/native.ts";
+import { HostTree } from "../tree/host.ts";
 import { OverlayTree } from "../tree/overlay.ts";
 import { CALLS, type Need } from "./calls.ts";
 import { filterProgram, Verdict } from "./filter.ts";
@@ -21,6 +22,7 @@ export const Capability = {
   dacReadSearch: 2,
   fowner: 3,
   fsetid: 4,
+  mknod: 27,
 } as const;
 /** A tree that is written has files of any owner, and whoever asks for a change is judged by the sentry. */
 export const WRITERS: readonly number[] = [
@@ -38,6 +40,8 @@ const LandlockRight = {
   writeFile: 2,
   readFile: 4,
   readDir: 8,
+  makeChar: 1 << 6,
+  makeBlock: 1 << 11,
   truncate: 1 << 14,
 } as const;
 /** Before it no file may be renamed to another directory. */
@@ -82,7 +86,22 @@ function needsOf(trees: readonly Hardened[], door: readonly Need[]): Needs {
     if (host.hasSockets) calls.add("sockets");
     for (const each of host.isReadOnly ? READERS : WRITERS) capabilities.add(each);
   }
-  return { calls, capabilities: [...capabilities].sort() };
+  if (scratchTrees(trees, door).length > 0) {
+    calls.add("devices");
+    capabilities.add(Capability.mknod);
+  }
+  return { calls, capabilities: [...capabilities].sort((a, b) => a - b) };
+}
+
+/**
+ * The tmpfs in which a sandbox may have device nodes, as in its own: they are nodev, and Landlock lets nodes be made nowhere else, so none
+ * can come to where the host would open it. An overlay of the host's needs nodes for whiteouts: none beside one.
+ */
+function scratchTrees(trees: readonly Hardened[], door: readonly Need[]): HostTree[] {
+  if (!door.includes("channels") || native.landlockVersion() < LANDLOCK_VERSION_MIN) return [];
+  const isKept = ({ tree }: Hardened) => tree instanceof OverlayTree && !tree.upper.isScratch;
+  if (trees.some(isKept)) return [];
+  return trees.flatMap(({ tree }) => (tree instanceof HostTree && tree.isScratch ? tree : []));
 }
 
 /** "on" when nothing is said. Throws BURROW_USAGE for anything else. */
@@ -109,6 +128,8 @@ export function harden(
     native.setNoNewPrivs();
     return;
   }
+  if (needs.calls.has("devices"))
+    for (const tree of scratchTrees(trees, door)) tree.letMakeDevices();
   const root = native.emptyRoot();
   if (root < 0) log(`keeps its root directory: ${errnoName(root)}`);
   const ruleset = rulesFor(trees, log);
@@ -149,7 +170,7 @@ function rulesFor(trees: readonly Hardened[], log: (line: string) => void): numb
     return -1;
   }
   const all = 2 ** bits - 1;
-  const { execute, writeFile, readFile, readDir, truncate } = LandlockRight;
+  const { execute, writeFile, readFile, readDir, makeChar, makeBlock, truncate } = LandlockRight;
   const ofFiles = all & (execute | writeFile | readFile | truncate);
   const rules = new Map<number, number>();
   for (const { tree, folderFds = [], upperFds = [] } of trees) {
@@ -157,7 +178,9 @@ function rulesFor(trees: readonly Hardened[], log: (line: string) => void): numb
     for (const fd of upperFds) rules.set(fd, all);
     const host = tree && hostTreeOf(tree);
     if (host === undefined) continue;
-    const rights = host.isReadOnly ? readFile | readDir : all;
+    const written =
+      host.isScratch || tree instanceof OverlayTree ? all : all & ~(makeChar | makeBlock);
+    const rights = host.isReadOnly ? readFile | readDir : written;
     rules.set(host.rootFd, host.isDirectory ? rights : rights & ofFiles);
   }
   const ruleset = native.landlockRules(

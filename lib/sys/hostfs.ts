@@ -85,7 +85,8 @@ interface HostFsFunctions {
     gid: number,
     out: Float64Array,
   ): number;
-  mkdirAt(
+  /** A directory or, with CAP_MKNOD, a device, as the type in `mode` says. */
+  makeAt(
     procFd: number,
     dirFd: number,
     name: string,
@@ -93,6 +94,8 @@ interface HostFsFunctions {
     uid: number,
     gid: number,
     out: Float64Array,
+    major: number,
+    minor: number,
   ): number;
   symlinkAt(
     target: string,

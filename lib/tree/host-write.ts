@@ -5,7 +5,16 @@ import { Errno } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
 import { hostFs, NO_ID, StatField, UTIME_OMIT } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
-import { type HostNode, type HostParts, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./host-nodes.ts";
+import {
+  type HostNode,
+  type HostParts,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from "./host-nodes.ts";
 import {
   type CreateRequest,
   type Ino,
@@ -50,12 +59,26 @@ export function create(
   return ino;
 }
 
-/** -EPERM for anything but a regular file: the sentry then keeps a synthetic node. lisafs-wire section 4.3. */
-export function mknod(parts: HostParts, dir: Ino, name: Name, request: CreateRequest): number {
-  if ((request.mode & S_IFMT) !== S_IFREG) return -Errno.EPERM;
+/** -EPERM for anything but a regular file, or a device where they are made. lisafs-wire section 4.3. */
+export function mknod(
+  parts: HostParts,
+  dir: Ino,
+  name: Name,
+  request: CreateRequest,
+  makesDevices: boolean,
+): number {
+  const { mode, uid, gid } = request;
+  const type = mode & S_IFMT;
+  const isDevice = type === S_IFCHR || type === S_IFBLK;
+  if (type !== S_IFREG && !(isDevice && makesDevices)) return -Errno.EPERM;
   const dirFd = roomIn(parts, dir);
   if (dirFd < 0) return dirFd;
-  const { mode, uid, gid } = request;
+  if (isDevice) {
+    const { procFd, stat, nodes } = parts;
+    const { rdevMajor: major, rdevMinor: minor } = request;
+    const fd = hostFs.makeAt(procFd, dirFd, name, mode, uid, gid, stat, major, minor);
+    return fd < 0 ? fd : nodes.take(fd, stat);
+  }
   const fd = hostFs.createAt(parts.procFd, dirFd, name, O_RDONLY, mode, uid, gid, parts.stat);
   if (fd < 0) return fd;
   native.closeFd(parts.stat[StatField.openFd]!);
@@ -65,8 +88,9 @@ export function mknod(parts: HostParts, dir: Ino, name: Name, request: CreateReq
 export function mkdir(parts: HostParts, dir: Ino, name: Name, request: CreateRequest): number {
   const dirFd = roomIn(parts, dir);
   if (dirFd < 0) return dirFd;
-  const { mode, uid, gid } = request;
-  const fd = hostFs.mkdirAt(parts.procFd, dirFd, name, mode, uid, gid, parts.stat);
+  const { uid, gid } = request;
+  const mode = S_IFDIR | (request.mode & ~S_IFMT);
+  const fd = hostFs.makeAt(parts.procFd, dirFd, name, mode, uid, gid, parts.stat, 0, 0);
   return fd < 0 ? fd : parts.nodes.take(fd, parts.stat);
 }
 

@@ -22,6 +22,7 @@ import {
 } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { FdShare } from "./fd-share.ts";
+import { fillAttr } from "./host-attr.ts";
 import { HostDirectories } from "./host-directory.ts";
 import { HostHandles } from "./host-handles.ts";
 import {
@@ -62,13 +63,17 @@ export interface HostOptions {
   readonly isItself?: boolean;
   /** Nothing when missing. */
   readonly special?: SpecialFiles;
+  /** A tmpfs of ours that is attached nowhere, nodev: who finds a device in it has no way to the driver. */
+  readonly isScratch?: boolean;
 }
 
 export class HostTree implements SocketTree {
   readonly isReadOnly: boolean;
   readonly #special: SpecialFiles;
   readonly isStateless = false;
+  readonly isScratch: boolean;
   readonly rootIno: Ino;
+  #makesDevices = false;
   readonly #parts: HostParts;
   readonly #directories: HostDirectories;
   readonly #space = new Float64Array(STATFS_FIELDS);
@@ -80,6 +85,7 @@ export class HostTree implements SocketTree {
     this.rootIno = rootIno;
     this.isReadOnly = options.isReadOnly;
     this.#special = options.special ?? NO_SPECIAL_FILES;
+    this.isScratch = options.isScratch === true;
   }
 
   /**
@@ -143,14 +149,19 @@ export class HostTree implements SocketTree {
     return this.#parts.files.count;
   }
 
-  /** -ENOENT, -ENOTDIR; -EPERM for a block device (lisafs-wire section 5); -EMFILE. */
+  /** Has mknod make devices from now on, in a scratch tree of a process that has CAP_MKNOD: -EPERM without. */
+  letMakeDevices(): void {
+    this.#makesDevices = this.isScratch;
+  }
+
+  /** -ENOENT, -ENOTDIR; -EPERM for a block device of the host (lisafs-wire section 5); -EMFILE. */
   lookup(dir: Ino, name: Name): number {
     const { nodes, stat } = this.#parts;
     const parent = nodes.get(dir);
     if (parent === undefined) return -Errno.EBADF;
     const fd = hostFs.lookupAt(parent.fd, name, stat);
     if (fd < 0) return fd;
-    if ((stat[StatField.mode]! & S_IFMT) === S_IFBLK) {
+    if ((stat[StatField.mode]! & S_IFMT) === S_IFBLK && !this.isScratch) {
       native.closeFd(fd);
       return -Errno.EPERM;
     }
@@ -178,7 +189,7 @@ export class HostTree implements SocketTree {
     if (node === undefined) return -Errno.EBADF;
     const failed = hostFs.statNode(node.fd, stat);
     if (failed < 0) return failed;
-    this.#fill(node, out);
+    fillAttr(stat, node, out);
     return 0;
   }
 
@@ -187,30 +198,8 @@ export class HostTree implements SocketTree {
     const { nodes, stat } = this.#parts;
     const node = nodes.get(ino);
     if (node === undefined || node.hostIno !== stat[StatField.ino]!) return this.getattr(ino, out);
-    this.#fill(node, out);
+    fillAttr(stat, node, out);
     return 0;
-  }
-
-  #fill(node: HostNode, out: Attr): void {
-    const { stat } = this.#parts;
-    out.ino = node.hostIno;
-    out.devMajor = 0;
-    out.devMinor = node.devMinor;
-    out.mode = stat[StatField.mode]!;
-    out.nlink = stat[StatField.nlink]!;
-    out.uid = stat[StatField.uid]!;
-    out.gid = stat[StatField.gid]!;
-    out.rdevMajor = stat[StatField.rdevMajor]!;
-    out.rdevMinor = stat[StatField.rdevMinor]!;
-    out.size = stat[StatField.size]!;
-    out.blocks = stat[StatField.blocks]!;
-    out.blockSize = stat[StatField.blockSize]!;
-    out.atimeSec = stat[StatField.atimeSec]!;
-    out.atimeNs = stat[StatField.atimeNs]!;
-    out.mtimeSec = stat[StatField.mtimeSec]!;
-    out.mtimeNs = stat[StatField.mtimeNs]!;
-    out.ctimeSec = stat[StatField.ctimeSec]!;
-    out.ctimeNs = stat[StatField.ctimeNs]!;
   }
 
   fgetattr(ino: Ino, _handle: number, out: Attr): number {
@@ -407,7 +396,8 @@ export class HostTree implements SocketTree {
   }
 
   mknod(dir: Ino, name: Name, request: CreateRequest): number {
-    return this.isReadOnly ? -Errno.EROFS : write.mknod(this.#parts, dir, name, request);
+    if (this.isReadOnly) return -Errno.EROFS;
+    return write.mknod(this.#parts, dir, name, request, this.#makesDevices);
   }
 
   link(dir: Ino, name: Name, target: Ino): number {

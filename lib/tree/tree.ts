@@ -66,6 +66,9 @@ export class CreateRequest {
   mode = 0;
   uid = 0;
   gid = 0;
+  /** Which device mknod makes. */
+  rdevMajor = 0;
+  rdevMinor = 0;
 }
 
 /** Takes one dentry during readdir; false when it has no room (the dentry is offered again next time). */
@@ -162,7 +165,10 @@ export interface WritableTree extends Tree {
   create(dir: Ino, name: Name, request: CreateRequest, flags: number, out: OpenResult): number;
   mkdir(dir: Ino, name: Name, request: CreateRequest): number;
   symlink(dir: Ino, name: Name, target: string, request: CreateRequest): number;
-  /** Regular files only (S_IFREG in request.mode): else -EPERM, which the sentry turns into a synthetic node. */
+  /**
+   * Regular files, and devices where they can do no harm (S_IFMT in request.mode): else -EPERM, for which the sentry keeps a FIFO or
+   * socket of its own.
+   */
   mknod(dir: Ino, name: Name, request: CreateRequest): number;
   link(dir: Ino, name: Name, target: Ino): number;
   unlink(dir: Ino, name: Name, isDirectory: boolean): number;

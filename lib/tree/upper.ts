@@ -44,7 +44,7 @@ export function createUpperFd(options: UpperOptions): HostFd | number {
 
 /** The tree over an upper's mount, which it takes. Its files are as the last server left them. */
 export function openUpper(mount: HostFd): Upper | number {
-  const tree = HostTree.take(mount, { isReadOnly: false });
+  const tree = HostTree.take(mount, { isReadOnly: false, isScratch: true });
   if (typeof tree === "number") return tree;
   return isWritable(tree) ? tree : -Errno.EROFS;
 }

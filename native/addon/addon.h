@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/types.h>
 
-#define MAX_ARGS 8
+#define MAX_ARGS 9
 
 // Reads up to MAX_ARGS arguments into `argv`; missing ones are undefined.
 #define ARGS                                                              \

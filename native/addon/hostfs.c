@@ -169,17 +169,20 @@ int finish_new(int proc_fd, int dir, const char *name, mode_t type, uint32_t mod
   return bad;
 }
 
-// mkdirAt(procFd, dirFd, name, mode, uid, gid, out): an O_PATH FD of the new directory.
-static napi_value mkdir_at(napi_env env, napi_callback_info info) {
+// makeAt(procFd, dirFd, name, mode, uid, gid, out, major, minor): an O_PATH FD of the new directory or device, by the
+// type in mode.
+static napi_value make_at(napi_env env, napi_callback_info info) {
   ARGS;
   char name[NAME_CAPACITY];
   double *out = arg_fields(env, argv[6], STAT_FIELDS);
   int bad = out == NULL ? -EINVAL : arg_component(env, argv[2], name);
   if (bad < 0) return integer(env, bad);
   int dir = arg_int(env, argv[1]);
-  uint32_t mode = arg_uint(env, argv[3]) & 07777;
-  if (mkdirat(dir, name, mode) < 0) return outcome(env, -1);
-  return integer(env, finish_new(arg_int(env, argv[0]), dir, name, S_IFDIR, mode, arg_uint(env, argv[4]),
+  uint32_t mode = arg_uint(env, argv[3]) & 07777, type = arg_uint(env, argv[3]) & S_IFMT;
+  // A device without permissions, as the filter of calls has it: finish_new gives it its own.
+  dev_t device = makedev(arg_uint(env, argv[7]), arg_uint(env, argv[8]));
+  if ((type == S_IFDIR ? mkdirat(dir, name, mode) : mknodat(dir, name, type, device)) < 0) return outcome(env, -1);
+  return integer(env, finish_new(arg_int(env, argv[0]), dir, name, type, mode, arg_uint(env, argv[4]),
                                  arg_uint(env, argv[5]), out));
 }
 
@@ -438,7 +441,7 @@ void register_hostfs(napi_env env, napi_value exports) {
     napi_callback callback;
   } functions[] = {
       {"statNode", stat_node},     {"lookupAt", lookup_at},     {"reopenFd", reopen_fd},
-      {"createAt", create_at},     {"mkdirAt", mkdir_at},       {"symlinkAt", symlink_at},
+      {"createAt", create_at},     {"makeAt", make_at},         {"symlinkAt", symlink_at},
       {"linkAt", link_at},         {"whiteoutAt", whiteout_at}, {"unlinkAt", unlink_at},     {"renameAt", rename_at},
       {"readlinkFd", readlink_fd}, {"chmodFd", chmod_fd},       {"chownFd", chown_fd},
       {"utimensFd", utimens_fd},   {"truncateFd", truncate_fd}, {"syncFd", sync_fd},

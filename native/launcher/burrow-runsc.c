@@ -343,7 +343,7 @@ static const char help[] =
     "  burrow-runsc --burrow-help | --burrow-version\n\n"
     "Commands run, create, start, restore and do get the gofer replaced, by ptrace during start only;\n"
     "all others go to runsc untouched. Where this runsc has them and they aren't given, it adds\n"
-    "--directfs=false --overlay2=none --file-access-mounts=exclusive --dcache=100000.\n\n"
+    "--directfs=false --overlay2=none --dcache=100000.\n\n"
     "  BURROW_RUNSC      the runsc to run                 (runsc in PATH)\n"
     "  BURROW_STUB       what is started as the gofer     (burrow-stub beside this program)\n"
     "  BURROW_NODE       node, 20 or newer                (node in PATH)\n"

@@ -101,12 +101,11 @@ char *flagTable(const char *runsc) {
 
 /* ---- reading and adding flags ---------------------------------------------------------------- */
 
-enum { DIRECTFS, OVERLAY, MOUNT_ACCESS, DCACHE, WANTED };
+enum { DIRECTFS, OVERLAY, DCACHE, WANTED };
 static struct { const char *name, *value, *given; } wanted[WANTED] = {
-    {"directfs", "false", NULL},               /* else the sentry wants host directories: section 5 */
-    {"overlay2", "none", NULL},                /* else a filestore is made in the root's source: 4 */
-    {"file-access-mounts", "exclusive", NULL}, /* immutable trees need no revalidation: 6 */
-    {"dcache", "100000", NULL},                /* default 1000 a mount; an import takes 10^4 names */
+    {"directfs", "false", NULL}, /* else the sentry wants host directories: section 5 */
+    {"overlay2", "none", NULL},  /* else a filestore is made in the root's source: 4 */
+    {"dcache", "100000", NULL},  /* default 1000 a mount; an import takes 10^4 names */
 };
 
 int readFlags(char **argv, const char *table) {

@@ -19,8 +19,6 @@ const FLAGS_2022 = `  -dcache int
     \tSet the global dentry cache size. (default -1)
   -debug
     \tenable debug logging.
-  -file-access-mounts value
-    \tspecifies which filesystem validation to use
   -net-raw runsc exec
     \tenable raw sockets.
   -overlay2 value
@@ -33,7 +31,7 @@ const FLAGS_2022 = `  -dcache int
 const FLAGS_2024 = `${FLAGS_2022}  -directfs
     \tdirectly access the container filesystems from the sentry. (default true)
 `;
-const ADDED_2022 = ["--file-access-mounts=exclusive", "--dcache=100000"];
+const ADDED_2022 = ["--dcache=100000"];
 const ADDED_2024 = ["--directfs=false", "--overlay2=none", ...ADDED_2022];
 
 /** Runs body with a bench whose runsc is a shell script: `flags` lists, anything else does `what`. */
@@ -88,7 +86,7 @@ withFake(
         ["-overlay2", "all:dir=/x"],
         [ADDED_2024[0]!, ...ADDED_2022],
       ],
-      [["--file-access-mounts", "shared", "-dcache=5"], ADDED_2024.slice(0, 2)],
+      [["-dcache", "5"], ADDED_2024.slice(0, 2)],
       [
         ["--overlay2", "run"],
         [ADDED_2024[0]!, ...ADDED_2022],

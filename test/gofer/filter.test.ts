@@ -109,6 +109,10 @@ test("arguments are looked at", (t) => {
   says("linkat", [5, 0, 6, 0, 0x1000], Verdict.kill, "AT_EMPTY_PATH");
   says("ioctl", [5, 0x5413], Verdict.kill, "a terminal's size");
   says("mknodat", [5, 0, 0o020000, 0], Verdict.kill, "a device, where there is no overlay");
+  const devices = program(...NEEDS, "devices");
+  const args = (type: number) => ({ number: numberOf("mknodat"), args: [5, 0, type, 0x801] });
+  t.equal(verdictOf(devices, args(0o060000)), Verdict.allow, "a block device");
+  t.equal(verdictOf(devices, args(0o010000)), Verdict.kill, "a FIFO");
   t.end();
 });
 

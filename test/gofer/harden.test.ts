@@ -20,8 +20,12 @@ import { until } from "../suite/wait.ts";
 
 const needsRoot = process.getuid?.() === 0 ? false : "needs root: capabilities and mounts";
 const PROGRAM = fileURLToPath(new URL("../suite/hostile-program.js", import.meta.url));
-const { chown, dacOverride, dacReadSearch, fowner, fsetid } = Capability;
+const { chown, dacOverride, dacReadSearch, fowner, fsetid, mknod } = Capability;
 const WRITERS = [chown, dacOverride, fowner, fsetid];
+const DEVICES = [
+  ["null", 0o020000],
+  ["disk", 0o060000],
+] as const;
 const FILES = { hello: "world", "bin/tool": "x" };
 
 test("over a view, no capability is left", { skip: needsRoot }, (t) => {
@@ -31,10 +35,40 @@ test("over a view, no capability is left", { skip: needsRoot }, (t) => {
   t.end();
 });
 
-test("over an upper, those of an owner of all its files", { skip: needsRoot }, (t) => {
+test("over an upper, those of an owner of all its files, who makes nodes", {
+  skip: needsRoot,
+}, (t) => {
   const { gofer, client } = serveUpper(t);
   stat(client, client.rootFd);
-  checkHardened(t, gofer.pid, WRITERS);
+  checkHardened(t, gofer.pid, [...WRITERS, mknod]);
+  for (const [name, type] of DEVICES) {
+    const asked = {
+      fd: client.rootFd,
+      name,
+      mode: type | 0o640,
+      uid: 0,
+      gid: 8,
+      major: 8,
+      minor: 300,
+    };
+    t.equal(errnoOf(client, Mid.MknodAt, asked), 0);
+    const { mode, uid, gid, rdevMajor, rdevMinor } = stat(client, walkTo(client, name));
+    t.same([mode, uid, gid, rdevMajor, rdevMinor], [type | 0o640, 0, 8, 8, 300], name);
+    t.equal(errnoOf(client, Mid.OpenAt, { fd: walkTo(client, name), flags: 0 }), Errno.EPERM);
+    t.equal(errnoOf(client, Mid.MknodAt, asked), Errno.EEXIST);
+    t.equal(errnoOf(client, Mid.MknodAt, { ...asked, name: "x", uid: 7 }), Errno.EPERM, "root's");
+  }
+  t.end();
+});
+
+test("a node of a disk can be made where nobody can open it", { skip: needsRoot }, (t) => {
+  const state = makeState(t);
+  t.match(outcomeOf(state, "upper", "make disks"), /^(E[A-Z]+,)*tmpfs$/);
+  t.match(outcomeOf(state, "view,upper", "make disks"), /^(E[A-Z]+,)*tmpfs$/);
+  t.equal(outcomeOf(state, "view", "make disks"), "SIGSYS");
+  const beside = outcomeOf(state, "upper,host-rw", "make disks");
+  t.match(beside, /^(E[A-Z]+,)*EACCES,(E[A-Z]+,)*tmpfs$/, "not in a directory of the host");
+  t.notOk(fs.existsSync(join(state, "disk")));
   t.end();
 });
 

@@ -7,11 +7,13 @@ import { once } from "node:events";
 import fs from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
+import { Errno, errnoName } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
 import { harden } from "../../lib/gofer/harden.ts";
 import { openTree } from "../../lib/gofer/trees.ts";
-import { hostFs } from "../../lib/sys/hostfs.ts";
+import { hostFs, NO_ID, STAT_FIELDS } from "../../lib/sys/hostfs.ts";
 import { native } from "../../lib/sys/native.ts";
+import { HostTree } from "../../lib/tree/host.ts";
 import { NO_SPECIAL_FILES } from "../../lib/tree/host-special.ts";
 import {
   Attr,
@@ -41,10 +43,12 @@ function outcomeOf(call: () => unknown): unknown {
 
 const sources = kinds
   .split(",")
-  .map((kind) => (kind === "host" ? "/usr/share" : join(state, "mounts", kind)));
+  .map((kind) =>
+    kind === "host" ? "/usr/share" : kind === "host-rw" ? state : join(state, "mounts", kind),
+  );
 const trees = sources.map((source) =>
   openTree(
-    { destination: "/", source, isReadOnly: !source.endsWith("upper") },
+    { destination: "/", source, isReadOnly: !source.endsWith("upper") && source !== state },
     state,
     NO_SPECIAL_FILES,
   ),
@@ -87,7 +91,7 @@ function failedWrites(): string {
   const ino = tree.create(
     tree.rootIno,
     "file" as Name,
-    { mode: 0o600, uid: 0, gid: 0 },
+    { mode: 0o600, uid: 0, gid: 0, rdevMajor: 0, rdevMinor: 0 },
     O_RDWR,
     out,
   );
@@ -105,6 +109,22 @@ function failedWrites(): string {
   tree.getattr(ino as Ino, attr);
   if ((attr.mode & 0o2000) === 0) failed.push("set-group-id");
   return failed.join();
+}
+
+/** Makes a disk's node in each directory that it holds: where it could, as "tmpfs" for its own, and which errors there were. */
+function disksMade(): string {
+  const stat = new Float64Array(STAT_FIELDS);
+  const own = trees.flatMap(({ tree }) => (tree instanceof HostTree ? [tree.rootFd] : []));
+  const outcomes = new Set<string>();
+  for (const fd of heldDirectories()) {
+    const made = hostFs.makeAt(-1, fd, "disk", 0o060000, NO_ID, NO_ID, stat, 8, 0);
+    if (made < 0) outcomes.add(errnoName(made));
+    else outcomes.add(own.includes(fd) ? "tmpfs" : "elsewhere");
+    if (made < 0) continue;
+    const isOpened = native.openAt(fd, "disk", 0, 0) !== -Errno.EACCES;
+    if (isOpened) outcomes.add("opened");
+  }
+  return [...outcomes].sort().join();
 }
 
 /** Fills V8's heap: with `keeps` to its limit, else until it was collected many times, compiled code and all. */
@@ -143,6 +163,7 @@ const acts: Readonly<Record<string, () => unknown>> = {
   "write outside": () => fromAllDirectories(argument, O_WRONLY),
   "write in the cache": () => fromAllDirectories(argument, O_RDWR),
   "make in the cache": () => fromAllDirectories(argument, O_RDWR | O_CREAT),
+  "make disks": disksMade,
   "writes of any owner": failedWrites,
   work: () => allocate(false),
   "fill the heap": () => allocate(true),
