@@ -15,6 +15,8 @@ export interface GoferArguments {
   readonly mountConfs: readonly MountConf[] | undefined;
   /** How many files it may have open (2024 and later). */
   readonly fdLimit: number | undefined;
+  /** The sandbox mounts files on files alone: revisions with --rpc-fd (2024-11 and later), before the first of which it made up directories. */
+  readonly wantsFiles: boolean;
   /** --host-fifo and --host-uds: what special files of host directories it may open and make. */
   readonly special: SpecialFiles;
 }
@@ -41,7 +43,8 @@ export function parseGoferArguments(argv: readonly string[]): GoferArguments {
     bindsSockets: sockets === "create" || sockets === "all",
   };
   const bundle = value("bundle") ?? ".";
-  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, special };
+  const wantsFiles = value("rpc-fd") !== undefined;
+  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, wantsFiles, special };
 }
 
 /** "lower:upper[:size=…],…": container.go GoferMountConfFlags. Bind entries only: no comma in a size. */
