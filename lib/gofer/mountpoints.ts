@@ -78,15 +78,14 @@ export function makeMountpoints(
   log: (line: string) => void,
 ): void {
   if (paths.length === 0) return;
-  const isOwn = !served.isReadOnly && isWritable(served);
-  const tree = isOwn ? served : HostTree.open(source, { isReadOnly: false });
+  const tree = isWritable(served) ? served : HostTree.open(source, { isReadOnly: false });
   if (typeof tree === "number" || !isWritable(tree)) return;
   for (const path of paths) {
     const at = resolveInRoot(path, (each) => readlinkIn(tree, each));
     const failed = makeFile(tree, at.split("/").filter(Boolean).map(nameOf));
     if (failed < 0) log(`can't make the mountpoint ${at} in ${source}: ${errnoName(failed)}`);
   }
-  if (!isOwn) tree.dispose();
+  if (tree !== served) tree.dispose();
 }
 
 function makeFile(tree: WritableTree, names: readonly Name[]): number {
