@@ -42,14 +42,20 @@ export function readlinkIn(tree: Tree, path: string): string | undefined {
     : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));
 }
 
-const isFile = (path: string) => statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+function isFile(path: string): boolean {
+  try {
+    return !statSync(path).isDirectory();
+  } catch {
+    return false; // who opens it says why
+  }
+}
 
 /** For each mount the paths in it where a file of the host is mounted on it, as the bundle has them. */
 export function fileMountpoints(spec: Spec, mounts: readonly ServedMount[]): string[][] {
   const inOf = (mount: string) => (mount.endsWith("/") ? mount : `${mount}/`);
   const all = ["/", ...(spec.mounts ?? []).map(({ destination }) => destination)];
   const paths: string[][] = mounts.map(() => []);
-  for (const { destination, source } of mounts.slice(1)) {
+  for (const { destination, source } of mounts) {
     const around = all.filter((each) => destination !== each && destination.startsWith(inOf(each)));
     // Mounts come in the order of their destinations' length: the longest is what is seen there.
     const over = around.reduce((one, other) => (other.length > one.length ? other : one), "");

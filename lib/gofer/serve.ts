@@ -21,7 +21,14 @@ import {
   sendServing,
 } from "./adopt.ts";
 import { parseGoferArguments } from "./argv.ts";
-import { mountsJson, parseSpec, type ServedMount, type Spec, servedMounts } from "./bundle.ts";
+import {
+  mountsJson,
+  parseSpec,
+  rootAmong,
+  type ServedMount,
+  type Spec,
+  servedMounts,
+} from "./bundle.ts";
 import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { type Keeper, type Legacy, Loop, type Sandbox } from "./loop.ts";
@@ -146,11 +153,11 @@ export function checkSockets(adopted: readonly AdoptedFd[], mounts: readonly Ser
   throw new Error(`${sockets.length} io-fds for ${mounts.length} mounts`);
 }
 
-/** Tells the sandbox its mounts, whose root this tree is. Takes the FD. */
-export function tellMounts(fd: number, spec: Spec, root: Tree): void {
+/** Tells the sandbox its mounts, whose root this tree is, if it is served. Takes the FD. */
+export function tellMounts(fd: number, spec: Spec, root: Tree | undefined): void {
   writeMounts(
     fd,
-    mountsJson(spec, (path) => readlinkIn(root, path)),
+    mountsJson(spec, (path) => (root === undefined ? root : readlinkIn(root, path))),
   );
 }
 
@@ -186,7 +193,7 @@ function openMounts(launch: Launch, adopted: readonly AdoptedFd[], isServing: bo
       const isView = mailbox !== undefined;
       if (!isView) makeMountpoints(mounts[i]!, tree, paths, log);
     }
-    tellMounts(mountsFd, spec, trees[0]!.tree);
+    tellMounts(mountsFd, spec, trees[rootAmong(mounts)]?.tree);
   }
   const fdLimit = native.setNoFile(Math.min(args.fdLimit ?? OPEN_FILES, OPEN_FILES));
   if (fdLimit > 0) {
