@@ -15,7 +15,10 @@ export interface GoferArguments {
   readonly mountConfs: readonly MountConf[] | undefined;
   /** How many files it may have open (2024 and later). */
   readonly fdLimit: number | undefined;
-  /** The sandbox mounts files on files alone: revisions with --rpc-fd (2024-11 and later), before the first of which it made up directories. */
+  /**
+   * The sandbox may want a file there to mount a file on: revisions with --rpc-fd (2024-11 and later). Those before make up a directory for
+   * either.
+   */
   readonly wantsFiles: boolean;
   /** --host-fifo and --host-uds: what special files of host directories it may open and make. */
   readonly special: SpecialFiles;

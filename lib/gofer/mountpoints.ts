@@ -8,14 +8,7 @@ import { Errno, errnoName } from "../base/errno.ts";
 import { checkName, type Name, nameOf, showName } from "../base/name.ts";
 import { NO_ID } from "../sys/hostfs.ts";
 import { HostTree } from "../tree/host.ts";
-import {
-  Attr,
-  CreateRequest,
-  type Ino,
-  isWritable,
-  type Tree,
-  type WritableTree,
-} from "../tree/tree.ts";
+import { CreateRequest, type Ino, isWritable, type Tree, type WritableTree } from "../tree/tree.ts";
 import type { View } from "../tree/view.ts";
 import { resolveInRoot, type ServedMount, type Spec } from "./bundle.ts";
 
@@ -23,20 +16,20 @@ const S_IFREG = 0o100000;
 /** runsc's 0777 less the umask that it has nearly everywhere: our own is another by now. */
 const MODE = 0o755;
 
-const scratch = new Attr();
 const target = new Uint8Array(4096);
 
 /** The target of a symlink in a tree by its absolute path, or undefined. */
 export function readlinkIn(tree: Tree, path: string): string | undefined {
-  let ino: number = tree.rootIno;
   const names = path.split("/").filter((name) => name !== "");
+  const held: Ino[] = [];
   for (const name of names) {
-    const found = tree.lookup(ino as Ino, nameOf(name) as Name);
-    if (found < 0) return undefined;
-    ino = found;
+    const found = tree.lookup(held.at(-1) ?? tree.rootIno, nameOf(name));
+    if (found < 0) break;
+    held.push(found as Ino);
   }
-  if (tree.getattr(ino as Ino, scratch) < 0) return undefined;
-  const length = tree.readlink(ino as Ino, target);
+  const isThere = held.length === names.length;
+  const length = isThere ? tree.readlink(held.at(-1) ?? tree.rootIno, target) : -Errno.ENOENT;
+  for (const ino of held) tree.release(ino);
   return length < 0
     ? undefined
     : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));

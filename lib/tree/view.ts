@@ -183,8 +183,8 @@ export class View implements Tree {
   }
 
   opendir(ino: Ino): number {
-    if (this.#files.has(ino)) return -Errno.ENOTDIR;
-    return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).opendir(ino);
+    if (!this.#isSynthetic(ino)) return this.#snapshotOf(ino).opendir(ino);
+    return this.#files.has(ino) ? -Errno.ENOTDIR : 0;
   }
 
   /** Attached names come first; the snapshot's own dentries follow, without those that an attached name hides. */
