@@ -15,6 +15,11 @@ export interface GoferArguments {
   readonly mountConfs: readonly MountConf[] | undefined;
   /** How many files it may have open (2024 and later). */
   readonly fdLimit: number | undefined;
+  /**
+   * The sandbox may want a file there to mount a file on: revisions with --rpc-fd (2024-11 and later). Those before make up a directory for
+   * either.
+   */
+  readonly wantsFiles: boolean;
   /** --host-fifo and --host-uds: what special files of host directories it may open and make. */
   readonly special: SpecialFiles;
 }
@@ -41,7 +46,8 @@ export function parseGoferArguments(argv: readonly string[]): GoferArguments {
     bindsSockets: sockets === "create" || sockets === "all",
   };
   const bundle = value("bundle") ?? ".";
-  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, special };
+  const wantsFiles = value("rpc-fd") !== undefined;
+  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, wantsFiles, special };
 }
 
 /** "lower:upper[:size=…],…": container.go GoferMountConfFlags. Bind entries only: no comma in a size. */

@@ -55,7 +55,7 @@ function hasUpper(conf: MountConf | undefined): boolean {
   return conf !== undefined && conf.upper !== "none" && conf.upper !== "";
 }
 
-/** The mounts to serve, in the order of the io-fds: the root file system first. */
+/** The mounts to serve, in the order of the io-fds: the root file system first, if it is among them. */
 export function servedMounts(spec: Spec, args: GoferArguments): ServedMount[] {
   const served: ServedMount[] = [];
   const confs = args.mountConfs;
@@ -72,6 +72,11 @@ export function servedMounts(spec: Spec, args: GoferArguments): ServedMount[] {
     add(mount.destination, mount.source!, isReadOnly, confs?.[position++]);
   }
   return served;
+}
+
+/** Which of the mounts is the root; -1: the sandbox serves it itself, as one in EROFS. */
+export function rootAmong(mounts: readonly Pick<ServedMount, "destination">[]): number {
+  return mounts.findIndex(({ destination }) => destination === "/");
 }
 
 /** How many symlinks a mount's destination may go through. Linux: MAXSYMLINKS is 40. */

@@ -4,13 +4,12 @@
 import { errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
 import { CHANNELS_PER_CONNECTION_MAX, MISS_DEADLINE_MS } from "../base/limits.ts";
-import { type Name, nameOf, showName } from "../base/name.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, Count, counters, useCounters } from "../serve/counters.ts";
 import { TRACE_BYTES, Trace, useTrace } from "../serve/trace.ts";
 import { CLOCK_ORIGIN_MS } from "../sys/clock.ts";
 import { native } from "../sys/native.ts";
 import { JOURNAL_VERSION, JOURNAL_VERSION_OFFSET } from "../transport/socket-journal.ts";
-import { Attr, type Ino, type Tree } from "../tree/tree.ts";
+import type { Tree } from "../tree/tree.ts";
 import {
   type AdoptedFd,
   dropConnection,
@@ -22,11 +21,19 @@ import {
   sendServing,
 } from "./adopt.ts";
 import { parseGoferArguments } from "./argv.ts";
-import { mountsJson, parseSpec, type ServedMount, type Spec, servedMounts } from "./bundle.ts";
+import {
+  mountsJson,
+  parseSpec,
+  rootAmong,
+  type ServedMount,
+  type Spec,
+  servedMounts,
+} from "./bundle.ts";
 import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { type Keeper, type Legacy, Loop, type Sandbox } from "./loop.ts";
 import { DEFAULT_STATE } from "./mount.ts";
+import { fileMountpoints, makeMountpoints, readlinkIn } from "./mountpoints.ts";
 import { readText } from "./plan.ts";
 import { type OpenedTree, openTree, shareFds, takeOver } from "./trees.ts";
 
@@ -64,25 +71,6 @@ function writeMounts(fd: number, json: string): void {
     rest = rest.subarray(written);
   }
   native.closeFd(fd);
-}
-
-const scratch = new Attr();
-const target = new Uint8Array(4096);
-
-/** The target of a symlink in the root tree by its absolute path, or undefined. */
-function readlinkIn(tree: Tree, path: string): string | undefined {
-  let ino: number = tree.rootIno;
-  const names = path.split("/").filter((name) => name !== "");
-  for (const name of names) {
-    const found = tree.lookup(ino as Ino, nameOf(name) as Name);
-    if (found < 0) return undefined;
-    ino = found;
-  }
-  if (tree.getattr(ino as Ino, scratch) < 0) return undefined;
-  const length = tree.readlink(ino as Ino, target);
-  return length < 0
-    ? undefined
-    : showName(Buffer.from(target.buffer, 0, length).toString("latin1"));
 }
 
 /** The file for figures that a variable names; < 0: none. */
@@ -165,11 +153,11 @@ export function checkSockets(adopted: readonly AdoptedFd[], mounts: readonly Ser
   throw new Error(`${sockets.length} io-fds for ${mounts.length} mounts`);
 }
 
-/** Tells the sandbox its mounts, whose root this tree is. Takes the FD. */
-export function tellMounts(fd: number, spec: Spec, root: Tree): void {
+/** Tells the sandbox its mounts, whose root this tree is, if it is served. Takes the FD. */
+export function tellMounts(fd: number, spec: Spec, root: Tree | undefined): void {
   writeMounts(
     fd,
-    mountsJson(spec, (path) => readlinkIn(root, path)),
+    mountsJson(spec, (path) => (root === undefined ? root : readlinkIn(root, path))),
   );
 }
 
@@ -193,15 +181,20 @@ function openMounts(launch: Launch, adopted: readonly AdoptedFd[], isServing: bo
   const mountsFd = fdOf(adopted, Role.mounts, 0);
   if (mountsFd !== undefined) checkSockets(adopted, mounts);
   const state = settings["BURROW_STATE"] ?? DEFAULT_STATE;
-  const trees = mounts.map((mount, i) =>
-    fdOf(adopted, Role.io, i) === undefined
-      ? undefined
-      : openTree(mount, state, args.special, {
-          upperFd: fdOf(adopted, Role.upper, i),
-          isServing,
-        }),
-  );
-  if (mountsFd !== undefined) tellMounts(mountsFd, spec, trees[0]!.tree);
+  const files = args.wantsFiles ? fileMountpoints(spec, mounts) : [];
+  const trees = mounts.map((mount, i) => {
+    if (fdOf(adopted, Role.io, i) === undefined) return undefined;
+    const predecessor = { upperFd: fdOf(adopted, Role.upper, i), isServing };
+    return openTree(mount, state, args.special, predecessor, files[i]);
+  });
+  if (mountsFd !== undefined) {
+    for (const [i, paths] of files.entries()) {
+      const { tree, mailbox } = trees[i]!;
+      const isView = mailbox !== undefined;
+      if (!isView) makeMountpoints(mounts[i]!, tree, paths, log);
+    }
+    tellMounts(mountsFd, spec, trees[rootAmong(mounts)]?.tree);
+  }
   const fdLimit = native.setNoFile(Math.min(args.fdLimit ?? OPEN_FILES, OPEN_FILES));
   if (fdLimit > 0) {
     shareFds(

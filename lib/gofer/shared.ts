@@ -22,7 +22,7 @@ import {
   Type,
   takeMessage,
 } from "./adopt.ts";
-import { parseSpec } from "./bundle.ts";
+import { parseSpec, rootAmong } from "./bundle.ts";
 import { harden, type Needs, WRITERS } from "./harden.ts";
 import { logOf } from "./log.ts";
 import { Loop, type Sandbox } from "./loop.ts";
@@ -190,7 +190,7 @@ class SharedServer {
       });
       checkSockets(adopted, mounts);
       for (const mount of plan.mounts) trees.push(this.#open(mount));
-      tellMounts(mountsFd, parseSpec(plan.spec), trees[0]!.tree);
+      tellMounts(mountsFd, parseSpec(plan.spec), trees[rootAmong(mounts)]?.tree);
       mountsFd = -1;
       addConnections(this.#loop, sandbox, sandbox.stubFd, { mounts, trees }, adopted);
     } catch (error) {

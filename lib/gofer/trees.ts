@@ -25,6 +25,7 @@ import { View } from "../tree/view.ts";
 import type { ServedMount } from "./bundle.ts";
 import { explanationOf, readExplanation, type StoredExplanation } from "./explained.ts";
 import { type Mount, mountIdOf, readMount, type SnapshotSource, type ViewMount } from "./mount.ts";
+import { makeUp } from "./mountpoints.ts";
 
 export interface OpenedTree {
   readonly tree: Tree;
@@ -52,25 +53,32 @@ export interface DescribedMount {
   readonly mount: Mount;
   readonly explained?: StoredExplanation | undefined;
   readonly isReadOnly: boolean;
+  /** Where a view must have files to mount others on. */
+  readonly mountpoints?: readonly string[] | undefined;
 }
 
-/** Opens the tree of one mount; `special` is for host directories. Throws BurrowError with the mount's source and what to do. */
+/**
+ * Opens the tree of one mount; `special` is for host directories, `mountpoints` for views. Throws BurrowError with the mount's source and
+ * what to do.
+ */
 export function openTree(
   mount: ServedMount,
   state: string,
   special: SpecialFiles,
   predecessor: Predecessor = { upperFd: undefined, isServing: false },
+  mountpoints?: readonly string[],
 ): OpenedTree {
   const { isReadOnly } = mount;
   const id = mountIdOf(state, mount.source);
   if (id === undefined) return openHost(mount, special);
   const explained = readExplanation(state, id);
-  return openDescribed({ id, mount: readMount(state, id), explained, isReadOnly }, predecessor);
+  const described = { id, mount: readMount(state, id), explained, isReadOnly, mountpoints };
+  return openDescribed(described, predecessor);
 }
 
 /** The same of one of Burrow's. With the cache's folders no path is asked. */
 export function openDescribed(
-  { id, mount, explained, isReadOnly }: DescribedMount,
+  { id, mount, explained, isReadOnly, mountpoints = [] }: DescribedMount,
   { upperFd, isServing }: Predecessor,
   folders?: CacheFolders,
 ): OpenedTree {
@@ -80,6 +88,7 @@ export function openDescribed(
     return { tree, isReadOnly, upperFd: kept };
   }
   const view = openView(mount, id, explained, folders);
+  makeUp(view.tree, mountpoints);
   const { upper } = mount;
   if (upper === undefined || isReadOnly) return view;
   try {
@@ -169,7 +178,7 @@ function openView(
   id: string,
   explained: StoredExplanation | undefined,
   folders: CacheFolders | undefined,
-): OpenedTree {
+): OpenedTree & { readonly tree: View } {
   const mailbox = new Mailbox(join(view.cache, DAEMON_SOCKET), id);
   const { tree, folderFds } = buildView(view, mailbox, id, explained, folders);
   if (folders !== undefined) mailbox.useFolder(-1);

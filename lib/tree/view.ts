@@ -1,20 +1,30 @@
 // View: what one sandbox sees: a base snapshot and the snapshots grafted into it, one tree. Mount points that the base lacks
-// are synthetic directories, made when the view is built; after that nothing changes. Data plane.
+// are synthetic, directories and empty files, made before the view is served; after that nothing changes. Data plane.
 
 import { Errno } from "../base/errno.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
 import { checkName, type Name } from "../base/name.ts";
 import { type Explanation, isMadeUp } from "./explanation.ts";
 import { SNAPSHOT_INO_STEP, SnapshotTree } from "./snapshot.ts";
-import type { Attr, DirentSink, Ino, OpenResult, StatFs, Tree } from "./tree.ts";
+import {
+  type Attr,
+  type DirentSink,
+  type Ino,
+  O_RDONLY,
+  type OpenResult,
+  type StatFs,
+  type Tree,
+} from "./tree.ts";
 
-/** Synthetic directories live behind the last graft, on a device of their own. */
+/** Synthetic directories and files live behind the last graft, on a device of their own. */
 const SYNTHETIC_NUMBER = GRAFTS_MAX + 1;
 const SYNTHETIC_INO_BASE = SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP;
 const SYNTHETIC_DEV_MINOR = SYNTHETIC_NUMBER + 1;
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
+const S_IFREG = 0o100000;
 const DT_DIR = 4;
+const DT_REG = 8;
 
 export interface Graft {
   /** Absolute path in latin1, without "." and "..". */
@@ -35,9 +45,11 @@ export class View implements Tree {
   readonly #base: SnapshotTree;
   /** By snapshot number; 0 is the base. */
   readonly #snapshots: GraftTree[];
-  /** directory Ino -> names attached there -> Ino of a graft's root or of a synthetic directory. */
+  /** directory Ino -> names attached there -> Ino of a graft's root, or a synthetic one. */
   readonly #attached = new Map<number, Map<Name, Ino>>();
   #syntheticCount = 0;
+  /** Which of the synthetic are files; most views have none. */
+  readonly #files = new Set<Ino>();
   readonly #attr: Attr;
   readonly #explanation: Explanation | undefined;
 
@@ -75,15 +87,34 @@ export class View implements Tree {
   }
 
   #attach(graft: Graft): number {
-    const names = graft.at.split("/").filter((name) => name !== "");
-    const last = names.pop();
-    if (last === undefined) return -Errno.EINVAL;
+    const names = namesOf(graft.at);
+    if (typeof names === "number") return names;
+    const last = names.pop()!;
+    const directory = this.#directoryAt(names);
+    if (directory < 0) return directory;
+    if (this.#attached.get(directory)?.has(last)) return -Errno.EINVAL;
+    this.#put(directory as Ino, last, graft.tree.rootIno);
+    return 0;
+  }
+
+  /**
+   * An empty file for another tree to be mounted on, and what leads to it: 0, also when something has its name; -errno as of build. Before
+   * the view is served: the same calls give the same Inos.
+   */
+  addMountpoint(at: string): number {
+    const names = namesOf(at);
+    if (typeof names === "number") return names;
+    const last = names.pop()!;
+    const directory = this.#directoryAt(names);
+    if (directory < 0 || this.lookup(directory as Ino, last) >= 0) return Math.min(directory, 0);
+    this.#files.add(this.#addSynthetic(directory as Ino, last));
+    return 0;
+  }
+
+  /** The directory that names lead to; what is missing is made up. -ENOTDIR. */
+  #directoryAt(names: readonly Name[]): number {
     let directory = this.rootIno;
-    for (const name of [...names, last]) {
-      const bad = checkName(name);
-      if (bad < 0) return bad;
-    }
-    for (const name of names as Name[]) {
+    for (const name of names) {
       const found = this.lookup(directory, name);
       if (found === -Errno.ENOENT) directory = this.#addSynthetic(directory, name);
       else if (found < 0) return found;
@@ -91,9 +122,7 @@ export class View implements Tree {
       this.getattr(directory, this.#attr);
       if ((this.#attr.mode & S_IFMT) !== S_IFDIR) return -Errno.ENOTDIR;
     }
-    if (this.#attached.get(directory)?.has(last as Name)) return -Errno.EINVAL;
-    this.#put(directory, last as Name, graft.tree.rootIno);
-    return 0;
+    return directory;
   }
 
   #put(directory: Ino, name: Name, ino: Ino): void {
@@ -108,7 +137,7 @@ export class View implements Tree {
     return ino;
   }
 
-  /** Whether an Ino is a synthetic directory of this view. */
+  /** Whether an Ino is a synthetic directory or file of this view. */
   #isSynthetic(ino: Ino): boolean {
     return ino > SYNTHETIC_INO_BASE && ino <= SYNTHETIC_INO_BASE + this.#syntheticCount;
   }
@@ -133,13 +162,15 @@ export class View implements Tree {
 
   getattr(ino: Ino, out: Attr): number {
     if (!this.#isSynthetic(ino)) return this.#snapshotOf(ino).getattr(ino, out);
-    // The base root's owner and times, plain directory permissions.
+    // The base root's owner and times, plain permissions.
     const failed = this.#base.getattr(this.rootIno, out);
     if (failed < 0) return failed;
     out.ino = ino;
     out.devMinor = SYNTHETIC_DEV_MINOR;
-    out.mode = S_IFDIR | 0o755;
-    out.nlink = 2;
+    const isFile = this.#files.has(ino);
+    out.mode = isFile ? S_IFREG | 0o644 : S_IFDIR | 0o755;
+    out.nlink = isFile ? 1 : 2;
+    if (isFile) out.size = out.blocks = 0;
     return 0;
   }
 
@@ -152,7 +183,8 @@ export class View implements Tree {
   }
 
   opendir(ino: Ino): number {
-    return this.#isSynthetic(ino) ? 0 : this.#snapshotOf(ino).opendir(ino);
+    if (!this.#isSynthetic(ino)) return this.#snapshotOf(ino).opendir(ino);
+    return this.#files.has(ino) ? -Errno.ENOTDIR : 0;
   }
 
   /** Attached names come first; the snapshot's own dentries follow, without those that an attached name hides. */
@@ -167,7 +199,7 @@ export class View implements Tree {
       const devMinor = this.#isSynthetic(child)
         ? SYNTHETIC_DEV_MINOR
         : this.#snapshotOf(child).devMinor;
-      if (!sink(child, devMinor, DT_DIR, name)) return at - 1;
+      if (!sink(child, devMinor, this.#files.has(child) ? DT_REG : DT_DIR, name)) return at - 1;
     }
     if (this.#isSynthetic(ino)) return attached.size;
     const start = Math.max(0, cookie - attached.size);
@@ -180,13 +212,17 @@ export class View implements Tree {
   closedir(): void {}
 
   open(ino: Ino, flags: number, out: OpenResult): number {
-    return this.#isSynthetic(ino) ? -Errno.EISDIR : this.#snapshotOf(ino).open(ino, flags, out);
+    if (!this.#isSynthetic(ino)) return this.#snapshotOf(ino).open(ino, flags, out);
+    if (!this.#files.has(ino)) return -Errno.EISDIR;
+    if (flags !== O_RDONLY) return -Errno.EROFS;
+    out.handle = 0;
+    out.hostFd = -1;
+    return 0;
   }
 
   read(ino: Ino, handle: number, offset: number, out: Uint8Array): number {
-    return this.#isSynthetic(ino)
-      ? -Errno.EISDIR
-      : this.#snapshotOf(ino).read(ino, handle, offset, out);
+    if (!this.#isSynthetic(ino)) return this.#snapshotOf(ino).read(ino, handle, offset, out);
+    return this.#files.has(ino) ? 0 : -Errno.EISDIR;
   }
 
   close(ino: Ino, handle: number): void {
@@ -234,4 +270,14 @@ export class View implements Tree {
   dispose(): void {
     for (const snapshot of this.#snapshots) snapshot.dispose();
   }
+}
+
+/** The components of an absolute path: at least one, each a Name; -errno. */
+function namesOf(path: string): Name[] | number {
+  const names = path.split("/").filter((name) => name !== "");
+  for (const name of names) {
+    const bad = checkName(name);
+    if (bad < 0) return bad;
+  }
+  return names.length === 0 ? -Errno.EINVAL : (names as Name[]);
 }

@@ -18,7 +18,7 @@ const hash = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("h
 /** A line each of what it prints stands in EXPECTED. */
 const SCRIPT = `
 b=/bin/busybox; cd /
-echo more >> /etc/greeting; $b cat /etc/greeting
+echo more >> /etc/greeting; $b cat /etc/greeting /etc/made/note
 $b mv /stage/data /moved; $b ls /moved /stage
 $b chmod 600 /moved/keep; $b stat -c %a /moved/keep
 $b dd if=/moved/large bs=4096 count=1 2>/dev/null | $b sha256sum
@@ -34,7 +34,7 @@ function expected(): string {
   const first = hash(LARGE.subarray(0, 4096));
   const moved = ["/moved:", "keep", "large", "", "/stage:", "600", `${first}  -`];
   const rest = [`${hash(changed)}  /moved/large`, "gone", ".", "..", "1", "again", ""];
-  return ["hello", "more", ...moved, ...rest].join("\n");
+  return ["hello", "more", "kept", ...moved, ...rest].join("\n");
 }
 
 for (const revision of found) {
@@ -45,6 +45,7 @@ for (const revision of found) {
     node.file("data/keep", "kept\n");
     node.file("data/large", LARGE);
     const words = ["run", "--base", base, "--platform", "ptrace", "--stage", "data=data"];
+    words.push("--bind", "/etc/made/note=data/keep");
     const root = ["--user", "0:0"];
     const { code, stdout, stderr } = await node.run([
       ...words,
@@ -65,8 +66,9 @@ for (const revision of found) {
       "cat",
       "/etc/greeting",
       "/stage/data/keep",
+      "/etc/made/note",
     ]);
-    t.equal(next.stdout, "hello\nkept\n", "the next sandbox sees nothing of it");
+    t.equal(next.stdout, "hello\nkept\nkept\n", "the next sandbox sees nothing of it");
     t.same(node.leftovers(), []);
   });
 }

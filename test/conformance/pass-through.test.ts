@@ -27,7 +27,7 @@ b stat -c '%a' copy; b touch -d '2001-02-03 04:05:06' copy; b stat -c '%Y' copy;
 b cat single; echo replaced > single; b cat /mnt/one; echo by > /mnt/one; b cat /mnt/one; b rm /mnt/one
 echo one > first; ln first second; echo longer >> first; b cat second; echo last >> second; b cat first
 b chmod 600 first; b stat -c '%a %s %h' second; b rm first; b stat -c %h second
-b mv /mnt/one /mnt/two; b ls -1 /mnt; exec 5> open; b rm open; echo unlinked >&5; b ls -1
+b cat /mnt/new/deep/one; b ls -1 /mnt/new /mnt/new/deep; b mv /mnt/one /mnt/two; b ls -1 /mnt; exec 5> open; b rm open; echo unlinked >&5; b ls -1
 `;
 
 /** Every path beneath a directory, with all that both must have made of it. */
@@ -61,6 +61,7 @@ async function runOver(
     spec.mounts.push(
       { destination: "/mnt/data", type: "bind", source: data, options: ["rbind", "rw"] },
       { destination: "/mnt/one", type: "bind", source: path.join(data, "single") },
+      { destination: "/mnt/new/deep/one", type: "bind", source: path.join(data, "single") },
     );
   });
   // With no flag of how it is accessed: each gofer as its user has it.

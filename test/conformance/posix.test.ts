@@ -25,7 +25,7 @@ const WORSE_PASSED: Record<string, string> = {
 };
 
 const CLIENT = "what a sandbox makes of every gofer mount: the same over runsc's gofer";
-const NO_FLAGS = "these sandboxes send a gofer no flags of rename";
+const NO_FLAGS = "sandboxes refuse it in a mount that is shared, and send a gofer no such flag";
 /** What is as on Linux in the sandbox's own tmpfs and not in ours. */
 const WORSE_TMPFS: Record<string, string> = {
   ...WORSE_PASSED,
@@ -36,10 +36,21 @@ const WORSE_TMPFS: Record<string, string> = {
   "rename: renameat2 NOREPLACE to itself": NO_FLAGS,
   "rename: renameat2 NOREPLACE": NO_FLAGS,
   "rename: renameat2 NOREPLACE of nothing": NO_FLAGS,
-  "rename: renameat2 EXCHANGE of a directory with one in it": NO_FLAGS,
   "owners: root: create 02770 in it, its mode": "no gofer is told whether the maker has CAP_FSETID",
   "owners: set-group-id directory: mkfifo, its owner": CLIENT,
   "special: mknod of a FIFO, link": CLIENT,
+};
+
+/** The same under some revisions alone: what the rest is as bad at. */
+const PASSED_BY_REVISION: Record<string, Record<string, string>> = {
+  "2026": { "special: mknod of a whiteout": "nodes of devices are made in a tmpfs alone" },
+};
+const TMPFS_BY_REVISION: Record<string, Record<string, string>> = {
+  "2026": {
+    "attributes: times: chown": CLIENT,
+    "attributes: system.posix_acl_access: get": CLIENT,
+    "owners: user: ftruncate clears set-id bits": CLIENT,
+  },
 };
 
 function parsed({ passed, tmpfs, overlay, left }: SandboxRuns<string>): SandboxRuns<Results> {
@@ -83,18 +94,20 @@ else {
     t.test(
       `${revision.name}: system calls in directories of the host and in a tmpfs`,
       async (t) => {
+        const worsePassed = { ...WORSE_PASSED, ...PASSED_BY_REVISION[revision.name] };
+        const worseTmpfs = { ...WORSE_TMPFS, ...TMPFS_BY_REVISION[revision.name] };
         const stock = parsed(await runInSandbox(program, stockGofer, revision));
         const ours = parsed(await runInSandbox(program, hostGofer, revision));
         t.ok(host.size > 500, `${host.size} checks`);
         const all = [...host.keys()];
         for (const run of [stock.passed, ours.passed, ours.tmpfs]) t.same([...run.keys()], all);
         t.same([...stock.left, ...ours.left], [], "nothing is left");
-        t.same(worse(host, stock.passed, ours.passed), Object.keys(WORSE_PASSED));
-        t.same(worse(host, stock.tmpfs, ours.tmpfs).sort(), Object.keys(WORSE_TMPFS).sort());
+        t.same(worse(host, stock.passed, ours.passed), Object.keys(worsePassed));
+        t.same(worse(host, stock.tmpfs, ours.tmpfs).sort(), Object.keys(worseTmpfs).sort());
         const strange = unlike(ours.passed, host, stock.passed);
         t.same(
           strange,
-          Object.keys(WORSE_PASSED),
+          Object.keys(worsePassed),
           "what is not as on Linux is as over runsc's gofer",
         );
         t.same(unlike(ours.tmpfs, ours.passed), DEVICES, "one code serves both");

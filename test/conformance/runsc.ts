@@ -36,9 +36,9 @@ export function findRevisions(): { found: Revision[]; reasons: string[] } {
   if (!fs.existsSync("/bin/busybox"))
     return { found, reasons: ["no /bin/busybox (busybox-static)"] };
   const installed = spawnSync("runsc", ["--version"], { encoding: "utf8" });
-  const year = /release-(\d{4})|~(\d{4})/.exec(installed.stdout ?? "");
+  const year = /release-(\d{4})|~(\d{4})|version (\d{4})/.exec(installed.stdout ?? "");
   if (installed.status === 0) {
-    const name = year?.[1] ?? year?.[2] ?? "installed";
+    const name = year?.slice(1).find(Boolean) ?? "installed";
     const where = spawnSync("sh", ["-c", "command -v runsc"], { encoding: "utf8" }).stdout.trim();
     const platforms = Number(name) < 2023 ? ["ptrace"] : ["systrap", "ptrace"];
     found.push({ name, path: fs.realpathSync(where), platforms });

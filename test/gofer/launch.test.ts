@@ -172,6 +172,21 @@ test("the mounts JSON is the spec's, with destinations resolved inside the root"
   t.equal(await gofer.stop(), 0);
 });
 
+test("destinations stay as they are where the root isn't ours to serve", async (t) => {
+  const data = temporary(t);
+  symlinkSync("/elsewhere", join(data, "link"));
+  const gofer = start(t, {
+    mounts: [
+      { destination: "/", source: temporary(t) },
+      { destination: "/link/x", source: data },
+    ],
+    socketCount: 1,
+    argv: ["gofer", "--gofer-mount-confs=erofs:memory,lisafs:none", "--bundle", data],
+  });
+  t.match(JSON.parse(gofer.mountsJson), [{ destination: "/link/x" }]);
+  t.equal(await gofer.stop(), 0);
+});
+
 test("an empty list of mounts is []", async (t) => {
   const root = temporary(t);
   const mounts = [{ destination: "/", source: root }];
