@@ -242,7 +242,7 @@ static napi_value accept_peer(napi_env env, napi_callback_info info) {
   return outcome(env, accept4(arg_int(env, argv[0]), NULL, NULL, SOCK_CLOEXEC));
 }
 
-// socketOption(fd, option, process): a number; of SO_PEERCRED who connected, its user id or pid. man socket(7), unix(7).
+// socketOption(fd, option, process): a number; of SO_PEERCRED who connected, user id or pid. man socket(7), unix(7).
 static napi_value socket_option(napi_env env, napi_callback_info info) {
   ARGS;
   union { struct ucred peer; int number; } value;
