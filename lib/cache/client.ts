@@ -252,7 +252,19 @@ function tailOf(fd: number): string {
 }
 
 /** A connected socket; undefined when nobody listens. */
-function connect(cache: string): Promise<net.Socket | undefined> {
+async function connect(cache: string): Promise<net.Socket | undefined> {
+  for (const untilMs = Date.now() + REPLY_MS; ; await sleep(POLL_MS)) {
+    try {
+      return await connectOnce(cache);
+    } catch (error) {
+      // As many wait already as may: it accepts them one by one.
+      const isFull = error instanceof BurrowError && errnoOf(error.cause).code === "EAGAIN";
+      if (!isFull || Date.now() >= untilMs) throw error;
+    }
+  }
+}
+
+function connectOnce(cache: string): Promise<net.Socket | undefined> {
   let address: SocketName;
   const isNotThere = (error: unknown) => NOT_THERE.has(errnoOf(error).code);
   try {

@@ -309,12 +309,14 @@ class RunningDaemon implements Daemon {
     void this.#keeper.start();
   }
 
-  /** Whether who connects to the cache's socket comes to us. Throws BURROW_DAEMON. */
+  /** Whether who connects to the cache's socket comes to us. Throws BURROW_DAEMON, also when that can't be told. */
   async #checkListener(): Promise<void> {
     const { cache } = this.#config;
-    const found = await daemonStatus(cache).catch(() => undefined);
-    if (found?.pid === process.pid) return;
-    throw notOurs(`is not ${socketPath(cache)}`);
+    const ask = () => daemonStatus(cache);
+    // All that waited for a daemon are served first: on a slow machine that takes longer than an answer may. To end for it would have them
+    // wait for the next one, which has as many before it.
+    const found = await ask().catch(ask).catch(ask);
+    if (found?.pid !== process.pid) throw notOurs(`is not ${socketPath(cache)}`);
   }
 
   status(): Record<string, unknown> {

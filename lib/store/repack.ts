@@ -118,10 +118,11 @@ export async function repack(
     const locators = locatorsOf(batch, users);
     const needed = await neededOf(store, locators, batch);
     const mover = new Mover(store, options);
-    const moved = await moveAll(mover, batch, needed, repacked.faults, (done) =>
+    const whole = await moveAll(mover, batch, needed, repacked.faults, (done) =>
       options.onProgress?.(at + done, packs.length),
     );
     await mover.close();
+    const moved = whole.filter(({ digest }) => !mover.made.has(digest));
     if (moved.length === 0) continue;
     await options.check();
     await options.onReplaced(moved);
@@ -131,7 +132,8 @@ export async function repack(
     }
     repacked.packs += moved.length;
     for (const { bytes } of moved) repacked.oldBytes += bytes;
-    repacked.newBytes += mover.bytes;
+    const kept = whole.filter(({ digest }) => mover.made.has(digest));
+    repacked.newBytes += mover.bytes - kept.reduce((sum, { bytes }) => sum + bytes, 0);
   }
   return repacked;
 }
@@ -213,6 +215,8 @@ type Part = "order" | "others" | "rest";
 /** Copies chunks into new packs. */
 class Mover {
   readonly places = new Map<string, Place>();
+  /** New packs. One may be an old one that came out as it was. */
+  readonly made = new Set<Digest>();
   bytes = 0;
   readonly #store: DeltaStore;
   readonly #options: RepackOptions;
@@ -269,6 +273,7 @@ class Mover {
     await this.#options.check();
     // Also where it is there: an old one may be about to be removed.
     await this.#store.put(objectPath("packs", digest), bytes);
+    this.made.add(digest);
     for (const { from, offset } of this.#open) this.places.set(from, { pack: digest, offset });
     this.bytes += bytes.length;
     this.#builder = new PackBuilder();

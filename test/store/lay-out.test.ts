@@ -6,8 +6,9 @@ import type { Digest } from "../../lib/base/digest.ts";
 import { Index } from "../../lib/layer/index.ts";
 import { readLocator } from "../../lib/store/known.ts";
 import { layOut } from "../../lib/store/lay-out.ts";
-import { objectPath } from "../../lib/store/layout.ts";
-import type { ReadOrder } from "../../lib/store/repack.ts";
+import { digestOfPath, objectPath } from "../../lib/store/layout.ts";
+import type { Pack } from "../../lib/store/pack-use.ts";
+import { type ReadOrder, repack, usersOf } from "../../lib/store/repack.ts";
 import { noise } from "../suite/daemon-node.ts";
 import {
   broken,
@@ -128,4 +129,24 @@ test("a pack that is damaged is left, with a word; a writer at work has the stor
   await t.rejects(layOut(scene.store(), PORTS, "0".repeat(64) as Digest, order, options), {
     code: "BURROW_NOT_FOUND",
   });
+});
+
+test("a pack that comes out as it was stays", async (t) => {
+  const scene = new Scene();
+  const digest = await scene.write((store) =>
+    makeEnvironment(store, { alone: { large: noise(5_000_000, 1) } }),
+  );
+  const store = scene.store();
+  const packs: Pack[] = [];
+  for await (const object of store.whole.sizes("packs"))
+    packs.push({ ...object, digest: digestOfPath(object.path)! });
+  const replaced: Pack[] = [];
+  const done = await repack(store, packs, await usersOf(store, [digest], packs), {
+    check: async () => {},
+    onReplaced: async (old) => void replaced.push(...old),
+  });
+  t.same(replaced, []);
+  t.same(done, { packs: 0, oldBytes: 0, newBytes: 0, faults: [] });
+  for (const { path } of replaced) await store.whole.remove(path);
+  await checkAll(t, scene, digest);
 });
