@@ -190,7 +190,11 @@ export const FORESEEN_TEXT_MAX_BYTES = 512 * KIB;
 export const FORESEEN_ALL_TEXT_MAX_BYTES = 64 * MIB;
 /** Names that one file imports: the largest of numpy and pandas have some hundreds. More is made to cost: a list may be imported again and again. */
 export const FORESEEN_IMPORTS_MAX = 8_192;
-/** A module's whole name: a longer one is no file's. */
+/** Of all of a start: 32 of each file that is looked at, where whole environments have some ten. */
+export const FORESEEN_ALL_IMPORTS_MAX = 262_144;
+/** Names of libraries that all files of a start are linked with: an environment of 300 packages has some thousands. */
+export const FORESEEN_ALL_NEEDS_MAX = 32_768;
+/** A module's whole name, and a library's: a longer one is no file's. */
 export const FORESEEN_NAME_MAX_CHARS = 255;
 /** Names of directories that are listed, of one and of all of a start: site-packages has some hundreds. */
 export const FORESEEN_DIRECTORY_MAX_NAMES = 16_384;

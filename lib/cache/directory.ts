@@ -101,7 +101,7 @@ export class CacheDirectory {
 
   /**
    * Writes verified bytes, which come to `sum` where their name isn't that, as a sealed file, with space that was reserved for it or now
-   * is; behind what others wait for if `isBehind` (Disk.hurry, by the digest). Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO).
+   * is; behind what others wait for if `isBehind` says so when it comes to that (Disk.hurry, by the digest). Nothing is left behind when it fails (BURROW_NO_SPACE, BURROW_IO).
    */
   async writeSealed(
     folder: CacheFolder,
@@ -109,7 +109,7 @@ export class CacheDirectory {
     bytes: Uint8Array,
     reserved?: Reservation,
     sum: Digest = digest,
-    isBehind = false,
+    isBehind = () => false,
   ): Promise<void> {
     const space = reserved ?? (await this.room.reserve(expectedCost(bytes.length)));
     const facts = new Float64Array(FACTS);
@@ -130,7 +130,7 @@ export class CacheDirectory {
         calls.stat(fd, facts);
         calls.rename(aside, path);
         calls.always(() => calls.close(fd)).ifFailed(() => calls.unlink(aside));
-        const options = { bytes: bytes.length, late, behind: isBehind ? digest : undefined };
+        const options = { bytes: bytes.length, late, behind: isBehind() ? digest : undefined };
         await this.disk.calls("write", calls, "can't write to the cache", aside, options);
       });
       keep(space);

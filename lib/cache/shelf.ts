@@ -97,7 +97,7 @@ export class Shelf {
       const isHere =
         isPerhaps && (await this.cache.look("blobs", digest, content.length)) === "sealed";
       if (isHere || this.memory.has(digest)) return;
-      await this.#put(digest, content, space, sum, isAhead());
+      await this.#put(digest, content, space, sum, isAhead);
       this.#fresh.set(digest, true);
       isNews = true;
     };
@@ -112,7 +112,7 @@ export class Shelf {
     content: Uint8Array,
     space: Reservation | undefined,
     sum: Digest,
-    isBehind: boolean,
+    isBehind: () => boolean,
   ): Promise<void> {
     if (space !== undefined && !this.isInMemoryOnly) {
       try {

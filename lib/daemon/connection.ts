@@ -33,6 +33,7 @@ import {
 } from "../cache/mailbox-wire.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, sendWithFile } from "../sys/peer.ts";
+import type { AskPlaces } from "./asks.ts";
 import type { Foreseeing, Foresight } from "./foresight.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Prefetched } from "./prefetched.ts";
@@ -79,6 +80,7 @@ export class Connection {
   readonly #isOwner: boolean;
   /** Asks by id; the value tells an ask from a cancelled one of the same id. */
   readonly #open = new Map<number, AskFields>();
+  readonly #places: AskPlaces;
   readonly #onHello: () => void;
   /** Asks that are worked on: the open ones, and those cancelled meanwhile. */
   #atWork = 0;
@@ -100,11 +102,13 @@ export class Connection {
     context: ConnectionContext,
     socket: net.Socket,
     isOwner: boolean,
+    places: AskPlaces,
     onHello: () => void,
   ) {
     this.#context = context;
     this.#socket = socket;
     this.#isOwner = isOwner;
+    this.#places = places;
     this.#onHello = onHello;
     socket.setTimeout(context.silentMs, () => socket.destroy());
     socket.on("data", (bytes) => this.#receive(bytes));
@@ -286,7 +290,7 @@ export class Connection {
     isLazy: boolean,
     snapshots: readonly SnapshotSource[],
   ): Promise<void> {
-    if (this.#atWork >= PARKED_MAX) {
+    if (this.#atWork >= PARKED_MAX || !this.#places.enter()) {
       this.#answer(id, failure(Errno.ENOBUFS));
       return;
     }
@@ -296,6 +300,7 @@ export class Connection {
     const begunMs = performance.now();
     const answer = await this.#fetch(ask, isLazy, snapshots);
     this.#atWork--;
+    this.#places.leave();
     const view = this.#view!;
     view.asks++;
     view.blockedMs += performance.now() - begunMs;

@@ -3,8 +3,9 @@
 
 import fs from "node:fs";
 import net from "node:net";
-import { peerUser } from "../sys/peer.ts";
+import { peerProcess, peerUser } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
+import { Asks } from "./asks.ts";
 import { Connection, type ConnectionContext } from "./connection.ts";
 import { Crowd } from "./crowd.ts";
 
@@ -22,6 +23,7 @@ export class Server {
   readonly #crowd: Crowd<Connection>;
   /** Connections that named no mount. */
   readonly #strangers: Crowd<Connection>;
+  readonly #asks = new Asks();
 
   constructor(context: ConnectionContext) {
     this.#context = context;
@@ -69,7 +71,8 @@ export class Server {
   #accept(socket: net.Socket): void {
     const user = peerUser(socket);
     const isOwner = user === 0 || user === process.geteuid?.();
-    const connection = new Connection(this.#context, socket, isOwner, () => {
+    const places = this.#asks.placesOf(user, peerProcess(socket), isOwner);
+    const connection = new Connection(this.#context, socket, isOwner, places, () => {
       this.#strangers.delete(user, connection);
     });
     this.#connections.add(connection);

@@ -2,6 +2,8 @@
 // for, and which of its bytes. Bytes of anybody: what can't be read needs nothing. 64-bit little-endian alone, which is what gVisor runs.
 // elf(5), ld.so(8). Control plane.
 
+import { FORESEEN_NAME_MAX_CHARS } from "../base/limits.ts";
+
 /** A part of a file: of a large one what is asked for. */
 export interface FileRange {
   readonly offset: number;
@@ -50,8 +52,10 @@ const DT = {
   pltrelsz: 2,
   runpath: 29,
 } as const;
-/** A name or a search path, at most. */
+/** A search path or the linker's, at most. */
 export const ELF_TEXT_MAX_BYTES = 4_096;
+/** A library's name, at most, and the zero behind it. */
+const NAME_MAX_BYTES = FORESEEN_NAME_MAX_CHARS + 1;
 
 /** Of a file's first bytes; undefined where they are no 64-bit ELF's. */
 export function elfHead(bytes: Buffer): ElfHead | undefined {
@@ -90,9 +94,9 @@ export function elfNeeds(head: ElfHead, dynamic: Buffer): ElfNeeds {
     else value.set(tag, of);
   }
   const strings = offsetOf(head, value.get(DT.strtab));
-  const textAt = (at: number): FileRange => {
+  const textAt = (at: number, bytes: number): FileRange => {
     const offset = strings + at;
-    return { offset, end: offset + ELF_TEXT_MAX_BYTES };
+    return { offset, end: offset + bytes };
   };
   const path = value.get(DT.runpath) ?? value.get(DT.rpath);
   // Symbols, their names and hashes lie before the relocations, with every linker in use.
@@ -103,8 +107,8 @@ export function elfNeeds(head: ElfHead, dynamic: Buffer): ElfNeeds {
   ].filter((end) => end > 0 && Number.isSafeInteger(end));
   const written = head.segments.filter(({ isWritten }) => isWritten);
   return {
-    needed: strings < 0 ? [] : names.map(textAt),
-    paths: strings < 0 || path === undefined ? undefined : textAt(path),
+    needed: strings < 0 ? [] : names.map((at) => textAt(at, NAME_MAX_BYTES)),
+    paths: strings < 0 || path === undefined ? undefined : textAt(path, ELF_TEXT_MAX_BYTES),
     loaded: [{ offset: 0, end: Math.max(HEADER_BYTES, ...ends) }, ...written],
   };
 }

@@ -4,6 +4,8 @@
 // Control plane.
 
 import {
+  FORESEEN_ALL_IMPORTS_MAX,
+  FORESEEN_ALL_NEEDS_MAX,
   FORESEEN_ALL_TEXT_MAX_BYTES,
   FORESEEN_FILES_MAX,
   FORESEEN_LIBRARY_MAX_BYTES,
@@ -31,8 +33,9 @@ export interface Bringer {
 const LOOKS_AT_ONCE = 16;
 const ELF_HEAD_BYTES = 4_096;
 const DYNAMIC_MAX_BYTES = 16 * 1_024;
-/** Directories of RPATH and RUNPATH that a library is looked for in: builds have a handful. */
+/** Directories of RPATH and RUNPATH that a library is looked for in, and their characters in all: builds have a handful. */
 const FOLDERS_MAX = 64;
+const FOLDERS_MAX_CHARS = 8_192;
 /** Where ld.so looks when nothing else is said: ld.so(8), and Debian's directories. */
 const LIBRARY_FOLDERS = ["x86_64", "aarch64"]
   .flatMap((arch) => [`/lib/${arch}-linux-gnu`, `/usr/lib/${arch}-linux-gnu`])
@@ -65,8 +68,10 @@ export class Foreseen {
   readonly #share: LoopShare;
   readonly #seen = new Set<string>();
   readonly #modules = new Set<string>();
-  /** Bytes that may yet be looked at. */
+  /** Bytes that may yet be looked at; names that may yet be found in them, of modules and of libraries. */
   #textLeft: number;
+  #importsLeft = FORESEEN_ALL_IMPORTS_MAX;
+  #needsLeft = FORESEEN_ALL_NEEDS_MAX;
 
   constructor(
     files: ViewFiles,
@@ -90,10 +95,10 @@ export class Foreseen {
 
   /** A program at a path, or by its name in PATH. */
   async #find(start: Start, program: string): Promise<string | undefined> {
-    const tried = program.includes("/")
-      ? [absolute(start.cwd, program)]
-      : start.path.map((folder) => `${absolute(start.cwd, folder)}/${program}`);
-    return await this.#firstFile(tried);
+    const folders = program.includes("/")
+      ? [parentOf(absolute(start.cwd, program))]
+      : start.path.map((folder) => absolute(start.cwd, folder));
+    return await this.#firstFile(folders, baseOf(program));
   }
 
   async #run(start: Start, program: string, scriptsLeft: number): Promise<void> {
@@ -132,7 +137,8 @@ export class Foreseen {
     const file = script === undefined ? undefined : this.#files.file(script);
     if (file === undefined) return;
     const content = await this.#whole(file);
-    if (content !== undefined) await this.#imports(path, await this.#importsOfText(content), "");
+    if (content === undefined) return;
+    await this.#imports(path, this.#counted(await this.#importsOfText(content)), "");
   }
 
   /** A module by its absolute name, and the packages that it is in. */
@@ -155,7 +161,16 @@ export class Foreseen {
     if (content === undefined) return;
     const parent = name.slice(0, Math.max(0, name.lastIndexOf(".")));
     const found = await this.#importsOf(read, source, content);
-    await this.#imports(path, found, isPackage ? name : parent);
+    await this.#imports(path, this.#counted(found), isPackage ? name : parent);
+  }
+
+  /** The first of them, as many as may yet be found: thousands of files that wait for each other each hold their own. */
+  #counted(found: readonly PythonImport[]): readonly PythonImport[] {
+    const end = found.findIndex(({ names }) => {
+      this.#importsLeft -= 1 + names.length;
+      return this.#importsLeft < 0;
+    });
+    return end < 0 ? found : found.slice(0, end);
   }
 
   #importsOfText(text: Buffer): Promise<PythonImport[]> {
@@ -193,37 +208,44 @@ export class Foreseen {
     isKnown = false,
   ) {
     if (!isKnown && this.#isSeen(file)) return;
+    const { names, folders } = await this.#linked(file, path, isProgram);
+    const searched = firstOf([...new Set([...folders, ...paths])]);
+    await Promise.all(names.map((name) => this.library(name, searched)));
+  }
+
+  /** What a program or library is linked with, and where it says that this is looked for. No byte of it is held after that. */
+  async #linked(file: ViewFile, path: string, isProgram: boolean): Promise<Linked> {
     const mostBytes = isProgram ? FORESEEN_PROGRAM_MAX_BYTES : FORESEEN_LIBRARY_MAX_BYTES;
     const isWhole = file.size <= mostBytes;
     if (isWhole) this.#bringer.bring(file, [{ offset: 0, end: file.size }]);
     const start = await this.#bringer.read(file, { offset: 0, end: ELF_HEAD_BYTES });
     const head = start && elfHead(start);
-    if (head?.dynamic === undefined) return;
+    if (head?.dynamic === undefined) return NOTHING_LINKED;
     const { offset, end } = head.dynamic;
     const range = { offset, end: Math.min(end, offset + DYNAMIC_MAX_BYTES) };
     const dynamic = await this.#bringer.read(file, range);
-    if (dynamic === undefined) return;
+    if (dynamic === undefined) return NOTHING_LINKED;
     const needs = elfNeeds(head, dynamic);
     if (!isWhole) this.#bringer.bring(file, needs.loaded);
+    const needed = needs.needed.slice(0, this.#needsLeft);
+    this.#needsLeft -= needed.length;
     const [own = "", ...names] = await Promise.all(
-      [needs.paths, ...needs.needed].map((each) => this.#text(file, each)),
+      [needs.paths, ...needed].map((each) => this.#text(file, each)),
     );
     const origin = [parentOf(path), parentOf(file.path)];
-    const folders = own.split(":").filter((each) => each !== "");
-    const near = folders.flatMap((each) =>
+    const said = own.split(":").filter((each) => each !== "");
+    const folders = said.flatMap((each) =>
       origin.map((at) => each.replace(/\$\{?ORIGIN\}?/, () => at)),
     );
-    const searched = [...new Set([...near, ...paths])].slice(0, FOLDERS_MAX);
     const interpreter = await this.#text(file, head.interpreter, ELF_TEXT_MAX_BYTES);
     if (interpreter !== "") this.#bringAll(interpreter);
-    await Promise.all(names.map((name) => this.library(name, searched)));
+    return { names, folders: firstOf(folders) };
   }
 
   /** A shared library by its name, looked for in `paths` and where the linker does. */
   async library(name: string, paths: readonly string[]): Promise<void> {
     if (name === "" || name.includes("/")) return;
-    const folders = [...paths, ...LIBRARY_FOLDERS];
-    const path = await this.#firstFile(folders.map((each) => `${each}/${name}`));
+    const path = await this.#firstFile([...paths, ...LIBRARY_FOLDERS], name);
     if (path === undefined) return;
     await this.#elf(this.#files.file(path)!, path, paths, false);
   }
@@ -246,11 +268,12 @@ export class Foreseen {
       this.#bringer.bring(file, [{ offset: 0, end: file.size }]);
   }
 
-  async #firstFile(paths: readonly string[]): Promise<string | undefined> {
-    for (let i = 0; i < paths.length; i += LOOKS_AT_ONCE) {
-      const some = paths.slice(i, i + LOOKS_AT_ONCE);
+  /** The first of `folders` that has a file of this name: its path there. */
+  async #firstFile(folders: readonly string[], name: string): Promise<string | undefined> {
+    for (let i = 0; i < folders.length; i += LOOKS_AT_ONCE) {
       const isFile = (path: string) => this.#files.file(path) !== undefined;
-      const found = await this.#share.run(() => some.find(isFile));
+      const tried = () => folders.slice(i, i + LOOKS_AT_ONCE).map((each) => `${each}/${name}`);
+      const found = await this.#share.run(() => tried().find(isFile));
       if (found !== undefined) return found;
     }
     return undefined;
@@ -263,6 +286,23 @@ export class Foreseen {
     this.#seen.add(key);
     return false;
   }
+}
+
+/** Of an ELF file: names of libraries, and directories in which they are looked for. */
+interface Linked {
+  readonly names: readonly string[];
+  readonly folders: readonly string[];
+}
+
+const NOTHING_LINKED: Linked = { names: [], folders: [] };
+
+/** As many directories as are looked in. */
+function firstOf(folders: readonly string[]): string[] {
+  let chars = 0;
+  return folders.slice(0, FOLDERS_MAX).filter((each) => {
+    chars += each.length;
+    return chars <= FOLDERS_MAX_CHARS;
+  });
 }
 
 type FoundModule = NonNullable<ReturnType<PythonPath["find"]>>;

@@ -1,12 +1,12 @@
 // Detached: a program that lives on its own, joined to this process by one socket. A thread waits for its exec, which takes up to a second on a
 // machine whose CPUs are busy, and as long the loop goes on: child_process.spawn waits on the loop itself. Control plane.
 
-import fs from "node:fs";
 import { Socket } from "node:net";
 import { Errno, errnoName } from "../base/errno.ts";
 import { native } from "./native.ts";
 
 const SOCK_STREAM = 1;
+const O_RDWR = 2;
 /** Between looks whether one that closed its socket has ended: it is about to. */
 const REAP_FIRST_MS = 10;
 const REAP_MAX_MS = 10_000;
@@ -14,7 +14,7 @@ const REAP_MAX_MS = 10_000;
 export class Detached {
   /** Its FD 3; the others are /dev/null. Closes with the program, and the other way round, if it heeds that. */
   readonly link: Socket;
-  /** Its pid, or -errno when it can't be started. */
+  /** Its pid, or -errno when it can't be started. Never rejects. */
   readonly pid: Promise<number>;
 
   /** Starts a program of PATH, at most 16 words, with this process's environment, directory and process group. Throws without FDs or memory. */
@@ -35,12 +35,13 @@ export class Detached {
 }
 
 async function start(words: readonly string[], link: number): Promise<number> {
-  const nothing = fs.openSync("/dev/null", "r+");
+  const nothing = native.openAt(-1, "/dev/null", O_RDWR, 0);
+  if (nothing < 0) return nothing;
   try {
     const text = Buffer.from(words.map((word) => `${word}\0`).join(""));
     return await native.spawnLater(text, Int32Array.of(nothing, nothing, nothing, link));
   } finally {
-    fs.closeSync(nothing);
+    native.closeFd(nothing);
   }
 }
 

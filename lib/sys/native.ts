@@ -42,7 +42,7 @@ interface FdFunctions {
   /** The next peer of a listening socket; -EAGAIN. */
   acceptPeer(fd: number): number;
   /** A number of a socket's: see SocketOption in lib/sys/address.ts. -ENOTSOCK. */
-  socketOption(fd: number, option: number): number;
+  socketOption(fd: number, option: number, ofProcess?: number): number;
   /** One sendmsg, with up to 200 FDs in one control message; flags MSG_NOSIGNAL. */
   sendMessage(fd: number, bytes: Uint8Array, fds: Int32Array, fdCount: number): number;
   /** One recvmsg: bytes; received FDs (close-on-exec) in fds from 1 on, their count in fds[0]. */

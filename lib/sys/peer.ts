@@ -14,6 +14,11 @@ export function peerUser(socket: Socket): number {
   return native.socketOption(fdOf(socket), SocketOption.peerUser);
 }
 
+/** Its pid in this process's namespace, 0 of one that has none there; -errno. */
+export function peerProcess(socket: Socket): number {
+  return native.socketOption(fdOf(socket), SocketOption.peerUser, 1);
+}
+
 /**
  * Sends bytes, fewer than the kernel takes or leaves at once (32 KiB), with a file: behind all that was written before, and the FD is closed
  * then. A peer that takes nothing for 10 s is disconnected.

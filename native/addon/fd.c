@@ -242,15 +242,15 @@ static napi_value accept_peer(napi_env env, napi_callback_info info) {
   return outcome(env, accept4(arg_int(env, argv[0]), NULL, NULL, SOCK_CLOEXEC));
 }
 
-// socketOption(fd, option): a number; of SO_PEERCRED the user id of who connected. man socket(7), unix(7).
+// socketOption(fd, option, process): a number; of SO_PEERCRED who connected, user id or pid. man socket(7), unix(7).
 static napi_value socket_option(napi_env env, napi_callback_info info) {
   ARGS;
   union { struct ucred peer; int number; } value;
   socklen_t length = sizeof value;
-  int option = arg_int(env, argv[1]);
-  int failed = getsockopt(arg_int(env, argv[0]), SOL_SOCKET, option, &value, &length);
-  if (failed < 0) return outcome(env, -1);
-  return number(env, option == SO_PEERCRED ? value.peer.uid : (uint32_t)value.number);
+  int option = arg_int(env, argv[1]), peer = arg_int(env, argv[2]);
+  if (getsockopt(arg_int(env, argv[0]), SOL_SOCKET, option, &value, &length) < 0) return outcome(env, -1);
+  if (option == SO_PEERCRED) return number(env, peer > 0 ? (uint32_t)value.peer.pid : value.peer.uid);
+  return number(env, (uint32_t)value.number);
 }
 
 // sendMessage(fd, bytes, fds: Int32Array, fdCount): one sendmsg that never blocks: bytes sent. The FDs go

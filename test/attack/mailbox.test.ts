@@ -15,6 +15,7 @@ import {
   Frame,
 } from "../../lib/cache/mailbox-wire.ts";
 import { openSocketName } from "../../lib/cache/socket-name.ts";
+import { ASKS_MAX, Asks } from "../../lib/daemon/asks.ts";
 import { type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { sleep, until } from "../suite/wait.ts";
@@ -121,6 +122,46 @@ test("asks that are cancelled at once count while they are worked on", async (t)
   const client = await store.connect(mountId);
   const isServed = async () => (await client.askBlob(0, published.row("file1"))).errno === 0;
   t.ok(await until(isServed), "others are served once the origin answers again");
+});
+
+test("no peer has another's places for asks", async (t) => {
+  const asks = new Asks();
+  const places = asks.placesOf(0, 7, true);
+  for (let i = 0; i < ASKS_MAX; i++) if (!places.enter()) t.fail(`${i}`);
+  t.notOk(places.enter());
+  t.notOk(asks.placesOf(0, 7, true).enter(), "the same process");
+  t.ok(asks.placesOf(0, 8, true).enter(), "another of root's");
+  t.ok(asks.placesOf(7, 7, false).enter(), "a user");
+  t.ok(asks.placesOf(7, 9, false).enter(), "the same");
+  places.leave();
+  t.ok(asks.placesOf(0, 7, true).enter());
+});
+
+test("asks of connections that are closed at once count as their peer's", async (t) => {
+  const store = new TestNode();
+  t.teardown(() => store.close());
+  const published = await publish(store.store, FILES);
+  const server = await OriginServer.start(store.store);
+  t.teardown(() => server.close());
+  const mountId = store.mount(server.url, published.digest);
+  await store.start({ deadlineMs: 200_000, headerMs: 200_000 });
+  server.fault = (path) => (path.startsWith("packs/") ? "stall-headers" : "none");
+  const frames = [hello(mountId)];
+  const out = Buffer.alloc(64);
+  for (let id = 1; id <= PARKED_MAX; id++)
+    frames.push(Buffer.from(out.subarray(0, encodeAskBlob(out, id, 0, id % 4))));
+  const flood = Buffer.concat([...frames, bare(Frame.status, 0)]);
+  for (let i = 0; i < ASKS_MAX / PARKED_MAX + 4; i++) {
+    const socket = await connectRaw(t, store);
+    let said = "";
+    socket.on("data", (bytes: Buffer) => {
+      said += bytes.toString("latin1");
+    });
+    socket.write(flood);
+    t.ok(await until(() => said.includes('"fetch"')));
+    socket.destroy();
+  }
+  t.equal((await store.status()).fetch["asks"], ASKS_MAX);
 });
 
 test("a frame longer than any that a peer may send ends its connection", async (t) => {

@@ -5,6 +5,7 @@ import { test } from "tap";
 import { openCache } from "../../lib/cache/cache.ts";
 import { Fetcher } from "../../lib/cache/fetcher.ts";
 import { Sources } from "../../lib/daemon/sources.ts";
+import { digestOf } from "../../lib/store/hash.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
 
@@ -12,6 +13,27 @@ const COUNT = 24;
 const FILES = Object.fromEntries(
   Array.from({ length: COUNT }, (_, i) => [`f${i}`, noise(5_000 + i, i + 1)]),
 );
+
+test("who is wanted while its folder is made isn't written behind others", async (t) => {
+  const node = new TestNode();
+  t.teardown(() => node.close());
+  const cache = openCache(node.cache);
+  cache.startUp(false);
+  const bytes = noise(5_000, 1);
+  const digest = digestOf(bytes);
+  let isAhead = true;
+  const written: unknown[] = [];
+  const { disk } = cache;
+  const run = disk.run.bind(disk);
+  disk.run = async (lane, work, options = {}, late) => {
+    if (options.bytes === bytes.length) written.push(options.behind);
+    else if (lane === "write") isAhead = false;
+    return await run(lane, work, options, late);
+  };
+  await cache.writeSealed("blobs", digest, bytes, undefined, digest, () => isAhead);
+  t.notOk(isAhead, "it was wanted before it came to its write");
+  t.same(written, [undefined]);
+});
 
 test("a demand doesn't stand in line for the disk behind what was brought ahead", async (t) => {
   const node = new TestNode();

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
 import { Detached } from "../../lib/sys/detached.ts";
+import { native } from "../../lib/sys/native.ts";
 import { until } from "../suite/wait.ts";
 
 /** The state of a process that has not been waited for; "" of none. */
@@ -44,4 +45,18 @@ test("a program that isn't there", async (t) => {
   const { link, pid } = new Detached(["/nonexistent/program"]);
   t.equal(await pid, -Errno.ENOENT);
   t.ok(await until(() => link.destroyed));
+});
+
+test("no FD is left for it", async (t) => {
+  const limit = Math.max(...fs.readdirSync("/proc/self/fd").map(Number)) + 20;
+  native.setNoFile(limit);
+  const taken: number[] = [];
+  for (let fd = 0; fd >= 0; taken.push(fd)) fd = native.openAt(-1, "/dev/null", 0, 0);
+  t.equal(taken.pop(), -Errno.EMFILE);
+  // Room for the two ends of its link, and no more.
+  for (const fd of taken.splice(-2)) native.closeFd(fd);
+  const { link, pid } = new Detached(["true"]);
+  t.equal(await pid, -Errno.EMFILE);
+  t.ok(await until(() => link.destroyed));
+  for (const fd of taken) native.closeFd(fd);
 });
