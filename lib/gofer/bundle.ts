@@ -96,7 +96,7 @@ export function mountsJson(spec: Spec, readlink: (path: string) => string | unde
 }
 
 /** An absolute, clean path without symlinks; ".." stops at the root. A loop leaves the path as it was. */
-function resolveInRoot(
+export function resolveInRoot(
   destination: string,
   readlink: (path: string) => string | undefined,
 ): string {
