@@ -25,7 +25,7 @@ const canTrace =
 
 /** Calls that hang, by what the daemon does with them. */
 const LOOKS = ["openat", "newfstatat"];
-const WRITES = ["pwrite64", "fsync", "fchmod", "utimensat", "rename", "fsetxattr"];
+const WRITES = ["pwrite64", "fsync", "fchmod", "utimensat", "rename"];
 const CALLS = isLong ? [...LOOKS, ...WRITES] : ["openat", "rename"];
 /**
  * The fault is for all files, not for those on the disk alone, and glibc opens one of /sys in whichever thread is the first to want a ninth
