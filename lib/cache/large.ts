@@ -19,6 +19,7 @@ const BACKGROUND_RUNS = 2;
 const RUN_MAX_BYTES = 4 * 1024 * 1024;
 /** Blocks looked at for one run: more than compressed ones fill it at the ratios seen (up to 3.8). */
 const RUN_MAX_BLOCKS = 64;
+
 /** Who fetches, from where, how much at a time. Background work holds its turn at the origin already. */
 interface Want extends Delivery {
   readonly runBytes: number;

@@ -96,15 +96,21 @@ test("a peer that takes its answers late gets all of them", async (t) => {
   t.ok(await until(() => replies === count), `${replies} of ${count}`);
 });
 
-test("asks that are cancelled at once count while they are worked on", async (t) => {
+/** A daemon whose origin answers for no pack, and the patience that it has with it. */
+async function stalled(t: Test, patienceMs: number) {
   const store = new TestNode();
   t.teardown(() => store.close());
   const published = await publish(store.store, FILES);
   const server = await OriginServer.start(store.store);
   t.teardown(() => server.close());
   const mountId = store.mount(server.url, published.digest);
-  await store.start({ deadlineMs: 3_000, headerMs: 3_000 });
+  await store.start({ deadlineMs: patienceMs, headerMs: patienceMs });
   server.fault = (path) => (path.startsWith("packs/") ? "stall-headers" : "none");
+  return { store, published, server, mountId };
+}
+
+test("asks that are cancelled at once count while they are worked on", async (t) => {
+  const { store, published, server, mountId } = await stalled(t, 3_000);
   const socket = await connectRaw(t, store);
   socket.resume();
   const frames = [hello(mountId)];
@@ -138,14 +144,7 @@ test("no peer has another's places for asks", async (t) => {
 });
 
 test("asks of connections that are closed at once count as their peer's", async (t) => {
-  const store = new TestNode();
-  t.teardown(() => store.close());
-  const published = await publish(store.store, FILES);
-  const server = await OriginServer.start(store.store);
-  t.teardown(() => server.close());
-  const mountId = store.mount(server.url, published.digest);
-  await store.start({ deadlineMs: 200_000, headerMs: 200_000 });
-  server.fault = (path) => (path.startsWith("packs/") ? "stall-headers" : "none");
+  const { store, mountId } = await stalled(t, 200_000);
   const frames = [hello(mountId)];
   const out = Buffer.alloc(64);
   for (let id = 1; id <= PARKED_MAX; id++)
