@@ -14,16 +14,14 @@ import {
   dumpOf,
   type FixtureEntry,
   finish,
+  LOWER,
   list,
   must,
   walk,
 } from "../suite/tree-fixture.ts";
 
 const FIXTURE: readonly FixtureEntry[] = [
-  { path: "secret", type: "file", content: "what lies below\n" },
-  { path: "dir", type: "directory" },
-  { path: "dir/one", type: "file", content: "1" },
-  { path: "dir/two", type: "file", content: "2" },
+  ...LOWER,
   { path: "dir/link", type: "link", target: "dir/one" },
   { path: "other", type: "directory" },
   { path: "other/kept", type: "file", content: "kept" },

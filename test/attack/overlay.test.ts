@@ -18,25 +18,19 @@ import {
   attrOf,
   contents,
   createRequest,
-  type FixtureEntry,
   finish,
+  LOWER,
   list,
   must,
   setattr,
   walk,
 } from "../suite/tree-fixture.ts";
 
-const FIXTURE: readonly FixtureEntry[] = [
-  { path: "secret", type: "file", content: "what lies below\n" },
-  { path: "dir", type: "directory" },
-  { path: "dir/one", type: "file", content: "1" },
-  { path: "dir/two", type: "file", content: "2" },
-];
 const skip = process.getuid!() !== 0 ? "whiteouts need root on old kernels" : false;
 
 /** An overlay whose upper is a folder of the host's, as `--upper` has it. */
 function scene(t: { teardown(done: () => void): void }) {
-  const lower = snapshotOf(FIXTURE);
+  const lower = snapshotOf(LOWER);
   const folder = mkdtempSync(join(tmpdir(), "burrow-upper-"));
   t.teardown(() => {
     lower.dispose();
@@ -164,7 +158,7 @@ function successors(lower: ReturnType<typeof snapshotOf>) {
 }
 
 test("a successor knows copies that have lost their names", { skip }, (t) => {
-  const lower = snapshotOf(FIXTURE);
+  const lower = snapshotOf(LOWER);
   const { tmpfs, open } = successors(lower);
   const first = open();
   const memory = new Uint8Array(first.journalBytes);

@@ -171,4 +171,4 @@ function addTests(): void {
 }
 
 if (isInside) addTests();
-else test("in a network of its own", { timeout: 300_000 }, runInside);
+else test("in a network of its own", { timeout: 900_000 }, runInside);

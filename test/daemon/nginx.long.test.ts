@@ -8,6 +8,7 @@ import path from "node:path";
 import { type Test, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { httpBackend } from "../../lib/store/http.ts";
+import { Crowd } from "../suite/crowd.ts";
 import { exited, type Files, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { SMALL } from "../suite/daemon-scene.ts";
 import { freePort } from "../suite/free-port.ts";
@@ -201,28 +202,17 @@ test("nginx that is ended, killed and reloaded under load", { skip: SKIP }, asyn
     large: noise(200 * BLOCK_BYTES, 7),
   });
   await node.start({ background: false });
-  const row = published.row("large");
-  let next = 0;
-  let failures = 0;
-  const read = async () => {
-    const client = await node.connect(mountId);
-    // Every second block, so that nobody reads in order.
-    for (let block = next; block < 200; block = next) {
-      next += 2;
-      if ((await client.askBlocks(0, row, block, 1)).errno !== 0) failures++;
-    }
-  };
-  const readers = Promise.all(Array.from({ length: 8 }, read));
+  const crowd = new Crowd(node, mountId, published.row("large"), 200);
   for (const at of [20, 60, 100, 140]) {
-    t.ok(await until(() => next >= at), `${next} blocks read`);
+    t.ok(await crowd.reaches(at), `${at} blocks asked for`);
     if (at === 60 || at === 140) origin.reload();
     else {
       await origin.stop(at === 20 ? "SIGTERM" : "SIGKILL");
       await origin.start();
     }
   }
-  await readers;
-  t.equal(failures, 0, "no read failed");
+  await crowd.done;
+  t.equal(crowd.failures, 0, "no read failed");
   const { transient, mismatches } = (await node.settled()).origins[origin.url]!;
   t.ok(transient > 0, `${transient} requests failed, and were made again`);
   t.equal(mismatches, 0);

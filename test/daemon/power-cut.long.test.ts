@@ -8,6 +8,7 @@ import fs from "node:fs";
 import { type Test, test } from "tap";
 import { NOTES } from "../suite/crash-program.ts";
 import { TestNode } from "../suite/daemon-node.ts";
+import { Dice } from "../suite/dice.ts";
 import type { PowerFacts } from "../suite/power-check.ts";
 import { findUml, POWER_FILES, PowerMachine } from "../suite/power-machine.ts";
 import { readWriteLog, replay } from "../suite/write-log.ts";
@@ -22,17 +23,6 @@ const OPTIONS = ["defaults", "data=writeback"];
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 1_000_000);
 const uml = findUml();
 const options = { skip: uml.skip, timeout: 3_600_000 };
-
-/** Whole numbers below a bound, the same for one seed (mulberry32). */
-function randomOf(seed: number): (bound: number) => number {
-  let state = seed;
-  return (bound) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * bound);
-  };
-}
 
 /** What was seen over all cuts. */
 class Tally {
@@ -79,21 +69,21 @@ test("all writes are lost, or fail, from some moment on", options, async (t) => 
   t.teardown(() => node.close());
   const machine = await PowerMachine.create(uml.root, node);
   const { digest } = machine.published;
-  const random = randomOf(seed);
+  const dice = new Dice(seed);
   const tally = new Tally();
   let before: { readonly name: string; readonly notes: readonly string[] } | undefined;
   let midway = 0;
   for (let cut = 1; cut <= CUTS + 1; cut++) {
-    const anchor = NOTES[random(NOTES.length - 1)]!;
+    const anchor = dice.of(NOTES.slice(0, -1));
     const given = {
       isChecked: before !== undefined,
-      isFresh: before === undefined || random(2) === 0,
+      isFresh: before === undefined || dice.pick(2) === 0,
       anchor,
-      cutMs: random(AFTER_MS),
-      mode: cut > CUTS ? "" : random(3) === 0 ? "error_writes" : "drop_writes",
-      options: OPTIONS[random(2)]!,
+      cutMs: dice.pick(AFTER_MS),
+      mode: cut > CUTS ? "" : dice.pick(3) === 0 ? "error_writes" : "drop_writes",
+      options: dice.of(OPTIONS),
     };
-    const { facts, notes, output } = await machine.boot(given, random(1e6));
+    const { facts, notes, output } = await machine.boot(given, dice.pick(1e6));
     if (before !== undefined) {
       const { name } = before;
       if (facts === undefined) throw new Error(`${name}: ${output}`);
@@ -115,7 +105,7 @@ test("a disk loses some of what it was not told to flush", options, async (t) =>
   t.teardown(() => node.close());
   const machine = await PowerMachine.create(uml.root, node);
   const { digest } = machine.published;
-  const random = randomOf(seed);
+  const dice = new Dice(seed);
   const tally = new Tally();
   const base = `${node.root}/base`;
   const mounted = `${node.root}/mounted`;
@@ -132,14 +122,14 @@ test("a disk loses some of what it was not told to flush", options, async (t) =>
     const flushes = writes.filter(({ isFlush }) => isFlush).length;
     t.ok(writes.length > 100 && flushes > 10, `${writes.length} writes, ${flushes} flushes`);
     for (let i = 0; i < REPLAYS; i++) {
-      const count = random(writes.length + 1);
+      const count = dice.pick(writes.length + 1);
       // Another file each time: a loop device that goes late would show what it holds of the one before.
       const trial = `${node.root}/trial-${each}-${i}`;
       copy(base, trial);
-      const share = random(4);
-      lost += replay(machine.log, writes, trial, count, () => random(4) < share);
+      const share = dice.pick(4);
+      lost += replay(machine.log, writes, trial, count, () => dice.pick(4) < share);
       run("mount", ["-o", `loop,${each}`, trial, mounted]);
-      const facts = machine.check(`${mounted}/cache`, random(1e6));
+      const facts = machine.check(`${mounted}/cache`, dice.pick(1e6));
       tally.hold(t, `${each}, ${count} writes`, facts, digest);
       // The next log begins with a cache that is whole, and of another boot.
       fs.rmSync(`${mounted}/cache/boot`);

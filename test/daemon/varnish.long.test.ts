@@ -9,6 +9,7 @@ import path from "node:path";
 import { type Test, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { httpBackend } from "../../lib/store/http.ts";
+import { Crowd } from "../suite/crowd.ts";
 import { exited, type Files, noise } from "../suite/daemon-node.ts";
 import { SMALL, scene } from "../suite/daemon-scene.ts";
 import { freePort } from "../suite/free-port.ts";
@@ -181,25 +182,14 @@ test("killed and started anew under load, it is no error", found, async (t) => {
     large: noise(200 * BLOCK_BYTES, 7),
   });
   await node.start({ background: false, origins });
-  const row = published.row("large");
-  let next = 0;
-  let failures = 0;
-  const read = async () => {
-    const client = await node.connect(mountId);
-    // Every second block, so that nobody reads in order.
-    for (let block = next; block < 200; block = next) {
-      next += 2;
-      if ((await client.askBlocks(0, row, block, 1)).errno !== 0) failures++;
-    }
-  };
-  const readers = Promise.all(Array.from({ length: 8 }, read));
+  const crowd = new Crowd(node, mountId, published.row("large"), 200);
   for (const at of [20, 80, 140]) {
-    t.ok(await until(() => next >= at), `${next} blocks read`);
+    t.ok(await crowd.reaches(at), `${at} blocks asked for`);
     await tier.kill();
     if (at !== 80) await tier.start();
   }
-  await readers;
-  t.equal(failures, 0, "no read failed");
+  await crowd.done;
+  t.equal(crowd.failures, 0, "no read failed");
   const { places, mismatches } = (await node.settled()).origins[server.url]!;
   t.equal(mismatches, 0);
   t.comment(

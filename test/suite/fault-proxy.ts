@@ -1,7 +1,8 @@
 // A proxy on loopback between a client and a web server that spoils answers as bytes of TCP, as networks, proxies and broken servers
 // do: what is done to each answer comes from a seeded generator, so that a run can be made again. Test support.
 
-import net, { type AddressInfo, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { Relay } from "./relay.ts";
 
 export const KINDS = [
   "none",
@@ -30,51 +31,38 @@ export function generator(seed: number): () => number {
 }
 
 export class FaultProxy {
-  readonly url: string;
   /** What was done, by kind. */
   readonly counts: Record<string, number> = {};
   /** Part of the answers that something is done to. */
   rate = 0;
   /** A storm: all that is asked for meanwhile is answered 503. */
   isStorm = false;
-  readonly #server: net.Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #relay: Relay;
   readonly #random: () => number;
   readonly #deck: Kind[] = [];
 
-  private constructor(server: net.Server, random: () => number) {
-    this.#server = server;
+  private constructor(relay: Relay, random: () => number) {
+    this.#relay = relay;
     this.#random = random;
-    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    relay.serve((client, server) => this.#spoil(client, server));
   }
 
   /** Stands before the server at `url`. */
   static async start(url: string, seed: number): Promise<FaultProxy> {
-    const { port } = new URL(url);
-    const server = net.createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const proxy = new FaultProxy(server, generator(seed));
-    server.on("connection", (client) => proxy.#accept(client, Number(port)));
-    return proxy;
+    return new FaultProxy(await Relay.start(url), generator(seed));
+  }
+
+  get url(): string {
+    return this.#relay.url;
   }
 
   async close(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
+    await this.#relay.close();
   }
 
-  #accept(client: Socket, port: number): void {
-    const server = net.connect(port, "127.0.0.1");
-    const both = [client, server];
-    for (const socket of both) {
-      this.#sockets.add(socket);
-      socket.on("error", () => undefined);
-      socket.once("close", () => {
-        this.#sockets.delete(socket);
-        for (const one of both) one.destroy();
-      });
-    }
+  #spoil(client: Socket, server: Socket): void {
+    client.once("close", () => server.destroy());
+    server.once("close", () => client.destroy());
     // One answer at a time: a client of HTTP/1.1 asks again when it has the one before.
     let answer = new Answer("none", client, this.#random);
     client.on("data", (bytes) => {

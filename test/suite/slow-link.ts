@@ -1,52 +1,41 @@
 // A link on loopback between a client and a web server that carries so many bytes a second from the server, those of all connections
 // together, in the order in which they come; or nothing. Test support.
 
-import net, { type AddressInfo, type Socket } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Socket } from "node:net";
+import { Relay } from "./relay.ts";
+import { sleep } from "./wait.ts";
 
 const PART_BYTES = 8 * 1024;
 
 export class SlowLink {
-  readonly url: string;
   bytesPerSecond: number;
   /** Carries nothing, and says nothing. */
   isDark = false;
-  readonly #server: net.Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #relay: Relay;
   #freeMs = 0;
 
-  private constructor(server: net.Server, bytesPerSecond: number) {
-    this.#server = server;
+  private constructor(relay: Relay, bytesPerSecond: number) {
+    this.#relay = relay;
     this.bytesPerSecond = bytesPerSecond;
-    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    relay.serve((client, server) => {
+      // Not the other way round: what the server has sent is on its way yet.
+      client.once("close", () => server.destroy());
+      client.pipe(server);
+      void this.#carry(server, client);
+    });
   }
 
   /** Stands before the server at `url`. */
   static async start(url: string, bytesPerSecond: number): Promise<SlowLink> {
-    const server = net.createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const link = new SlowLink(server, bytesPerSecond);
-    server.on("connection", (client) => link.#accept(client, Number(new URL(url).port)));
-    return link;
+    return new SlowLink(await Relay.start(url), bytesPerSecond);
+  }
+
+  get url(): string {
+    return this.#relay.url;
   }
 
   async close(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
-  }
-
-  #accept(client: Socket, port: number): void {
-    const server = net.connect(port, "127.0.0.1");
-    for (const socket of [client, server]) {
-      this.#sockets.add(socket);
-      socket.on("error", () => undefined);
-      socket.once("close", () => this.#sockets.delete(socket));
-    }
-    // Not the other way round: what the server has sent is on its way yet.
-    client.once("close", () => server.destroy());
-    client.pipe(server);
-    void this.#carry(server, client);
+    await this.#relay.close();
   }
 
   async #carry(from: Socket, to: Socket): Promise<void> {

@@ -30,6 +30,14 @@ export interface FixtureEntry {
 
 export const NO_ID = 0xffffffff;
 
+/** What lies below the overlays of tests. */
+export const LOWER: readonly FixtureEntry[] = [
+  { path: "secret", type: "file", content: "what lies below\n" },
+  { path: "dir", type: "directory" },
+  { path: "dir/one", type: "file", content: "1" },
+  { path: "dir/two", type: "file", content: "2" },
+];
+
 export function contentOf(entry: FixtureEntry): Buffer {
   return Buffer.from(entry.content ?? "");
 }
