@@ -53,7 +53,7 @@ function content(node: TestNode, stage: Stage, name: string): Buffer {
   return fs.readFileSync(node.blobPath(stage.refs.get(latin1(name))!.digest));
 }
 
-test("stages of a real S3", { skip: noRadosgw, timeout: 300_000 }, async (t) => {
+test("stages of a real S3", { skip: noRadosgw, timeout: 900_000 }, async (t) => {
   await radosgw(t);
   await t.test("pinned by ETag: what is replaced or removed is ESTALE", async (t) => {
     await fill("box");
