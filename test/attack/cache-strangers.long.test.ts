@@ -55,7 +55,7 @@ async function nodeWith(t: Test) {
 const isRegular = (path: string) => fs.lstatSync(path).isFile();
 
 for (const stranger of Object.keys(STRANGERS)) {
-  test(`instead of a blob: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of a blob: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node, published, mountId, cache } = await nodeWith(t);
     await node.start();
     const client = await node.connect(mountId);
@@ -76,7 +76,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     t.notOk(fs.existsSync(path));
   });
 
-  test(`instead of a suspect blob: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of a suspect blob: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node, published, mountId, cache } = await nodeWith(t);
     await node.start();
     const path = cache.path("suspect", published.refs.get("one")!.digest);
@@ -86,7 +86,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     t.same(fs.readFileSync(cache.path("blobs", published.refs.get("one")!.digest)), FILES["one"]);
   });
 
-  test(`instead of an index: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of an index: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node, published, mountId, cache } = await nodeWith(t);
     const path = cache.path("indexes", published.digest);
     displace(path, stranger);
@@ -101,7 +101,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     t.ok(isRegular(path));
   });
 
-  test(`instead of a locator: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of a locator: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node, published, mountId, cache } = await nodeWith(t);
     const path = cache.path("locators", published.digest);
     await node.start();
@@ -114,7 +114,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     t.ok(isRegular(path), "by the CLI, too");
   });
 
-  test(`instead of the marker or the boot file: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of the marker or the boot file: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node, published, mountId } = await nodeWith(t);
     for (const file of [CACHE_MARKER, BOOT_FILE]) {
       displace(`${node.cache}/${file}`, stranger);
@@ -127,7 +127,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     }
   });
 
-  test(`instead of the lock: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of the lock: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node } = await nodeWith(t);
     const path = `${node.cache}/${DAEMON_LOCK}`;
     displace(path, stranger);
@@ -139,7 +139,7 @@ for (const stranger of Object.keys(STRANGERS)) {
     );
   });
 
-  test(`instead of a shard: ${stranger}`, { timeout: 20_000 }, async (t) => {
+  test(`instead of a shard: ${stranger}`, { timeout: 120_000 }, async (t) => {
     const { node, published, mountId, cache } = await nodeWith(t);
     await node.start();
     const path = dirname(node.blobPath(published.refs.get("one")!.digest));

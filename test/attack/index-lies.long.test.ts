@@ -136,7 +136,7 @@ function peakMib(pid: number): number {
 const OFFSETS = [0, 1, 4095, 2 ** 31, 2 ** 32 + 7, 2 ** 44, 2 ** 52, 2 ** 53 - 1];
 
 for (const [name, lie] of Object.entries(LIES)) {
-  test(`an index with ${name}`, { timeout: 60_000 }, async (t) => {
+  test(`an index with ${name}`, { timeout: 240_000 }, async (t) => {
     const { mountId, index } = await publishLie(lie);
     const { gofer, client } = await serveMount(t, node, mountId, {
       env: { BURROW_MISS_DEADLINE_MS: "3000" },

@@ -74,7 +74,7 @@ async function node(t: Test, server: OriginServer, published: Published, options
 
 for (const isMirrored of [true, false]) {
   const places = isMirrored ? "two places" : "one place";
-  test(`${READS / 2} reads from ${places}, seed ${SEED}`, { timeout: 900_000 }, (t) =>
+  test(`${READS / 2} reads from ${places}, seed ${SEED}`, { timeout: 3_600_000 }, (t) =>
     read(t, isMirrored),
   );
 }

@@ -5,7 +5,7 @@ import { test } from "tap";
 import { fillEach, noDisk as skip } from "./disk-node.ts";
 import { emptied, packagesNode } from "./kill-node.ts";
 
-test("preload", { skip, timeout: 120_000 }, async (t) => {
+test("preload", { skip, timeout: 400_000 }, async (t) => {
   const { node, lock } = await packagesNode(t);
   await fillEach(t, node, ["preload", "--quiet", lock], emptied(node), [
     { place: "cache", size: "14m" },

@@ -11,7 +11,7 @@ import { serveMount } from "../suite/served.ts";
 import { SlowLink } from "../suite/slow-link.ts";
 import { LATE_MS, sleep, until } from "../suite/wait.ts";
 
-file.setTimeout(300_000);
+file.setTimeout(900_000);
 
 const DEADLINE_MS = 5_000;
 const MISS_MS = 6_000;
