@@ -121,7 +121,7 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     load: () => import("./rpc/demand.ts"),
   },
   "big-cache": {
-    what: "a daemon's start over 2.3 million files",
+    what: "a daemon's start over 5 million files",
     yardsticks: [],
     load: () => import("./replay/big-cache.ts"),
   },

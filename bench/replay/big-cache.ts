@@ -16,7 +16,7 @@ import type { Bench } from "../run.ts";
 import { median } from "../samples.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
-const FILES = 2_300_000;
+const FILES = 5_000_000;
 const SHARDS = 256;
 const ROUNDS = 3;
 /** A limit is what makes it count; none is reached. */

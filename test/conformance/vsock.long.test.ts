@@ -10,10 +10,10 @@ import { findUml } from "../suite/power-machine.ts";
 import { temporary } from "../suite/served.ts";
 import { bootUml, ROOT } from "../suite/uml.ts";
 
-const BOOT_MAX_MS = 180_000;
+const BOOT_MAX_MS = 600_000;
 const uml = findUml();
 
-test("Linux mounts over vsock and reads all", { skip: uml.skip, timeout: 400_000 }, async (t) => {
+test("Linux mounts over vsock and reads all", { skip: uml.skip, timeout: 900_000 }, async (t) => {
   const folder = temporary(t);
   const tree = path.join(folder, "tree");
   for (let i = 0; i < 40; i++) {

@@ -11,7 +11,7 @@ import type { PowerFacts } from "./power-check.ts";
 import { bootUml, ROOT } from "./uml.ts";
 
 /** Of a boot, a check and one run of the program: some 6 s on an idle machine. */
-const BOOT_MAX_MS = 180_000;
+const BOOT_MAX_MS = 600_000;
 const DISK_BYTES = 96 * 1024 * 1024;
 const LOG_BYTES = 1024 * 1024 * 1024;
 
