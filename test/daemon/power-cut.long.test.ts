@@ -40,7 +40,6 @@ class Tally {
     this.dropped += facts.dropped;
     this.slowestMs = Math.max(this.slowestMs, facts.startMs);
     t.same(facts.wrong, [], `${name}: sealed, so right`);
-    t.ok(facts.startCpuMs < 1_000, `${name}: started after ${facts.startCpuMs} ms of a CPU`);
     t.equal(facts.wasSuspect, true, `${name}: what stayed is suspect`);
     t.equal(facts.suspects, facts.found, `${name}: all of it`);
     t.same(facts.leftovers, [], `${name}: what was half is gone`);
@@ -130,7 +129,10 @@ test("a disk loses some of what it was not told to flush", options, async (t) =>
       lost += replay(machine.log, writes, trial, count, () => dice.pick(4) < share);
       run("mount", ["-o", `loop,${each}`, trial, mounted]);
       const facts = machine.check(`${mounted}/cache`, dice.pick(1e6));
-      tally.hold(t, `${each}, ${count} writes`, facts, digest);
+      const name = `${each}, ${count} writes`;
+      tally.hold(t, name, facts, digest);
+      // A user-mode Linux counts what its host does meanwhile as its own, so it is here that CPU time is CPU time.
+      t.ok(facts.startCpuMs < 1_000, `${name}: started after ${facts.startCpuMs} ms of a CPU`);
       // The next log begins with a cache that is whole, and of another boot.
       fs.rmSync(`${mounted}/cache/boot`);
       run("umount", [mounted]);

@@ -53,7 +53,10 @@ export async function bootUml(boot: UmlBoot): Promise<string> {
   child.stderr.on("data", note);
   const end = () => process.kill(-child.pid!, "SIGKILL");
   process.once("exit", end);
-  const timer = setTimeout(end, maxMs);
+  const timer = setTimeout(() => {
+    note(Buffer.from(`\nIt was ended: it took more than ${maxMs} ms.\n`));
+    end();
+  }, maxMs);
   await exited(child);
   clearTimeout(timer);
   process.off("exit", end);
