@@ -1,15 +1,12 @@
 // Survey: finds out what a cache takes, folder by folder, in the background: nothing waits for it, and no more than one folder is
 // held in memory. Later it looks again where somebody else may have written or removed something. Control plane.
 
-import fs from "node:fs";
-import { errnoOf } from "../store/node-error.ts";
 import { Calls, FACTS, Fact, type Place } from "../sys/calls.ts";
 import type { Disk } from "./disk.ts";
 import { CACHE_FOLDERS, type CacheFolder } from "./layout.ts";
+import { namesIn } from "./names.ts";
 import { costOf, FILE_COST_BYTES, type Group, type Room } from "./room.ts";
 
-/** Files that are looked at in one go: less than a millisecond for whoever comes next. */
-const BATCH_FILES = 256;
 /** Files that later looks may cost a second. */
 const AGAIN_FILES = 400;
 /** Folders whose change is looked for a second: all of them in half a minute. */
@@ -56,18 +53,18 @@ export async function lookAt(
   let sum = -1;
   try {
     const path = `${root}/${group}`;
-    const names = await namesIn(disk, path);
     const found: Found[] = [];
     let bytes = 0;
-    for (let at = 0; names !== undefined && (at === 0 || at < names.length); at += BATCH_FILES) {
-      const batch = names.slice(at, at + BATCH_FILES);
-      const paths = batch.map((name) => `${path}/${name}`);
+    let isFirst = true;
+    for await (const names of namesIn(disk, path)) {
+      const paths = names.map((name) => `${path}/${name}`);
       // The folder comes along with its first files.
-      if (at === 0) paths.push(path);
+      if (isFirst) paths.push(path);
       const facts = await factsOf(disk, paths);
-      const folder = at === 0 ? facts.pop() : undefined;
+      const folder = isFirst ? facts.pop() : undefined;
+      isFirst = false;
       if (folder !== undefined) bytes += costOf(blocksOf(folder)) - FILE_COST_BYTES;
-      for (const [i, name] of batch.entries()) {
+      for (const [i, name] of names.entries()) {
         const of = facts[i];
         if (of === undefined) continue;
         const costBytes = costOf(blocksOf(of));
@@ -81,16 +78,6 @@ export async function lookAt(
     return undefined;
   } finally {
     room.endLook(group, sum);
-  }
-}
-
-/** What is in a folder; undefined when it isn't there. */
-async function namesIn(disk: Disk, path: string): Promise<string[] | undefined> {
-  try {
-    return await disk.run("walk", () => fs.promises.readdir(path));
-  } catch (error) {
-    if (errnoOf(error).code === "ENOENT") return undefined;
-    throw error;
   }
 }
 

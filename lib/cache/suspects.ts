@@ -6,6 +6,7 @@ import fs from "node:fs";
 import { errnoOf } from "../store/node-error.ts";
 import { Calls } from "../sys/calls.ts";
 import type { Disk } from "./disk.ts";
+import { BATCH_FILES, namesIn } from "./names.ts";
 
 /** suspect/ab.<nonce>: a shard that waits. */
 const WAITING = /^([0-9a-f]{2})\.[0-9a-f]+$/;
@@ -28,22 +29,18 @@ export function suspectShard(root: string, shard: string): void {
   }
 }
 
-/** Files that join in one go. */
-const BATCH_FILES = 256;
-
 /** Has shards that wait join the others. What of them is asked for before is fetched. Never rejects; ends early when `isStopped`. */
 export async function joinSuspects(
   { root, disk }: { readonly root: string; readonly disk: Disk },
   isStopped: () => boolean,
 ): Promise<void> {
-  const read = (folder: string) => disk.run("walk", () => fs.promises.readdir(folder));
-  for (const name of await read(`${root}/suspect`).catch(() => [])) {
+  for (const name of await allIn(disk, `${root}/suspect`).catch(() => [])) {
     const shard = WAITING.exec(name)?.[1];
     if (shard === undefined) continue;
     const folder = `${root}/suspect/${name}`;
     const target = `${root}/suspect/${shard}`;
     try {
-      const files = await read(folder);
+      const files = await allIn(disk, folder);
       await disk.run("walk", () => fs.promises.mkdir(target, { recursive: true, mode: 0o755 }));
       for (let at = 0; at < files.length; at += BATCH_FILES) {
         if (isStopped()) return;
@@ -57,4 +54,10 @@ export async function joinSuspects(
       // It waits for the next start.
     }
   }
+}
+
+async function allIn(disk: Disk, folder: string): Promise<string[]> {
+  const all: string[] = [];
+  for await (const names of namesIn(disk, folder)) all.push(...names);
+  return all;
 }

@@ -6,7 +6,9 @@ import { type Test, test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
 import { openCache } from "../../lib/cache/cache.ts";
 import type { CacheDirectory } from "../../lib/cache/directory.ts";
+import type { Lane } from "../../lib/cache/disk.ts";
 import { Evictor } from "../../lib/cache/evictor.ts";
+import { BATCH_FILES } from "../../lib/cache/names.ts";
 import { expectedCost, Room } from "../../lib/cache/room.ts";
 import { lookAt, Survey } from "../../lib/cache/survey.ts";
 import { joinSuspects } from "../../lib/cache/suspects.ts";
@@ -248,4 +250,27 @@ test("a look, an eviction and a move of suspects make no call on the thread of w
   t.same(calls.seen, []);
   calls.pause();
   t.ok(fs.readdirSync(`${cache.root}/suspect/ab`).length < 75, "most of them went");
+});
+
+test("a look at a large folder, and its move, bring no more names at once than a turn of the loop can take", async (t) => {
+  const [cache] = await cacheOf(t, 0);
+  const disk = cache.disk;
+  const run = disk.run.bind(disk);
+  let most = 0;
+  disk.run = async <T>(lane: Lane, work: () => Promise<T>): Promise<T> => {
+    const outcome = await run(lane, work);
+    if (Array.isArray(outcome)) most = Math.max(most, outcome.length);
+    return outcome;
+  };
+  // None, one list that is full, and one that is short.
+  for (const [shard, files] of Object.entries({ aa: 0, ab: 2 * BATCH_FILES, ac: 700 })) {
+    const folder = `${cache.root}/blobs/${shard}`;
+    fs.mkdirSync(folder);
+    for (let i = 0; i < files; i++) fs.writeFileSync(`${folder}/${shard}${i}`, "");
+    t.equal((await lookAt(cache, `blobs/${shard}`))?.length, files);
+    fs.renameSync(folder, `${cache.root}/suspect/${shard}.01`);
+    await joinSuspects(cache, () => false);
+    t.equal(fs.readdirSync(`${cache.root}/suspect/${shard}`).length, files);
+  }
+  t.equal(most, BATCH_FILES);
 });
