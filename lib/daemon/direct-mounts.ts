@@ -2,16 +2,16 @@
 // server of its own, and is shared by all sandboxes of its tenant that see the same snapshots, so that what one has looked up or read the
 // kernel knows for the next. docs/design/0033-directfs.md. Control plane.
 
-import { createHash } from "node:crypto";
 import fs from "node:fs";
-import { join } from "node:path";
 import { Errno, errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
 import { DIRECT_IDLE_MS, DIRECT_VIEWS_MAX } from "../base/limits.ts";
+import type { DirectStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
-import { DIRECT_PREFIX, MOUNT_FORMAT, mountDirectory } from "../gofer/mount.ts";
+import { mountDirectory } from "../gofer/mount.ts";
 import { native } from "../sys/native.ts";
 import { newFuse } from "../sys/new-mount.ts";
+import { DirectNotes, directId } from "./direct-notes.ts";
 import { DirectServer } from "./direct-server.ts";
 import type { DescribedView } from "./sources.ts";
 
@@ -44,29 +44,26 @@ export interface DirectContext {
   readonly log: Log;
 }
 
-/** The figures of STATUS. */
-export interface DirectFigures {
-  readonly views: number;
-  /** Sandboxes that have one. */
-  readonly users: number;
-  /** Times that a sandbox found its view's mount there. */
-  readonly shared: number;
-  /** Servers that followed one that was killed. */
-  readonly restarts: number;
-}
-
 export class DirectMounts {
   readonly #context: DirectContext;
   /** By what they show and whose they are; the one that was let go of last comes last of those that nobody uses. */
   readonly #views = new Map<string, DirectView>();
+  readonly #notes: DirectNotes;
   readonly #counted = { shared: 0, restarts: 0 };
   #isEnded = false;
 
   constructor(context: DirectContext) {
     this.#context = context;
+    this.#notes = new DirectNotes(context);
   }
 
-  get figures(): DirectFigures {
+  /** Removes what servers left that have ended. Those of a daemon before this one may live on. Never rejects. */
+  async start(): Promise<void> {
+    await this.#sweep();
+  }
+
+  /** Views; sandboxes that have one; times that one found its view's mount there; servers that followed one that was killed. */
+  get figures(): DirectStatus {
     let users = 0;
     for (const view of this.#views.values()) users += view.users;
     return { views: this.#views.size, users, ...this.#counted };
@@ -75,8 +72,10 @@ export class DirectMounts {
   /** The mount of a view, made when there is none: an errno when it can't be had. Never rejects. */
   async use(view: DescribedView): Promise<DirectUse | number> {
     const key = this.#keyOf(view);
-    const found = this.#views.get(key) ?? this.#begin(key, view);
+    const known = this.#views.get(key);
+    const found = known ?? this.#begin(key, view);
     if (typeof found === "number") return found;
+    if (known !== undefined) this.#counted.shared++;
     found.users++;
     clearTimeout(found.idle);
     const mounted = await found.mounting;
@@ -109,8 +108,7 @@ export class DirectMounts {
   #begin(key: string, view: DescribedView): DirectView | number {
     if (this.#isEnded) return Errno.ECANCELED;
     if (this.#views.size >= DIRECT_VIEWS_MAX && !this.#dropOldest()) return Errno.ENFILE;
-    const hash = createHash("sha256").update(`${this.#context.cache}\0${key}`).digest("hex");
-    const id = `${DIRECT_PREFIX}${hash.slice(0, 32)}`;
+    const id = directId(this.#context.cache, key);
     const begun = { id, mounting: this.#mount(id, view), users: 0, idle: undefined };
     this.#views.set(key, begun);
     void begun.mounting.then((mounted) => {
@@ -125,7 +123,7 @@ export class DirectMounts {
     let device = -1;
     let mountFd = -1;
     try {
-      await this.#describe(id, view);
+      await this.#notes.describe(id, view);
       device = fs.openSync(DEVICE, "r+");
       mountFd = newFuse(device);
       if (mountFd < 0) throw new Error(`can't mount: ${errnoName(mountFd)}`);
@@ -133,6 +131,8 @@ export class DirectMounts {
       const server = new DirectServer(config, device, {
         log: (what, why) => log(what, { mount: id, why }),
         onRestart: () => this.#counted.restarts++,
+        onStart: (pid) => this.#notes.claim(id, pid),
+        onEnd: () => void this.#sweep(),
       });
       await server.isReady;
       return { mountFd, device, server };
@@ -142,24 +142,6 @@ export class DirectMounts {
       if (device >= 0) native.closeFd(device);
       return mountFd === -Errno.EPERM ? Errno.EPERM : Errno.EIO;
     }
-  }
-
-  /** A mount of its own, as its server and the daemon's next life look for it. */
-  async #describe(id: string, { tenant, snapshots, places }: DescribedView): Promise<void> {
-    const { cache, state } = this.#context;
-    const folder = mountDirectory(state, id);
-    const sources = snapshots.map(({ snapshot, origin }, i) => ({
-      at: places[i],
-      snapshot: `sha256:${snapshot}`,
-      origin,
-    }));
-    const [base, ...grafts] = sources;
-    const mount = { format: MOUNT_FORMAT, kind: "view", cache, base, grafts, profile: "off" };
-    const whose = tenant === "" ? {} : { tenant };
-    await fs.promises.mkdir(folder, { recursive: true });
-    const aside = join(folder, "mount.json.new");
-    await fs.promises.writeFile(aside, `${JSON.stringify({ ...mount, ...whose }, null, 2)}\n`);
-    await fs.promises.rename(aside, join(folder, "mount.json"));
   }
 
   /** Nobody uses it: it is kept for a while, for who comes next. */
@@ -179,12 +161,18 @@ export class DirectMounts {
     return false;
   }
 
+  async #sweep(): Promise<void> {
+    if (this.#isEnded) return;
+    const known = new Set([...this.#views.values()].map(({ id }) => id));
+    await this.#notes.sweep((id) => known.has(id));
+  }
+
   #drop(key: string, view: DirectView): void {
     clearTimeout(view.idle);
     if (this.#views.get(key) === view) this.#views.delete(key);
     void view.mounting.then((mounted) => {
       if (typeof mounted === "number") return;
-      mounted.server.leave();
+      mounted.server.leave(this.#isEnded);
       native.closeFd(mounted.mountFd);
       native.closeFd(mounted.device);
     });

@@ -15,6 +15,10 @@ const READY_MS = 30_000;
 export interface DirectServerHost {
   log(what: string, why: string): void;
   onRestart(): void;
+  /** A server was started. */
+  onStart(pid: number): void;
+  /** The one that was left to itself has ended. */
+  onEnd(): void;
 }
 
 export class DirectServer {
@@ -35,10 +39,10 @@ export class DirectServer {
     this.isReady = this.#start("first");
   }
 
-  /** Leaves it to itself: it ends when nobody has the mount any more. */
-  leave(): void {
+  /** Leaves it to itself: it ends when nobody has the mount any more. `isOver`: so do we, and nobody is told. */
+  leave(isOver: boolean): void {
     this.#isLeft = true;
-    this.#server?.link.destroy();
+    if (isOver) this.#server?.link.destroy();
   }
 
   async #start(direct: "first" | "follows"): Promise<void> {
@@ -50,6 +54,7 @@ export class DirectServer {
     try {
       const pid = await server.pid;
       if (pid < 0) throw new Error(`can't start its server: ${errnoName(pid)}`);
+      this.#host.onStart(pid);
       await this.#firstWord(server);
     } finally {
       clearTimeout(late);
@@ -76,7 +81,10 @@ export class DirectServer {
 
   /** Who has the mount waits until the next one answers. */
   #ended(): void {
-    if (this.#isLeft) return;
+    if (this.#isLeft) {
+      this.#host.onEnd();
+      return;
+    }
     const nowMs = performance.now();
     this.#ends = [...this.#ends.filter((ms) => nowMs - ms < DIRECT_RESTARTS_MS), nowMs];
     if (this.#ends.length > DIRECT_RESTARTS_MAX) {

@@ -310,6 +310,7 @@ class RunningDaemon implements Daemon {
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();
     this.#broker.start(); // in a folder of theirs
+    void this.#direct.start();
     void this.#keeper.start();
   }
 

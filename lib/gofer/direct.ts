@@ -23,6 +23,7 @@ import { O_DIRECTORY } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent } from "../sys/wait.ts";
 import type { ServedMount } from "./bundle.ts";
+import { readExplanation } from "./explained.ts";
 import { mountIdOf, readMount } from "./mount.ts";
 import { hostTreeOf, type OpenedTree } from "./trees.ts";
 
@@ -41,6 +42,8 @@ export function directRoots(mounts: readonly ServedMount[], state: string): read
     const mount = readMount(state, id);
     if (mount.kind === "upper") return -1;
     if (mount.upper !== undefined) throw refusal(destination, "it is a view that can be written");
+    if (readExplanation(state, id) !== undefined)
+      throw refusal(destination, "it is a view that explains itself");
     return askRoot(mount.cache, id, destination);
   });
 }
