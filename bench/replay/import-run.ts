@@ -54,6 +54,7 @@ function modes({ runsc, isOld }: Setup, bundles: { ours: string; stock: string }
   if (isOld)
     return [{ name: "stock", program: runsc, flags: [], bundle: bundles.stock }, ours, child];
   const noOverlay = "--overlay2=none";
+  const direct = { ...ours, name: "burrow, directfs", flags: ["--directfs=true"] };
   return [
     {
       name: "stock",
@@ -63,6 +64,7 @@ function modes({ runsc, isOld }: Setup, bundles: { ours: string; stock: string }
     },
     ours,
     child,
+    direct,
     { name: "stock directfs", program: runsc, flags: [noOverlay], bundle: bundles.stock },
   ];
 }

@@ -110,6 +110,8 @@ export const NINEP_ATTRIBUTE_BYTES_MAX = 4 * MIB;
 
 /** Files and directories that one FUSE mount has open: ENFILE past it. */
 export const FUSE_HANDLES_MAX = 65_536;
+/** Files and directories that a server keeps open which the kernel opens by itself: it reads each in a few requests, one soon after the other. */
+export const FUSE_UNOPENED_MAX = 256;
 /** What is kept of a FUSE request that waits for bytes: a SETXATTR with the largest value, before a file is copied up. EIO past it. */
 export const FUSE_PARKED_BYTES_MAX = 128 * KIB;
 /** Requests of a FUSE mount that are answered before what the daemon says is heard. */
@@ -215,3 +217,12 @@ export const TOUCHES_PER_FRAME = 500;
 export const TOUCHES_MAX = 65_536;
 /** A list of what to bring to a node: a million paths of 60 bytes. */
 export const PROFILE_MAX_BYTES = 64 * MIB;
+/** Direct mounts at a time: each has a server of some 45 MB, and what the kernel knows of its view. ENFILE past it, when all are in use. */
+export const DIRECT_VIEWS_MAX = 32;
+/** How long one that no sandbox uses is kept for the next. */
+export const DIRECT_IDLE_MS = 600_000;
+/** A server of one that dies more often than so many times in so long has no successor: who reads what the kernel doesn't know has ENOTCONN. */
+export const DIRECT_RESTARTS_MAX = 10;
+export const DIRECT_RESTARTS_MS = 60_000;
+/** How long a gofer waits for a direct mount: as long as its daemon gives a new server to answer, and a little. */
+export const DIRECT_ASK_MS = 35_000;

@@ -59,6 +59,8 @@ export interface DaemonStatus {
   readonly origins: Readonly<Record<string, OriginFigures>>;
   /** Servers that sandboxes share; missing where none may. */
   readonly shared?: SharedStatus;
+  /** Views that sandboxes work on themselves; missing where there are none. */
+  readonly direct?: DirectStatus;
   /** The last ask that was answered with an errno. Other users than the daemon's own and root hear of no failure, origin or view. */
   readonly lastFailure?: AskFailure;
   /** The last of each mount, of a few of them; missing from a daemon of an earlier version. */
@@ -72,6 +74,14 @@ export interface SharedStatus {
   readonly sandboxes: number;
   readonly placed: number;
   readonly refused: number;
+}
+
+/** The figures of lib/daemon/direct-mounts.ts. */
+export interface DirectStatus {
+  readonly views: number;
+  readonly users: number;
+  readonly shared: number;
+  readonly restarts: number;
 }
 
 export interface RoomStatus extends KeeperFacts, ShelfFacts {}

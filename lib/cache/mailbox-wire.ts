@@ -32,6 +32,7 @@ export const Frame = {
   trace: 13,
   traced: 14,
   working: 15,
+  askDirect: 16,
 } as const;
 
 /** State in an ANSWER with errno 0. Of those that end in "Here" the file comes along as a descriptor. */
@@ -324,7 +325,7 @@ export function decodeAnswer(
   return 0;
 }
 
-/** CANCEL, STATUS, WORKING and STOP have no body. */
+/** CANCEL, STATUS, WORKING, STOP and ASK_DIRECT have no body. */
 export function encodeBare(out: Uint8Array, type: number, id: number): number {
   return head(out, type, id, 0);
 }

@@ -18,6 +18,7 @@ import { type Start, startOf } from "../preload/start.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
 import { objectPath, STORE_MARKER } from "../store/layout.ts";
+import { NO_TENANT } from "../store/object-pin.ts";
 import { writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
 import { addCommonOptions, type Context, makeFolders } from "./context.ts";
@@ -307,7 +308,7 @@ export async function mountView(
     variablesOfIt,
     cwd ?? "/",
   );
-  const told = { command: commandKey(words, tenant), start };
+  const told = { command: commandKey(words, tenant), start, tenant };
   const { mounts } = writeQuery(context, id, places, uppers, kept, told);
   if (options.explain === true) await explained(context, id, kept, progress);
   return {
@@ -347,6 +348,13 @@ export async function prepare(
   return await mountView(context, id, resolved, options, words, progress);
 }
 
+/** What the daemon is told of a view by its mount. */
+interface Told {
+  readonly command: string;
+  readonly start: Start | undefined;
+  readonly tenant: string;
+}
+
 /** Writes the mounts; an upper that was claimed for them is given back when that fails. */
 function writeQuery(
   context: Context,
@@ -354,11 +362,12 @@ function writeQuery(
   [base, ...grafts]: readonly Place[],
   uppers: { tmp: UpperSize; root?: UpperSize },
   kept: ClaimedUpper | undefined,
-  { command, start: known }: { readonly command: string; readonly start: Start | undefined },
+  { command, start: known, tenant }: Told,
 ): { mounts: QueryMounts } {
   const start = {
     ...(command === "" ? {} : { command }),
     ...(known === undefined ? {} : { start: known }),
+    ...(tenant === NO_TENANT ? {} : { tenant }),
   };
   const root = kept === undefined ? {} : { root: { directory: kept.directory } };
   try {

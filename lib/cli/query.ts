@@ -54,7 +54,12 @@ export function writeMounts(
   base: Source,
   grafts: readonly (Source & { at: string })[],
   uppers: { tmp: UpperSize; root?: UpperSize | UpperDirectory },
-  start: { readonly command?: string; readonly start?: Start; readonly profile?: "off" } = {},
+  start: {
+    readonly command?: string;
+    readonly start?: Start;
+    readonly profile?: "off";
+    readonly tenant?: string;
+  } = {},
 ): QueryMounts {
   for (const each of [id, `${id}-tmp`]) {
     if (!existsSync(mountDirectory(context.state, each))) continue;

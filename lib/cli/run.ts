@@ -1,6 +1,7 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
 import { type Command, Option } from "commander";
+import { BurrowError } from "../base/error.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, contextOf } from "./context.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
@@ -22,6 +23,7 @@ interface RunOptions extends QueryOptions {
   stats?: boolean;
   statsFile?: string;
   shared?: boolean;
+  directfs?: boolean;
   trace?: string;
 }
 
@@ -65,6 +67,10 @@ export function addRun(program: Command): void {
       "--shared",
       "share a warm server with other sandboxes of --tenant, where the daemon keeps some ($BURROW_SHARED=1)",
     )
+    .option(
+      "--directfs",
+      "have the sandbox work on the view as a mount of the kernel's, without asking a gofer (docs/directfs.md)",
+    )
     .option("--runsc-flag <FLAG>", "one more global flag for runsc; repeatable", collect)
     .option(
       "--start-timeout <SECONDS>",
@@ -89,6 +95,21 @@ export function addRun(program: Command): void {
     });
 }
 
+/** What a sandbox that works on its view itself can't have, before anything is made for it. BURROW_USAGE. */
+function directFlags({ directfs, writable, upper, bind = [], explain, shared }: RunOptions) {
+  if (directfs !== true) return [];
+  const given = {
+    "--writable": writable,
+    "--upper": upper,
+    "--explain": explain,
+    "--shared": shared,
+  };
+  const [found] = Object.entries({ ...given, "--bind": bind[0] }).find(([, value]) => value) ?? [];
+  if (found === undefined) return ["--directfs=true"];
+  const what = `--directfs and ${found}: only read-only views and /tmp are given to a sandbox itself`;
+  throw new BurrowError("BURROW_USAGE", `${what}; leave one of them out`);
+}
+
 async function runAndSay(
   context: Context,
   run: Run,
@@ -99,6 +120,7 @@ async function runAndSay(
   const startedMs = performance.now();
   const { statsFile } = options;
   const startMs = parseTimeout(options.startTimeout, "--start-timeout");
+  const direct = directFlags(options);
   const tenant = sharingTenant(options.shared === true, options.tenant);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");
@@ -115,7 +137,7 @@ async function runAndSay(
     isTerminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
     network: options.network,
     platform: options.platform,
-    runscFlags: options.runscFlag ?? [],
+    runscFlags: [...direct, ...(options.runscFlag ?? [])],
     memory: options.memory,
     startMs,
     tenant,

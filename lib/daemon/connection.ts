@@ -34,6 +34,7 @@ import {
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { closeSent, sendWithFile } from "../sys/peer.ts";
 import type { AskPlaces } from "./asks.ts";
+import type { DirectMounts } from "./direct-mounts.ts";
 import type { Foreseeing, Foresight } from "./foresight.ts";
 import type { LazyMount } from "./lazy-mount.ts";
 import type { Prefetched } from "./prefetched.ts";
@@ -55,6 +56,7 @@ export interface ConnectionContext {
   readonly fetcher: Fetcher;
   /** Undefined where there is none. */
   readonly lazy: LazyMount | undefined;
+  readonly direct: DirectMounts;
   readonly sources: Sources;
   readonly views: Views;
   /** Undefined where none are kept. */
@@ -86,6 +88,7 @@ export class Connection {
   #atWork = 0;
   #isRefused = false;
   #isGreeting = false;
+  #hasDirect = false;
   #takesFiles = false;
   #hearsWork = false;
   #working: NodeJS.Timeout | undefined;
@@ -190,6 +193,8 @@ export class Connection {
         this.#learner?.touched(touches);
         return true;
       }
+      case Frame.askDirect:
+        return this.#askDirect(id);
       case Frame.trace:
         return this.#trace(id);
       case Frame.status:
@@ -265,6 +270,21 @@ export class Connection {
     this.#learner = learner;
     this.#foreseeing = foresight?.begin(view, this.#mountId, learner);
     this.#socket.once("close", () => learner?.end());
+  }
+
+  /** Gives the view as a mount, until the peer is gone: false for who may not have it. Its own servers ask for none. */
+  #askDirect(id: number): boolean {
+    const view = this.#described;
+    if (!this.#isOwner || view === undefined || this.#hasDirect) return false;
+    this.#hasDirect = true;
+    void this.#context.direct.use(view).then((use) => {
+      if (typeof use === "number") return this.#answer(id, failure(use));
+      this.#socket.once("close", use.release);
+      if (this.#socket.destroyed) use.release();
+      const { hostFd } = use;
+      this.#answer(id, { errno: 0, state: AnswerState.completeHere, name: "", hostFd });
+    });
+    return true;
   }
 
   /** Begins to tell what is done for the view; asked again, tells what is left, and ends. False for who may not know. */

@@ -26,6 +26,8 @@ export interface DescribedView {
   /** The key of the command that it is for; "": nobody said. */
   readonly command: string;
   readonly isProfiled: boolean;
+  /** Whose it is; "": nobody said. */
+  readonly tenant: string;
 }
 
 /** A source, and its index. */
@@ -61,11 +63,12 @@ export class Sources {
     if (mount.kind !== "view") {
       throw new BurrowError("BURROW_USAGE", "the mount is no view", { context: { mountId } });
     }
-    const { base, grafts, command = "", profile, start } = mount;
+    const { base, grafts, command = "", tenant = "", profile, start } = mount;
     return {
       snapshots: [base, ...grafts],
       places: ["/", ...grafts.map(({ at }) => at)],
       command,
+      tenant,
       isProfiled: profile !== "off",
       ...(start === undefined ? {} : { start }),
     };

@@ -11,15 +11,9 @@ import type { Log } from "../cache/counters.ts";
 import { sharedFolder, standbyFolder } from "../cache/layout.ts";
 import { FiguresReader, type SharedFigures } from "../gofer/shared-figures.ts";
 import { Detached } from "../sys/detached.ts";
+import { isolated, killGroup } from "./isolated.ts";
 
 const programOf = (name: string) => fileURLToPath(new URL(`../../${name}.cjs`, import.meta.url));
-/** As many open files as one whom the kernel lets have them may: each inode of a tmpfs that a sandbox knows is one. lib/gofer/serve.ts, OPEN_FILES. */
-const OPEN_FILES = "ulimit -n 1048576 2>/dev/null";
-/** The caller's NODE_* would be code and settings of others in a server. */
-const BARE = 'exec env -i PATH="$PATH" setsid';
-/** runsc gives a gofer namespaces of its own; so does this. man unshare(1). */
-const ISOLATION = "setpriv --no-new-privs unshare --net --ipc --uts --pid --fork --";
-const SHELL = ["sh", "-c", `cd /; ${OPEN_FILES}; ${BARE} ${ISOLATION} "$@"`, "sh"];
 /** How long after the start, or after one was taken, the next is started: the sandbox that took it has the CPUs first. */
 const DELAY_MS = 1_000;
 /** One that doesn't wait by then never will: a rehearsal takes a second of a CPU, which it has last of all. */
@@ -60,15 +54,6 @@ interface Standby {
   isWaiting: boolean;
   /** A broker's. */
   readonly reader: FiguresReader;
-}
-
-/** With all of its process group: unshare's end isn't its child's. */
-function killGroup(pid: number | undefined): void {
-  try {
-    if (pid !== undefined) process.kill(-pid, "SIGKILL");
-  } catch {
-    // It has just ended.
-  }
 }
 
 export class Standbys {
@@ -149,7 +134,7 @@ export class Standbys {
     const { program, words: own } = this.#kept;
     const path = `${this.#folder}/${program}-${process.pid}-${this.#started++}`;
     const node = [process.execPath, "--no-warnings", this.#program, path, ...own];
-    const { link, pid } = new Detached([...SHELL, ...node]);
+    const { link, pid } = new Detached(isolated(node));
     const reader = new FiguresReader();
     const standby: Standby = { path, pid: undefined, link, isWaiting: false, reader };
     this.#all.add(standby);

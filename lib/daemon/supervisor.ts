@@ -19,6 +19,7 @@ import { notOurs, takeListener } from "./activation.ts";
 import { Ahead } from "./ahead.ts";
 import type { DaemonConfig } from "./config.ts";
 import { forStrangers, statusOf } from "./control.ts";
+import { DirectMounts } from "./direct-mounts.ts";
 import { exposition, unnamed } from "./exposition.ts";
 import { Foresight } from "./foresight.ts";
 import { LazyMount } from "./lazy-mount.ts";
@@ -231,6 +232,7 @@ class RunningDaemon implements Daemon {
   readonly #server: Server;
   readonly #standbys: Standbys;
   readonly #broker: Standbys;
+  readonly #direct: DirectMounts;
   readonly #views: Views;
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
@@ -261,8 +263,10 @@ class RunningDaemon implements Daemon {
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
     const { deadlineMs, silentMs } = config;
+    this.#direct = new DirectMounts({ cache: config.cache, state: config.state, log });
     this.#server = new Server({
       fetcher,
+      direct: this.#direct,
       lazy,
       sources,
       views,
@@ -306,6 +310,7 @@ class RunningDaemon implements Daemon {
     this.#timer = setInterval(() => this.#tick(), tickMs);
     this.#standbys.start();
     this.#broker.start(); // in a folder of theirs
+    void this.#direct.start();
     void this.#keeper.start();
   }
 
@@ -333,6 +338,7 @@ class RunningDaemon implements Daemon {
         : { profiles: this.#profiles.figures, prefetch: this.#prefetched.figures }),
       ...(this.#foresight === undefined ? {} : { foresight: this.#foresight.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
+      ...(this.#direct.figures.views === 0 ? {} : { direct: this.#direct.figures }),
       ...(this.#config.shared === 0 ? {} : { shared: this.#sharedFigures }),
     };
   }
@@ -381,6 +387,7 @@ class RunningDaemon implements Daemon {
     this.#loop.stop();
     this.#broker.stop();
     this.#standbys.stop();
+    this.#direct.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     this.#socket?.remove();
     void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {

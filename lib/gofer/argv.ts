@@ -20,6 +20,11 @@ export interface GoferArguments {
    * either.
    */
   readonly wantsFiles: boolean;
+  /**
+   * The sandbox works on host directories that the gofer gives it. Revisions that have mount confs have it on unless they are told
+   * otherwise; those before the confs are taken not to have it.
+   */
+  readonly isDirect: boolean;
   /** --host-fifo and --host-uds: what special files of host directories it may open and make. */
   readonly special: SpecialFiles;
 }
@@ -36,6 +41,7 @@ export function parseGoferArguments(argv: readonly string[]): GoferArguments {
     return undefined;
   };
   const confs = value("gofer-mount-confs");
+  const isDirect = confs !== undefined && !isFalse(value("directfs"));
   const limit = Number(value("fdlimit"));
   const fdLimit = Number.isSafeInteger(limit) && limit > 0 ? limit : undefined;
   // 2022 takes the older name for all, too.
@@ -47,7 +53,12 @@ export function parseGoferArguments(argv: readonly string[]): GoferArguments {
   };
   const bundle = value("bundle") ?? ".";
   const wantsFiles = value("rpc-fd") !== undefined;
-  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, wantsFiles, special };
+  return { bundle, mountConfs: parseMountConfs(confs), fdLimit, wantsFiles, isDirect, special };
+}
+
+/** As Go's strconv.ParseBool has it. */
+function isFalse(text: string | undefined): boolean {
+  return text !== undefined && /^(0|f|F|false|FALSE|False)$/.test(text);
 }
 
 /** "lower:upper[:size=…],…": container.go GoferMountConfFlags. Bind entries only: no comma in a size. */

@@ -7,8 +7,8 @@ import { basename } from "node:path";
 import { explain } from "../base/error.ts";
 import { SHARED_UPPERS_MAX } from "../base/limits.ts";
 import { SocketOption } from "../sys/address.ts";
-import { hostFs } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
+import { newTmpfs, resizeTmpfs } from "../sys/new-mount.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
 import { Role, Type, takeMessage } from "./adopt.ts";
 import { type Candidate, candidateOf } from "./candidate.ts";
@@ -186,7 +186,7 @@ class Broker {
       const fd = native.connectUnix(`${this.#folder}/${name}`, true);
       if (fd < 0) continue;
       const places = Array.from({ length: SHARED_UPPERS_MAX }, () =>
-        hostFs.tmpfsMount(EMPTY.sizeBytes, EMPTY.inodes, EMPTY.mode, -1),
+        newTmpfs(EMPTY.sizeBytes, EMPTY.inodes, EMPTY.mode),
       );
       const server = new Server(tenant, fd, places);
       const share = { cache: this.#cache, tenant, build: own, places };
@@ -215,7 +215,7 @@ class Broker {
         const fd = server.places[place]!;
         server.places[place] = -1;
         const { sizeBytes, inodes, mode } = upper;
-        const failed = hostFs.tmpfsMount(sizeBytes, inodes, mode, fd);
+        const failed = resizeTmpfs(fd, sizeBytes, inodes, mode);
         if (failed === 0) chmodSync(`/proc/self/fd/${fd}`, mode);
         native.closeFd(fd);
         if (failed < 0) throw new Error("its tmpfs can't be sized");

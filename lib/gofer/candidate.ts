@@ -47,6 +47,7 @@ export function candidateOf(
   if (!isSame("/") || !isSame(join(state, "mounts")) || !isSame(cache))
     throw new Error("it sees other files");
   const args = parseGoferArguments(words);
+  if (args.isDirect) throw new Error("it works on its mounts itself");
   if (!isAbsolute(args.bundle)) throw new Error("its bundle is somewhere");
   const spec = readFileSync(`${proc}/fd/${specFd(words)}`, "utf8");
   const served = servedMounts(parseSpec(spec), args);

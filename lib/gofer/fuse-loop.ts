@@ -28,6 +28,8 @@ export interface FuseLoopOptions {
   readonly missDeadlineMs: number;
   /** Called once the mount can be used. */
   readonly onReady: () => void;
+  /** The kernel opens files by itself: see FuseSession. */
+  readonly isUnopened?: boolean;
 }
 
 export class FuseLoop implements FuseHost {
@@ -47,7 +49,7 @@ export class FuseLoop implements FuseHost {
     createWait(true);
     const { tree, isReadOnly, mailbox } = options;
     native.setNonblock(device);
-    this.session = new FuseSession(device, tree, isReadOnly, this);
+    this.session = new FuseSession(device, tree, isReadOnly, this, options.isUnopened);
     if (mailbox !== undefined) {
       mailbox.onAnswer = (ticket, errno) => this.#wake(ticket, errno);
       mailbox.onWorking = (ticket) => this.#park.renew(ticket, options.missDeadlineMs);

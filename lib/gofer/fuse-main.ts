@@ -15,15 +15,22 @@ import { openTree, shareFds } from "./trees.ts";
 
 const STDERR = 2;
 const OPEN_FILES = 1_048_576;
+/** Who started it is the daemon. */
+let isDaemons = false;
 
-/** One JSON line, as the daemon logs. */
+/** One JSON line, as the daemon logs; to the daemon itself of what it started. */
 function log(line: string): void {
+  if (isDaemons) {
+    native.writeFd(FUSE_LEADER_FD, Buffer.from(`${line}\n`));
+    return;
+  }
   const text = JSON.stringify({ time: new Date().toISOString(), event: "fuse", message: line });
   native.writeFd(STDERR, Buffer.from(`${text}\n`));
 }
 
 function serve(config: FuseConfig): void {
-  const { state, source, isReadOnly } = config;
+  const { state, source, isReadOnly, direct } = config;
+  isDaemons = direct !== undefined;
   leaveSignals();
   createWait(true);
   process.umask(0);
@@ -37,13 +44,19 @@ function serve(config: FuseConfig): void {
     mailbox,
     log,
     missDeadlineMs: MISS_DEADLINE_MS,
+    isUnopened: isDaemons,
     onReady: () => native.writeFd(FUSE_LEADER_FD, Buffer.from("\n")),
   });
   if (loop.fault < 0)
     throw new BurrowError("BURROW_IO", `can't serve /dev/fuse: ${errnoName(loop.fault)}`);
   native.setNonblock(FUSE_LEADER_FD);
-  loop.endWith(FUSE_LEADER_FD);
+  if (!isDaemons) loop.endWith(FUSE_LEADER_FD);
   harden([opened], [], process.env["BURROW_HARDEN"], log);
+  if (direct === "follows") {
+    if (!loop.session.resume())
+      throw new BurrowError("BURROW_IO", "the kernel can't be told to ask again");
+    native.writeFd(FUSE_LEADER_FD, Buffer.from("\n"));
+  }
   loop.run();
 }
 

@@ -6,6 +6,7 @@ import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { openFenced } from "../sys/fence.ts";
 import { native } from "../sys/native.ts";
+import { newEmptyRoot } from "../sys/new-mount.ts";
 import { HostTree } from "../tree/host.ts";
 import { OverlayTree } from "../tree/overlay.ts";
 import { CALLS, type Need } from "./calls.ts";
@@ -130,7 +131,7 @@ export function harden(
   }
   if (needs.calls.has("devices"))
     for (const tree of scratchTrees(trees, door)) tree.letMakeDevices();
-  const root = native.emptyRoot();
+  const root = newEmptyRoot();
   if (root < 0) log(`keeps its root directory: ${errnoName(root)}`);
   const ruleset = rulesFor(trees, log);
   const folder = openFolders(trees, needs.calls.has("sockets"));

@@ -95,6 +95,7 @@ export class Loop implements ConnectionHost {
     isReadOnly: boolean,
     mailbox?: Mailbox,
     legacy?: Legacy,
+    directFd = -1,
   ): number {
     if (this.#served.size === CONNECTIONS_MAX) return -Errno.EMFILE;
     const journal =
@@ -106,7 +107,7 @@ export class Loop implements ConnectionHost {
       sandbox.keeper.keepJournal(index, journal.memoryFd, journal.socket.watchFd);
     }
     journal.closeFd();
-    const connection = new Connection(index, tree, isReadOnly, this, journal);
+    const connection = new Connection(index, tree, isReadOnly, this, journal, directFd);
     const lost = connection.restore();
     if (lost > 0) sandbox.log(`mount ${index}: ${lost} FDs of the client are lost, and answer EIO`);
     const socket = connection.listen(socketFd);

@@ -13,6 +13,8 @@ import { START_LIST_MAX, START_TEXT_MAX_CHARS, type Start } from "../preload/sta
 export const DEFAULT_STATE = "/var/lib/burrow";
 export const DEFAULT_CACHE = "/var/cache/burrow";
 export const MOUNT_FORMAT = 1;
+/** Ids of mounts that a daemon makes for itself begin so: docs/design/0033-directfs.md. */
+export const DIRECT_PREFIX = "direct-";
 
 /** A snapshot and the store that it is fetched from: a directory's path, or an http(s) or s3 URL. */
 export interface SnapshotSource {
@@ -34,6 +36,8 @@ export interface ViewMount {
   readonly command?: string;
   /** What is known of the command, to foresee what it reads (docs/design/0024-foresight.md). */
   readonly start?: Start;
+  /** Whose it is: views of several tenants share no direct mount. */
+  readonly tenant?: string;
   /** What it asks for is no start's, and teaches nothing. */
   readonly profile?: "off";
   /** What a sandbox changes goes to a tmpfs of its own, or to a directory that is kept; without, the view is read-only. */
@@ -136,6 +140,7 @@ function checkMount(value: unknown): Mount {
     ...(fields["command"] === undefined ? {} : { command: commandKey(fields["command"]) }),
     ...(fields["start"] === undefined ? {} : { start: start(fields["start"]) }),
     base: source(fields["base"], "base"),
+    ...(fields["tenant"] === undefined ? {} : { tenant: text(fields["tenant"], "tenant") }),
     ...(fields["profile"] === "off" ? { profile: "off" } : {}),
     ...(fields["upper"] === undefined
       ? {}

@@ -29,6 +29,7 @@ import {
   type Spec,
   servedMounts,
 } from "./bundle.ts";
+import { directRoots, withRoot } from "./direct.ts";
 import { harden } from "./harden.ts";
 import { log, logTo, logToFile, tellCaller } from "./log.ts";
 import { type Keeper, type Legacy, Loop, type Sandbox } from "./loop.ts";
@@ -181,11 +182,13 @@ function openMounts(launch: Launch, adopted: readonly AdoptedFd[], isServing: bo
   const mountsFd = fdOf(adopted, Role.mounts, 0);
   if (mountsFd !== undefined) checkSockets(adopted, mounts);
   const state = settings["BURROW_STATE"] ?? DEFAULT_STATE;
+  const roots = args.isDirect ? directRoots(mounts, state) : undefined;
   const files = args.wantsFiles ? fileMountpoints(spec, mounts) : [];
   const trees = mounts.map((mount, i) => {
     if (fdOf(adopted, Role.io, i) === undefined) return undefined;
     const predecessor = { upperFd: fdOf(adopted, Role.upper, i), isServing };
-    return openTree(mount, state, args.special, predecessor, files[i]);
+    const opened = openTree(mount, state, args.special, predecessor, files[i]);
+    return roots === undefined ? opened : withRoot(opened, roots[i]!);
   });
   if (mountsFd !== undefined) {
     for (const [i, paths] of files.entries()) {
@@ -267,9 +270,18 @@ export function addConnections(
   for (const [i, opened] of trees.entries()) {
     const socketFd = fdOf(adopted, Role.io, i);
     if (opened === undefined || socketFd === undefined) continue;
-    const { tree, isReadOnly, mailbox, upperFd = -1 } = opened;
+    const { tree, isReadOnly, mailbox, directFd, upperFd = -1 } = opened;
     if (upperFd >= 0) keepFds(stubFd, [{ role: Role.upper, index: i, sub: 0, fd: upperFd }]);
-    const failed = loop.add(sandbox, i, socketFd, tree, isReadOnly, mailbox, legacyOf(adopted, i));
+    const failed = loop.add(
+      sandbox,
+      i,
+      socketFd,
+      tree,
+      isReadOnly,
+      mailbox,
+      legacyOf(adopted, i),
+      directFd,
+    );
     if (failed < 0) throw new Error(`can't serve ${mounts[i]!.destination}: ${errnoName(failed)}`);
   }
 }

@@ -35,6 +35,8 @@ export interface OpenedTree {
   /** Of a view: its cache, and the folders in which it opens files later. Borrowed. */
   readonly cache?: string;
   readonly folderFds?: readonly number[];
+  /** The root for a sandbox that works on it by itself: the tree's taker's. */
+  readonly directFd?: number;
   /** The mount of a new tmpfs, for the stub to keep. Borrowed; -1: none. */
   readonly upperFd?: number;
 }

@@ -17,14 +17,17 @@ export class Detached {
   /** Its pid, or -errno when it can't be started. Never rejects. */
   readonly pid: Promise<number>;
 
-  /** Starts a program of PATH, at most 16 words, with this process's environment, directory and process group. Throws without FDs or memory. */
-  constructor(words: readonly string[]) {
+  /**
+   * Starts a program of PATH, at most 16 words, with this process's environment, directory and process group, and with FDs, which stay the
+   * caller's, from 4 on. Throws without FDs or memory.
+   */
+  constructor(words: readonly string[], fds: readonly number[] = []) {
     const ends = new Int32Array(2);
     const failed = native.socketPair(SOCK_STREAM, ends);
     if (failed < 0) throw new Error(`no FDs for it: ${errnoName(failed)}`);
     const [ours = -1, theirs = -1] = ends;
     this.link = new Socket({ fd: ours, readable: true, writable: true });
-    this.pid = start(words, theirs).finally(() => native.closeFd(theirs));
+    this.pid = start(words, [theirs, ...fds]).finally(() => native.closeFd(theirs));
     let closed: () => void = () => {};
     const isClosed = new Promise<void>((resolve) => {
       closed = resolve;
@@ -34,12 +37,12 @@ export class Detached {
   }
 }
 
-async function start(words: readonly string[], link: number): Promise<number> {
+async function start(words: readonly string[], fds: readonly number[]): Promise<number> {
   const nothing = native.openAt(-1, "/dev/null", O_RDWR, 0);
   if (nothing < 0) return nothing;
   try {
     const text = Buffer.from(words.map((word) => `${word}\0`).join(""));
-    return await native.spawnLater(text, Int32Array.of(nothing, nothing, nothing, link));
+    return await native.spawnLater(text, Int32Array.of(nothing, nothing, nothing, ...fds));
   } finally {
     native.closeFd(nothing);
   }

@@ -158,10 +158,9 @@ interface HostFsFunctions {
   listXattr(fd: number, out: Uint8Array): number;
   removeXattr(fd: number, name: string): number;
   /**
-   * The FD of a new tmpfs that is attached nowhere, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. Of `mount`, one that was made so
-   * (-1: none), size and inodes are changed: 0.
+   * The FD of a new file system that is attached nowhere; 0 when `mount`, not -1, is one that gets other options. lib/sys/new-mount.ts.
    */
-  tmpfsMount(sizeBytes: number, inodes: number, mode: number, mount: number): number;
+  newMount(type: string, options: Uint8Array, attributes: number, mount: number): number;
   /** A private copy of the mounts at and below an O_PATH FD, nosuid and nodev; -EPERM without CAP_SYS_ADMIN. */
   cloneMount(fd: number, isReadOnly: boolean): number;
 }

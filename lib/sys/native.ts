@@ -116,8 +116,6 @@ interface HardenFunctions {
   hideMemory(): number;
   /** A copy of the mount at an O_PATH FD that is attached nowhere: ".." leads out of it nowhere. */
   fenceFd(fd: number): number;
-  /** The FD of an empty directory of its own, in which nothing can be made. */
-  emptyRoot(): number;
   landlockVersion(): number;
   /** The FD of a ruleset that denies what is handled, but beneath each of the FDs what its rights say. */
   landlockRules(handled: number, fds: Int32Array, rights: Int32Array): number;

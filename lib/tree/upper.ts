@@ -4,7 +4,7 @@
 
 import { Errno } from "../base/errno.ts";
 import { HostFd } from "../sys/host-fd.ts";
-import { hostFs } from "../sys/hostfs.ts";
+import { newTmpfs } from "../sys/new-mount.ts";
 import { HostTree } from "./host.ts";
 import { isWritable, type WritableTree } from "./tree.ts";
 
@@ -38,7 +38,7 @@ export function createUpperFd(options: UpperOptions): HostFd | number {
   const { sizeBytes, inodes, mode } = options;
   if (!(sizeBytes >= PAGE_BYTES && inodes >= 2)) return -Errno.EINVAL;
   if (!(Number.isSafeInteger(sizeBytes) && Number.isSafeInteger(inodes))) return -Errno.EINVAL;
-  const fd = hostFs.tmpfsMount(sizeBytes, inodes, mode, -1);
+  const fd = newTmpfs(sizeBytes, inodes, mode);
   return fd < 0 ? fd : new HostFd(fd);
 }
 

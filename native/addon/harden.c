@@ -145,21 +145,6 @@ static napi_value fence_fd(napi_env env, napi_callback_info info) {
                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
 }
 
-// emptyRoot(): the FD of an empty directory in which nothing can be made: a tmpfs that is attached nowhere.
-static napi_value empty_root(napi_env env, napi_callback_info info) {
-  (void)info;
-  int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), mount = -1;
-  if (context < 0) return outcome(env, -1);
-  if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "nr_inodes", "1", 0) == 0 &&
-      syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "555", 0) == 0 &&
-      syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-    mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC,
-                         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-  int error = errno;
-  close(context);
-  return integer(env, mount < 0 ? -error : mount);
-}
-
 // landlockVersion(): of the kernel's Landlock; -ENOSYS, -EOPNOTSUPP where there is none. man landlock(7).
 static napi_value landlock_version(napi_env env, napi_callback_info info) {
   (void)info;
@@ -207,7 +192,6 @@ void register_harden(napi_env env, napi_value exports) {
   export_function(env, exports, "limitResource", limit_resource);
   export_function(env, exports, "hideMemory", hide_memory);
   export_function(env, exports, "fenceFd", fence_fd);
-  export_function(env, exports, "emptyRoot", empty_root);
   export_function(env, exports, "landlockVersion", landlock_version);
   export_function(env, exports, "landlockRules", landlock_rules);
   export_function(env, exports, "connectHere", connect_here);

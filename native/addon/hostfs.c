@@ -353,33 +353,33 @@ static napi_value remove_xattr(napi_env env, napi_callback_info info) {
   return bad < 0 ? integer(env, bad) : outcome(env, fremovexattr(arg_int(env, argv[0]), name));
 }
 
-static int configure(int context, const char *key, const char *value) {
-  return (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, value, 0);
-}
-
-// tmpfsMount(sizeBytes, inodes, mode, mount): the FD of a new tmpfs, attached nowhere, freed with its last FD; 0 when
-// `mount`, not -1, is one that gets another size. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2).
-static napi_value tmpfs_mount(napi_env env, napi_callback_info info) {
+// newMount(type, options: Uint8Array, attributes, mount): the FD of a new file system, attached nowhere, freed with its last
+// FD; 0 when `mount`, not -1, is one that gets other options. Each is NUL-terminated, "key=value" or a flag, and spent
+// then. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2), fsmount(2).
+static napi_value new_mount(napi_env env, napi_callback_info info) {
   ARGS;
-  char size[32], inodes[32], mode[16];
-  snprintf(size, sizeof size, "%lld", (long long)arg_i64(env, argv[0]));
-  snprintf(inodes, sizeof inodes, "%lld", (long long)arg_i64(env, argv[1]));
-  snprintf(mode, sizeof mode, "%o", arg_uint(env, argv[2]) & 07777);
-  int mount = arg_int(env, argv[3]), command = mount < 0 ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
-  int context = (int)(mount < 0 ? syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)
+  char type[16];
+  struct bytes options = arg_bytes(env, argv[1]);
+  int mount = arg_int(env, argv[3]), bad = arg_name(env, argv[0], type, sizeof type);
+  if (bad < 0) return integer(env, bad);
+  if (options.length == 0 || options.data[options.length - 1] != 0) return integer(env, -EINVAL);
+  int context = (int)(mount < 0 ? syscall(SYS_fsopen, type, FSOPEN_CLOEXEC)
                                 : syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
   if (context < 0) return outcome(env, -1);
-  if (configure(context, "source", "burrow") < 0 || configure(context, "size", size) < 0 ||
-      configure(context, "nr_inodes", inodes) < 0 || configure(context, "mode", mode) < 0 ||
-      syscall(SYS_fsconfig, context, command, NULL, NULL, 0) < 0) {
-    return integer(env, closing(context, errno));
+  char *key = (char *)options.data, *end = key + options.length;
+  for (char *next; key < end; key = next) {
+    char *value = strchr(key, '=');
+    next = key + strlen(key) + 1;
+    if (value) *value++ = 0;
+    if (syscall(SYS_fsconfig, context, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0) < 0)
+      return integer(env, closing(context, errno));
   }
-  if (mount >= 0) return close(context), integer(env, 0);
-  // Not MOUNT_ATTR_NOEXEC: a sandbox may map code from its /tmp.
-  mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+  if (syscall(SYS_fsconfig, context, mount < 0 ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+    return integer(env, closing(context, errno));
+  int made = mount < 0 ? (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, arg_uint(env, argv[2])) : 0;
   int error = errno;
   close(context);
-  return integer(env, mount < 0 ? -error : mount);
+  return integer(env, made < 0 ? -error : made);
 }
 
 // cloneMount(fd, isReadOnly): a private copy of the mounts at and below an O_PATH FD, without devices, in which no
@@ -443,7 +443,7 @@ void register_hostfs(napi_env env, napi_value exports) {
       {"utimensFd", utimens_fd},   {"truncateFd", truncate_fd}, {"syncFd", sync_fd},
       {"allocateFd", allocate_fd}, {"readDents", read_dents},   {"seekDents", seek_dents},
       {"statfsFd", statfs_fd},     {"getXattr", get_xattr},     {"setXattr", set_xattr},
-      {"listXattr", list_xattr},   {"removeXattr", remove_xattr}, {"tmpfsMount", tmpfs_mount},
+      {"listXattr", list_xattr},   {"removeXattr", remove_xattr}, {"newMount", new_mount},
       {"cloneMount", clone_mount}, {"handleOf", handle_of}, {"openHandle", open_handle},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {

@@ -138,10 +138,9 @@ bool launchesGofer(const char *word) {
 char **withFlags(char **argv, int argc, const char *table) {
     const char *directfs = wanted[DIRECTFS].given, *overlay = wanted[OVERLAY].given;
     bool hasDirectfs = tableHas(table, "directfs", NULL); /* 2024 or later */
-    if (directfs && *directfs && strchr("1tT", *directfs))
-        refuse(1, "--directfs=%s can't work. With it the sandbox asks for host directories\n"
-               "  and works on these; what Burrow serves has none, so the mount will be refused\n"
-               "  (\"creating root file system\"). Leave it out or say --directfs=false.", directfs);
+    if (directfs && !hasDirectfs)
+        refuse(1, "--directfs=%s: this runsc has no directfs (2023 and later have it).\n"
+               "  Leave it out, or point BURROW_RUNSC at a newer runsc.", directfs);
     if (overlay && (!strncmp(overlay, "root:self", 9) || !strncmp(overlay, "all:self", 8)))
         refuse(1, "--overlay2=%s can't work. Its filestore is a file in the mount's source, and\n"
                "  what Burrow serves has no directory to put it in, so its mount would be refused.\n"

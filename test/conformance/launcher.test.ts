@@ -81,6 +81,7 @@ withFake(
     const cases: [given: string[], added: string[]][] = [
       [["--directfs=false"], ADDED_2024.slice(1)],
       [["-directfs=0"], ADDED_2024.slice(1)],
+      [["--directfs"], ADDED_2024.slice(1)],
       [["--overlay2=root:memory"], [ADDED_2024[0]!, ...ADDED_2022]],
       [
         ["-overlay2", "all:dir=/x"],
@@ -146,12 +147,7 @@ withFake("flags are asked for once per binary", FLAGS_2024, ECHO, (t, bench, fak
 });
 
 withFake("flags that can't work are refused with the reason", FLAGS_2024, ECHO, (t, bench) => {
-  const bad = [
-    ["--directfs=true"],
-    ["-directfs"],
-    ["--overlay2=root:self"],
-    ["-overlay2", "all:self,size=1G"],
-  ];
+  const bad = [["--overlay2=root:self"], ["-overlay2", "all:self,size=1G"]];
   for (const words of bad) {
     const result = bench.exec([LAUNCHER, ...words, "run", "x"]);
     t.equal(result.code, 1, words.join(" "));
@@ -159,8 +155,15 @@ withFake("flags that can't work are refused with the reason", FLAGS_2024, ECHO, 
     t.match(result.stderr, /refused/);
     t.match(result.stderr, /Leave it out/);
   }
-  const last = bench.exec([LAUNCHER, "--directfs=true", "--directfs=false", "run"]);
+  const last = bench.exec([LAUNCHER, "--overlay2=root:self", "--overlay2=none", "run"]);
   t.equal(last.code, 0, "the last one counts, as in runsc");
+});
+
+withFake("directfs is refused where runsc has none", FLAGS_2022, ECHO, (t, bench) => {
+  const result = bench.exec([LAUNCHER, "--directfs=true", "run", "x"]);
+  t.equal(result.code, 1);
+  t.match(result.stderr, /refused: --directfs=true: this runsc has no directfs/);
+  t.match(result.stderr, /BURROW_RUNSC/);
 });
 
 withFake("each thing that is missing is named, with what to do", FLAGS_2024, ECHO, (t, bench) => {

@@ -130,6 +130,7 @@ test("a mount under an overlay in the sandbox is read-only, one without lisafs i
     ],
     socketCount: 2,
     argv: [
+      "--directfs=false",
       "gofer",
       "--gofer-mount-confs=lisafs:self,none:memory,lisafs:none",
       "--bundle",
@@ -181,7 +182,13 @@ test("destinations stay as they are where the root isn't ours to serve", async (
       { destination: "/link/x", source: data },
     ],
     socketCount: 1,
-    argv: ["gofer", "--gofer-mount-confs=erofs:memory,lisafs:none", "--bundle", data],
+    argv: [
+      "--directfs=false",
+      "gofer",
+      "--gofer-mount-confs=erofs:memory,lisafs:none",
+      "--bundle",
+      data,
+    ],
   });
   t.match(JSON.parse(gofer.mountsJson), [{ destination: "/link/x" }]);
   t.equal(await gofer.stop(), 0);

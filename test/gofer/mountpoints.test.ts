@@ -84,7 +84,8 @@ test("nothing is made for revisions that make up directories", async (t) => {
     { destination: "/", source: root },
     { destination: "/one", source: sources(t).file },
   ];
-  start(t, mounts, "", ["gofer", "--gofer-mount-confs=lisafs:none,lisafs:none", "--bundle", "/"]);
+  const confs = "--gofer-mount-confs=lisafs:none,lisafs:none";
+  start(t, mounts, "", ["--directfs=false", "gofer", confs, "--bundle", "/"]);
   t.same(fs.readdirSync(root), []);
 });
 

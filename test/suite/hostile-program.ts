@@ -13,6 +13,7 @@ import { harden } from "../../lib/gofer/harden.ts";
 import { openTree } from "../../lib/gofer/trees.ts";
 import { hostFs, NO_ID, STAT_FIELDS } from "../../lib/sys/hostfs.ts";
 import { native } from "../../lib/sys/native.ts";
+import { newTmpfs } from "../../lib/sys/new-mount.ts";
 import { HostTree } from "../../lib/tree/host.ts";
 import { NO_SPECIAL_FILES } from "../../lib/tree/host-special.ts";
 import {
@@ -148,7 +149,7 @@ const acts: Readonly<Record<string, () => unknown>> = {
   "read of a path": () => fs.readdirSync("/"),
   "read of the working directory": () => fs.readdirSync("."),
   "write by a path": () => fs.writeFileSync("/x", "x"),
-  mount: () => hostFs.tmpfsMount(4096, 2, 0o755, -1),
+  mount: () => newTmpfs(4096, 2, 0o755),
   namespace: () => native.enterMounts(0, 0, 0),
   "another's FD": () => native.takeFd(1, 1),
   listen: () => native.listenPackets("/x", 0),

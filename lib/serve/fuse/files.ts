@@ -31,6 +31,7 @@ import {
 } from "./handler.ts";
 import type { OpenFile } from "./handles.ts";
 import type { FuseSession } from "./session.ts";
+import type { Opening } from "./unopened.ts";
 
 /**
  * Keeps what the tree has just opened: its number. What a view that never changes would donate is kept to be read from, but for large
@@ -46,8 +47,33 @@ function keep(session: FuseSession, ino: Ino, sizeBytes: number): number {
   return session.handles.add(ino, false, opened.handle, hostFd);
 }
 
+/** Opens a file to be read: its number, MISS or -errno. Its size is in `attr`. */
+function openToRead(session: FuseSession, ino: Ino): number {
+  const { tree, handles } = session;
+  if (!handles.hasRoom) return -Errno.ENFILE;
+  const failed = tree.getattr(ino, attr);
+  if (failed < 0) return failed;
+  const outcome = tree.open(ino, O_RDONLY, opened);
+  return outcome < 0 ? outcome : keep(session, ino, attr.size);
+}
+
+function openDirectory(session: FuseSession, ino: Ino): number {
+  const { tree, handles } = session;
+  if (!handles.hasRoom) return -Errno.ENFILE;
+  const handle = tree.opendir(ino);
+  return handle < 0 ? handle : handles.add(ino, true, handle, -1);
+}
+
+/** What a request reads from: what was opened, or, where nothing is, what its node is. MISS or -errno. */
+function openedOf(session: FuseSession, request: FuseRequest, open: Opening): OpenFile | number {
+  const { handles, unopened, nodes } = session;
+  if (unopened === undefined) return handles.get(request.handle) ?? -Errno.EBADF;
+  return unopened.use(session, nodes.inoOf(request.node), open);
+}
+
 export const open: Handler = (session, request, reply) => {
   const { tree, nodes, handles } = session;
+  if (session.unopened !== undefined) return -Errno.ENOSYS;
   const flags = request.flags & (O_ACCMODE | O_TRUNC);
   if ((flags & O_ACCMODE) === O_ACCMODE) return -Errno.EINVAL;
   if (session.isReadOnly && flags !== O_RDONLY) return EROFS;
@@ -83,8 +109,9 @@ export const create: Handler = (session, request, reply) => {
 };
 
 export const read: Handler = (session, request, reply) => {
-  const file = session.handles.get(request.handle);
-  if (file === undefined || file.isDirectory) return -Errno.EBADF;
+  const file = openedOf(session, request, openToRead);
+  if (typeof file === "number") return file;
+  if (file.isDirectory) return -Errno.EBADF;
   const { offset, length } = request;
   if (offset < 0) return -Errno.EINVAL;
   const start = reply.offset;
@@ -137,13 +164,11 @@ export const release: Handler = (session, request) => {
 };
 
 export const opendir: Handler = (session, request, reply) => {
-  const { tree, nodes, handles } = session;
-  if (!handles.hasRoom) return -Errno.ENFILE;
-  const ino = nodes.inoOf(request.node);
-  const handle = tree.opendir(ino);
-  if (handle < 0) return handle;
+  if (session.unopened !== undefined) return -Errno.ENOSYS;
+  const number = openDirectory(session, session.nodes.inoOf(request.node));
+  if (number < 0) return number;
   const flags = session.isImmutable ? FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR : 0;
-  putOpen(reply, handles.add(ino, true, handle, -1), flags);
+  putOpen(reply, number, flags);
   return 0;
 };
 
@@ -221,8 +246,8 @@ function list(session: FuseSession, file: OpenFile, request: FuseRequest, reply:
 
 function readdirAs(hasAttributes: boolean): Handler {
   return (session, request, reply) => {
-    const file = session.handles.get(request.handle);
-    if (file === undefined) return -Errno.EBADF;
+    const file = openedOf(session, request, openDirectory);
+    if (typeof file === "number") return file;
     if (!file.isDirectory) return -Errno.ENOTDIR;
     if (request.offset < 0) return -Errno.EINVAL;
     // The kernel doesn't ask for them where INIT didn't offer them.

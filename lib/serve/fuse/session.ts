@@ -10,6 +10,7 @@ import {
   decodeForgets,
   decodeInit,
   encodeInit,
+  encodeResend,
   FOR_EVER_SECONDS,
   FUSE_MAJOR,
   FUSE_MINOR_MIN,
@@ -18,6 +19,7 @@ import {
   REPLY_HEAD_BYTES,
   REQUEST_HEAD_BYTES,
   TREE_WISHES,
+  UNOPENED_WISHES,
   type Unique,
 } from "../../wire/fuse/message.ts";
 import { putHead } from "../../wire/fuse/reply.ts";
@@ -28,6 +30,7 @@ import { dispatch, type LogLine } from "./dispatch.ts";
 import { NO_REPLY } from "./handler.ts";
 import { HandleTable } from "./handles.ts";
 import { NodeTable } from "./nodes.ts";
+import { Unopened } from "./unopened.ts";
 
 export interface FuseParked extends Waiting {
   readonly connection: FuseSession;
@@ -60,6 +63,8 @@ export class FuseSession {
   readonly seconds: number;
   readonly nodes: NodeTable;
   readonly handles: HandleTable;
+  /** Where the kernel opens files and directories by itself, without asking: what it reads. Only of what never changes. */
+  readonly unopened: Unopened | undefined;
   readonly #fd: number;
   readonly #host: FuseHost;
   readonly #in = new Cursor(Buffer.alloc(REQUEST_BYTES));
@@ -71,8 +76,11 @@ export class FuseSession {
   /** The mount is gone, or its connection was aborted. */
   isEnded = false;
 
-  /** Over an FD of /dev/fuse that doesn't block and that something is mounted with; both it and the tree stay the caller's. */
-  constructor(fd: number, tree: Tree, isReadOnly: boolean, host: FuseHost) {
+  /**
+   * Over an FD of /dev/fuse that doesn't block and that something is mounted with; both it and the tree stay the caller's.
+   * `isUnopened`: the kernel is told to open files of a tree that never changes by itself.
+   */
+  constructor(fd: number, tree: Tree, isReadOnly: boolean, host: FuseHost, isUnopened = false) {
     this.#fd = fd;
     this.#host = host;
     this.tree = tree;
@@ -81,6 +89,13 @@ export class FuseSession {
     this.seconds = this.isImmutable ? FOR_EVER_SECONDS : WRITABLE_SECONDS;
     this.nodes = new NodeTable(tree);
     this.handles = new HandleTable(tree);
+    this.unopened = isUnopened && this.isImmutable ? new Unopened(this.handles) : undefined;
+  }
+
+  /** Follows a session on the same device: the kernel sends again what that one did not answer. False if it can't, before Linux 6.9. */
+  resume(): boolean {
+    this.isReady = native.writeFd(this.#fd, encodeResend()) >= 0;
+    return this.isReady;
   }
 
   /** Answers what there is to answer, a bounded number: whether there may be more at once. */
@@ -170,7 +185,8 @@ export class FuseSession {
       this.#host.log(`the kernel's FUSE is 7.${wanted.minor}; it must be 7.${FUSE_MINOR_MIN}`);
       return -Errno.EPROTO;
     }
-    const wishes = this.isImmutable ? IMMUTABLE_WISHES : TREE_WISHES;
+    const kept = this.unopened === undefined ? IMMUTABLE_WISHES : UNOPENED_WISHES;
+    const wishes = this.isImmutable ? kept : TREE_WISHES;
     const whole = encodeInit(this.#request.unique, wanted, wishes, READ_MAX_BYTES);
     reply.putBytes(whole.subarray(REPLY_HEAD_BYTES));
     this.isReady = true;

@@ -39,6 +39,8 @@ export class Connection implements RequestSink {
   readonly index: number;
   readonly tree: Tree;
   readonly isReadOnly: boolean;
+  /** The root as a directory of the host's kernel, which the client gets with Mount and works on by itself; -1: it asks for everything. */
+  readonly directFd: number;
   readonly fds: FdTable;
   readonly channels: Channel[] = [];
   readonly journal: ConnectionJournal | undefined;
@@ -50,17 +52,19 @@ export class Connection implements RequestSink {
   #openedCount = 0;
   readonly #pair = new Int32Array(2);
 
-  /** Takes the journal: undefined when nobody is to take up the connection. */
+  /** Takes the journal: undefined when nobody is to take up the connection; and `directFd`. */
   constructor(
     index: number,
     tree: Tree,
     isReadOnly: boolean,
     host: ConnectionHost,
     journal?: ConnectionJournal,
+    directFd = -1,
   ) {
     this.index = index;
     this.tree = tree;
     this.isReadOnly = isReadOnly;
+    this.directFd = directFd;
     this.fds = new FdTable(tree, journal?.rows);
     this.journal = journal;
     this.#host = host;
@@ -179,6 +183,7 @@ export class Connection implements RequestSink {
     if (this.#memoryFd >= 0) native.closeFd(this.#memoryFd);
     this.#socket?.close();
     this.journal?.close();
+    if (this.directFd >= 0) native.closeFd(this.directFd);
     this.tree.dispose();
     this.#host.ended(this);
   }
@@ -194,6 +199,7 @@ export class Connection implements RequestSink {
     for (const channel of this.channels) channel.close(true);
     if (this.#memoryFd >= 0) native.closeFd(this.#memoryFd);
     this.#socket?.close();
+    if (this.directFd >= 0) native.closeFd(this.directFd);
     this.tree.dispose();
     this.#host.ended(this);
   }

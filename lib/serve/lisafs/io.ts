@@ -49,7 +49,9 @@ export const openAt: Handler = (connection, request, reply, from) => {
     const handle = tree.opendir(ino as Ino);
     if (handle < 0) return handle;
     reply.putU64(fds.mintOpen(kind, ino as Ino, handle, access));
-    return 0;
+    // A client with the root itself lists it by itself, and asks for no other directory.
+    const isRoot = connection.directFd >= 0 && ino === tree.rootIno;
+    return isRoot ? from.donate(connection.directFd, false) : 0;
   }
   const result = tree.open(ino as Ino, flags, opened);
   if (result < 0) return result;

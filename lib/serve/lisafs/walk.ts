@@ -26,7 +26,7 @@ const SUPPORTED: readonly number[] = Object.values(Mid).filter(
   (mid) => mid !== Mid.Error && mid !== Mid.Flush && mid !== Mid.ConnectWithCreds,
 );
 
-export const mount: Handler = (connection, _request, reply) => {
+export const mount: Handler = (connection, _request, reply, from) => {
   const { tree, fds } = connection;
   const root = tree.rootIno;
   const failed = tree.getattr(root, attr);
@@ -39,7 +39,7 @@ export const mount: Handler = (connection, _request, reply) => {
   reply.putU32(LISAFS_MESSAGE_MAX_BYTES);
   reply.putU16(SUPPORTED.length);
   for (const mid of SUPPORTED) reply.putU16(mid);
-  return 0;
+  return connection.directFd < 0 ? 0 : from.donate(connection.directFd, false);
 };
 
 export const channel: Handler = (connection, _request, reply, from) => {

@@ -77,6 +77,9 @@ const LAZY_WISHES = ASYNC_READ | PARALLEL_DIROPS | NO_OPEN_SUPPORT | MAX_PAGES |
 export const TREE_WISHES = ASYNC_READ | PARALLEL_DIROPS | MAX_PAGES | BIG_WRITES | ATOMIC_O_TRUNC;
 /** Of a tree that never changes, too: attributes come with a listing, targets are kept. */
 export const IMMUTABLE_WISHES = TREE_WISHES | DO_READDIRPLUS | READDIRPLUS_AUTO | CACHE_SYMLINKS;
+/** The same where the kernel opens by itself: with all attributes, since who lists there (a sentry) asks for each. */
+export const UNOPENED_WISHES =
+  (IMMUTABLE_WISHES & ~READDIRPLUS_AUTO) | NO_OPEN_SUPPORT | NO_OPENDIR_SUPPORT;
 
 /** Pages of 4,096 bytes in one READ or WRITE: 1 MiB, the most there can be by default. */
 const READ_MAX_PAGES = 256;

@@ -1,0 +1,180 @@
+// DirectMounts: views as mounts of the kernel's that sandboxes work on themselves (runsc's directfs). Each is attached nowhere, has a FUSE
+// server of its own, and is shared by all sandboxes of its tenant that see the same snapshots, so that what one has looked up or read the
+// kernel knows for the next. docs/design/0033-directfs.md. Control plane.
+
+import fs from "node:fs";
+import { Errno, errnoName } from "../base/errno.ts";
+import { explain } from "../base/error.ts";
+import { DIRECT_IDLE_MS, DIRECT_VIEWS_MAX } from "../base/limits.ts";
+import type { DirectStatus } from "../cache/client.ts";
+import type { Log } from "../cache/counters.ts";
+import { mountDirectory } from "../gofer/mount.ts";
+import { native } from "../sys/native.ts";
+import { newFuse } from "../sys/new-mount.ts";
+import { DirectNotes, directId } from "./direct-notes.ts";
+import { DirectServer } from "./direct-server.ts";
+import type { DescribedView } from "./sources.ts";
+
+const DEVICE = "/dev/fuse";
+
+/** What a sandbox has of a mount: an FD of its root, which is the taker's, and its part in who uses it. */
+export interface DirectUse {
+  readonly hostFd: number;
+  release(): void;
+}
+
+interface DirectView {
+  readonly id: string;
+  /** Fails with an errno when it can't be had. */
+  readonly mounting: Promise<Mounted | number>;
+  users: number;
+  idle: NodeJS.Timeout | undefined;
+}
+
+interface Mounted {
+  /** The mount itself, and the device that its server answers on. */
+  readonly mountFd: number;
+  readonly device: number;
+  readonly server: DirectServer;
+}
+
+export interface DirectContext {
+  readonly cache: string;
+  readonly state: string;
+  readonly log: Log;
+}
+
+export class DirectMounts {
+  readonly #context: DirectContext;
+  /** By what they show and whose they are; the one that was let go of last comes last of those that nobody uses. */
+  readonly #views = new Map<string, DirectView>();
+  readonly #notes: DirectNotes;
+  readonly #counted = { shared: 0, restarts: 0 };
+  #isEnded = false;
+
+  constructor(context: DirectContext) {
+    this.#context = context;
+    this.#notes = new DirectNotes(context);
+  }
+
+  /** Removes what servers left that have ended. Those of a daemon before this one may live on. Never rejects. */
+  async start(): Promise<void> {
+    await this.#sweep();
+  }
+
+  /** Views; sandboxes that have one; times that one found its view's mount there; servers that followed one that was killed. */
+  get figures(): DirectStatus {
+    let users = 0;
+    for (const view of this.#views.values()) users += view.users;
+    return { views: this.#views.size, users, ...this.#counted };
+  }
+
+  /** The mount of a view, made when there is none: an errno when it can't be had. Never rejects. */
+  async use(view: DescribedView): Promise<DirectUse | number> {
+    const key = this.#keyOf(view);
+    const known = this.#views.get(key);
+    const found = known ?? this.#begin(key, view);
+    if (typeof found === "number") return found;
+    if (known !== undefined) this.#counted.shared++;
+    found.users++;
+    clearTimeout(found.idle);
+    const mounted = await found.mounting;
+    const hostFd = typeof mounted === "number" ? -mounted : native.dupFd(mounted.mountFd);
+    let isReleased = false;
+    const release = () => {
+      if (isReleased) return;
+      isReleased = true;
+      if (--found.users === 0) this.#rest(key, found);
+    };
+    if (hostFd >= 0) return { hostFd, release };
+    release();
+    return -hostFd;
+  }
+
+  /** Lets go of all. Sandboxes keep what they have: its servers end with them. */
+  stop(): void {
+    this.#isEnded = true;
+    for (const [key, view] of this.#views) this.#drop(key, view);
+  }
+
+  /** What makes two views one mount. */
+  #keyOf({ tenant, snapshots, places }: DescribedView): string {
+    return JSON.stringify([
+      tenant,
+      snapshots.map(({ snapshot, origin }, i) => [snapshot, origin, places[i]]),
+    ]);
+  }
+
+  #begin(key: string, view: DescribedView): DirectView | number {
+    if (this.#isEnded) return Errno.ECANCELED;
+    if (this.#views.size >= DIRECT_VIEWS_MAX && !this.#dropOldest()) return Errno.ENFILE;
+    const id = directId(this.#context.cache, key);
+    const begun = { id, mounting: this.#mount(id, view), users: 0, idle: undefined };
+    this.#views.set(key, begun);
+    void begun.mounting.then((mounted) => {
+      if (typeof mounted !== "number") return;
+      if (this.#views.get(key) === begun) this.#views.delete(key); // the next who asks tries again
+    });
+    return begun;
+  }
+
+  async #mount(id: string, view: DescribedView): Promise<Mounted | number> {
+    const { state, log } = this.#context;
+    let device = -1;
+    let mountFd = -1;
+    try {
+      await this.#notes.describe(id, view);
+      device = fs.openSync(DEVICE, "r+");
+      mountFd = newFuse(device);
+      if (mountFd < 0) throw new Error(`can't mount: ${errnoName(mountFd)}`);
+      const config = { state, source: mountDirectory(state, id), isReadOnly: true };
+      const server = new DirectServer(config, device, {
+        log: (what, why) => log(what, { mount: id, why }),
+        onRestart: () => this.#counted.restarts++,
+        onStart: (pid) => this.#notes.claim(id, pid),
+        onEnd: () => void this.#sweep(),
+      });
+      await server.isReady;
+      return { mountFd, device, server };
+    } catch (error) {
+      log("no direct mount", { mount: id, error: explain(error) });
+      if (mountFd >= 0) native.closeFd(mountFd);
+      if (device >= 0) native.closeFd(device);
+      return mountFd === -Errno.EPERM ? Errno.EPERM : Errno.EIO;
+    }
+  }
+
+  /** Nobody uses it: it is kept for a while, for who comes next. */
+  #rest(key: string, view: DirectView): void {
+    if (this.#views.get(key) !== view) return;
+    this.#views.delete(key);
+    this.#views.set(key, view);
+    view.idle = setTimeout(() => this.#drop(key, view), DIRECT_IDLE_MS).unref();
+  }
+
+  #dropOldest(): boolean {
+    for (const [key, view] of this.#views) {
+      if (view.users > 0) continue;
+      this.#drop(key, view);
+      return true;
+    }
+    return false;
+  }
+
+  async #sweep(): Promise<void> {
+    if (this.#isEnded) return;
+    const known = new Set([...this.#views.values()].map(({ id }) => id));
+    await this.#notes.sweep((id) => known.has(id));
+  }
+
+  #drop(key: string, view: DirectView): void {
+    clearTimeout(view.idle);
+    if (this.#views.get(key) === view) this.#views.delete(key);
+    void view.mounting.then((mounted) => {
+      if (typeof mounted === "number") return;
+      mounted.server.leave(this.#isEnded);
+      native.closeFd(mounted.mountFd);
+      native.closeFd(mounted.device);
+    });
+  }
+}

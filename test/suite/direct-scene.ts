@@ -1,0 +1,56 @@
+// A sandbox's end under directfs: a gofer as a runsc that has it on starts one, and what it donates with Mount. Tests only.
+
+import fs from "node:fs";
+import type { Test } from "tap";
+import { native } from "../../lib/sys/native.ts";
+import { Mid } from "../../lib/wire/lisafs/mid.ts";
+import type { TestNode } from "./daemon-node.ts";
+import { GoferProcess } from "./gofer-process.ts";
+import { SocketPathway } from "./lisafs-client.ts";
+
+/** Flags of a runsc of 2024 that say nothing of directfs, which is on by default. */
+const CONFS = "--gofer-mount-confs=lisafs:none,lisafs:none";
+/** The first answer may wait for a server's start. */
+const PATIENCE_MS = 60_000;
+
+export interface DirectSandbox {
+  readonly gofer: GoferProcess;
+  /** The donated roots: paths by which this process works on them as a sandbox would, and that of the tmpfs. */
+  readonly root: string;
+  readonly tmp: string;
+  readonly rootFd: number;
+  end(): void;
+}
+
+/** Of a view by its mount's id, with a tmpfs of 64 KiB. Ended with the test. */
+export function directSandbox(t: Test, node: TestNode, mountId: string): DirectSandbox {
+  const id = `${mountId}-tmp`;
+  fs.mkdirSync(`${node.state}/mounts/${id}`, { recursive: true });
+  const upper = { format: 1, kind: "upper", sizeBytes: 65_536, inodes: 16, mode: 0o1777 };
+  fs.writeFileSync(`${node.state}/mounts/${id}/mount.json`, JSON.stringify(upper));
+  const mounts = [
+    { destination: "/", source: `${node.state}/mounts/${mountId}`, isReadOnly: true },
+    { destination: "/tmp", source: `${node.state}/mounts/${id}` },
+  ];
+  const argv = ["--root=/run/runsc", "gofer", CONFS, "--bundle", "/"];
+  const gofer = GoferProcess.start({ mounts, argv, env: { BURROW_STATE: node.state } });
+  const fds: number[] = [];
+  const sockets = [0, 1].map((i) => gofer.takeSocket(i));
+  const end = () => {
+    for (const fd of [...fds.splice(0), ...sockets.splice(0)]) native.closeFd(fd);
+  };
+  t.teardown(async () => {
+    end();
+    await gofer.stop();
+  });
+  for (const socket of sockets) {
+    const path = new SocketPathway(socket);
+    path.timeoutMs = PATIENCE_MS;
+    const reply = path.transact(Mid.Mount, 0);
+    if (reply.errno !== 0 || reply.fds.length !== 1)
+      throw new Error(`Mount: errno ${reply.errno}, ${reply.fds.length} FDs: ${gofer.log}`);
+    fds.push(reply.fds[0]!);
+  }
+  const [root, tmp] = fds.map((fd) => `/proc/self/fd/${fd}`) as [string, string];
+  return { gofer, root, tmp, rootFd: fds[0]!, end };
+}
