@@ -20,7 +20,6 @@ export type Need =
   | "daemon"
   | "host"
   | "writes"
-  | "whiteouts"
   | "devices"
   | "sockets"
   | "launches";
@@ -53,7 +52,8 @@ const MSG_PEEK = 2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const S_IFCHR = 0o020000;
-const S_IFBLK = 0o060000;
+const S_IFIFO = 0o010000;
+const S_IFSOCK = 0o140000;
 /** linux/sockios.h. */
 const SIOCINQ = 0x541b;
 const SIOCOUTQ = 0x5411;
@@ -347,16 +347,20 @@ export const CALLS: readonly Call[] = [
   {
     name: "mknodat",
     number: 259,
-    why: "MknodAt of a device that nobody can open, in a tmpfs of its own",
-    when: [S_IFCHR, S_IFBLK].map((is) => [isDirectory, { arg: 2, is }]),
+    why: "a whiteout; a FIFO or socket that keeps a device of a tmpfs",
+    when: [
+      [isDirectory, { arg: 2, is: S_IFCHR }, { arg: 3, is: 0 }],
+      [isDirectory, { arg: 2, is: S_IFIFO }],
+      [isDirectory, { arg: 2, is: S_IFSOCK }],
+    ],
     needs: ["devices"],
   },
   {
     name: "mknodat",
     number: 259,
-    why: "a whiteout of an overlay: a character device 0:0",
+    why: "a whiteout: a character device 0:0",
     when: [[isDirectory, { arg: 2, is: S_IFCHR }, { arg: 3, is: 0 }]],
-    needs: ["whiteouts"],
+    needs: ["writes"],
   },
   {
     name: "linkat",
