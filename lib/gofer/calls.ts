@@ -60,7 +60,9 @@ const SIOCOUTQ = 0x5411;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SOCK_CLOEXEC = 0o2000000;
+const SIGINT = 2;
 const SIGABRT = 6;
+const SIGTERM = 15;
 /** The address family and "daemon.sock", without a NUL: no other name of that length leads to a socket of a cache. */
 export const DAEMON_ADDRESS_BYTES = 2 + "daemon.sock".length;
 
@@ -281,13 +283,11 @@ export const CALLS: readonly Call[] = [
   {
     name: "tgkill",
     number: 234,
-    why: "abort(3)",
-    when: [
-      [
-        { arg: 0, is: "self" },
-        { arg: 2, is: SIGABRT },
-      ],
-    ],
+    why: "abort(3); the end by a signal, which Node.js raises again",
+    when: [SIGABRT, SIGINT, SIGTERM].map((is) => [
+      { arg: 0, is: "self" },
+      { arg: 2, is },
+    ]),
   },
   ...pathCalls([
     ["open", 2],

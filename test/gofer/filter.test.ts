@@ -105,6 +105,7 @@ test("arguments are looked at", (t) => {
   says("recvmsg", [5, 0, 0], Verdict.kill, "FDs that an execve would keep");
   says("tgkill", [PID, 1, 9], Verdict.kill, "SIGKILL");
   says("tgkill", [1, 1, 6], Verdict.kill, "another process");
+  says("tgkill", [PID, 1, 15], Verdict.allow, "the end by SIGTERM");
   says("fcntl", [5, 1024, 1], Verdict.kill, "a lease");
   says("linkat", [5, 0, 6, 0, 0x1000], Verdict.kill, "AT_EMPTY_PATH");
   says("ioctl", [5, 0x5413], Verdict.kill, "a terminal's size");

@@ -35,6 +35,17 @@ test("over a view, no capability is left", { skip: needsRoot }, (t) => {
   t.end();
 });
 
+test("a signal ends it, and not the filter", { skip: needsRoot }, async (t) => {
+  const directory = temporary(t);
+  const mounts = [{ destination: "/", source: makeView(directory, FILES), isReadOnly: true }];
+  const gofer = GoferProcess.start({ mounts, env: { BURROW_STATE: directory } });
+  const client = LisafsClient.mount(gofer.takeSocket(0), 1);
+  gofer.child.kill("SIGTERM");
+  t.equal(await gofer.exit, "SIGTERM");
+  client.close();
+  await gofer.stop();
+});
+
 test("over an upper, those of an owner of all its files", {
   skip: needsRoot,
 }, (t) => {
