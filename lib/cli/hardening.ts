@@ -38,12 +38,9 @@ export function hardening(): Hardening {
     return { state: "missing", detail: "this kernel has no seccomp filters that kill" };
   const version = native.landlockVersion();
   const hasLandlock = version >= LANDLOCK_VERSION_MIN;
-  // Who has a /tmp makes device nodes there where Landlock keeps them from anywhere else: needsOf() of gofer/harden.
-  const scratch: Need[] = hasLandlock ? ["host", "writes", "devices"] : ["host", "writes"];
-  const kept = hasLandlock ? [...WRITERS, Capability.mknod] : WRITERS;
-  const names = Object.entries(Capability).filter(([, number]) => kept.includes(number));
+  const names = Object.entries(Capability).filter(([, number]) => WRITERS.includes(number));
   const what = [
-    `seccomp: ${countOf("channels", "daemon")} calls over a view, ${countOf("channels", "daemon", ...scratch)} with a /tmp`,
+    `seccomp: ${countOf("channels", "daemon")} calls over a view, ${countOf("channels", "daemon", "host", "writes", "devices")} with a /tmp`,
     mode === "log" ? "BURROW_HARDEN=log: others are logged and pass" : "others end it",
     `capabilities: none, with a /tmp ${names.map(([name]) => name).join(", ")}`,
     hasLandlock ? `Landlock ${version}` : `no Landlock (${landlockFault(version)})`,

@@ -20,7 +20,6 @@ export type Need =
   | "daemon"
   | "host"
   | "writes"
-  | "whiteouts"
   | "devices"
   | "sockets"
   | "launches";
@@ -53,14 +52,17 @@ const MSG_PEEK = 2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const S_IFCHR = 0o020000;
-const S_IFBLK = 0o060000;
+const S_IFIFO = 0o010000;
+const S_IFSOCK = 0o140000;
 /** linux/sockios.h. */
 const SIOCINQ = 0x541b;
 const SIOCOUTQ = 0x5411;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SOCK_CLOEXEC = 0o2000000;
+const SIGINT = 2;
 const SIGABRT = 6;
+const SIGTERM = 15;
 /** The address family and "daemon.sock", without a NUL: no other name of that length leads to a socket of a cache. */
 export const DAEMON_ADDRESS_BYTES = 2 + "daemon.sock".length;
 
@@ -281,13 +283,11 @@ export const CALLS: readonly Call[] = [
   {
     name: "tgkill",
     number: 234,
-    why: "abort(3)",
-    when: [
-      [
-        { arg: 0, is: "self" },
-        { arg: 2, is: SIGABRT },
-      ],
-    ],
+    why: "abort(3); the end by a signal, which Node.js raises again",
+    when: [SIGABRT, SIGINT, SIGTERM].map((is) => [
+      { arg: 0, is: "self" },
+      { arg: 2, is },
+    ]),
   },
   ...pathCalls([
     ["open", 2],
@@ -347,16 +347,20 @@ export const CALLS: readonly Call[] = [
   {
     name: "mknodat",
     number: 259,
-    why: "MknodAt of a device that nobody can open, in a tmpfs of its own",
-    when: [S_IFCHR, S_IFBLK].map((is) => [isDirectory, { arg: 2, is }]),
+    why: "a whiteout; a FIFO or socket that keeps a device of a tmpfs",
+    when: [
+      [isDirectory, { arg: 2, is: S_IFCHR }, { arg: 3, is: 0 }],
+      [isDirectory, { arg: 2, is: S_IFIFO }],
+      [isDirectory, { arg: 2, is: S_IFSOCK }],
+    ],
     needs: ["devices"],
   },
   {
     name: "mknodat",
     number: 259,
-    why: "a whiteout of an overlay: a character device 0:0",
+    why: "a whiteout: a character device 0:0",
     when: [[isDirectory, { arg: 2, is: S_IFCHR }, { arg: 3, is: 0 }]],
-    needs: ["whiteouts"],
+    needs: ["writes"],
   },
   {
     name: "linkat",

@@ -7,8 +7,6 @@ import { BurrowError } from "../base/error.ts";
 import { openFenced } from "../sys/fence.ts";
 import { native } from "../sys/native.ts";
 import { newEmptyRoot } from "../sys/new-mount.ts";
-import { HostTree } from "../tree/host.ts";
-import { OverlayTree } from "../tree/overlay.ts";
 import { CALLS, type Need } from "./calls.ts";
 import { filterProgram, Verdict } from "./filter.ts";
 import { hostTreeOf, type OpenedTree } from "./trees.ts";
@@ -23,7 +21,6 @@ export const Capability = {
   dacReadSearch: 2,
   fowner: 3,
   fsetid: 4,
-  mknod: 27,
 } as const;
 /** A tree that is written has files of any owner, and whoever asks for a change is judged by the sentry. */
 export const WRITERS: readonly number[] = [
@@ -41,7 +38,8 @@ const LandlockRight = {
   writeFile: 2,
   readFile: 4,
   readDir: 8,
-  makeChar: 1 << 6,
+  makeSock: 1 << 9,
+  makeFifo: 1 << 10,
   makeBlock: 1 << 11,
   truncate: 1 << 14,
 } as const;
@@ -83,26 +81,11 @@ function needsOf(trees: readonly Hardened[], door: readonly Need[]): Needs {
     if (host === undefined) continue;
     calls.add("host");
     if (!host.isReadOnly) calls.add("writes");
-    if (tree instanceof OverlayTree) calls.add("whiteouts");
+    if (host.isScratch && door.includes("channels")) calls.add("devices");
     if (host.hasSockets) calls.add("sockets");
     for (const each of host.isReadOnly ? READERS : WRITERS) capabilities.add(each);
   }
-  if (scratchTrees(trees, door).length > 0) {
-    calls.add("devices");
-    capabilities.add(Capability.mknod);
-  }
   return { calls, capabilities: [...capabilities].sort((a, b) => a - b) };
-}
-
-/**
- * The tmpfs in which a sandbox may have device nodes, as in its own: they are nodev, and Landlock lets nodes be made nowhere else, so none
- * can come to where the host would open it. An overlay of the host's needs nodes for whiteouts: none beside one.
- */
-function scratchTrees(trees: readonly Hardened[], door: readonly Need[]): HostTree[] {
-  if (!door.includes("channels") || native.landlockVersion() < LANDLOCK_VERSION_MIN) return [];
-  const isKept = ({ tree }: Hardened) => tree instanceof OverlayTree && !tree.upper.isScratch;
-  if (trees.some(isKept)) return [];
-  return trees.flatMap(({ tree }) => (tree instanceof HostTree && tree.isScratch ? tree : []));
 }
 
 /** "on" when nothing is said. Throws BURROW_USAGE for anything else. */
@@ -129,8 +112,6 @@ export function harden(
     native.setNoNewPrivs();
     return;
   }
-  if (needs.calls.has("devices"))
-    for (const tree of scratchTrees(trees, door)) tree.letMakeDevices();
   const root = newEmptyRoot();
   if (root < 0) log(`keeps its root directory: ${errnoName(root)}`);
   const ruleset = rulesFor(trees, log);
@@ -171,7 +152,8 @@ function rulesFor(trees: readonly Hardened[], log: (line: string) => void): numb
     return -1;
   }
   const all = 2 ** bits - 1;
-  const { execute, writeFile, readFile, readDir, makeChar, makeBlock, truncate } = LandlockRight;
+  const { execute, writeFile, readFile, readDir, makeSock, makeFifo, makeBlock, truncate } =
+    LandlockRight;
   const ofFiles = all & (execute | writeFile | readFile | truncate);
   const rules = new Map<number, number>();
   for (const { tree, folderFds = [], upperFds = [] } of trees) {
@@ -179,8 +161,9 @@ function rulesFor(trees: readonly Hardened[], log: (line: string) => void): numb
     for (const fd of upperFds) rules.set(fd, all);
     const host = tree && hostTreeOf(tree);
     if (host === undefined) continue;
-    const written =
-      host.isScratch || tree instanceof OverlayTree ? all : all & ~(makeChar | makeBlock);
+    // What keeps a sandbox's devices is of no use elsewhere, and a whiteout is all that a character device can be.
+    const unused = host.isScratch ? 0 : makeFifo | (host.hasSockets ? 0 : makeSock);
+    const written = all & ~(makeBlock | unused);
     const rights = host.isReadOnly ? readFile | readDir : written;
     rules.set(host.rootFd, host.isDirectory ? rights : rights & ofFiles);
   }

@@ -47,7 +47,7 @@ import {
 
 /** Of all trees that may come: views, with and without uppers, and tmpfs. */
 const NEEDS: Needs = {
-  calls: new Set(["channels", "daemon", "host", "writes", "whiteouts", "launches"]),
+  calls: new Set(["channels", "daemon", "host", "writes", "devices", "launches"]),
   capabilities: [...WRITERS],
 };
 /** What a stub gives that is kept; the rest is closed, which lets runsc go on: its mount namespace is left alone here. */

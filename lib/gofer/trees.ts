@@ -135,7 +135,7 @@ export function takeOver({ tree }: OpenedTree, { destination }: ServedMount): vo
 
 /** The upper in a directory of the host, which no symlink stands for: it would lead a sandbox's changes elsewhere. Throws BURROW_IO. */
 export function openUpperDirectory(directory: string): Upper {
-  const tree = HostTree.open(directory, { isReadOnly: false, isItself: true });
+  const tree = HostTree.open(directory, { isReadOnly: false, isItself: true, isUpper: true });
   if (typeof tree !== "number" && tree.isDirectory && isWritable(tree)) return tree;
   if (typeof tree !== "number") tree.dispose();
   const why = typeof tree === "number" ? errnoName(tree) : "it is no directory";

@@ -85,7 +85,7 @@ interface HostFsFunctions {
     gid: number,
     out: Float64Array,
   ): number;
-  /** A directory or, with CAP_MKNOD, a device, as the type in `mode` says. */
+  /** A directory, FIFO, socket or whiteout (a character device 0:0), as the type in `mode` says. */
   makeAt(
     procFd: number,
     dirFd: number,
@@ -94,8 +94,6 @@ interface HostFsFunctions {
     uid: number,
     gid: number,
     out: Float64Array,
-    major: number,
-    minor: number,
   ): number;
   symlinkAt(
     target: string,

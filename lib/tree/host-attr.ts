@@ -1,6 +1,8 @@
 // A host inode's attributes, from statx(2)'s words to a front end's. Data plane.
 
 import { StatField } from "../sys/hostfs.ts";
+import { S_IFMT } from "./file-types.ts";
+import { showNumber } from "./host-devices.ts";
 import type { HostNode } from "./host-nodes.ts";
 import type { Attr } from "./tree.ts";
 
@@ -9,7 +11,7 @@ export function fillAttr(stat: Float64Array, node: HostNode, out: Attr): void {
   out.ino = node.hostIno;
   out.devMajor = 0;
   out.devMinor = node.devMinor;
-  out.mode = stat[StatField.mode]!;
+  out.mode = (stat[StatField.mode]! & ~S_IFMT) | node.type;
   out.nlink = stat[StatField.nlink]!;
   out.uid = stat[StatField.uid]!;
   out.gid = stat[StatField.gid]!;
@@ -24,4 +26,5 @@ export function fillAttr(stat: Float64Array, node: HostNode, out: Attr): void {
   out.mtimeNs = stat[StatField.mtimeNs]!;
   out.ctimeSec = stat[StatField.ctimeSec]!;
   out.ctimeNs = stat[StatField.ctimeNs]!;
+  if (out.mode !== stat[StatField.mode]!) showNumber(out);
 }

@@ -8,6 +8,7 @@ import { OPEN_DIRS_MAX } from "../base/limits.ts";
 import { DENTS_START, Dirent64, hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import type { FdShare } from "./fd-share.ts";
+import { shownType } from "./file-types.ts";
 import { HostHandles } from "./host-handles.ts";
 import type { HostNode, HostNodes } from "./host-nodes.ts";
 import type { DirentSink } from "./tree.ts";
@@ -105,7 +106,9 @@ export class HostDirectories {
     const devMinor = this.#nodes.siblingDevice(node, upper);
     if (devMinor < 0) return true; // no number for it: left out, as a lookup of it fails
     const type = buffer[at + Dirent64.type]! || this.#typeOf(fd, name);
-    return sink(ino, devMinor, type, name);
+    // S_IFMT >> 12 is DT_*. <dirent.h> IFTODT
+    const shown = this.#nodes.isUpper ? shownType(type << 12) >>> 12 : type;
+    return sink(ino, devMinor, shown, name);
   }
 
   /** DT_* of a name on a file system whose getdents doesn't tell; 0 when it is gone. */
@@ -113,7 +116,7 @@ export class HostDirectories {
     const child = hostFs.lookupAt(fd, name, this.#stat);
     if (child < 0) return 0;
     native.closeFd(child);
-    return this.#stat[StatField.mode]! >>> 12; // S_IFMT >> 12 is DT_*. <dirent.h> IFTODT
+    return this.#stat[StatField.mode]! >>> 12;
   }
 }
 

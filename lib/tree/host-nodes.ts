@@ -9,18 +9,10 @@ import { CONTROL_FDS_MAX } from "../base/limits.ts";
 import { hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { FdShare } from "./fd-share.ts";
+import { S_IFMT, shownType } from "./file-types.ts";
 import type { HostHandles } from "./host-handles.ts";
 import type { NodeJournal } from "./node-journal.ts";
 import type { Ino } from "./tree.ts";
-
-export const S_IFMT = 0o170000;
-export const S_IFREG = 0o100000;
-export const S_IFDIR = 0o040000;
-export const S_IFLNK = 0o120000;
-export const S_IFCHR = 0o020000;
-export const S_IFBLK = 0o060000;
-export const S_IFIFO = 0o010000;
-export const S_IFSOCK = 0o140000;
 
 /**
  * Slots of nodes. An Ino is a generation times this, plus the slot: found without a map, and never used again for
@@ -40,7 +32,7 @@ export interface HostNode {
   /** O_PATH; -1 in a free slot. */
   fd: number;
   references: number;
-  /** S_IFMT of its mode: never changes while the FD pins the inode. */
+  /** S_IFMT of its mode as it is shown: never changes while the FD pins the inode. */
   type: number;
   /** Low 53 bits of the host's inode number, and the number of our device: Attr's ino and devMinor. */
   hostIno: number;
@@ -75,10 +67,13 @@ export class HostNodes {
   #count = 0;
   #journal: NodeJournal | undefined;
   readonly #share: FdShare;
+  /** Of an overlay's upper or a tmpfs of ours, which keeps devices and whiteouts by other types. */
+  readonly isUpper: boolean;
   readonly #restored: HostNode[] = [];
 
-  constructor(share = new FdShare()) {
+  constructor(share = new FdShare(), isUpper = false) {
     this.#share = share;
+    this.isUpper = isUpper;
     assert((SLOTS & SLOT_MASK) === 0, "CONTROL_FDS_MAX is a power of two");
   }
 
@@ -127,7 +122,8 @@ export class HostNodes {
   #fill(node: HostNode, fd: number, stat: Float64Array, devMinor: number): void {
     node.fd = fd;
     node.references = 1;
-    node.type = stat[StatField.mode]! & S_IFMT;
+    const type = stat[StatField.mode]! & S_IFMT;
+    node.type = this.isUpper ? shownType(type) : type;
     node.hostIno = stat[StatField.ino]!;
     node.devMinor = devMinor;
     this.#devices[devMinor]!.nodes.set(node.hostIno, node);

@@ -5,7 +5,8 @@ import { Errno } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
 import { hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
-import { type HostParts, S_IFSOCK } from "./host-nodes.ts";
+import { S_IFSOCK } from "./file-types.ts";
+import type { HostParts } from "./host-nodes.ts";
 import type { CreateRequest, Ino, OpenResult } from "./tree.ts";
 
 /** What runsc's flags allow. runsc: config.go HostUDS, HostFifo. */

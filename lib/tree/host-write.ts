@@ -5,16 +5,9 @@ import { Errno } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
 import { hostFs, NO_ID, StatField, UTIME_OMIT } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
-import {
-  type HostNode,
-  type HostParts,
-  S_IFBLK,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-} from "./host-nodes.ts";
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./file-types.ts";
+import { keptType, putNumber, setTimes } from "./host-devices.ts";
+import type { HostNode, HostParts } from "./host-nodes.ts";
 import {
   type CreateRequest,
   type Ino,
@@ -59,30 +52,32 @@ export function create(
   return ino;
 }
 
-/** -EPERM for anything but a regular file, or a device where they are made. lisafs-wire section 4.3. */
+/** -EPERM for anything but a regular file, and what keptType says. lisafs-wire section 4.3. */
 export function mknod(
   parts: HostParts,
   dir: Ino,
   name: Name,
   request: CreateRequest,
-  makesDevices: boolean,
+  isScratch: boolean,
 ): number {
+  const { procFd, stat, nodes } = parts;
   const { mode, uid, gid } = request;
-  const type = mode & S_IFMT;
-  const isDevice = type === S_IFCHR || type === S_IFBLK;
-  if (type !== S_IFREG && !(isDevice && makesDevices)) return -Errno.EPERM;
+  const type = keptType(request, nodes.isUpper, isScratch);
+  if (type === 0) return -Errno.EPERM;
   const dirFd = roomIn(parts, dir);
   if (dirFd < 0) return dirFd;
-  if (isDevice) {
-    const { procFd, stat, nodes } = parts;
-    const { rdevMajor: major, rdevMinor: minor } = request;
-    const fd = hostFs.makeAt(procFd, dirFd, name, mode, uid, gid, stat, major, minor);
+  if (type === S_IFREG) {
+    const fd = hostFs.createAt(procFd, dirFd, name, O_RDONLY, mode, uid, gid, stat);
+    if (fd >= 0) native.closeFd(stat[StatField.openFd]!);
     return fd < 0 ? fd : nodes.take(fd, stat);
   }
-  const fd = hostFs.createAt(parts.procFd, dirFd, name, O_RDONLY, mode, uid, gid, parts.stat);
+  const fd = hostFs.makeAt(procFd, dirFd, name, type | (mode & ~S_IFMT), uid, gid, stat);
   if (fd < 0) return fd;
-  native.closeFd(parts.stat[StatField.openFd]!);
-  return parts.nodes.take(fd, parts.stat);
+  const failed = type === S_IFCHR ? 0 : putNumber(fd, stat, request);
+  if (failed >= 0) return nodes.take(fd, stat);
+  native.closeFd(fd);
+  hostFs.unlinkAt(dirFd, name, false);
+  return failed;
 }
 
 export function mkdir(parts: HostParts, dir: Ino, name: Name, request: CreateRequest): number {
@@ -90,7 +85,7 @@ export function mkdir(parts: HostParts, dir: Ino, name: Name, request: CreateReq
   if (dirFd < 0) return dirFd;
   const { uid, gid } = request;
   const mode = S_IFDIR | (request.mode & ~S_IFMT);
-  const fd = hostFs.makeAt(parts.procFd, dirFd, name, mode, uid, gid, parts.stat, 0, 0);
+  const fd = hostFs.makeAt(parts.procFd, dirFd, name, mode, uid, gid, parts.stat);
   return fd < 0 ? fd : parts.nodes.take(fd, parts.stat);
 }
 
@@ -191,7 +186,11 @@ export function setattr(
     const atimeNs = (mask & SetAttr.atime) !== 0 ? request.atimeNs : UTIME_OMIT;
     const mtimeNs = (mask & SetAttr.mtime) !== 0 ? request.mtimeNs : UTIME_OMIT;
     const { atimeSec, mtimeSec } = request;
-    note(request, mask & TIMES, hostFs.utimensFd(node.fd, atimeSec, atimeNs, mtimeSec, mtimeNs));
+    const isKept = parts.nodes.isUpper && (node.type === S_IFCHR || node.type === S_IFBLK);
+    const failed = isKept
+      ? setTimes(node.fd, parts.stat, request, atimeNs, mtimeNs)
+      : hostFs.utimensFd(node.fd, atimeSec, atimeNs, mtimeSec, mtimeNs);
+    note(request, mask & TIMES, failed);
   }
   if ((mask & OWNER) !== 0) {
     const uid = (mask & SetAttr.uid) !== 0 ? request.uid : NO_ID;

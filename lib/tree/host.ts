@@ -22,21 +22,11 @@ import {
 } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { FdShare } from "./fd-share.ts";
+import { S_IFBLK, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from "./file-types.ts";
 import { fillAttr } from "./host-attr.ts";
 import { HostDirectories } from "./host-directory.ts";
 import { HostHandles } from "./host-handles.ts";
-import {
-  type HostNode,
-  HostNodes,
-  type HostParts,
-  S_IFBLK,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-  S_IFSOCK,
-} from "./host-nodes.ts";
+import { type HostNode, HostNodes, type HostParts } from "./host-nodes.ts";
 import * as special from "./host-special.ts";
 import { NO_SPECIAL_FILES, type SpecialFiles } from "./host-special.ts";
 import * as write from "./host-write.ts";
@@ -63,7 +53,9 @@ export interface HostOptions {
   readonly isItself?: boolean;
   /** Nothing when missing. */
   readonly special?: SpecialFiles;
-  /** A tmpfs of ours that is attached nowhere, nodev: who finds a device in it has no way to the driver. */
+  /** What an overlay changes, in a directory of the host: its character devices are whiteouts. */
+  readonly isUpper?: boolean;
+  /** A tmpfs of ours that is attached nowhere, whose device nodes are kept as host-devices.ts says. */
   readonly isScratch?: boolean;
 }
 
@@ -73,7 +65,6 @@ export class HostTree implements SocketTree {
   readonly isStateless = false;
   readonly isScratch: boolean;
   readonly rootIno: Ino;
-  #makesDevices = false;
   readonly #parts: HostParts;
   readonly #directories: HostDirectories;
   readonly #space = new Float64Array(STATFS_FIELDS);
@@ -113,7 +104,7 @@ export class HostTree implements SocketTree {
       return failed < 0 ? failed : procFd < 0 ? procFd : -Errno.EPERM;
     }
     const share = new FdShare();
-    const nodes = new HostNodes(share);
+    const nodes = new HostNodes(share, options.isUpper === true || options.isScratch === true);
     const files = new HostHandles(OPEN_FDS_MAX, share);
     const parts = { nodes, files, share, procFd, stat };
     const rootIno = nodes.take(root.take(), stat) as Ino;
@@ -149,11 +140,6 @@ export class HostTree implements SocketTree {
     return this.#parts.files.count;
   }
 
-  /** Has mknod make devices from now on, in a scratch tree of a process that has CAP_MKNOD: -EPERM without. */
-  letMakeDevices(): void {
-    this.#makesDevices = this.isScratch;
-  }
-
   /** -ENOENT, -ENOTDIR; -EPERM for a block device of the host (lisafs-wire section 5); -EMFILE. */
   lookup(dir: Ino, name: Name): number {
     const { nodes, stat } = this.#parts;
@@ -161,7 +147,7 @@ export class HostTree implements SocketTree {
     if (parent === undefined) return -Errno.EBADF;
     const fd = hostFs.lookupAt(parent.fd, name, stat);
     if (fd < 0) return fd;
-    if ((stat[StatField.mode]! & S_IFMT) === S_IFBLK && !this.isScratch) {
+    if ((stat[StatField.mode]! & S_IFMT) === S_IFBLK) {
       native.closeFd(fd);
       return -Errno.EPERM;
     }
@@ -397,7 +383,7 @@ export class HostTree implements SocketTree {
 
   mknod(dir: Ino, name: Name, request: CreateRequest): number {
     if (this.isReadOnly) return -Errno.EROFS;
-    return write.mknod(this.#parts, dir, name, request, this.#makesDevices);
+    return write.mknod(this.#parts, dir, name, request, this.isScratch);
   }
 
   link(dir: Ino, name: Name, target: Ino): number {

@@ -15,7 +15,8 @@ import { Attr, type DirentSink, type Ino } from "./tree.ts";
 
 /** Cookies from here on are positions in the upper. */
 const UPPER_COOKIE = 2 ** 32;
-const DT_CHR = 2;
+/** <dirent.h> */
+const DT_WHT = 14;
 const seen = new Attr();
 
 /** Tree.readdir. */
@@ -43,7 +44,7 @@ export function readdir(
     upperHandle,
     position,
     (hostIno, devMinor, type, name) =>
-      type === DT_CHR ||
+      type === DT_WHT ||
       lowerName(parts, node, name as Name) >= 0 ||
       offerUpper(parts, hostIno, devMinor, type, name, sink),
   );

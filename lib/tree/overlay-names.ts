@@ -3,7 +3,8 @@
 
 import { Errno } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
-import { S_IFCHR, S_IFDIR, S_IFMT } from "../layer/format.ts";
+import { S_IFDIR, S_IFMT } from "../layer/format.ts";
+import { S_IFWHT } from "./file-types.ts";
 import { ensureDirectory, ensureUpper } from "./overlay-copy.ts";
 import { isWithin, NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { findNode, keepRecord, linksOf, lowerName, type OverlayParts } from "./overlay-parts.ts";
@@ -11,7 +12,8 @@ import { Attr, type Ino } from "./tree.ts";
 
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
-const DT_CHR = 2;
+/** <dirent.h> */
+const DT_WHT = 14;
 const facts = new Attr();
 
 /** What the upper itself has under a name. */
@@ -26,7 +28,7 @@ function entryOf(parts: OverlayParts, dir: OverlayNode, name: Name): number {
   const failed = parts.upper.getattr(found as Ino, facts);
   parts.upper.release(found as Ino);
   if (failed < 0) return failed;
-  return (facts.mode & S_IFMT) === S_IFCHR ? Entry.whiteout : Entry.inode;
+  return (facts.mode & S_IFMT) === S_IFWHT ? Entry.whiteout : Entry.inode;
 }
 
 /** Whether a directory shows no names: 1, 0 or -errno. */
@@ -44,7 +46,7 @@ function isEmpty(parts: OverlayParts, node: OverlayNode): number {
   const handle = parts.upper.opendirQuietly(node.upper);
   if (handle < 0) return handle;
   const end = parts.upper.readdir(node.upper, handle, 0, (_ino, _dev, type) => {
-    if (type !== DT_CHR) isBare = 0;
+    if (type !== DT_WHT) isBare = 0;
     return isBare === 1;
   });
   parts.upper.closedir(node.upper, handle);

@@ -2,7 +2,7 @@
 // one node while it lives, whichever side it was found on, and its Ino stays through a copy-up. Data plane.
 
 import type { Name } from "../base/name.ts";
-import { S_IFDIR } from "./host-nodes.ts";
+import { S_IFDIR } from "./file-types.ts";
 import type { OverlayJournal } from "./overlay-journal.ts";
 import type { OverlayRecord } from "./overlay-records.ts";
 import type { Attr, Ino } from "./tree.ts";

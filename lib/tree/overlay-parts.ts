@@ -3,7 +3,8 @@
 
 import { Errno } from "../base/errno.ts";
 import type { Name } from "../base/name.ts";
-import { S_IFCHR, S_IFDIR, S_IFMT } from "../layer/format.ts";
+import { S_IFDIR, S_IFMT } from "../layer/format.ts";
+import { S_IFWHT } from "./file-types.ts";
 import type { OverlayFiles } from "./overlay-files.ts";
 import { NONE, type OverlayNode, type OverlayNodes } from "./overlay-nodes.ts";
 import type { OverlayRecord, OverlayRecords } from "./overlay-records.ts";
@@ -58,7 +59,7 @@ function takeUpper(
   const { attr } = parts;
   const failed = parts.upper.getattr(upper, attr);
   const type = attr.mode & S_IFMT;
-  if (failed < 0 || type === S_IFCHR) {
+  if (failed < 0 || type === S_IFWHT) {
     parts.upper.release(upper);
     return failed < 0 ? failed : -Errno.ENOENT;
   }

@@ -3,7 +3,7 @@
 
 import { Errno } from "../base/errno.ts";
 import { checkName, type Name } from "../base/name.ts";
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./host-nodes.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./file-types.ts";
 import { abandonCopy, ensureData, ensureUpper, keepTimes } from "./overlay-copy.ts";
 import { makeNode } from "./overlay-create.ts";
 import { readdir } from "./overlay-directory.ts";
@@ -360,9 +360,8 @@ export class OverlayTree implements WritableTree {
 
   mknod(dir: Ino, name: Name, request: CreateRequest): number {
     const { upper } = this.#parts;
-    // A device in an upper is a whiteout.
-    if ((request.mode & S_IFMT) !== S_IFREG) return -Errno.EPERM;
-    const made = makeNode(this.#parts, { dir, name, type: S_IFREG, request }, (at, as, asked) =>
+    const type = request.mode & S_IFMT;
+    const made = makeNode(this.#parts, { dir, name, type, request }, (at, as, asked) =>
       upper.mknod(at, as, asked),
     );
     return typeof made === "number" ? made : made.ino;

@@ -165,7 +165,7 @@ int finish_new(int proc_fd, int dir, const char *name, mode_t type, uint32_t mod
   return bad;
 }
 
-// makeAt(procFd, dirFd, name, mode, uid, gid, out, major, minor): an O_PATH FD of the new directory or device, by the
+// makeAt(procFd, dirFd, name, mode, uid, gid, out): an O_PATH FD of the new directory, FIFO, socket or whiteout, by the
 // type in mode.
 static napi_value make_at(napi_env env, napi_callback_info info) {
   ARGS;
@@ -175,9 +175,8 @@ static napi_value make_at(napi_env env, napi_callback_info info) {
   if (bad < 0) return integer(env, bad);
   int dir = arg_int(env, argv[1]);
   uint32_t mode = arg_uint(env, argv[3]) & 07777, type = arg_uint(env, argv[3]) & S_IFMT;
-  // A device without permissions, as the filter of calls has it: finish_new gives it its own.
-  dev_t device = makedev(arg_uint(env, argv[7]), arg_uint(env, argv[8]));
-  if ((type == S_IFDIR ? mkdirat(dir, name, mode) : mknodat(dir, name, type, device)) < 0) return outcome(env, -1);
+  // A node without permissions, as the filter of calls has it: finish_new gives it its own.
+  if ((type == S_IFDIR ? mkdirat(dir, name, mode) : mknodat(dir, name, type, 0)) < 0) return outcome(env, -1);
   return integer(env, finish_new(arg_int(env, argv[0]), dir, name, type, mode, arg_uint(env, argv[4]),
                                  arg_uint(env, argv[5]), out));
 }

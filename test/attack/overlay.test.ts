@@ -40,7 +40,7 @@ function scene(t: { teardown(done: () => void): void }) {
     folder,
     lower,
     open(limit = Number.POSITIVE_INFINITY) {
-      const upper = HostTree.open(folder, { isReadOnly: false }) as HostTree;
+      const upper = HostTree.open(folder, { isReadOnly: false, isUpper: true }) as HostTree;
       upper.limitFds(limit);
       const tree = OverlayTree.open(lower.tree, upper as Upper, {
         inodes: Number.POSITIVE_INFINITY,

@@ -161,6 +161,9 @@ export async function runSuite(
     const words = ["--file-access-mounts=shared", "run", "-bundle", bundle, bench.id("a")];
     const { child, out } = bench.start(bench.argv(...words));
     await exitOf(child);
+    const kept = process.env["BURROW_OUT"];
+    const name = `${suite.name}-${revision.name}-${gofer.name}-${place}`.replace(/[ ,]+/g, "-");
+    if (kept !== undefined) fs.copyFileSync(out, path.join(kept, name));
     return suite.parse(fs.readFileSync(out, "latin1"));
   } finally {
     bench.close();

@@ -10,7 +10,7 @@ import { filterProgram, INSTRUCTION_BYTES, Verdict } from "../../lib/gofer/filte
 import { verdictOf } from "../suite/bpf.ts";
 
 const NEEDS: readonly Need[] = ["channels", "daemon", "host", "writes"];
-const ALL: readonly Need[] = [...NEEDS, "clients", "whiteouts", "sockets", "launches"];
+const ALL: readonly Need[] = [...NEEDS, "clients", "devices", "sockets", "launches"];
 const AT_FDCWD = -100;
 const NUMBERS_MAX = 600;
 const SIGSYS = 31;
@@ -105,14 +105,21 @@ test("arguments are looked at", (t) => {
   says("recvmsg", [5, 0, 0], Verdict.kill, "FDs that an execve would keep");
   says("tgkill", [PID, 1, 9], Verdict.kill, "SIGKILL");
   says("tgkill", [1, 1, 6], Verdict.kill, "another process");
+  says("tgkill", [PID, 1, 15], Verdict.allow, "the end by SIGTERM");
   says("fcntl", [5, 1024, 1], Verdict.kill, "a lease");
   says("linkat", [5, 0, 6, 0, 0x1000], Verdict.kill, "AT_EMPTY_PATH");
   says("ioctl", [5, 0x5413], Verdict.kill, "a terminal's size");
-  says("mknodat", [5, 0, 0o020000, 0], Verdict.kill, "a device, where there is no overlay");
+  says("mknodat", [5, 0, 0o020000, 0], Verdict.allow, "a whiteout");
+  says("mknodat", [5, 0, 0o020000, 0x103], Verdict.kill, "a character device");
+  says("mknodat", [5, 0, 0o010000, 0], Verdict.kill, "a FIFO, where there is no tmpfs");
   const devices = program(...NEEDS, "devices");
-  const args = (type: number) => ({ number: numberOf("mknodat"), args: [5, 0, type, 0x801] });
-  t.equal(verdictOf(devices, args(0o060000)), Verdict.allow, "a block device");
-  t.equal(verdictOf(devices, args(0o010000)), Verdict.kill, "a FIFO");
+  const made = (type: number, device: number) =>
+    verdictOf(devices, { number: numberOf("mknodat"), args: [5, 0, type, device] });
+  t.equal(made(0o010000, 0), Verdict.allow, "a FIFO, in the place of a device");
+  t.equal(made(0o140000, 0), Verdict.allow, "a socket, in the place of another");
+  t.equal(made(0o020000, 0), Verdict.allow, "a whiteout");
+  t.equal(made(0o020000, 0x103), Verdict.kill, "a character device");
+  t.equal(made(0o060000, 0x801), Verdict.kill, "a disk");
   t.end();
 });
 

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { Errno, errnoName } from "../../lib/base/errno.ts";
+import { errnoName } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
 import { harden } from "../../lib/gofer/harden.ts";
 import { openTree } from "../../lib/gofer/trees.ts";
@@ -112,18 +112,23 @@ function failedWrites(): string {
   return failed.join();
 }
 
-/** Makes a disk's node in each directory that it holds: where it could, as "tmpfs" for its own, and which errors there were. */
-function disksMade(): string {
+const NODES: Readonly<Record<string, number>> = {
+  disk: 0o060000,
+  fifo: 0o010000,
+  socket: 0o140000,
+  whiteout: 0o020000,
+};
+
+/** Makes a node in each directory that it holds: where it could, as "tmpfs" for its own, and which errors there were. */
+function nodesMade(): string {
   const stat = new Float64Array(STAT_FIELDS);
-  const own = trees.flatMap(({ tree }) => (tree instanceof HostTree ? [tree.rootFd] : []));
+  const isOwn = (tree: unknown) => tree instanceof HostTree && tree.isScratch;
+  const own = trees.flatMap(({ tree }) => (isOwn(tree) ? [(tree as HostTree).rootFd] : []));
   const outcomes = new Set<string>();
   for (const fd of heldDirectories()) {
-    const made = hostFs.makeAt(-1, fd, "disk", 0o060000, NO_ID, NO_ID, stat, 8, 0);
+    const made = hostFs.makeAt(-1, fd, "node", NODES[argument]!, NO_ID, NO_ID, stat);
     if (made < 0) outcomes.add(errnoName(made));
     else outcomes.add(own.includes(fd) ? "tmpfs" : "elsewhere");
-    if (made < 0) continue;
-    const isOpened = native.openAt(fd, "disk", 0, 0) !== -Errno.EACCES;
-    if (isOpened) outcomes.add("opened");
   }
   return [...outcomes].sort().join();
 }
@@ -164,7 +169,7 @@ const acts: Readonly<Record<string, () => unknown>> = {
   "write outside": () => fromAllDirectories(argument, O_WRONLY),
   "write in the cache": () => fromAllDirectories(argument, O_RDWR),
   "make in the cache": () => fromAllDirectories(argument, O_RDWR | O_CREAT),
-  "make disks": disksMade,
+  "make nodes": nodesMade,
   "writes of any owner": failedWrites,
   work: () => allocate(false),
   "fill the heap": () => allocate(true),

@@ -113,9 +113,9 @@ const rows: readonly Omit<Behaviour, "needs">[] = [
     },
   },
   {
-    name: "mknod makes regular files and refuses all else with EPERM",
+    name: "mknod makes regular files and refuses what is no device with EPERM",
     run(t, _tree, tree) {
-      for (const type of [0o010000, 0o020000, 0o060000, 0o140000, 0o040000, 0o120000]) {
+      for (const type of [0o010000, 0o140000, 0o040000, 0o120000]) {
         const request = createRequest(0);
         request.mode = type | 0o644;
         refused(t, tree.mknod(tree.rootIno, "x" as Name, request), Errno.EPERM, type.toString(8));

@@ -30,6 +30,7 @@ import {
   walk,
 } from "../suite/tree-fixture.ts";
 import { treeSuite } from "../suite/tree-suite.ts";
+import { until } from "../suite/wait.ts";
 
 const MIB = 1024 * 1024;
 const ROOMY: UpperOptions = { sizeBytes: 64 * MIB, inodes: 10_000, mode: 0o1777 };
@@ -215,21 +216,30 @@ function lifetime(): void {
     t.end();
   });
 
-  t.test("its memory is free after dispose, unless a client still holds a donated FD", (t) => {
-    const before = shmemKib();
-    const tree = make(ROOMY);
-    const bytes = Buffer.alloc(32 * MIB, 1);
-    const { ino, out } = file(tree, "big");
-    t.equal(tree.write(ino, out.handle, 0, bytes), bytes.length);
-    t.ok(shmemKib() - before > 30_000, "the pages are tmpfs's");
-    const kept = native.dupFd(out.hostFd);
-    tree.dispose();
-    const last = Buffer.alloc(1);
-    t.equal(native.preadFd(kept, last, bytes.length - 1), 1, "the donated FD outlives the tree");
-    native.closeFd(kept);
-    t.ok(shmemKib() - before < 8_000, "then all is given back");
-    t.end();
-  });
+  t.test(
+    "its memory is free after dispose, unless a client still holds a donated FD",
+    async (t) => {
+      // All of the machine's tmpfs are counted, so what others do at just that moment is tried again.
+      const bytes = Buffer.alloc(32 * MIB, 1);
+      const isGivenBack = () => {
+        const tree = make(ROOMY);
+        const { ino, out } = file(tree, "big");
+        t.equal(tree.write(ino, out.handle, 0, bytes), bytes.length);
+        const kept = native.dupFd(out.hostFd);
+        tree.dispose();
+        const last = Buffer.alloc(1);
+        t.equal(
+          native.preadFd(kept, last, bytes.length - 1),
+          1,
+          "the donated FD outlives the tree",
+        );
+        const before = shmemKib();
+        native.closeFd(kept);
+        return before - shmemKib() > 24_000;
+      };
+      t.ok(await until(isGivenBack), "then all is given back");
+    },
+  );
 
   t.test("a successor finds the files where the last server left them", (t) => {
     const fds = openFds();

@@ -14,8 +14,10 @@ import { Replay } from "./journal.ts";
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
-/** Character and block device. man inode(7). */
-const DEVICES: readonly number[] = [0o020000, 0o060000];
+const S_IFCHR = 0o020000;
+const S_IFBLK = 0o060000;
+/** man inode(7). */
+const DEVICES: readonly number[] = [S_IFCHR, S_IFBLK];
 /** FIFO, directory, socket. */
 const NEVER_MADE: readonly number[] = [0o010000, 0o040000, 0o140000];
 const AT_REMOVEDIR = 0x200;
@@ -69,8 +71,8 @@ export const mkdirAt: Handler = (connection, request, reply, from) => {
 
 /**
  * Regular files, and devices where the tree makes them: for FIFOs and sockets EPERM makes the sentry keep a synthetic node of its own. A
- * symlink, or what is no type, is EINVAL as of mknod(2), which the sentry hands on. Devices are for root: these sentries don't ask for
- * CAP_MKNOD (gVisor: sys_file.go mknodat, until 2024 at least).
+ * symlink, or what is no type, is EINVAL as of mknod(2), which the sentry hands on. Devices are for root, but for whiteouts, which anybody
+ * may make: these sentries don't ask for CAP_MKNOD (gVisor: sys_file.go mknodat, until 2024 at least).
  */
 export const mknodAt: Handler = (connection, request, reply, from) => {
   const tree = target(connection, request);
@@ -78,7 +80,8 @@ export const mknodAt: Handler = (connection, request, reply, from) => {
   const type = request.mode & S_IFMT || S_IFREG;
   if (type !== S_IFREG && !DEVICES.includes(type))
     return NEVER_MADE.includes(type) ? -Errno.EPERM : -Errno.EINVAL;
-  if (type !== S_IFREG && request.uid !== 0) return -Errno.EPERM;
+  const isWhiteout = type === S_IFCHR && request.major === 0 && request.minor === 0;
+  if (type !== S_IFREG && !isWhiteout && request.uid !== 0) return -Errno.EPERM;
   const mode = preparedMode(tree, directory, request.mode & 0o7777);
   if (mode < 0) return mode;
   created.mode = type | mode;
