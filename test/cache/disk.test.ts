@@ -73,7 +73,10 @@ test("what gives way has its turn in the end, however much is demanded", async (
   let begun = 0;
   const places = Array.from({ length: 3 }, () => true);
   let isDone = false;
-  const ahead = () => disk.run("write", async () => void (isDone = true), { behind: "ahead" });
+  const end = async () => {
+    isDone = true;
+  };
+  const ahead = () => disk.run("write", end, { behind: "ahead" });
   // Each that ends has another in line already: without a bound nothing else would ever have its turn.
   const demand = async (): Promise<void> => {
     if (isDone || begun > 10 * OVERTAKEN_MAX) return;
