@@ -20,6 +20,7 @@ import {
 import type { Locator } from "../store/locator.ts";
 import { inParallel } from "../store/parallel.ts";
 import type { ByteRange } from "../store/store.ts";
+import { Turnstile } from "../store/turnstile.ts";
 import type { Prefetched } from "./prefetched.ts";
 
 /** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
@@ -88,6 +89,7 @@ export class Ahead {
   readonly #context: AheadContext;
   readonly #gates = new Map<string, Gate>();
   readonly #runs = new LRUCache<string, SegmentRuns>({ max: STARTS_MAX, ttl: START_MS });
+  readonly #asking = new Turnstile();
   #isEnded = false;
 
   constructor(context: AheadContext) {
@@ -285,6 +287,8 @@ export class Ahead {
     { figures, onAnswer }: AheadJob,
   ): Promise<void> {
     let isHere = false;
+    // Hundreds may lie in one range, and all of them are here with its last byte.
+    await this.#asking.pass();
     if (!this.#isEnded) {
       figures.asks++;
       isHere = await this.#context.fetcher.prefetch(source, row, first, count);
