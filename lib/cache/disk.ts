@@ -26,12 +26,14 @@ export interface WorkOptions {
   readonly isProbe?: boolean;
   /** It can wait: its end is awaited however long that takes. */
   readonly isPatient?: boolean;
-  /** Nobody waits for it: it gives way to what waits for its turn, unless hurry() is called with this name. */
+  /** Nobody waits for it: it gives way to what waits for its turn, OVERTAKEN_MAX times, unless hurry() is called with this name. */
   readonly behind?: string | undefined;
 }
 
 /** How often somebody who waits looks whether it hangs: attended time passes as the clock's while somebody does. */
 const LOOK_MS = 100;
+/** What gives way is overtaken so often, and then the one that waits longest has its turn: under steady demand it would never have one. */
+export const OVERTAKEN_MAX = 16;
 /** Work may take so many times its patience while other work ends. */
 const SLOW = 4;
 
@@ -43,6 +45,8 @@ interface Queue {
   readonly waiting: Set<() => void>;
   /** By their names, for when nothing else waits. */
   readonly behind: Map<string, () => void>;
+  /** How often those were overtaken since one of them had its turn. */
+  overtaken: number;
   underWay: number;
   /** When work ended last, or was begun while there was none: attended time. */
   movedMs: number;
@@ -110,8 +114,11 @@ export class Disk {
         queue.underWay--;
         queue.movedMs = attendedMs();
         if (this.#isHung && this.#hanging === 0) this.onEnded();
-        for (const waiting of [queue.waiting, queue.behind.values()])
-          for (const next of waiting) if (queue.underWay < queue.atOnce) next();
+        while (queue.underWay < queue.atOnce) {
+          const next = nextIn(queue);
+          if (next === undefined) return;
+          next();
+        }
       };
       const leave = () => {
         queue.waiting.delete(begin);
@@ -229,5 +236,15 @@ export interface CallsOptions {
 }
 
 function newQueue(atOnce: number): Queue {
-  return { atOnce, waiting: new Set(), behind: new Map(), underWay: 0, movedMs: 0 };
+  return { atOnce, waiting: new Set(), behind: new Map(), overtaken: 0, underWay: 0, movedMs: 0 };
+}
+
+/** Whose turn it is. */
+function nextIn(queue: Queue): (() => void) | undefined {
+  const [first] = queue.waiting;
+  const [oldest] = queue.behind.values();
+  if (oldest === undefined) return first;
+  if (first !== undefined && queue.overtaken++ < OVERTAKEN_MAX) return first;
+  queue.overtaken = 0;
+  return oldest;
 }

@@ -6,6 +6,7 @@ import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { ioError } from "../store/node-error.ts";
 import { WHOLE_MAX_BYTES } from "../store/store.ts";
+import { Turnstile } from "../store/turnstile.ts";
 import { Calls, FACTS, Fact, type FdOf, type Place, type Results } from "../sys/calls.ts";
 import type { Disk } from "./disk.ts";
 import { type CacheFolder, cachePath } from "./layout.ts";
@@ -42,8 +43,9 @@ interface Batch {
   readonly states: Promise<FileState[]>;
 }
 
-/** Looks that come while one is under way are made together, by one crossing, when it has ended. */
+/** Looks that come while one is under way are made together, by one crossing, when it has ended; who asked goes on a few in a turn. */
 export class Looks {
+  readonly #asked = new Turnstile();
   readonly #disk: Disk;
   readonly #root: string;
   /** Who comes joins it. */
@@ -62,7 +64,9 @@ export class Looks {
     const batch = hasPlace ? next : this.#begin();
     const first = batch.files.length;
     batch.files.push(...files);
-    return (await batch.states).slice(first, first + files.length);
+    const states = await batch.states;
+    await this.#asked.pass();
+    return states.slice(first, first + files.length);
   }
 
   #begin(): Batch {

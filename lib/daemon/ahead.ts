@@ -20,6 +20,7 @@ import {
 import type { Locator } from "../store/locator.ts";
 import { inParallel } from "../store/parallel.ts";
 import type { ByteRange } from "../store/store.ts";
+import { Turnstile } from "../store/turnstile.ts";
 import type { Prefetched } from "./prefetched.ts";
 
 /** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
@@ -82,13 +83,13 @@ export interface AheadContext {
   readonly fetcher: Fetcher;
   readonly open: (of: SnapshotSource) => Promise<Source>;
   readonly prefetched: Prefetched;
-  readonly deadlineMs: number;
 }
 
 export class Ahead {
   readonly #context: AheadContext;
   readonly #gates = new Map<string, Gate>();
   readonly #runs = new LRUCache<string, SegmentRuns>({ max: STARTS_MAX, ttl: START_MS });
+  readonly #asking = new Turnstile();
   #isEnded = false;
 
   constructor(context: AheadContext) {
@@ -117,17 +118,22 @@ export class Ahead {
 
   /** Whether anything was absent; resolves when there is nothing left to do. Rejects where the snapshot's index or locator can't be had. */
   async fetch(of: SnapshotSource, asks: readonly ProfileAsk[], job: AheadJob): Promise<boolean> {
-    const { fetcher, open, deadlineMs } = this.#context;
+    const { open } = this.#context;
     const source = this.#metered(await open(of), job.mountId);
     const absent = await this.#absent(source, asks, job);
     if (absent.length === 0 || this.#isEnded) return false;
     job.onBegin?.();
-    const signal = AbortSignal.timeout(deadlineMs);
-    const locator = await fetcher.origins.locator(of.origin, of.snapshot, signal);
+    const locator = await this.#locator(of);
     if (job.segments !== undefined)
       await this.#bySegment(source, locator, absent, { ...job, segments: job.segments });
     else await this.#planned(source, locator, absent, job);
     return true;
+  }
+
+  async #locator({ origin, snapshot }: SnapshotSource): Promise<Locator> {
+    const { fetcher } = this.#context;
+    using deadline = fetcher.deadlineOf(origin);
+    return await fetcher.origins.locator(origin, snapshot, deadline.signal);
   }
 
   /** All that is known of a start, planned as a whole. */
@@ -248,9 +254,11 @@ export class Ahead {
     { figures }: AheadJob,
   ): Promise<boolean> {
     if (this.#isEnded) return false;
-    const { fetcher, deadlineMs } = this.#context;
+    const { fetcher } = this.#context;
+    // It may stand in line for long where the origin sends all the while.
+    using deadline = fetcher.deadlineOf(source.origin);
+    const { signal } = deadline;
     try {
-      const signal = AbortSignal.timeout(deadlineMs);
       const origin = fetcher.origins.get(source.origin);
       const bring = () => origin.bring(range.path, range, signal);
       const brought = await this.#gateOf(source.origin).run(true, signal, bring);
@@ -279,6 +287,8 @@ export class Ahead {
     { figures, onAnswer }: AheadJob,
   ): Promise<void> {
     let isHere = false;
+    // Hundreds may lie in one range, and all of them are here with its last byte.
+    await this.#asking.pass();
     if (!this.#isEnded) {
       figures.asks++;
       isHere = await this.#context.fetcher.prefetch(source, row, first, count);

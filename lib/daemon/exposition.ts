@@ -231,6 +231,16 @@ const METRICS: readonly Metric[] = [
       1e-3,
     ),
   ),
+  gauge(
+    "event_loop_held_seconds",
+    "What of that the daemon computed, at most",
+    each("quantile", { "0.99": ["loop", "heldP99Ms"], "1": ["loop", "heldMaxMs"] }, 1e-3),
+  ),
+  gauge(
+    "event_loop_queued_seconds",
+    "What of that it stood in line for a CPU, at most",
+    each("quantile", { "0.99": ["loop", "queuedP99Ms"], "1": ["loop", "queuedMaxMs"] }, 1e-3),
+  ),
   gauge("daemon_resident_bytes", "Memory of the daemon", one(["process", "residentBytes"])),
   counter("daemon_cpu_seconds", "CPU time of the daemon", one(["process", "cpuMs"], 1e-3)),
 ];

@@ -61,7 +61,6 @@ export interface ProfilesContext {
   readonly ahead: Ahead;
   readonly open: (of: SnapshotSource) => Promise<Source>;
   readonly log: Log;
-  readonly deadlineMs: number;
   /** Whether large blobs that were asked for are completed in the background. */
   readonly background: boolean;
 }
@@ -222,13 +221,17 @@ export class Profiles {
     const key = `${of.snapshot} ${of.origin}`;
     if (this.#asked.has(key)) return;
     this.#asked.set(key, true);
-    const { cache, fetcher, deadlineMs } = this.#context;
+    const { cache, fetcher } = this.#context;
     let profile: Profile;
     try {
       if ((await this.#read(of.snapshot)).commandCount > 0) return;
-      const signal = AbortSignal.timeout(deadlineMs);
+      using deadline = fetcher.deadlineOf(of.origin);
       const { reader } = fetcher.origins.get(of.origin);
-      const options = { signal, maxBytes: PROFILE_FILE_MAX_BYTES, isUrgent: false };
+      const options = {
+        signal: deadline.signal,
+        maxBytes: PROFILE_FILE_MAX_BYTES,
+        isUrgent: false,
+      };
       const bytes = await reader.get(objectPath("profiles", of.snapshot), options);
       profile = Profile.decode(bytes, of.snapshot);
       await this.#inTurn(of.snapshot, async () => {

@@ -87,15 +87,13 @@ export async function startDaemon(
     };
     const context = { cache, fetcher, open, log };
     const lazy = await LazyMount.tryMount(context, config.lazyMount);
-    const { deadlineMs, background } = config;
+    const { background } = config;
     const prefetched = new Prefetched({
       figuresOf: (id) => views.figuresOf(id),
       brought: (...piece) => tracing.brought(...piece),
     });
-    const ahead = new Ahead({ ...context, deadlineMs, prefetched });
-    const profiles = config.profiles
-      ? new Profiles({ ...context, ahead, deadlineMs, background })
-      : undefined;
+    const ahead = new Ahead({ ...context, prefetched });
+    const profiles = config.profiles ? new Profiles({ ...context, ahead, background }) : undefined;
     const foresight = config.foresight
       ? new Foresight({ ...context, ahead, background })
       : undefined;

@@ -2,6 +2,7 @@
 // what the daemon does meanwhile (docs/format/trace.md). Both are bounded, and neither changes what is fetched. Control plane.
 
 import { TOUCHES_MAX } from "../base/limits.ts";
+import type { Fetcher } from "../cache/fetcher.ts";
 import type { Touch } from "../cache/mailbox-wire.ts";
 import type { Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
@@ -14,7 +15,7 @@ export interface ReportContext {
   readonly sources: Sources;
   readonly prefetched: Prefetched;
   readonly tracing: Tracing;
-  readonly deadlineMs: number;
+  readonly fetcher: Pick<Fetcher, "deadlineOf">;
 }
 
 /** A view as a connection has it. */
@@ -65,13 +66,13 @@ export class ViewReport {
   }
 
   async #use(touches: readonly Touch[]): Promise<void> {
-    const { prefetched, sources, deadlineMs } = this.#context;
-    const signal = AbortSignal.timeout(deadlineMs);
+    const { prefetched, sources, fetcher } = this.#context;
     // A frame of whole large files, again and again, must not keep the loop: no more pieces await their use.
     let left = UNUSED_MAX;
     for (const number of new Set(touches.map(({ snapshot }) => snapshot))) {
       const of = this.#view.snapshots[number]!;
-      const source = await sources.open(of, signal).catch(() => undefined);
+      using deadline = fetcher.deadlineOf(of.origin);
+      const source = await sources.open(of, deadline.signal).catch(() => undefined);
       // An index that can't be read fails its asks, and they say why.
       if (source === undefined) continue;
       const { table } = source;

@@ -7,6 +7,7 @@ import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
 import { Patience } from "../sys/attended.ts";
 import { dropIdle } from "./agents.ts";
+import { BodyTurns } from "./body-turns.ts";
 import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
 import { unreachable, watchStage } from "./unreachable.ts";
 
@@ -28,6 +29,8 @@ const FLOOR_BYTES_PER_S = 4096;
 const SLICE_MAX_BYTES = 1024 * 1024;
 /** The longest Retry-After that is believed. */
 const RETRY_AFTER_MAX_MS = 30_000;
+/** Of all bodies together: they share a loop. */
+const TURNS = new BodyTurns();
 /** A body goes out in such pieces; each must be taken within the deadline. */
 const PIECE_BYTES = 256 * 1024;
 
@@ -206,6 +209,7 @@ export function readBody(
       if (whole === undefined) pieces.push(piece);
       else whole.set(piece, bytes - piece.length);
       patience.renew();
+      TURNS.took(response, piece.length);
     });
     response.once("end", () => {
       if (!response.complete || (plan.exact !== undefined && bytes !== plan.exact)) {

@@ -22,7 +22,7 @@ export class LoopShare {
         }
       };
       if (this.#parts.length === 0 && this.#hasTime) work();
-      else if (this.#parts.push(work) === 1) setImmediate(() => this.#turn());
+      else if (this.#parts.push(work) === 1) setImmediate(() => void this.#turn());
     });
   }
 
@@ -30,11 +30,15 @@ export class LoopShare {
     return performance.now() - this.#turnMs <= this.#shareMs;
   }
 
-  #turn(): void {
+  async #turn(): Promise<void> {
     this.#turnMs = performance.now();
     let done = 0;
-    while (done < this.#parts.length && this.#hasTime) this.#parts[done++]!();
+    while (done < this.#parts.length && this.#hasTime) {
+      this.#parts[done++]!();
+      // What goes on with the outcome is of this turn, too.
+      await undefined;
+    }
     this.#parts.splice(0, done);
-    if (this.#parts.length > 0) setImmediate(() => this.#turn());
+    if (this.#parts.length > 0) setImmediate(() => void this.#turn());
   }
 }

@@ -1,7 +1,7 @@
 // When a disk counts as hung: not while this process doesn't listen, and one that is only read no longer than it hangs.
 
 import { test } from "tap";
-import { Disk } from "../../lib/cache/disk.ts";
+import { Disk, OVERTAKEN_MAX } from "../../lib/cache/disk.ts";
 import { until } from "../suite/wait.ts";
 
 test("what ended while the loop was busy was no hang", async (t) => {
@@ -66,6 +66,27 @@ test("what nobody waits for gives way on the disk, until somebody does", async (
   await Promise.all([...busy, ...waiting]);
   t.same(order, ["b, by another origin", "d, demanded", "c, ahead", "a, ahead", "b, ahead"]);
   await t.resolves(disk.run("write", work("e"), { behind: "e" }), "and at once where nobody waits");
+});
+
+test("what gives way has its turn in the end, however much is demanded", async (t) => {
+  const disk = new Disk("/nowhere");
+  let begun = 0;
+  const places = Array.from({ length: 3 }, () => true);
+  let isDone = false;
+  const end = async () => {
+    isDone = true;
+  };
+  const ahead = () => disk.run("write", end, { behind: "ahead" });
+  // Each that ends has another in line already: without a bound nothing else would ever have its turn.
+  const demand = async (): Promise<void> => {
+    if (isDone || begun > 10 * OVERTAKEN_MAX) return;
+    const next = disk.run("write", async () => void begun++);
+    await Promise.all([next, disk.run("write", async () => void begun++)]);
+    await demand();
+  };
+  const demands = places.flatMap(() => [demand(), demand()]);
+  await Promise.all([ahead(), ...demands]);
+  t.ok(begun <= 2 * OVERTAKEN_MAX, `after ${begun} that came later`);
 });
 
 test("what gives way on a disk that hangs is given up like the rest", async (t) => {

@@ -9,6 +9,7 @@ import { EXPOSITION_TYPE, exposition, METRIC_NAMES } from "../../lib/daemon/expo
 import { LoopDelay } from "../../lib/daemon/loop-delay.ts";
 import { MetricsServer, parseMetricsAddress } from "../../lib/daemon/metrics-server.ts";
 import { OTHER_VIEWS, VIEWS_MAX, Views } from "../../lib/daemon/views.ts";
+import { ThreadTime } from "../../lib/sys/thread-time.ts";
 import { exited, noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { readExposition, type Series } from "../suite/exposition.ts";
 import { freePort } from "../suite/free-port.ts";
@@ -282,4 +283,28 @@ test("a loop that is held up is seen", async (t) => {
     return delay.figures.maxMs >= 100;
   });
   t.ok(delay.figures.p50Ms <= delay.figures.maxMs);
+});
+
+const time = new ThreadTime();
+const skip = time.isKnown ? false : "this kernel doesn't tell: CONFIG_SCHED_INFO";
+
+test("what holds a loop up is told from what it sleeps through", { skip }, async (t) => {
+  t.teardown(() => time.close());
+  const asleep = new LoopDelay();
+  t.teardown(() => asleep.stop());
+  await until(() => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+    return asleep.figures.maxMs >= 300;
+  });
+  const { heldMaxMs, maxMs } = asleep.figures;
+  t.ok(heldMaxMs < 300, `${maxMs} ms late, of them ${heldMaxMs} computing`);
+  const busy = new LoopDelay();
+  t.teardown(() => busy.stop());
+  const isSeen = await until(() => {
+    // Of its own time on a CPU, however many share that.
+    const begunMs = time.ranMs;
+    while (time.ranMs - begunMs < 150) time.look();
+    return busy.figures.heldMaxMs >= 100;
+  });
+  t.ok(isSeen);
 });
