@@ -22,6 +22,8 @@ interface Layout {
   readonly extendedArg: number;
   /** POP_JUMP_IF_FALSE, with which an `if` begins. */
   readonly jumpIfFalse: number;
+  /** What may stand between a value and that jump: more of its argument, places for counts, 3.13's TO_BOOL. */
+  readonly between: readonly number[];
   /** Bits of LOAD_ATTR's argument that aren't the name's number. */
   readonly attrBits: number;
   /** Where a jump at `i` leads, by its argument. */
@@ -30,7 +32,7 @@ interface Layout {
 
 const OPS = {
   ...{ loadConst: 100, loadName: 101, loadAttr: 106, importName: 108 },
-  ...{ extendedArg: 144, jumpIfFalse: 114, attrBits: 0 },
+  ...{ extendedArg: 144, jumpIfFalse: 114, attrBits: 0, between: [144, 0] },
 };
 const FROM_38: Layout = { numbers: 6, rest: [5, 1], ...OPS, target: (_, argument) => argument };
 const FROM_310: Layout = { ...FROM_38, target: (_, argument) => 2 * argument };
@@ -48,6 +50,7 @@ const FROM_313: Layout = {
     importName: 75,
     extendedArg: 71,
     jumpIfFalse: 97,
+    between: [71, 0, 40],
   },
   // Behind the jump stands a place for a count.
   target: (i, argument) => i + 4 + 2 * argument,
@@ -63,8 +66,6 @@ const LAYOUTS: ReadonlyMap<number, Layout> = new Map([
 ]);
 /** typing's, which is false when a module runs: what stands below it is read by checkers of types alone. */
 const CHECKING = "TYPE_CHECKING";
-/** From its value to the jump: places for counts, and 3.13's TO_BOOL. */
-const CHECK_BYTES = 32;
 
 const FLAG_REF = 0x80;
 const REF = "r".charCodeAt(0);
@@ -141,19 +142,20 @@ class Walk {
   /** By the code: LOAD_CONST level, LOAD_CONST names, IMPORT_NAME module; not what `if TYPE_CHECKING` leads to. dis.html#opcode-IMPORT_NAME */
   #importsIn(code: Buffer, consts: readonly number[], names: readonly number[]): PythonImport[] {
     const found: PythonImport[] = [];
-    const { loadConst, importName, extendedArg, jumpIfFalse, target } = this.#layout;
+    const { loadConst, importName, extendedArg, jumpIfFalse, between, target } = this.#layout;
     let [level, list, extended] = [-1, -1, 0];
-    let checkedAt = Number.NEGATIVE_INFINITY;
+    let isChecked = false;
     for (let i = 0; i + 1 < code.length; i += 2) {
       const argument = extended | code[i + 1]!;
       extended = 0;
+      const wasChecked: boolean = isChecked;
+      isChecked = wasChecked && between.includes(code[i]!);
       if (code[i] === extendedArg) extended = (argument << 8) & 0xffffff;
       else if (code[i] === loadConst) [level, list] = [list, argument];
-      else if (this.#isCheck(code[i]!, argument, names)) checkedAt = i;
-      else if (code[i] === jumpIfFalse && i - checkedAt <= CHECK_BYTES) {
+      else if (this.#isCheck(code[i]!, argument, names)) isChecked = true;
+      else if (wasChecked && code[i] === jumpIfFalse) {
         // Only ever onwards: bytes of anybody.
         i = Math.max(i, target(i, argument) - 2);
-        checkedAt = Number.NEGATIVE_INFINITY;
       } else if (code[i] === importName) {
         const module = names[argument];
         const [levelAt, listAt] = [consts[level], consts[list]];
