@@ -158,6 +158,12 @@ export const FETCH_RUN_BYTES = 512 * KIB;
  * between them; larger objects are stored whole.
  */
 export const DELTA_BYTES_MAX = 64 * MIB;
+/** Indexes and locators of fewer bytes are stored as they are: a stream would save less than a round trip's time on any link. */
+export const COMPRESSED_MIN_BYTES = 128 * 1024;
+/** How many times its own length a compressed object may expand to: those of real packages are 1.5 to 3, of empty files some 20. */
+export const COMPRESSED_RATIO_MAX = 64;
+/** What is longer is stored as it is: an index of two million files. */
+export const EXPANDED_MAX_BYTES = 256 * MIB;
 /** How long the daemon expands, verifies and copies small blobs in one turn of its loop, beside one of 1 MiB: what a segment brings is some 15 ms of that. */
 export const FETCH_TURN_MS = 5;
 /** Grafts in one view, besides its base. */

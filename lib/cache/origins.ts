@@ -230,9 +230,13 @@ export class Origin {
 
   /** A whole object. */
   whole(path: string, signal: AbortSignal): Promise<Buffer> {
-    return this.#gate.run(true, signal, () =>
-      this.#told(path, undefined, true, () => this.reader.get(path, { signal })),
-    );
+    // What came may be shorter than what it makes: a stream, or a delta.
+    let came = 0;
+    const onBytes = (bytes: number) => {
+      came += bytes;
+    };
+    const get = () => this.reader.get(path, { signal, onBytes });
+    return this.#gate.run(true, signal, () => this.#told(path, undefined, true, get, () => came));
   }
 
   close(): void {
@@ -264,18 +268,19 @@ export class Origin {
     return { bytes, sender: sender ?? { name: this.name, blame: () => undefined } };
   }
 
-  /** Has whoever listens know of a request, whatever becomes of it. */
+  /** Has whoever listens know of a request, whatever becomes of it. `came`: its bytes, where they were counted. */
   async #told(
     path: string,
     range: ByteRange | undefined,
     isDemand: boolean,
     get: () => Promise<Buffer>,
+    came = () => 0,
   ): Promise<Buffer> {
     const request = { origin: this.name, path, range, isDemand, startMs: performance.now() };
     let bytes = -1;
     try {
       const got = await get();
-      bytes = got.length;
+      bytes = came() || got.length;
       return got;
     } finally {
       this.#onRequest({ ...request, bytes });

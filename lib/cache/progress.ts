@@ -17,10 +17,13 @@ export class Progress {
 
   /** `inner`, of which what comes is heard: so much of any bodies, or all that somebody asked for. */
   through(inner: Backend): Backend {
-    const onBytes = (bytes: number) => this.#came(bytes);
     return {
       origin: inner.origin,
       get: async (path, options = {}) => {
+        const onBytes = (bytes: number) => {
+          this.#came(bytes);
+          options.onBytes?.(bytes);
+        };
         const got = await inner.get(path, { ...options, onBytes });
         this.#heard();
         return got;

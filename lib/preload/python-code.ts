@@ -16,23 +16,56 @@ interface Layout {
   /** Objects behind the code, constants and names: up to the line number, and behind it. */
   readonly rest: readonly [number, number];
   readonly loadConst: number;
+  readonly loadName: number;
+  readonly loadAttr: number;
   readonly importName: number;
   readonly extendedArg: number;
+  /** POP_JUMP_IF_FALSE, with which an `if` begins. */
+  readonly jumpIfFalse: number;
+  /** What may stand between a value and that jump: more of its argument, places for counts, 3.13's TO_BOOL. */
+  readonly between: readonly number[];
+  /** Bits of LOAD_ATTR's argument that aren't the name's number. */
+  readonly attrBits: number;
+  /** Where a jump at `i` leads, by its argument. */
+  readonly target: (i: number, argument: number) => number;
 }
 
-const OPS = { loadConst: 100, importName: 108, extendedArg: 144 };
-const BEFORE_311: Layout = { numbers: 6, rest: [5, 1], ...OPS };
-const FROM_311: Layout = { numbers: 5, rest: [5, 2], ...OPS };
-const FROM_313: Layout = { ...FROM_311, loadConst: 83, importName: 75, extendedArg: 71 };
+const OPS = {
+  ...{ loadConst: 100, loadName: 101, loadAttr: 106, importName: 108 },
+  ...{ extendedArg: 144, jumpIfFalse: 114, attrBits: 0, between: [144, 0] },
+};
+const FROM_38: Layout = { numbers: 6, rest: [5, 1], ...OPS, target: (_, argument) => argument };
+const FROM_310: Layout = { ...FROM_38, target: (_, argument) => 2 * argument };
+const FROM_311: Layout = {
+  ...{ numbers: 5, rest: [5, 2], ...OPS },
+  target: (i, argument) => i + 2 + 2 * argument,
+};
+const FROM_312: Layout = { ...FROM_311, attrBits: 1 };
+const FROM_313: Layout = {
+  ...FROM_312,
+  ...{
+    loadConst: 83,
+    loadName: 92,
+    loadAttr: 82,
+    importName: 75,
+    extendedArg: 71,
+    jumpIfFalse: 97,
+    between: [71, 0, 40],
+  },
+  // Behind the jump stands a place for a count.
+  target: (i, argument) => i + 4 + 2 * argument,
+};
 /** By the magic number of each released version. */
 const LAYOUTS: ReadonlyMap<number, Layout> = new Map([
-  [3413, BEFORE_311],
-  [3425, BEFORE_311],
-  [3439, BEFORE_311],
+  [3413, FROM_38],
+  [3425, FROM_38],
+  [3439, FROM_310],
   [3495, FROM_311],
-  [3531, FROM_311],
+  [3531, FROM_312],
   [3571, FROM_313],
 ]);
+/** typing's, which is false when a module runs: what stands below it is read by checkers of types alone. */
+const CHECKING = "TYPE_CHECKING";
 
 const FLAG_REF = 0x80;
 const REF = "r".charCodeAt(0);
@@ -106,17 +139,24 @@ class Walk {
     return this.#importsIn(this.#string(code), consts, names);
   }
 
-  /** By the code: LOAD_CONST level, LOAD_CONST names, IMPORT_NAME module. dis.html#opcode-IMPORT_NAME */
+  /** By the code: LOAD_CONST level, LOAD_CONST names, IMPORT_NAME module; not what `if TYPE_CHECKING` leads to. dis.html#opcode-IMPORT_NAME */
   #importsIn(code: Buffer, consts: readonly number[], names: readonly number[]): PythonImport[] {
     const found: PythonImport[] = [];
-    const { loadConst, importName, extendedArg } = this.#layout;
+    const { loadConst, importName, extendedArg, jumpIfFalse, between, target } = this.#layout;
     let [level, list, extended] = [-1, -1, 0];
+    let isChecked = false;
     for (let i = 0; i + 1 < code.length; i += 2) {
       const argument = extended | code[i + 1]!;
       extended = 0;
+      const wasChecked: boolean = isChecked;
+      isChecked = wasChecked && between.includes(code[i]!);
       if (code[i] === extendedArg) extended = (argument << 8) & 0xffffff;
       else if (code[i] === loadConst) [level, list] = [list, argument];
-      else if (code[i] === importName) {
+      else if (this.#isCheck(code[i]!, argument, names)) isChecked = true;
+      else if (wasChecked && code[i] === jumpIfFalse) {
+        // Only ever onwards: bytes of anybody.
+        i = Math.max(i, target(i, argument) - 2);
+      } else if (code[i] === importName) {
         const module = names[argument];
         const [levelAt, listAt] = [consts[level], consts[list]];
         if (module === undefined || levelAt === undefined || listAt === undefined) continue;
@@ -129,6 +169,14 @@ class Walk {
       }
     }
     return found;
+  }
+
+  /** Whether an instruction loads TYPE_CHECKING, by itself or of a module. */
+  #isCheck(op: number, argument: number, names: readonly number[]): boolean {
+    const { loadName, loadAttr, attrBits } = this.#layout;
+    if (op !== loadName && op !== loadAttr) return false;
+    const name = names[op === loadAttr ? argument >> attrBits : argument];
+    return name !== undefined && this.#name(name) === CHECKING;
   }
 
   /** The type of the object here, noted if others may refer to it; behind it after that. */

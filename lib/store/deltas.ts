@@ -5,7 +5,7 @@
 import { viewOf } from "../base/bytes.ts";
 import { DIGEST_BYTES, type Digest, digestAt } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
-import { DELTA_BYTES_MAX } from "../base/limits.ts";
+import { COMPRESSED_MIN_BYTES, DELTA_BYTES_MAX } from "../base/limits.ts";
 import { applyDelta, makeDelta, TABLE_COLUMNS } from "./delta-codec.ts";
 import { digestOf } from "./hash.ts";
 import { type DeltaFolder, digestOfPath, isNamedByContent, objectPath } from "./layout.ts";
@@ -26,7 +26,7 @@ const Header = {
 /** What a delta says of itself stands in its first bytes. */
 export const DELTA_HEADER_BYTES = Header.bytes;
 
-/** A delta that takes more than this part of what it makes is not worth a second object. */
+/** A delta that takes more than this part of what it makes is not worth a second object; of what would be compressed, half of that. */
 const WORTH = 0.5;
 
 /** Folders whose objects may be deltas. */
@@ -246,7 +246,8 @@ async function encodeNear(
   }
   const isRight = !isNamedByContent(basePath) || digestOf(base) === near;
   const delta = isRight ? encodeDelta(near, base, bytes) : undefined;
-  return delta !== undefined && delta.length <= bytes.length * WORTH ? delta : undefined;
+  const most = (bytes.length < COMPRESSED_MIN_BYTES ? WORTH : WORTH / 2) * bytes.length;
+  return delta !== undefined && delta.length <= most ? delta : undefined;
 }
 
 /** A store whose deltas can be told from whole objects, as openStore gives it. */

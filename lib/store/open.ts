@@ -4,6 +4,7 @@
 import type { Digest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { sweepAside } from "./aside.ts";
+import { compressing, expanding } from "./compressed.ts";
 import { type DeltaStore, resolving, resolvingStore } from "./deltas.ts";
 import { distrusting } from "./distrust.ts";
 import type { ExchangeOptions } from "./exchange.ts";
@@ -56,7 +57,8 @@ export function openOrigin(origin: string, options: OpenOptions = {}): OpenedOri
 function placeAt(at: string, isTier: boolean, options: OpenOptions): Place {
   const meter = options.meterOf?.(at, isTier) ?? newMeter();
   const own = metered(bareBackend(at, options), meter);
-  const backend = resolving(verified(options.meter ? metered(own, options.meter) : own));
+  const counted = options.meter ? metered(own, options.meter) : own;
+  const backend = resolving(verified(expanding(counted)));
   return { backend, meter, isTier, isRemote: isS3(at) || /^https?:/.test(at) };
 }
 
@@ -153,10 +155,10 @@ export async function isStore(backend: Backend, signal?: AbortSignal): Promise<b
 }
 
 async function bareStore(origin: string): Promise<WritableBackend> {
-  if (origin === "memory:") return await memory();
-  if (isS3(origin)) return retryingStore(s3Backend(origin));
+  if (origin === "memory:") return compressing(await memory());
+  if (isS3(origin)) return retryingStore(compressing(s3Backend(origin)));
   sweepAside(pathOf(origin));
-  return localBackend(pathOf(origin));
+  return compressing(localBackend(pathOf(origin)));
 }
 
 /** memfs takes a while to load and nothing but tests and dry runs wants it. */

@@ -28,6 +28,61 @@ test("imports of byte code, as CPython 3.8 to 3.13 write it", async (t) => {
   }
 });
 
+/** By 3.11's own: `if TYPE_CHECKING` with two imports and an `else` with c, `if typing.TYPE_CHECKING` with d, `if not TYPE_CHECKING` with e. */
+const CHECKED =
+  "pw0NCgAAAAAAAAAAAAAAAOMAAAAAAAAAAAAAAAACAAAAAAAAAPNqAAAAlwBkAGQBbABaAGQAZAJsAW0CWgIBAGQAZAFsAVoBZQJyC2QAZAFsA1oEZANkBGwFbQZaBgEAbgRkAGQBbAdaB2UBagIAAAAAAAAAAHIEZABkAWwIWghlAnMGZABkAWwJWglkAVMAZAFTACkF6QAAAABOKQHaDVRZUEVfQ0hFQ0tJTkfpAQAAACkB2gFiKQraAm9z2gZ0eXBpbmdyAwAAANoJYS5jaGVja2Vk2gFh2gdjaGVja2VkcgUAAADaAWPaAWTaAWWpAPMAAAAA+gRtLnB5+gg8bW9kdWxlPnIRAAAAAQAAAHMAAAAA8wAAAAA=";
+
+test("what is imported for checkers of types alone is left out", async (t) => {
+  const found = importsOfCode(Buffer.from(CHECKED, "base64")) ?? [];
+  t.same(
+    found.map(({ module }) => module),
+    ["os", "typing", "typing", "c", "e"],
+  );
+});
+
+/** Code objects of names: a level, and no list of names. */
+function codeOf(magic: number, numbers: number, code: readonly number[]): Buffer {
+  const short = (text: string) => Buffer.from([0x7a, text.length, ...Buffer.from(text)]);
+  const u32 = (value: number) => Buffer.from(Uint32Array.of(value).buffer);
+  const header = Buffer.concat([Buffer.from([magic & 255, magic >> 8, 13, 10]), Buffer.alloc(12)]);
+  const consts = [Buffer.from(")\x02i"), u32(0), Buffer.from("N")];
+  const names = [Buffer.from(")\x04"), ...["typing", "TYPE_CHECKING", "a", "b"].map(short)];
+  const body = [Buffer.from("s"), u32(code.length), Buffer.from(code)];
+  const start = [header, Buffer.from("c"), Buffer.alloc(4 * numbers)];
+  return Buffer.concat([...start, ...body, ...consts, ...names]);
+}
+
+test("so it is by the jumps of each version, as dis documents them", async (t) => {
+  const importing = (name: number) => [100, 0, 100, 1, 108, name];
+  const importing313 = (name: number) => [83, 0, 83, 1, 75, name];
+  const counts = (many: number) => Array.from({ length: 2 * many }, () => 0);
+  // The jump leads over three instructions; what it says is a place in bytes, in instructions, or how many.
+  const name = [101, 1];
+  const attribute = (bits: number) => [101, 0, 106, 1 << bits];
+  const cases: readonly (readonly [string, number, number, readonly number[]])[] = [
+    ["3.8", 3413, 6, [...name, 114, 10, ...importing(2), ...importing(3)]],
+    ["3.9", 3425, 6, [...attribute(0), 114, 12, ...importing(2), ...importing(3)]],
+    ["3.10", 3439, 6, [...attribute(0), 114, 6, ...importing(2), ...importing(3)]],
+    ["3.11", 3495, 5, [...attribute(0), ...counts(4), 114, 3, ...importing(2), ...importing(3)]],
+    ["3.12", 3531, 5, [...attribute(1), ...counts(9), 114, 3, ...importing(2), ...importing(3)]],
+    [
+      "3.13",
+      3571,
+      5,
+      [92, 1, 40, 0, ...counts(3), 97, 3, ...counts(1), ...importing313(2), ...importing313(3)],
+    ],
+  ];
+  for (const [version, magic, numbers, code] of cases) {
+    const found = importsOfCode(codeOf(magic, numbers, code));
+    t.same(found, [{ level: 0, module: "b", names: [] }], version);
+  }
+  // Of another value nothing is left out.
+  const other = [...name, 101, 2, 114, 12, ...importing(2), ...importing(3)];
+  t.equal(importsOfCode(codeOf(3413, 6, other))?.length, 2);
+  // Nor does a jump back go on for ever.
+  t.equal(importsOfCode(codeOf(3413, 6, [...name, 114, 0, ...importing(2)]))?.length, 1);
+});
+
 test("of other versions, cut off or of no code nothing is known", async (t) => {
   const [code] = codes;
   const other = Buffer.from(code!);

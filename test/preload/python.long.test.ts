@@ -23,6 +23,11 @@ def code(co):
         if i.opname == "LOAD_CONST": consts.append(i.argval)
         if i.opname == "IMPORT_NAME": out.append([consts[-2], i.argval, list(consts[-1] or [])])
     return out
+class Run(ast.NodeTransformer):
+    def visit_If(self, n):
+        self.generic_visit(n)
+        if ast.unparse(n.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"): n.body = [ast.Pass()]
+        return n
 root = sysconfig.get_path("stdlib")
 for folder in [root, *(os.path.join(root, each) for each in ("asyncio", "concurrent", "email", "importlib", "json", "unittest"))]:
     for name in sorted(os.listdir(folder)):
@@ -35,7 +40,8 @@ for folder in [root, *(os.path.join(root, each) for each in ("asyncio", "concurr
         out = []
         walk(tree.body, out)
         pyc = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(co)
-        print(json.dumps([path, out, base64.b64encode(pyc).decode(), code(co)]))
+        run = compile(ast.fix_missing_locations(Run().visit(tree)), path, "exec", dont_inherit=True)
+        print(json.dumps([path, out, base64.b64encode(pyc).decode(), code(run)]))
 `;
 
 type Row = [string, unknown[], string, unknown[]];
