@@ -22,6 +22,8 @@ export interface DaemonConfig {
   readonly limitBytes: number;
   /** What may be kept in memory while the disk can't take it, bytes; 0: nothing. */
   readonly memoryBytes: number;
+  /** Small blobs that are given out from memory before the disk has them, at most; 0: none. Of memoryBytes a quarter at most. */
+  readonly landingBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
   /** Learn what starts wait for, and fetch it ahead of the next ones. */
@@ -57,6 +59,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   requests: 8,
   limitBytes: 0,
   memoryBytes: 256 * 1024 * 1024,
+  landingBytes: 64 * 1024 * 1024,
   background: true,
   profiles: true,
   foresight: true,
@@ -78,6 +81,7 @@ const COUNTS = [
   "requests",
   "limitBytes",
   "memoryBytes",
+  "landingBytes",
   "standbys",
   "shared",
   "headerMs",
