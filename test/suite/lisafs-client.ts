@@ -19,7 +19,8 @@ export const CHANNEL_START = 20;
 const CLIENT_ACTIVE = 0;
 const SERVER_ACTIVE = 1;
 const MSG_DONTWAIT = 0x40;
-export const TIMEOUT_MS = 10_000;
+/** Far above what an answer takes, a server's start before the first among it, so that only what never comes fails. */
+export const TIMEOUT_MS = 60_000;
 
 /** errno 0: the reply's payload, and the FDs that came with it, which are the caller's. */
 export interface Reply {
