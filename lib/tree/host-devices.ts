@@ -19,7 +19,7 @@ const MAJORS = 2 ** 12;
 
 /**
  * What mknod makes on the host: a regular file as it is, a device as a scratch upper keeps it; elsewhere but in an upper a whiteout,
- * which Linux lets anybody make (fs/namei.c, vfs_mknod). 0 for anything else.
+ * which Linux lets anybody make (fs/namei.c, vfs_mknod), and runsc's gofer of 2026 as well (fsgofer/lisafs.go, Mknod). 0 for all else.
  */
 export function keptType(request: CreateRequest, isUpper: boolean, isScratch: boolean): number {
   const type = request.mode & S_IFMT;

@@ -148,11 +148,11 @@ export class Bench {
     return this.outcomeOf(this.argv(...words));
   }
 
-  /** Runs a program to its end while others run, 60 s at most. Output goes through files: a pipe would wait for the sandbox's. */
+  /** Runs a program to its end while others run, 150 s at most: a loaded machine takes over 60. Output goes through files: a pipe would wait for the sandbox's. */
   async outcomeOf(argv: string[], env: NodeJS.ProcessEnv = {}): Promise<Result> {
     const { fds, result } = this.#output();
     const child = spawn(argv[0]!, argv.slice(1), {
-      timeout: 60_000,
+      timeout: 150_000,
       env: { ...this.env, ...env },
       stdio: ["ignore", ...fds],
     });
@@ -164,7 +164,7 @@ export class Bench {
   exec(argv: string[], env: NodeJS.ProcessEnv = {}): Result {
     const { fds, result } = this.#output();
     const done = spawnSync(argv[0]!, argv.slice(1), {
-      timeout: 60_000,
+      timeout: 150_000,
       env: { ...this.env, ...env },
       stdio: ["ignore", ...fds],
     });
