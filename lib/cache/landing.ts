@@ -1,6 +1,7 @@
 // Landing: small blobs whose bytes are here and verified, and which the disk hasn't made durable yet. They are given out from memory
 // meanwhile, so that nobody who waits for bytes waits for an fsync. docs/design/0034-landing.md. Control plane.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Digest } from "../base/digest.ts";
 
 interface Landed {
@@ -28,7 +29,7 @@ export class Landing {
 
   /** Whether so many bytes more may be on their way to the disk. */
   takes(bytes: number): boolean {
-    return this.#bytes + bytes <= this.#maxBytes;
+    return this.#maxBytes > 0 && this.#bytes + bytes <= this.#maxBytes;
   }
 
   /** A verified blob, which nobody changes, until `written` has ended: whatever becomes of it, it doesn't reject. */
@@ -49,6 +50,16 @@ export class Landing {
 
   has(digest: Digest): boolean {
     return this.#blobs.has(digest);
+  }
+
+  /** Waits so long at most until a blob isn't here any more. */
+  async endedWithin(digest: Digest, ms: number): Promise<void> {
+    const written = this.#blobs.get(digest)?.written;
+    if (written === undefined) return;
+    const timer = new AbortController();
+    const late = sleep(ms, undefined, { signal: timer.signal }).catch(() => undefined);
+    await Promise.race([written, late]);
+    timer.abort();
   }
 
   /** Resolves when a blob isn't here any more; of all of them without a digest. */

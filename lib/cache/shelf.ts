@@ -17,6 +17,8 @@ const FRESH_MS = 60_000;
 const FRESH_MAX = 16_384;
 /** Of memory what may be given out before the disk has it, at most: the rest is for a disk that takes nothing. */
 const LANDING_SHARE = 1 / 4;
+/** A disk that is quick has the file by then: it costs less than a file of memory, and those behind it come to their names meanwhile. */
+const GRACE_MS = 4;
 
 export interface ShelfFacts {
   readonly memory: MemoryFacts;
@@ -121,10 +123,14 @@ export class Shelf {
 
   /** An FD for reading a blob that is in memory, the caller's own; -1 when it isn't, by now: then it may be on disk. */
   async open(digest: Digest): Promise<number> {
+    if (this.#landing.has(digest) && !this.memory.has(digest)) {
+      this.cache.disk.hurry(digest);
+      await this.#landing.endedWithin(digest, GRACE_MS);
+    }
     const content = this.#landing.get(digest);
     if (content !== undefined && !this.memory.has(digest)) {
       const isLent = this.memory.isAmple(content.length) && (await this.#lend(digest, content));
-      if (!isLent) await this.#awaitLanding(digest);
+      if (!isLent) await this.#landing.ended(digest);
     }
     const fd = this.memory.open(digest);
     // It may have got there while its file was made.
@@ -139,11 +145,6 @@ export class Shelf {
       () => true,
       () => false,
     );
-  }
-
-  async #awaitLanding(digest: Digest): Promise<void> {
-    this.cache.disk.hurry(digest);
-    await this.#landing.ended(digest);
   }
 
   /** Resolves when the disk has a blob that came, or all of them, as far as it takes them. */

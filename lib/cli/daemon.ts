@@ -127,7 +127,7 @@ function addBounds(start: Command): Command {
     )
     .option(
       "--landing-bytes <SIZE>",
-      "small files that are given out from memory before the disk has them; 0: none (default: 64M)",
+      "small files that may be given out from memory before the disk has them, such as 64M (default: none)",
     );
 }
 

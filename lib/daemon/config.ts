@@ -59,7 +59,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   requests: 8,
   limitBytes: 0,
   memoryBytes: 256 * 1024 * 1024,
-  landingBytes: 64 * 1024 * 1024,
+  landingBytes: 0,
   background: true,
   profiles: true,
   foresight: true,

@@ -99,8 +99,8 @@ export function publishedOf(
   return { digest, index, refs, row };
 }
 
-/** Nothing is asked of an origin but what a test asks for, and what was answered is on disk. */
-const QUIET: Partial<DaemonConfig> = { profiles: false, foresight: false, landingBytes: 0 };
+/** Nothing is asked of an origin but what a test asks for. */
+const QUIET: Partial<DaemonConfig> = { profiles: false, foresight: false };
 
 export class TestNode {
   readonly root = fs.mkdtempSync(`${tmpdir()}/burrow-node-`);
