@@ -30,6 +30,11 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
     yardsticks: ["requests a start", "fetched bytes", "prefetch"],
     load: () => import("./replay/learned-starts.ts"),
   },
+  "loop-delay": {
+    what: "how late the daemon's loop is while three sandboxes start cold: computing, or without a CPU",
+    yardsticks: [],
+    load: () => import("./replay/loop-delay.ts"),
+  },
   many: {
     what: "20 and 100 sandboxes of one environment at once: time, memory, pages, what was fetched",
     yardsticks: ["file pages of N", "100 sandboxes", "memory a sandbox"],

@@ -45,7 +45,10 @@ function repeated(ranges: readonly Sent[]): number {
   return sum;
 }
 
-/** Stands between gofers and the daemon of a cache, and notes what they ask. */
+/**
+ * Stands between gofers and the daemon of a cache, and notes what they ask. FDs don't pass: what the daemon answers from memory, since the
+ * disk is full or hung for a moment, isn't had through it.
+ */
 async function record(cache: string): Promise<{ asks: AskFields[]; close(): void }> {
   const path = socketPath(cache);
   renameSync(path, `${path}.real`);
@@ -183,7 +186,11 @@ async function recorded(setup: Setup, base: string, environment: string): Promis
   });
   const [code] = (await once(child, "exit")) as [number | null];
   close();
-  if (code !== 0) throw new Error(`burrow run ended with ${code}`);
+  if (code !== 0) {
+    const why =
+      "of what the daemon has in memory alone, on a disk that hung, nothing can be recorded";
+    throw new Error(`burrow run ended with ${code}: ${why}`);
+  }
   await stopDaemon(cache);
   return asks;
 }

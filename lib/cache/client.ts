@@ -57,6 +57,8 @@ export interface DaemonStatus {
   readonly room: RoomStatus;
   /** What was fetched, by origin. */
   readonly origins: Readonly<Record<string, OriginFigures>>;
+  /** How late its loop is, ms: lib/daemon/loop-delay.ts. */
+  readonly loop?: Readonly<Record<string, number>>;
   /** Servers that sandboxes share; missing where none may. */
   readonly shared?: SharedStatus;
   /** Views that sandboxes work on themselves; missing where there are none. */
