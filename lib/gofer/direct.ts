@@ -30,7 +30,7 @@ import { hostTreeOf, type OpenedTree } from "./trees.ts";
 const O_NONBLOCK = 0o4000;
 
 /** The directory itself of an FD that may be O_PATH: opened anew, or -errno. */
-export function openRoot(fd: number): number {
+function openRoot(fd: number): number {
   return native.openAt(fd, ".", O_DIRECTORY | O_NONBLOCK, 0);
 }
 

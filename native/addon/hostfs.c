@@ -352,9 +352,9 @@ static napi_value remove_xattr(napi_env env, napi_callback_info info) {
   return bad < 0 ? integer(env, bad) : outcome(env, fremovexattr(arg_int(env, argv[0]), name));
 }
 
-// newMount(type, options: Uint8Array, attributes, mount): the FD of a new file system, attached nowhere, freed with its last
-// FD; 0 when `mount`, not -1, is one that gets other options. Each is NUL-terminated, "key=value" or a flag, and spent
-// then. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2), fsmount(2).
+// newMount(type, options: Uint8Array, attributes, mount): the FD of a new file system, attached nowhere, freed with its
+// last FD; 0 when `mount`, not -1, is one that gets other options. Each is NUL-terminated, "key=value" or a flag, and
+// spent then. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2), fsmount(2).
 static napi_value new_mount(napi_env env, napi_callback_info info) {
   ARGS;
   char type[16];

@@ -162,7 +162,7 @@ withFake("flags that can't work are refused with the reason", FLAGS_2024, ECHO, 
 withFake("directfs is refused where runsc has none", FLAGS_2022, ECHO, (t, bench) => {
   const result = bench.exec([LAUNCHER, "--directfs=true", "run", "x"]);
   t.equal(result.code, 1);
-  t.match(result.stderr, /refused: --directfs=true: this runsc has no directfs/);
+  t.match(result.stderr, /--directfs=true: this runsc has no directfs/);
   t.match(result.stderr, /BURROW_RUNSC/);
 });
 
