@@ -2,9 +2,8 @@
 // environment yet, beside the same files unpacked on local disk (nothing in the page cache) and beside fetching everything, unpacking
 // and running, which is what `conda install` and pip do. The store and the channel are behind HTTP with so many ms before each answer.
 // Burrow runs without a profile, and with one that an earlier start on another node has learned; both by its gofer and, where the revision
-// has it, under directfs, as does the peer. Each run is a line of its own when it
-// has ended (`round`); a bench that is cut off sums up what it has. --ms and --mbit are combined: each of the one with each of the
-// other. A round of one link takes some 30 s.
+// has it, under directfs, as does the peer. Each run is a line of its own when it has ended (`round`); a bench that is cut off sums up what
+// it has. --ms and --mbit are combined: each of the one with each of the other. A round of one link takes some 50 s.
 //
 // Expected: some 180 asks one after the other without a profile, so their round trips; with one some 40 ranges, four at a time. The page
 // cache is dropped before each run but for the store and the channel, which stand for other machines. Nothing is removed before the end
