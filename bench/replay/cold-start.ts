@@ -224,7 +224,7 @@ class ColdStart {
     const run = ["run", "--quiet", ...this.#view, ...direct, "--user", "0", "--", ...start];
     try {
       const ran = await timed([process.execPath, CLI, ...run], env);
-      return { ...ran, ...sharesOf(await status()) };
+      return { ...ran, ...(isDirect ? {} : sharesOf(await status())) };
     } finally {
       while (isProfiled && !isDirect && !isOut() && isLearning(await status())) await sleep(50);
       await stopDaemon(cache);
@@ -286,7 +286,7 @@ function isLearning(status: Status): boolean {
   return status !== undefined && (status.profiles.unsaved > 0 || status.now.connections > 1);
 }
 
-/** None of a daemon that isn't told what is used. */
+/** None of a daemon that isn't told what is used, as under directfs. */
 function sharesOf(status: Status): Pick<Sample, "local" | "used"> {
   const {
     touches = 0,
