@@ -1,9 +1,9 @@
 // cold-start: `import numpy, pandas` (and sklearn, where fixtures/sklearn.sh has put it) in a sandbox on a node that has nothing of its
 // environment yet, beside the same files unpacked on local disk (nothing in the page cache) and beside fetching everything, unpacking
 // and running, which is what `conda install` and pip do. The store and the channel are behind HTTP with so many ms before each answer.
-// Burrow runs without a profile, and with one that an earlier start on another node has learned. Each run is a line of its own when it
-// has ended (`round`); a bench that is cut off sums up what it has. --ms and --mbit are combined: each of the one with each of the
-// other. A round of one link takes some 30 s.
+// Burrow runs without a profile, and with one that an earlier start on another node has learned; both by its gofer and, where the revision
+// has it, under directfs, as does the peer. Each run is a line of its own when it has ended (`round`); a bench that is cut off sums up what
+// it has. --ms and --mbit are combined: each of the one with each of the other. A round of one link takes some 50 s.
 //
 // Expected: some 180 asks one after the other without a profile, so their round trips; with one some 40 ranges, four at a time. The page
 // cache is dropped before each run but for the store and the channel, which stand for other machines. Nothing is removed before the end
@@ -116,15 +116,25 @@ interface HowAhead {
   readonly isProfiled: boolean;
   readonly profiles: "on" | "off";
   readonly foresight: "on" | "off";
+  /** The sandbox works on its view itself. */
+  readonly isDirect?: boolean;
 }
 
 const AHEAD = {
   "burrow, nothing ahead": { isProfiled: false, profiles: "off", foresight: "off" },
   burrow: { isProfiled: false, profiles: "on", foresight: "on" },
   "burrow, profile": { isProfiled: true, profiles: "on", foresight: "on" },
+  "burrow, directfs": { isProfiled: false, profiles: "on", foresight: "on", isDirect: true },
+  "burrow, directfs, profile": {
+    isProfiled: true,
+    profiles: "on",
+    foresight: "on",
+    isDirect: true,
+  },
 } as const satisfies Record<string, HowAhead>;
 const MODES = [
   "local disk",
+  "local disk, directfs",
   ...(Object.keys(AHEAD) as (keyof typeof AHEAD)[]),
   "fetch, unpack, run",
 ] as const;
@@ -161,22 +171,22 @@ class ColdStart {
     const folders = this.#workload.wheels.slice(0, 1).map((path) => join(path, ".."));
     dropCaches([store, join(fixtures, "channel"), ...folders]);
     const how = (AHEAD as Readonly<Record<string, HowAhead>>)[mode];
-    const ran =
-      how === undefined ? await this.#peer(mode === "fetch, unpack, run") : await this.#burrow(how);
+    const ran = how === undefined ? await this.#peer(mode) : await this.#burrow(how);
     const { sent } = this.#origin;
     const bytes = sent.reduce((sum, { first, end }) => sum + end - first, 0);
     return { ...ran, requests: this.#origin.requests, bytes };
   }
 
   /** Stock runsc over unpacked files, which may be fetched and unpacked first. */
-  async #peer(isFetched: boolean): Promise<Timed> {
+  async #peer(mode: Mode): Promise<Timed> {
     const { work, runsc, isOld, env } = this.#setup;
     const local = { root: this.#workload.root, seconds: 0 };
-    const { root, seconds } = isFetched ? await this.#fetchAll() : local;
+    const { root, seconds } = mode === "fetch, unpack, run" ? await this.#fetchAll() : local;
     const bundle = peerBundle(this.#setup, root, this.#program);
     const id = `cold-${process.pid}-${this.#count++}`;
     const flags = [`--root=${work}/root`, "--network=none", "--ignore-cgroups"];
-    const own = isOld ? [] : ["--directfs=false", "--overlay2=none"];
+    const isDirect = mode === "local disk, directfs";
+    const own = isOld ? [] : [`--directfs=${isDirect}`, "--overlay2=none"];
     const ran = await timed([runsc, ...flags, ...own, "run", `--bundle=${bundle}`, id], env);
     const { beforeSeconds, runSeconds } = ran;
     return { ...ran, beforeSeconds: beforeSeconds + seconds, runSeconds: runSeconds + seconds };
@@ -187,6 +197,7 @@ class ColdStart {
     isProfiled,
     profiles,
     foresight,
+    isDirect = false,
   }: HowAhead): Promise<Omit<Sample, "requests" | "bytes">> {
     const { work } = this.#setup;
     const cache = join(work, `cache${this.#count++}`);
@@ -209,12 +220,13 @@ class ColdStart {
     if (isProfiled && this.#profiles !== "")
       fs.cpSync(this.#profiles, join(cache, "profiles"), { recursive: true });
     const start = [PYTHON, "-c", this.#program];
-    const run = ["run", "--quiet", ...this.#view, "--user", "0", "--", ...start];
+    const direct = isDirect ? ["--directfs"] : [];
+    const run = ["run", "--quiet", ...this.#view, ...direct, "--user", "0", "--", ...start];
     try {
       const ran = await timed([process.execPath, CLI, ...run], env);
-      return { ...ran, ...sharesOf(await status()) };
+      return { ...ran, ...(isDirect ? {} : sharesOf(await status())) };
     } finally {
-      while (isProfiled && !isOut() && isLearning(await status())) await sleep(50);
+      while (isProfiled && !isDirect && !isOut() && isLearning(await status())) await sleep(50);
       await stopDaemon(cache);
       await exited;
     }
@@ -274,7 +286,7 @@ function isLearning(status: Status): boolean {
   return status !== undefined && (status.profiles.unsaved > 0 || status.now.connections > 1);
 }
 
-/** None of a daemon that isn't told what is used. */
+/** None of a daemon that isn't told what is used, as under directfs. */
 function sharesOf(status: Status): Pick<Sample, "local" | "used"> {
   const {
     touches = 0,
@@ -298,7 +310,8 @@ function linksOf({ isQuick, delaysMs, megabits }: BenchOptions): readonly Link[]
 export const bench: Bench = async (emit, options) => {
   const setup = setUp({}, options.environment);
   if (typeof setup === "string") return emit({ skipped: setup });
-  const { store, fixtures, version } = setup;
+  const { store, fixtures, version, isOld } = setup;
+  const modes = MODES.filter((mode) => !isOld || !mode.includes("directfs"));
   const folders = { store, channel: join(fixtures, "channel"), fixtures };
   const origin = new Origin(folders);
   const { isQuick, rounds = isQuick ? 1 : ROUNDS, signal, tell } = options;
@@ -309,7 +322,7 @@ export const bench: Bench = async (emit, options) => {
     await cold.learn();
     for (let round = 1; round <= rounds; round++)
       for (const link of links)
-        for (const mode of MODES) {
+        for (const mode of modes) {
           if (signal.aborted) return;
           try {
             const sample = await cold.run(mode, link);

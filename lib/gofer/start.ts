@@ -31,10 +31,33 @@ export function numbersOf(path: string): string {
   return `${dev}:${ino}`;
 }
 
+/** The rows of a user namespace's map: first number inside, the same as we see it (of our own: as its maker does), how many. */
+function idsOf(proc: string, map: "uid_map" | "gid_map"): string[][] {
+  const rows = readFileSync(`${proc}/${map}`, "latin1").trim().split("\n");
+  return rows.map((row) => row.trim().split(/\s+/));
+}
+
+/** Whether all users and groups that we have, and no others, have the same numbers there. man user_namespaces(7). */
+function hasOurIds(proc: string): boolean {
+  return (["uid_map", "gid_map"] as const).every((map) => {
+    const same = idsOf(SELF, map).map(([first, , count]) => [first, first, count]);
+    return idsOf(proc, map).join() === same.join();
+  });
+}
+
+/** A process's user namespace. One with our ids passes for ours: runsc makes such a one for gofers of directfs. */
+function usersOf(proc: string): string {
+  const [users, ours] = [proc, SELF].map((each) => numbersOf(`${each}/ns/user`)) as [
+    string,
+    string,
+  ];
+  return users !== ours && hasOurIds(proc) ? ours : users;
+}
+
 /** What a stub must share with us to be served: the build, the program that runs it, whose ids, whose view of cgroups. */
 function identityOf(proc: string, gofer: string, node: string): string {
-  const namespaces = ["user", "cgroup"].map((name) => `${proc}/ns/${name}`);
-  return [`${proc}/root${gofer}`, `${proc}/root${node}`, ...namespaces].map(numbersOf).join();
+  const files = [`${proc}/root${gofer}`, `${proc}/root${node}`, `${proc}/ns/cgroup`];
+  return [...files.map(numbersOf), usersOf(proc)].join();
 }
 
 /** As it is when we start: a build that comes later is another. */

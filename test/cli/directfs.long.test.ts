@@ -1,12 +1,12 @@
 // Owns: proof that sandboxes work on a view themselves by `burrow run --directfs`: it is the same tree as by the gofer, the second sandbox
-// asks nobody, a killed FUSE server is a pause. Needs root, /dev/fuse, a runsc of 2024 or later and this machine's Python. Plane: control.
+// asks nobody, a killed FUSE server is a pause, and an absolute symlink leads to nothing of the host's. Needs root, /dev/fuse, a runsc of 2024 or later and this machine's Python. Plane: control.
 import fs from "node:fs";
 import { test } from "tap";
 import { daemonStatus } from "../../lib/cache/client.ts";
 import { findRevisions } from "../conformance/runsc.ts";
 import { directServers } from "../suite/direct-scene.ts";
 import { noFuse } from "../suite/fuse.ts";
-import { sleep } from "../suite/wait.ts";
+import { sleep, until } from "../suite/wait.ts";
 import { shared, skip } from "./python-node.ts";
 
 const { found } = findRevisions();
@@ -32,12 +32,12 @@ said.append(open("/tmp/own").read() == "x" * 100000)
 print(json.dumps({"count": len(lines), "digest": hashlib.sha256(repr(lines).encode()).hexdigest(), "said": said}))
 `;
 
-/** Reads all files again and again for 12 s. */
+/** Reads all files again and again for 16 s. */
 const READ = `
 import os, time
 files = [os.path.join(d, f) for d, _, names in os.walk("/usr/lib") for f in names]
 files = [f for f in files if os.path.isfile(f)]
-end, count, fails = time.time() + 12, 0, []
+end, count, fails = time.time() + 16, 0, []
 print("ready", flush=True)
 while time.time() < end:
     try: open(files[count % len(files)], "rb").read()
@@ -45,6 +45,22 @@ while time.time() < end:
     count += 1
 print(count, fails[:3])
 `;
+
+/** The sandbox's kernel. */
+function sentryOf(state: string): number | undefined {
+  return fs
+    .readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .find((pid) => {
+      try {
+        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+        return words[0] === "runsc-sandbox" && words.some((word) => word.includes(state));
+      } catch {
+        return false;
+      }
+    });
+}
 
 for (const revision of found) {
   const why = Number(revision.name) < 2024 ? "this revision has no directfs" : noFuse || skip;
@@ -67,14 +83,23 @@ for (const revision of found) {
     t.equal(second.stdout, asked.stdout);
     const { counters } = JSON.parse(fs.readFileSync(stats, "utf8"));
     t.notOk(counters.requests.Walk, "its gofer is asked for no name");
-    const direct = (await daemonStatus(node.cache))?.direct;
-    t.match(direct, { views: 1, users: 0, shared: 1 }, "one mount for both");
+    const directs = async () => (await daemonStatus(node.cache))?.direct;
+    t.ok(await until(async () => (await directs())?.users === 0));
+    t.match(await directs(), { views: 1, shared: 1 }, "one mount for both");
 
     const reading = node.run(["run", "--base", base, "--directfs", "--", "python3", "-c", READ]);
+    t.ok(await until(() => sentryOf(node.state) !== undefined));
     for (let kills = 0; kills < 3; kills++) {
       await sleep(3_000);
       for (const pid of directServers(node.state)) process.kill(pid, "SIGKILL");
     }
+    // Where an absolute symlink of a view would lead a sentry that follows it.
+    const root = `/proc/${sentryOf(node.state)}/root`;
+    t.same(fs.readdirSync(`${root}/`).sort(), ["etc", "proc"], "runsc's, not the host's");
+    t.same(
+      fs.readdirSync(`${root}/etc`).filter((name) => name !== "localtime"),
+      [],
+    );
     t.match(await reading, { code: 0, stdout: /^ready\n\d+ \[\]\n$/ });
 
     const both = await node.run(["run", "--base", base, "--directfs", "--writable", "--", "true"]);

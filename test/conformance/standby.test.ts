@@ -287,12 +287,30 @@ t.test("passed over: one that says nothing, and a socket that nobody has", async
   after.close();
 });
 
-t.test("a stub in a user namespace has a child: ids differ there", async (t) => {
+/** Runs a command in a user namespace with all ids of ours, as runsc does for directfs; its maps are written from outside. */
+const OUR_IDS = `
+map() { awk '{ print $1, $1, $3 }' "/proc/self/$1" > "/proc/$$/$1"; }
+own=$(readlink /proc/self/ns/user)
+( (until [ "$(readlink /proc/$$/ns/user)" != "$own" ]; do sleep 0.01; done; map uid_map; map gid_map) & )
+exec unshare --user sh -c 'until grep -q . /proc/self/gid_map; do sleep 0.01; done; exec "$@"' sh "$@"
+`;
+
+t.test("a stub in a user namespace has a child, unless ids are the same there", async (t) => {
   const standby = await wait(t);
   const run = startStub(t, standby.folder, {}, ["unshare", "--user", "--map-root-user", "--"]);
   const client = run.mount();
   t.equal(run.children().length, 1);
   client.close();
+  const alike = startStub(t, standby.folder, {}, ["sh", "-c", OUR_IDS]);
+  const served = alike.mount();
+  const users = (pid: number) => fs.readlinkSync(`/proc/${pid}/ns/user`);
+  t.not(users(alike.stub.pid!), users(process.pid));
+  t.same(alike.children(), [], "it is the standby that serves");
+  t.equal(walked(served, "hello"), 0);
+  const status = fs.readFileSync(`/proc/${standby.pid}/status`, "utf8");
+  t.match(status, /^CapEff:\t0{16}$/m, "and it has given up what it could do outside");
+  served.close();
+  t.equal(await exitOf(alike.stub), 0);
 });
 
 t.test("ends when it can't rehearse: its files are taken from under it", async (t) => {
