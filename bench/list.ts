@@ -32,7 +32,7 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
   },
   "loop-delay": {
     what: "how late the daemon's loop is while three sandboxes start cold: computing, or without a CPU",
-    yardsticks: [],
+    yardsticks: ["the daemon's loop"],
     load: () => import("./replay/loop-delay.ts"),
   },
   many: {
@@ -127,7 +127,7 @@ export const BENCHES: Readonly<Record<string, Listed>> = {
   },
   "big-cache": {
     what: "a daemon's start over 5 million files",
-    yardsticks: [],
+    yardsticks: ["a daemon over 5 million files"],
     load: () => import("./replay/big-cache.ts"),
   },
   "sentry-memory": {

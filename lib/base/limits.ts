@@ -114,6 +114,8 @@ export const FUSE_HANDLES_MAX = 65_536;
 export const FUSE_UNOPENED_MAX = 256;
 /** What is kept of a FUSE request that waits for bytes: a SETXATTR with the largest value, before a file is copied up. EIO past it. */
 export const FUSE_PARKED_BYTES_MAX = 128 * KIB;
+/** READs of a FUSE mount that stand in line while PARKED_MAX wait for bytes, at some 200 bytes each: EIO past it. */
+export const FUSE_LINE_MAX = 16_384;
 /** Requests of a FUSE mount that are answered before what the daemon says is heard. */
 export const FUSE_TURN_REQUESTS = 64;
 

@@ -49,7 +49,7 @@ export class CacheDirectory {
     this.disk = new Disk(root);
     this.#looks = new Looks(this.disk, root);
     this.#shards = new Shards(this.disk);
-    this.lingering = new Lingering(this.room, { close: (fd) => this.disk.close(fd) });
+    this.lingering = new Lingering(this.room, (fd) => this.disk.close(fd));
   }
 
   /** Opens a cache, making it when `create` and it is missing. Throws for one of another format. */

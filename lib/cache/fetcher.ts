@@ -40,8 +40,6 @@ export interface FetcherOptions extends OriginsOptions {
   readonly background?: boolean;
   /** What may be kept in memory when the disk can't take it; 0: nothing. */
   readonly memoryBytes?: number;
-  /** What of that may be given out before the disk has it; 0: nothing. */
-  readonly landingBytes?: number;
   readonly log?: Log;
 }
 
@@ -101,7 +99,7 @@ export class Fetcher {
     this.origins = new Origins(cache, { ...options, tryingMs: silentMs });
     this.#hasBackground = options.background ?? true;
     const log = options.log ?? (() => undefined);
-    this.shelf = new Shelf(cache, options, log);
+    this.shelf = new Shelf(cache, options.memoryBytes ?? 0, log);
     const patience = { silentMs, mostMs };
     this.#context = new FetchContext(cache, this.origins, this.counters, log, patience);
   }
@@ -160,10 +158,7 @@ export class Fetcher {
       const key = isLarge(size) ? keyOfBlocks(source, row) : "";
       using deadline = this.deadlineOf(source.origin);
       const wanted = { source, row, digest, size, key, first, count, deadline, isAlone: true };
-      const { errno } = await inTime(this.#have(wanted), deadline);
-      // What is ahead goes no faster than the disk: else it has the loop that demands need.
-      await this.shelf.landed(digest);
-      return errno === 0;
+      return (await inTime(this.#have(wanted), deadline)).errno === 0;
     } catch {
       return false;
     }
@@ -186,7 +181,7 @@ export class Fetcher {
     const large = isPart ? this.#larges.get(keyOfBlocks(source, row)) : undefined;
     const { disk, root } = this.#cache;
     const whole = this.#cache.path("blobs", digest);
-    const inMemory = this.shelf.read(digest);
+    const inMemory = this.shelf.memory.read(digest);
     if (inMemory !== undefined) return Buffer.from(inMemory.subarray(offset, end));
     try {
       if (large === undefined || large.isDropped)
@@ -211,7 +206,7 @@ export class Fetcher {
       if (!bringsFile(answer)) return { ...answer, hostFd: -1 };
       const isWhole = answer.state === AnswerState.completeHere;
       const large = this.#larges.get(key);
-      const hostFd = isWhole ? await this.shelf.open(digest) : (large?.openForReading() ?? -1);
+      const hostFd = isWhole ? this.shelf.memory.open(digest) : (large?.openForReading() ?? -1);
       const isSame = isWhole || large?.name === answer.name;
       if (hostFd >= 0 && isSame) return { ...answer, hostFd };
       if (hostFd >= 0) fs.closeSync(hostFd);
@@ -261,12 +256,6 @@ export class Fetcher {
 
   async #have(wanted: Wanted): Promise<AnswerFields> {
     const { source, digest, size, key, first, count } = wanted;
-    const landingSize = this.shelf.landingSize(digest);
-    if (landingSize >= 0) {
-      checkSize(size, landingSize);
-      this.counters.hits++;
-      return this.#complete(digest);
-    }
     const isFlying = this.#flights.get(source.origin, digest) !== undefined;
     const isUnderWay = isFlying || this.#larges.get(key)?.isDropped === false;
     if (!isUnderWay && (await this.#settle(digest, size))) {
@@ -358,7 +347,6 @@ export class Fetcher {
 
   async #fetchSmall(source: Source, digest: Digest, size: number, isAlone: boolean): Promise<void> {
     // A flight may have ended between the look at the disk and this one.
-    if (this.shelf.landingSize(digest) >= 0) return;
     if (this.shelf.isFresh(digest) && (await this.#settle(digest, size))) return;
     const { claim, end } = this.#flights.start(source, digest);
     const enlist = isAlone ? undefined : (blob: Digest) => this.#enlist(source.origin, blob);
@@ -383,7 +371,7 @@ export class Fetcher {
     const adopted = this.#flights.adopt(origin, digest);
     if (adopted !== undefined) return adopted;
     const isFlying = this.#flights.get(origin, digest) !== undefined;
-    if (isFlying || this.shelf.holds(digest) || this.shelf.isFresh(digest)) return undefined;
+    if (isFlying || this.shelf.memory.has(digest) || this.shelf.isFresh(digest)) return undefined;
     return this.#flights.bring(origin, digest);
   }
 
@@ -452,7 +440,7 @@ export class Fetcher {
 
   /** Of a blob that is whole: where. */
   #complete(digest: Digest): AnswerFields {
-    const isInMemory = this.shelf.holds(digest);
+    const isInMemory = this.shelf.memory.has(digest);
     const state = isInMemory ? AnswerState.completeHere : AnswerState.complete;
     return { errno: 0, state, name: "" };
   }

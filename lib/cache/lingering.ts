@@ -6,39 +6,27 @@ import { Errno } from "../base/errno.ts";
 import { native } from "../sys/native.ts";
 import type { Room } from "./room.ts";
 
-/** Files watched at once, unless said otherwise; past it the oldest is counted as gone. */
+/** Files watched at once; past it the oldest is counted as gone. */
 const FILES_MAX = 256;
-
-export interface LingeringOptions {
-  /** Ends an FD: the end of a file without a name frees its space, for which a disk may take its time. */
-  readonly close?: (fd: number) => Promise<void> | void;
-  readonly mostFiles?: number;
-}
 
 export class Lingering {
   readonly #room: Room;
   readonly #close: (fd: number) => Promise<void> | void;
-  readonly #mostFiles: number;
   readonly #files = new Map<number, number>();
 
-  constructor(room: Room, { close = fs.closeSync, mostFiles = FILES_MAX }: LingeringOptions = {}) {
+  /** `close` ends an FD: the end of a file without a name frees its space, for which a disk may take its time. */
+  constructor(room: Room, close: (fd: number) => Promise<void> | void = fs.closeSync) {
     this.#room = room;
     this.#close = close;
-    this.#mostFiles = mostFiles;
-  }
-
-  get files(): number {
-    return this.#files.size;
   }
 
   /** Takes the FD of a file that was unlinked and took so many bytes. */
   take(fd: number, bytes: number): void {
     this.#room.linger(bytes);
     this.#files.set(fd, bytes);
-    if (this.#files.size <= this.#mostFiles) return;
     this.look();
     for (const oldest of this.#files.keys()) {
-      if (this.#files.size <= this.#mostFiles) break;
+      if (this.#files.size <= FILES_MAX) break;
       this.#end(oldest);
     }
   }

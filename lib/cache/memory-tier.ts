@@ -13,8 +13,6 @@ import { isInUse, Lingering } from "./lingering.ts";
 import { expectedCost, Room } from "./room.ts";
 
 const GROUP = "memory";
-/** With those that sandboxes have still open: each is an FD of the daemon's. */
-const FILES_MAX = 4_096;
 
 interface Held {
   /** Ours, for writing; gofers get others, for reading. */
@@ -25,14 +23,12 @@ interface Held {
 export interface MemoryFacts {
   readonly limitBytes: number;
   readonly usedBytes: number;
-  /** Of files that it has no more and sandboxes have open. */
-  readonly lingeringBytes: number;
   readonly blobs: number;
 }
 
 export class MemoryTier {
   readonly room = new Room();
-  readonly lingering = new Lingering(this.room, { mostFiles: FILES_MAX });
+  readonly lingering = new Lingering(this.room);
   readonly #blobs: LRUCache<Digest, Held>;
 
   /** limitBytes 0: takes nothing. */
@@ -47,15 +43,8 @@ export class MemoryTier {
   }
 
   get facts(): MemoryFacts {
-    const { limitBytes, usedBytes, lingeringBytes } = this.room.facts;
-    return { limitBytes, usedBytes, lingeringBytes, blobs: this.#blobs.size };
-  }
-
-  /** Whether half of it is left, and of its files, besides a blob of this size: what must be is kept in that. */
-  isAmple(sizeBytes: number): boolean {
-    const files = this.#blobs.size + this.lingering.files;
-    const { freeBytes, limitBytes } = this.room;
-    return 2 * files < FILES_MAX && freeBytes - expectedCost(sizeBytes) >= limitBytes / 2;
+    const { limitBytes, usedBytes } = this.room;
+    return { limitBytes, usedBytes, blobs: this.#blobs.size };
   }
 
   /** A file for a blob of this size, all holes: an FD, the caller's, whose cost the caller counts in `room`. BURROW_NO_SPACE. */

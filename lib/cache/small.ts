@@ -22,7 +22,7 @@ import {
   spanOf,
 } from "./pieces.ts";
 import { expectedCost, type Reservation } from "./room.ts";
-import type { Kept, Shelf } from "./shelf.ts";
+import type { Shelf } from "./shelf.ts";
 
 /** Requests for a blob whose content is wrong, the run included. */
 const TRIES = 3;
@@ -61,8 +61,8 @@ interface RunItem {
 }
 
 /**
- * Fetches a small blob and keeps it; resolves when it can be given out. Its neighbours follow after; `finished` of the result
- * resolves, never rejects, when they are settled too and the disk has all that it takes of them.
+ * Fetches a small blob and keeps it; resolves when it is in blobs/. Its neighbours follow after; `finished` of the result
+ * resolves, never rejects, when they are settled too.
  */
 export async function fetchSmall(
   shelf: Shelf,
@@ -74,8 +74,9 @@ export async function fetchSmall(
   const { signal } = deadline;
   if (size === 0) {
     const space = await shelf.reserve(expectedCost(0), signal);
-    const { written } = await keep(shelf, context, digest, Buffer.alloc(0), space);
-    return { finished: written.finally(() => space?.release()) };
+    await keep(shelf, context, digest, Buffer.alloc(0), space);
+    space?.release();
+    return { finished: Promise.resolve() };
   }
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
   const around =
@@ -114,11 +115,10 @@ export async function fetchSmall(
       );
       const at = run.findIndex((item) => item.digest === digest);
       const { content, sum } = await context.share.run(opening(doubts, piece, stored[at]!, digest));
-      const ahead = () => isAhead(digest);
-      const { written } = await keep(shelf, context, digest, content, space, sum, ahead);
+      await keep(shelf, context, digest, content, space, sum, () => isAhead(digest));
       if (source.isAhead) source.onPrefetch?.(digest, 0, size);
       const kept = keepNeighbours(shelf, context, wanted, run, stored, space);
-      return { finished: written.then(() => kept).finally(release) };
+      return { finished: kept.finally(release) };
     } catch (error) {
       release();
       for (const item of run) item.neighbour?.settle(false);
@@ -247,12 +247,10 @@ async function keepNeighbours(
       if (neighbour === undefined) return;
       try {
         const content = await context.share.run(() => openPiece(piece, stored[i]!, digest));
-        const ahead = () => isAhead(digest);
-        const { written } = await keep(shelf, context, digest, content, space, digest, ahead);
+        await keep(shelf, context, digest, content, space, digest, () => isAhead(digest));
         context.counters.neighbours++;
         source.onPrefetch?.(digest, 0, piece.length);
         neighbour.settle(true);
-        await written;
       } catch (error) {
         if (isMismatch(error)) context.noteMismatch(digest, source, error);
         neighbour.settle(false);
@@ -269,13 +267,10 @@ async function keep(
   space: Reservation | undefined,
   sum: Digest = digest,
   isAhead = () => false,
-): Promise<Kept> {
-  const kept = await shelf.keep(digest, content, space, sum, isAhead);
-  if (kept.isNews) {
-    context.counters.blobs++;
-    context.counters.blobBytes += content.length;
-  }
-  return kept;
+): Promise<void> {
+  if (!(await shelf.keep(digest, content, space, sum, isAhead))) return;
+  context.counters.blobs++;
+  context.counters.blobBytes += content.length;
 }
 
 function isMismatch(error: unknown): boolean {

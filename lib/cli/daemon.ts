@@ -25,7 +25,6 @@ interface StartOptions {
   idle: string;
   cacheBytes?: string;
   memoryBytes?: string;
-  landingBytes?: string;
   background: boolean;
   profiles: boolean;
   foresight: boolean;
@@ -76,9 +75,8 @@ function sizeOrNone(text: string, option: string): number {
   return text === "0" ? 0 : parseSize(text, option);
 }
 
-/** A size that is given, or the default. */
-function sizeOf(key: "memoryBytes" | "landingBytes", given: string | undefined, option: string) {
-  return given === undefined ? DAEMON_DEFAULTS[key] : sizeOrNone(given, option);
+function memoryLimit(given: string | undefined): number {
+  return given === undefined ? DAEMON_DEFAULTS.memoryBytes : sizeOrNone(given, "--memory-bytes");
 }
 
 /** Options of a daemon that is asked for beside one that runs would not hold. BURROW_DAEMON. */
@@ -87,7 +85,6 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
     "idle",
     "cacheBytes",
     "memoryBytes",
-    "landingBytes",
     "lazyMount",
     "metrics",
     "metricsNames",
@@ -109,9 +106,10 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
   });
 }
 
-/** How long it stays, and what it may take. */
-function addBounds(start: Command): Command {
-  return start
+export function addDaemon(program: Command): void {
+  const daemon = program.command("daemon").description("the fetcher of this node");
+  addCommonOptions(daemon.command("start"))
+    .description("serve the cache in the foreground until idle or told to end")
     .option(
       "--idle <SECONDS>",
       "end after this long without work; 0: never",
@@ -125,16 +123,6 @@ function addBounds(start: Command): Command {
       "--memory-bytes <SIZE>",
       "what may be kept in memory while the disk is full or fails (default: 256M)",
     )
-    .option(
-      "--landing-bytes <SIZE>",
-      "small files that may be given out from memory before the disk has them, such as 64M (default: none)",
-    );
-}
-
-export function addDaemon(program: Command): void {
-  const daemon = program.command("daemon").description("the fetcher of this node");
-  addBounds(addCommonOptions(daemon.command("start")))
-    .description("serve the cache in the foreground until idle or told to end")
     .option("--no-background", "fetch only the blocks of large files that are asked for")
     .option("--no-profiles", "learn nothing of how sandboxes start, and use nothing learned")
     .option(
@@ -171,8 +159,7 @@ export function addDaemon(program: Command): void {
         state: context.state,
         idleMs: parseSeconds(options.idle, "--idle"),
         limitBytes: cacheLimit(options.cacheBytes),
-        memoryBytes: sizeOf("memoryBytes", options.memoryBytes, "--memory-bytes"),
-        landingBytes: sizeOf("landingBytes", options.landingBytes, "--landing-bytes"),
+        memoryBytes: memoryLimit(options.memoryBytes),
         background: options.background,
         profiles: options.profiles && process.env["BURROW_PROFILES"] !== "off",
         foresight: options.foresight && process.env["BURROW_FORESIGHT"] !== "off",

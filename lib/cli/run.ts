@@ -41,6 +41,7 @@ Examples:
   burrow run --base sha256:… --env sha256:… --stage data=/srv/orders --stats -- python3 /stage/data/query.py
   burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'
   burrow run --base sha256:… --env sha256:… --shared --tenant acme --stats -- python3 -c 'import numpy'
+  burrow run --base sha256:… --env sha256:… --directfs -- python3 -c 'import pandas'
   burrow run --base sha256:… --env sha256:… --writable 1G --user 0 -- pip install --no-index /stage/wheels/own.whl`;
 
 export function addRun(program: Command): void {

@@ -22,8 +22,6 @@ export interface DaemonConfig {
   readonly limitBytes: number;
   /** What may be kept in memory while the disk can't take it, bytes; 0: nothing. */
   readonly memoryBytes: number;
-  /** Small blobs that are given out from memory before the disk has them, at most; 0: none. Of memoryBytes a quarter at most. */
-  readonly landingBytes: number;
   /** Complete large blobs in the background. */
   readonly background: boolean;
   /** Learn what starts wait for, and fetch it ahead of the next ones. */
@@ -59,7 +57,6 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   requests: 8,
   limitBytes: 0,
   memoryBytes: 256 * 1024 * 1024,
-  landingBytes: 0,
   background: true,
   profiles: true,
   foresight: true,
@@ -81,7 +78,6 @@ const COUNTS = [
   "requests",
   "limitBytes",
   "memoryBytes",
-  "landingBytes",
   "standbys",
   "shared",
   "headerMs",

@@ -107,7 +107,10 @@ export class DirectMounts {
 
   #begin(key: string, view: DescribedView): DirectView | number {
     if (this.#isEnded) return Errno.ECANCELED;
-    if (this.#views.size >= DIRECT_VIEWS_MAX && !this.#dropOldest()) return Errno.ENFILE;
+    if (this.#views.size >= DIRECT_VIEWS_MAX && !this.#dropOldest()) {
+      this.#context.log("no direct mount", { error: `all ${DIRECT_VIEWS_MAX} are in use` });
+      return Errno.ENFILE;
+    }
     const id = directId(this.#context.cache, key);
     const begun = { id, mounting: this.#mount(id, view), users: 0, idle: undefined };
     this.#views.set(key, begun);
@@ -133,6 +136,7 @@ export class DirectMounts {
         onRestart: () => this.#counted.restarts++,
         onStart: (pid) => this.#notes.claim(id, pid),
         onEnd: () => void this.#sweep(),
+        onLost: () => this.#lose(id),
       });
       await server.isReady;
       return { mountFd, device, server };
@@ -163,8 +167,13 @@ export class DirectMounts {
 
   async #sweep(): Promise<void> {
     if (this.#isEnded) return;
-    const known = new Set([...this.#views.values()].map(({ id }) => id));
-    await this.#notes.sweep((id) => known.has(id));
+    await this.#notes.sweep((id) => [...this.#views.values()].some((view) => view.id === id));
+  }
+
+  /** Nobody answers for it any more. Who waits there gets an error, now that the device is closed; who comes next, another mount. */
+  #lose(id: string): void {
+    for (const [key, view] of this.#views) if (view.id === id) this.#drop(key, view);
+    void this.#sweep();
   }
 
   #drop(key: string, view: DirectView): void {

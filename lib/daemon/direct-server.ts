@@ -19,6 +19,8 @@ export interface DirectServerHost {
   onStart(pid: number): void;
   /** The one that was left to itself has ended. */
   onEnd(): void;
+  /** There will be none any more: the device is the owner's to close. */
+  onLost(): void;
 }
 
 export class DirectServer {
@@ -89,6 +91,7 @@ export class DirectServer {
     this.#ends = [...this.#ends.filter((ms) => nowMs - ms < DIRECT_RESTARTS_MS), nowMs];
     if (this.#ends.length > DIRECT_RESTARTS_MAX) {
       this.#host.log("direct mount lost", "its servers end as soon as they begin");
+      this.#host.onLost();
       return;
     }
     this.#host.onRestart();

@@ -156,11 +156,6 @@ const METRICS: readonly Metric[] = [
     "What is kept in memory for want of a disk",
     one(["room", "memory", "usedBytes"]),
   ),
-  gauge(
-    "landing_bytes",
-    "What is given out from memory before the disk has it",
-    one(["room", "landing", "bytes"]),
-  ),
   counter("profile_starts", "Starts that had files fetched ahead", one(["profiles", "starts"])),
   counter("profile_asks", "Files and blocks fetched ahead of them", one(["profiles", "asks"])),
   counter("profile_failed_asks", "Those that could not be had", one(["profiles", "failedAsks"])),

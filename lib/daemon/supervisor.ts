@@ -1,7 +1,6 @@
 // Supervisor: the life of a daemon: lock, clean up after a killed one, listen, end when idle or told to. Control plane.
 
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { BurrowError, explain } from "../base/error.ts";
 import { openCache } from "../cache/cache.ts";
@@ -40,8 +39,6 @@ import { Views } from "./views.ts";
 
 /** How often it looks whether it is idle or near its limit. */
 const TICK_MS = 1_000;
-/** For the disk to have what has come, when it ends: less than a gofer's patience, and than a service manager's. */
-const LANDED_MS = 2_000;
 const POOL_THREADS = 12;
 /**
  * Of V8: how much the heap may grow until all of it is marked again. What comes from an origin counts as heap until it is written, ours is
@@ -186,20 +183,11 @@ function fetcherOf(
   log: Log,
   tracing: Tracing,
 ): Fetcher {
-  const { headerMs, stallMs, deadlineMs, askMaxMs, requests } = config;
-  const { background, memoryBytes, landingBytes } = config;
+  const { headerMs, stallMs, deadlineMs, askMaxMs, requests, background, memoryBytes } = config;
   const origins = tableOf(config);
   const limits = { headerMs, stallMs, deadlineMs, askMaxMs, requests };
   const onRequest = tracing.requested.bind(tracing);
-  return new Fetcher(cache, {
-    ...limits,
-    origins,
-    background,
-    memoryBytes,
-    landingBytes,
-    log,
-    onRequest,
-  });
+  return new Fetcher(cache, { ...limits, origins, background, memoryBytes, log, onRequest });
 }
 
 /** What the file of origins says now. BURROW_USAGE. */
@@ -400,10 +388,7 @@ class RunningDaemon implements Daemon {
     this.#direct.stop();
     // The socket goes before the lock: whoever gets the lock next makes its own.
     this.#socket?.remove();
-    // What has come is written, unless the disk takes its time: then it costs a fetch.
-    const atMost = sleep(LANDED_MS, undefined, { ref: false });
-    const landed = Promise.race([this.#fetcher.shelf.landed(), atMost]);
-    void Promise.all([this.#server.close(), this.#lazy?.close(), landed]).then(() => {
+    void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {
       this.#socket?.close();
       fs.closeSync(this.#lock);
       this.#resolveEnded(reason);

@@ -72,7 +72,9 @@ function askRoot(cache: string, id: string, destination: string): number {
   if (got >= 0) native.closeFd(got);
   if (rootFd >= 0) return rootFd;
   native.closeFd(link);
-  throw refusal(destination, `its daemon can't mount it (${errnoName(rootFd)}); its log says why`);
+  const where =
+    "its log, or `burrow daemon start` in a terminal, after `burrow daemon stop`, says why";
+  throw refusal(destination, `its daemon can't mount it (${errnoName(rootFd)}): ${where}`);
 }
 
 /** The file that comes with the one answer: its FD or -errno. */

@@ -85,6 +85,7 @@ export class FuseLoop implements FuseHost {
     else if (slot >= 0 && slot === this.#leaderSlot) this.#isLeaderGone = true;
     else if (slot >= 0 && slot === mailbox?.slot) mailbox.advance();
     this.#tick();
+    this.session.advance();
   }
 
   #turn(): void {

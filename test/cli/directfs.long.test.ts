@@ -4,6 +4,7 @@ import fs from "node:fs";
 import { test } from "tap";
 import { daemonStatus } from "../../lib/cache/client.ts";
 import { findRevisions } from "../conformance/runsc.ts";
+import { directServers } from "../suite/direct-scene.ts";
 import { noFuse } from "../suite/fuse.ts";
 import { sleep } from "../suite/wait.ts";
 import { shared, skip } from "./python-node.ts";
@@ -45,23 +46,6 @@ while time.time() < end:
 print(count, fails[:3])
 `;
 
-function serversOf(state: string): number[] {
-  return fs
-    .readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
-        return (
-          words[0] !== "unshare" && words.some((word) => word.includes(`${state}/mounts/direct-`))
-        );
-      } catch {
-        return false;
-      }
-    });
-}
-
 for (const revision of found) {
   const why = Number(revision.name) < 2024 ? "this revision has no directfs" : noFuse || skip;
   test(`${revision.name}: a sandbox works on its view itself`, {
@@ -89,7 +73,7 @@ for (const revision of found) {
     const reading = node.run(["run", "--base", base, "--directfs", "--", "python3", "-c", READ]);
     for (let kills = 0; kills < 3; kills++) {
       await sleep(3_000);
-      for (const pid of serversOf(node.state)) process.kill(pid, "SIGKILL");
+      for (const pid of directServers(node.state)) process.kill(pid, "SIGKILL");
     }
     t.match(await reading, { code: 0, stdout: /^ready\n\d+ \[\]\n$/ });
 

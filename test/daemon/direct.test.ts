@@ -1,11 +1,10 @@
 // Direct mounts: what a sandbox under directfs is given, what it can't reach from there, and what becomes of it when servers die.
 
 import fs from "node:fs";
-import t, { type Test } from "tap";
+import t from "tap";
 import { ensureIndex, openCache } from "../../lib/cache/cache.ts";
 import { noise, publish } from "../suite/daemon-node.ts";
-import { type Scene, scene } from "../suite/daemon-scene.ts";
-import { directSandbox } from "../suite/direct-scene.ts";
+import { directSandbox, directServers, prepared } from "../suite/direct-scene.ts";
 import { noFuse } from "../suite/fuse.ts";
 import { until } from "../suite/wait.ts";
 
@@ -15,31 +14,6 @@ const FILES = {
   last: noise(20_000, 3),
   empty: Buffer.alloc(0),
 };
-
-/** Pids of the servers of a state's direct mounts. */
-function servers(state: string): number[] {
-  return fs
-    .readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
-        return (
-          words[0] !== "unshare" && words.some((word) => word.includes(`${state}/mounts/direct-`))
-        );
-      } catch {
-        return false;
-      }
-    });
-}
-
-/** A node without a daemon, whose view is prepared as a command would. */
-async function prepared(t: Test): Promise<Scene> {
-  const made = await scene(t, FILES);
-  await ensureIndex(openCache(made.node.cache), made.server.url, made.published.digest);
-  return made;
-}
 
 const codeOf = (action: () => unknown): string => {
   try {
@@ -51,7 +25,7 @@ const codeOf = (action: () => unknown): string => {
 };
 
 t.test("a sandbox has the view's files, and nothing beside them", { skip: noFuse }, async (t) => {
-  const { node, mountId, server } = await prepared(t);
+  const { node, mountId, server } = await prepared(t, FILES);
   await node.start();
   const first = directSandbox(t, node, mountId);
   t.same(fs.readdirSync(first.root).sort(), Object.keys(FILES).sort());
@@ -108,7 +82,7 @@ t.test("a sandbox has the view's files, and nothing beside them", { skip: noFuse
   fs.writeFileSync(`${node.state}/mounts/other/mount.json`, JSON.stringify(other));
   const stranger = directSandbox(t, node, "other");
   t.not(fs.statSync(`${stranger.root}/.`).dev, dev, "another tenant doesn't");
-  t.equal(servers(node.state).length, 2);
+  t.equal(directServers(node.state).length, 2);
 
   const lost = await publish(node.store, { last: noise(20_000, 4) });
   await ensureIndex(openCache(cache), server.url, lost.digest);
@@ -121,16 +95,16 @@ t.test(
   "a server that is killed is followed by another, and who reads waits",
   { skip: noFuse },
   async (t) => {
-    const { node, mountId } = await prepared(t);
+    const { node, mountId } = await prepared(t, FILES);
     const daemon = await node.start();
     const sandbox = directSandbox(t, node, mountId);
     // By a thread, here as below: the origin is this very process.
     t.ok((await fs.promises.readFile(`${sandbox.root}/small`)).equals(FILES.small));
-    const [victim] = servers(node.state);
+    const [victim] = directServers(node.state);
     process.kill(victim!, "SIGKILL");
     t.ok((await fs.promises.readFile(`${sandbox.root}/last`)).equals(FILES.last));
-    t.ok(await until(() => servers(node.state).length === 1));
-    t.not(servers(node.state)[0], victim);
+    t.ok(await until(() => directServers(node.state).length === 1));
+    t.not(directServers(node.state)[0], victim);
 
     daemon.kill("SIGTERM");
     await new Promise((resolve) => daemon.once("exit", resolve));
@@ -140,7 +114,10 @@ t.test(
       "a daemon, too",
     );
     sandbox.end();
-    t.ok(await until(() => servers(node.state).length === 0), "what nobody has any more ends");
+    t.ok(
+      await until(() => directServers(node.state).length === 0),
+      "what nobody has any more ends",
+    );
   },
 );
 
@@ -148,7 +125,7 @@ t.test(
   "what has no place in a sandbox's hands is refused with the reason",
   { skip: noFuse },
   async (t) => {
-    const { node, mountId } = await prepared(t);
+    const { node, mountId } = await prepared(t, FILES);
     t.throws(() => directSandbox(t, node, mountId), /no daemon serves/);
     const path = `${node.state}/mounts/${mountId}/mount.json`;
     const view = JSON.parse(fs.readFileSync(path, "utf8"));

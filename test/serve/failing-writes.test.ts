@@ -25,7 +25,6 @@ const canTrace =
 const CALLS = "openat,pwrite64,fsync,fchmod,chmod,utimensat,rename,unlink,mkdir,ftruncate".split(
   ",",
 );
-const MIB = 1024 * 1024;
 const ERRORS = ["EIO", "ENOSPC", "EDQUOT", "EROFS"];
 const FILES: Files = {
   // Far apart in content, so that each is a file and all of them one request.
@@ -67,7 +66,7 @@ class Scene {
       await stopDaemon(this.node.cache);
       await gone;
     }
-    this.daemon = await this.node.start({ memoryBytes: 32 * MIB, landingBytes: 8 * MIB });
+    this.daemon = await this.node.start({ memoryBytes: 32 * 1024 * 1024 });
   }
 
   /** Reads every file: the names of those with wrong bytes, and of those that were refused. */

@@ -2,9 +2,11 @@
 
 import fs from "node:fs";
 import type { Test } from "tap";
+import { ensureIndex, openCache } from "../../lib/cache/cache.ts";
 import { native } from "../../lib/sys/native.ts";
 import { Mid } from "../../lib/wire/lisafs/mid.ts";
-import type { TestNode } from "./daemon-node.ts";
+import type { Files, TestNode } from "./daemon-node.ts";
+import { type Scene, scene } from "./daemon-scene.ts";
 import { GoferProcess } from "./gofer-process.ts";
 import { SocketPathway } from "./lisafs-client.ts";
 
@@ -20,6 +22,31 @@ export interface DirectSandbox {
   readonly tmp: string;
   readonly rootFd: number;
   end(): void;
+}
+
+/** Pids of the servers of a state's direct mounts. */
+export function directServers(state: string): number[] {
+  return fs
+    .readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+        return (
+          words[0] !== "unshare" && words.some((word) => word.includes(`${state}/mounts/direct-`))
+        );
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** A node without a daemon, whose view is prepared as a command would. */
+export async function prepared(t: Test, files: Files): Promise<Scene> {
+  const made = await scene(t, files);
+  await ensureIndex(openCache(made.node.cache), made.server.url, made.published.digest);
+  return made;
 }
 
 /** Of a view by its mount's id, with a tmpfs of 64 KiB. Ended with the test. */

@@ -2,7 +2,12 @@
 // run again from the start; all else is answered at once. man fuse(4). Data plane.
 
 import { Errno, MISS } from "../../base/errno.ts";
-import { FUSE_PARKED_BYTES_MAX, FUSE_TURN_REQUESTS, PARKED_MAX } from "../../base/limits.ts";
+import {
+  FUSE_LINE_MAX,
+  FUSE_PARKED_BYTES_MAX,
+  FUSE_TURN_REQUESTS,
+  PARKED_MAX,
+} from "../../base/limits.ts";
 import { native } from "../../sys/native.ts";
 import type { Tree } from "../../tree/tree.ts";
 import { Cursor } from "../../wire/cursor.ts";
@@ -15,6 +20,7 @@ import {
   FUSE_MAJOR,
   FUSE_MINOR_MIN,
   IMMUTABLE_WISHES,
+  Opcode,
   READ_MAX_BYTES,
   REPLY_HEAD_BYTES,
   REQUEST_HEAD_BYTES,
@@ -39,6 +45,12 @@ export interface FuseParked extends Waiting {
   readonly bytes: Buffer;
 }
 
+interface Lined {
+  readonly unique: Unique;
+  /** The whole request. */
+  readonly bytes: Buffer;
+}
+
 /** What a session needs of its loop. */
 export interface FuseHost {
   readonly log: LogLine;
@@ -51,6 +63,8 @@ export interface FuseHost {
 
 /** Beside the data of a WRITE: its head and struct fuse_write_in, in pages. */
 const REQUEST_BYTES = READ_MAX_BYTES + 4096;
+/** Of a READ: its head, and struct fuse_read_in. */
+const LINED_BYTES = REQUEST_HEAD_BYTES + 40;
 /** How long names and attributes hold in a tree that is written to: only through this mount, but link counts change beside it. */
 const WRITABLE_SECONDS = 1;
 
@@ -71,6 +85,8 @@ export class FuseSession {
   readonly #out = new Cursor(Buffer.alloc(REPLY_HEAD_BYTES + READ_MAX_BYTES));
   readonly #request = new FuseRequest();
   readonly #parked = new Set<FuseParked>();
+  /** READs that came while as many waited for bytes as may, by the lower half of their number: all but they are answered meanwhile. */
+  readonly #line = new Map<number, Lined>();
   /** The kernel has been told what it may do: the mount can be used. */
   isReady = false;
   /** The mount is gone, or its connection was aborted. */
@@ -122,6 +138,10 @@ export class FuseSession {
       this.#host.log(`a request of ${bytes} bytes is none`);
       return;
     }
+    if (!isAgain && this.#isFull && request.opcode === Opcode.read) {
+      this.#lineUp(bytes);
+      return;
+    }
     const { buffer } = this.#out;
     const reply = this.#out.seek(REPLY_HEAD_BYTES, buffer.length);
     const outcome = dispatch(this, request, this.#in, reply, this.#host.log);
@@ -142,9 +162,33 @@ export class FuseSession {
       this.#host.log(`a reply was not taken: ${-sent}`);
   }
 
+  get #isFull(): boolean {
+    return this.#parked.size >= PARKED_MAX;
+  }
+
+  /** One mount has many readers, sandboxes of a direct one: that some wait for much is no fault of the others'. */
+  #lineUp(bytes: number): void {
+    const { unique } = this.#request;
+    if (this.#line.size >= FUSE_LINE_MAX || bytes > LINED_BYTES) {
+      this.#send(unique, -Errno.EIO, 0);
+      return;
+    }
+    this.#line.set(unique[0], { unique, bytes: Buffer.from(this.#in.buffer.subarray(0, bytes)) });
+  }
+
+  /** Goes on with what stands in line, as far as there is room: to be called when something was woken. */
+  advance(): void {
+    for (const [number, { bytes }] of this.#line) {
+      if (this.#isFull) return;
+      this.#line.delete(number);
+      bytes.copy(this.#in.buffer);
+      this.#answer(bytes.length);
+    }
+  }
+
   #park(bytes: number): void {
     const { unique } = this.#request;
-    if (bytes > FUSE_PARKED_BYTES_MAX || this.#parked.size >= PARKED_MAX) {
+    if (bytes > FUSE_PARKED_BYTES_MAX || this.#isFull) {
       this.#send(unique, -Errno.EIO, 0);
       return;
     }
@@ -168,6 +212,11 @@ export class FuseSession {
   /** Requests that wait for bytes. */
   get parkedCount(): number {
     return this.#parked.size;
+  }
+
+  /** READs that wait for those. */
+  get lineLength(): number {
+    return this.#line.size;
   }
 
   /** The bytes of a request that has some, until the next is read. */
@@ -195,6 +244,11 @@ export class FuseSession {
 
   /** Whoever waits for a request was killed or has had a signal: of those that wait for bytes it needs none any more. */
   interrupt(uniqueLow: number): number {
+    const lined = this.#line.get(uniqueLow);
+    if (lined !== undefined) {
+      this.#line.delete(uniqueLow);
+      this.#send(lined.unique, -Errno.EINTR, 0);
+    }
     for (const parked of this.#parked) {
       if (parked.unique[0] !== uniqueLow) continue;
       this.#host.unpark(parked);
@@ -213,6 +267,7 @@ export class FuseSession {
   /** Gives back what the tree holds for the kernel. */
   dispose(): void {
     this.#parked.clear();
+    this.#line.clear();
     this.handles.dispose();
     this.nodes.dispose();
   }
