@@ -51,7 +51,8 @@ export async function putProfile(store: WritableBackend, profile: Profile): Prom
   await store.put(objectPath("profiles", profile.snapshot), profile.encode());
 }
 
-function layersOf({ packages, wheels = [], compiled, kept = [] }: Environment): Digest[] {
+/** The layers that an environment is made of, each once. */
+export function layersOf({ packages, wheels = [], compiled, kept = [] }: Environment): Digest[] {
   const all = [...packages, ...wheels, ...(compiled === undefined ? [] : [compiled]), ...kept];
   return [...new Set(all.flatMap(({ layer }) => parseDigest(layer) ?? []))];
 }

@@ -2,7 +2,7 @@
 // 0027-learned-starts.md).
 // Control plane.
 
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -13,12 +13,13 @@ import type { Index } from "../layer/index.ts";
 import { Profile, type ProfileAsk } from "../preload/profile.ts";
 import { objectPath } from "../store/layout.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
-import { type Backend, classOf } from "../store/store.ts";
+import type { Backend } from "../store/store.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
-import { type Environment, readEnvironment } from "./environment.ts";
+import { readEnvironment } from "./environment.ts";
 import { counted, Progress, print } from "./output.ts";
 import { composeProfile, pushPackages, putProfile } from "./package-profiles.ts";
+import { addProfileRemove, environmentOf } from "./profile-rm.ts";
 import { commandKey } from "./query.ts";
 import { tenantOf } from "./query-settings.ts";
 import { readIndex } from "./read-index.ts";
@@ -53,12 +54,6 @@ For one that was there before others taught the store ("burrow profile push"): t
 Example:
   burrow profile compose sha256:…`;
 
-const RM_HELP = `
-What the store has of it stays there.
-
-Example:
-  burrow profile rm sha256:…`;
-
 interface ShowOptions {
   tenant?: string;
   json?: boolean;
@@ -92,13 +87,7 @@ export function addProfile(program: Command): void {
     .action(async (texts: string[], options) => {
       await compose(contextOf(options), texts);
     });
-  addCommonOptions(profile.command("rm"))
-    .description("forget what this node has learned")
-    .argument("<snapshot...>", "their digests, or the first digits of these")
-    .addHelpText("after", RM_HELP)
-    .action(async (texts: string[], options) => {
-      await remove(contextOf(options), texts);
-    });
+  addProfileRemove(profile);
 }
 
 async function show(
@@ -188,29 +177,4 @@ async function checkSnapshot(store: Backend, digest: Digest, origin: string): Pr
   if (await store.has(objectPath("locators", digest))) return;
   const what = `the store has no snapshot ${showDigest(digest)}`;
   throw new BurrowError("BURROW_NOT_FOUND", what, { context: { store: origin } });
-}
-
-/** Undefined of a base. */
-async function environmentOf(store: Backend, digest: Digest): Promise<Environment | undefined> {
-  try {
-    return await readEnvironment(store, digest);
-  } catch (error) {
-    if (classOf(error) === "notFound") return undefined;
-    throw error;
-  }
-}
-
-async function remove(context: Context, texts: readonly string[]): Promise<void> {
-  const cache = openCache(context.cache);
-  const removed: string[] = [];
-  const progress = new Progress(false, context.isJson);
-  for (const text of texts) {
-    const digest = await findDigest(context, text);
-    const path = cache.path("profiles", digest);
-    if (existsSync(path)) {
-      rmSync(path, { force: true });
-      removed.push(showDigest(digest));
-    } else progress.line(`nothing was learned of ${showDigest(digest)}`);
-  }
-  if (context.isJson || removed.length > 0) print(context.isJson, { removed }, removed.join("\n"));
 }

@@ -6,7 +6,11 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { showDigest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
-import { PROFILE_FETCH_MAX_BYTES, PROFILE_FILE_MAX_BYTES } from "../base/limits.ts";
+import {
+  DONATE_MAX_BYTES,
+  PROFILE_FETCH_MAX_BYTES,
+  PROFILE_FILE_MAX_BYTES,
+} from "../base/limits.ts";
 import type { Log } from "../cache/counters.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
@@ -16,7 +20,7 @@ import { type BlobTable, isLarge, pieceCount, type Source } from "../cache/piece
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { ANY_COMMAND, type PackageAsks, Profile, type ProfileAsk } from "../preload/profile.ts";
 import type { SegmentRuns } from "../preload/segment-plan.ts";
-import { StartNotes } from "../preload/start-notes.ts";
+import { type Lesson, StartNotes } from "../preload/start-notes.ts";
 import { objectPath } from "../store/layout.ts";
 import { type Ahead, type AheadBudget, type AheadFigures, newAheadFigures } from "./ahead.ts";
 import { PackageStarts } from "./package-starts.ts";
@@ -30,6 +34,8 @@ const STORE_ASKED_MS = 600_000;
 const STORES_ASKED_MAX = 1_024;
 /** Views whose starts are noted side by side for all their connections; of others each connection has its own. */
 const STARTS_MAX = 256;
+/** Of all snapshots; one more has its index read again. */
+const UNSURE_MAX = 8_192;
 /** Starts of one snapshot within this time need what the first of them is fetching. */
 const AGAIN_MS = 10_000;
 
@@ -101,6 +107,11 @@ export class Profiles {
     max: STARTS_MAX,
     ttl: START_MS,
   });
+  /**
+   * Files, by snapshot and row, that starts found here whole and that are read by block where they aren't: not what of them is needed, which
+   * starts on other nodes will learn.
+   */
+  readonly #unsure = new LRUCache<string, true>({ max: UNSURE_MAX });
   #isEnded = false;
 
   constructor(context: ProfilesContext) {
@@ -143,9 +154,9 @@ export class Profiles {
       },
       touched: (touches) => {
         isTold = true;
-        for (const { snapshot, row, first, count, atMs } of touches)
+        for (const { snapshot, row, first, count, isLocal, atMs } of touches)
           if (atMs <= START_MS)
-            this.figures.unsaved += starts[snapshot]?.touch({ row, first, count }) ?? 0;
+            this.figures.unsaved += starts[snapshot]?.touch({ row, first, count }, isLocal) ?? 0;
         timer ??= setTimeout(() => save(false), SAVE_MS).unref();
       },
       // Who only announced the view, or serves another part of it, doesn't know what all of it read.
@@ -258,17 +269,27 @@ export class Profiles {
     const learn = (profile: Profile, some: readonly ProfileAsk[]) =>
       start.isTold ? profile.learnTouched(command, some, isEnded) : profile.learn(command, some);
     const { snapshot } = of;
+    const keyOf = ({ row }: Lesson) => `${snapshot} ${row}`;
+    const taught = (profile: Profile, isUnsure: (ask: Lesson) => boolean) => {
+      const known = profile.rows(command);
+      return asks.filter((ask) => ask.isUnseen !== true || known.has(ask.row) || !isUnsure(ask));
+    };
     await this.#inTurn(snapshot, async () => {
       const { cache, log, open } = this.#context;
       try {
-        if (!learn(await this.#read(snapshot), asks)) return;
+        const before = await this.#read(snapshot);
+        const some = taught(before, (ask) => this.#unsure.has(keyOf(ask)));
+        if (!learn(before, some)) return;
         // Only now: who finds all that it needs has its index read for nothing. What a view says may be anything.
         const { table } = await open(of);
         const profile = await this.#read(snapshot);
-        const isNew = learn(
-          profile,
-          asks.filter((ask) => isOf(table, ask)),
-        );
+        const isUnsure = (ask: Lesson) => {
+          const isLong = ask.row < table.count && table.sizeOf(ask.row) > DONATE_MAX_BYTES;
+          if (isLong) this.#unsure.set(keyOf(ask), true);
+          return isLong;
+        };
+        const all = taught(profile, isUnsure).filter((ask) => isOf(table, ask));
+        const isNew = learn(profile, all);
         if (this.#isEnded || !isNew) return;
         await cache.replaceHint("profiles", snapshot, profile.encode());
         this.figures.learned++;

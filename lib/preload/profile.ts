@@ -69,6 +69,12 @@ export class Profile {
       : [...own.values()].map(({ row, first, count }) => ({ row, first, count }));
   }
 
+  /** Rows of which a command's list has something, or that of all commands. */
+  rows(command: string): Set<number> {
+    const lists = [this.#commands.get(command), this.#commands.get(ANY_COMMAND)];
+    return new Set(lists.flatMap((list) => [...(list?.values() ?? [])]).map(({ row }) => row));
+  }
+
   /** Whether a command has asks of its own; of ANY_COMMAND, whether there are any. */
   knows(command: string): boolean {
     return this.#commands.has(command);

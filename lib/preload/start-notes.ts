@@ -4,10 +4,16 @@
 import { PROFILE_ASKS_MAX } from "../base/limits.ts";
 import type { ProfileAsk } from "./profile.ts";
 
+/** What a start teaches. */
+export interface Lesson extends ProfileAsk {
+  /** All of a file that was here already, so that nobody asked for a part of it: where it is large it isn't known what of it is needed. */
+  readonly isUnseen?: true;
+}
+
 export class StartNotes {
   /** In their order. */
   readonly #asks = new Map<string, ProfileAsk>();
-  readonly #touches = new Map<string, ProfileAsk>();
+  readonly #touches = new Map<string, Lesson>();
   /** What was foreseen: of large files the blocks. */
   readonly #foreseen = new Map<string, ProfileAsk>();
   #unsaved = 0;
@@ -28,9 +34,9 @@ export class StartNotes {
       this.#foreseen.set(`${ask.row} ${ask.first}`, ask);
   }
 
-  /** Notes what was read: 1 when that is new. */
-  touch(ask: ProfileAsk): number {
-    return this.#note(this.#touches, ask);
+  /** Notes what was read, and whether it was here by then: 1 when that is new. */
+  touch(ask: ProfileAsk, isLocal = false): number {
+    return this.#note(this.#touches, isLocal && ask.count === 0 ? { ...ask, isUnseen: true } : ask);
   }
 
   /** How much was noted since this was last called. */
@@ -44,7 +50,7 @@ export class StartNotes {
    * What is to be learned so far: what was read, of large blobs that were read whole the blocks that were asked for or foreseen. Of a start that has
    * ended and told nothing, as it does whose server was killed, what it asked for.
    */
-  lesson(isEnded: boolean): ProfileAsk[] {
+  lesson(isEnded: boolean): Lesson[] {
     if (!this.isTold) return isEnded ? [...this.#asks.values()] : [];
     const blocks = new Map<number, ProfileAsk[]>();
     for (const ask of [...this.#foreseen.values(), ...this.#asks.values()]) {
@@ -53,7 +59,7 @@ export class StartNotes {
       if (some === undefined) blocks.set(ask.row, [ask]);
       else some.push(ask);
     }
-    const lesson: ProfileAsk[] = [];
+    const lesson: Lesson[] = [];
     for (const touch of this.#touches.values()) {
       const some = touch.count === 0 ? blocks.get(touch.row) : undefined;
       for (const each of some ?? [touch]) lesson.push(each);
@@ -61,7 +67,7 @@ export class StartNotes {
     return lesson;
   }
 
-  #note(notes: Map<string, ProfileAsk>, ask: ProfileAsk): number {
+  #note<Ask extends ProfileAsk>(notes: Map<string, Ask>, ask: Ask): number {
     const key = `${ask.row} ${ask.first}`;
     const before = notes.get(key);
     if (before === undefined ? notes.size >= PROFILE_ASKS_MAX : before.count >= ask.count) return 0;

@@ -115,6 +115,40 @@ test("what starts read of packages goes with these to other environments", async
   t.same(JSON.parse(fs.readFileSync(shared, "utf8")).packages, packages);
 });
 
+test("what was pushed is forgotten where that is asked for, packages' too", async (t) => {
+  const node = newNode(t);
+  const files = [{ name: "share/small", content: noise(100, 1) }];
+  node.file("small-1.0-0.conda", await conda({ index: { name: "small" }, files }));
+  const name = (await node.run(["env", "create", "small-1.0-0.conda"])).stdout.trim();
+  const profile = cachePath(node.cache, "profiles", name.slice(7) as Digest);
+  fs.mkdirSync(path.dirname(profile), { recursive: true });
+  const file = { format: 2, snapshot: name, commands: [{ asks: [1, 0, 0, 0] }] };
+  fs.writeFileSync(profile, JSON.stringify(file));
+  t.match(await node.run(["profile", "push", name]), { code: 0 });
+  const inStore = () =>
+    fs
+      .readdirSync(path.join(node.store, "profiles"), { recursive: true, encoding: "utf8" })
+      .filter((each) => each.length > 64)
+      .map((each) => `sha256:${path.basename(each)}`);
+  t.equal(inStore().length, 2, "of the snapshot and its package");
+
+  const rm = async (...words: string[]) => await node.run(["profile", "rm", ...words, name]);
+  const dry = await rm("--pushed", "--dry-run", "--json");
+  const { dryRun, removed, pushed } = JSON.parse(dry.stdout);
+  t.same({ dryRun, removed }, { dryRun: true, removed: [name] });
+  t.same(new Set(pushed), new Set(inStore()));
+  t.ok(fs.existsSync(profile) && inStore().length === 2, "nothing has gone");
+  t.match(await rm(), { code: 0, stdout: `${name}\n`, stderr: "" });
+  t.equal(inStore().length, 2, "what the store has stays");
+  const gone = await rm("--pushed");
+  t.match(gone, { code: 0, stdout: `${name}\n`, stderr: /store has forgotten .* 1 package, too/ });
+  t.same(inStore(), []);
+  const again = await rm("--pushed", "--json");
+  t.same(JSON.parse(again.stdout), { removed: [], pushed: [] });
+  const web = ["--store", "http://127.0.0.1:9/"];
+  t.match(await rm("--pushed", ...web), { code: 1, stderr: /BURROW_UNSUPPORTED/ });
+});
+
 test("what was learned, or a list of paths, is laid together in the store", async (t) => {
   const node = newNode(t);
   const files = Object.fromEntries(

@@ -9,6 +9,7 @@ import { showDigest } from "../../lib/base/digest.ts";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import { Asker } from "../../lib/cache/asker.ts";
 import { cachePath } from "../../lib/cache/layout.ts";
+import { LOCAL_TOUCH } from "../../lib/cache/touches.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
 import type { ProfileFigures } from "../../lib/daemon/profiles.ts";
 import { IDLE_MAX } from "../../lib/preload/profile.ts";
@@ -214,6 +215,34 @@ test("a start teaches what it read, in its order, and not what it had fetched", 
     await start();
   }
   t.same(rowsOf(at), ["large", "used2", "used1"].map(row), "what it no longer reads has left");
+});
+
+test("a start that finds all on its node teaches no large file whole", async (t) => {
+  const at = await profiled(t);
+  nameCommand(at);
+  const row = (name: string) => at.published.row(name);
+  const warm = await at.node.connect(at.mountId);
+  for (const name of ["large", "used1", "used2"])
+    t.equal((await warm.askBlob(0, row(name))).errno, 0);
+  warm.close();
+  t.ok(await until(() => isKept(at)), "who tells nothing teaches what it asked for");
+  const hot = async (isLocal: boolean) => {
+    const client = await at.node.connect(at.mountId);
+    const flags = isLocal ? LOCAL_TOUCH : 0;
+    client.tell(...["large", "used1"].map((name, i) => [flags, row(name), 0, 0, i]));
+    client.end();
+  };
+  fs.rmSync(at.profile); // as burrow profile rm
+  await hot(true);
+  t.ok(await until(() => fs.existsSync(at.profile) && rowsOf(at).includes(row("used1"))));
+  t.notOk(rowsOf(at).includes(row("large")), "nobody knows what of it is needed");
+  const file = JSON.parse(fs.readFileSync(at.profile, "utf8"));
+  for (const { asks } of file.commands) asks.push(row("large"), 8, 4, 0);
+  fs.writeFileSync(at.profile, JSON.stringify(file));
+  const before = await at.figures();
+  for (let i = 0; i <= IDLE_MAX + 1; i++) await hot(true);
+  t.ok(await until(async () => (await at.figures()).unsaved === 0));
+  t.ok(before.learned > 0 && rowsOf(at).includes(row("large")), "what is known of it stays");
 });
 
 test("what others read of a package is fetched when a start comes to it", async (t) => {

@@ -30,6 +30,15 @@ test("what is foreseen is no lesson, but says which blocks of a mapped file", as
   t.same(start.lesson(true), [ask(9, 4, 2)]);
 });
 
+test("a file that was here whole says nothing of its parts", async (t) => {
+  const start = new StartNotes();
+  start.touch(ask(5), true);
+  start.touch(ask(9), true);
+  start.ask(ask(9, 4, 2));
+  start.touch(ask(7, 3, 1), true);
+  t.same(start.lesson(false), [{ ...ask(5), isUnseen: true }, ask(9, 4, 2), ask(7, 3, 1)]);
+});
+
 test("no more than a profile takes", async (t) => {
   const start = new StartNotes();
   let unsaved = 0;

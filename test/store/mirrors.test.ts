@@ -321,7 +321,8 @@ test("a body that comes byte by byte is ended, however long it would go on", asy
 });
 
 test("an outage makes no storm: tries are paid from a budget that all reads share", async (t) => {
-  const budget = new Budget({ share: 0.1, perSecond: 1, most: 20 });
+  // What there is at first is all: nothing is earned by a clock that slow machines outlast.
+  const budget = new Budget({ share: 0, perSecond: 1e-3, most: 20 });
   let retries = 0;
   const onRetry = () => {
     retries++;
@@ -330,25 +331,19 @@ test("an outage makes no storm: tries are paid from a budget that all reads shar
   servers[0]!.fault = () => "503";
   const end = new AbortController();
   const { signal } = end;
-  const startedMs = performance.now();
   const reads = Array.from({ length: 200 }, () => backend.get(PACK, { range: RANGE, signal }));
   const ended = Promise.allSettled(reads);
   await until(() => retries >= 20);
   await sleep(500); // in which a storm would be one
   end.abort(new DOMException("no patience left", "TimeoutError"));
   const ends = await ended;
-  const seconds = (performance.now() - startedMs) / 1000;
   t.ok(ends.every((end) => end.status === "rejected" && classOf(end.reason) === "transient"));
   t.ok(asked()[0]! <= 200 + retries, "each once, and the tries");
-  t.ok(retries >= 20, "what was saved is spent");
-  t.ok(retries <= 20 + 1 + seconds, `${retries} tries of 200 reads in ${seconds} s`);
+  t.equal(retries, 20, "what was saved is spent, and no more");
   // What nobody waits for does not wait for the budget: who joins it would, too.
-  const before = retries;
-  const begunMs = performance.now();
   const background = backend.get(PACK, { range: RANGE, isUrgent: false });
   t.equal(await background.catch(classOf), "transient");
-  const saved = 1 + (performance.now() - begunMs) / 1000;
-  t.ok(retries <= before + saved, "of its 7 tries again no more than what was saved meanwhile");
+  t.equal(retries, 20, "it gives up, since nothing was saved meanwhile");
   servers[0]!.fault = () => "none";
   t.same(await backend.get(PACK, { range: RANGE }), RIGHT, "and it is over when it is over");
 });
