@@ -4,6 +4,7 @@ import fs from "node:fs";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { ioError } from "../store/node-error.ts";
 import { WHOLE_MAX_BYTES } from "../store/store.ts";
 import { Turnstile } from "../store/turnstile.ts";
@@ -17,8 +18,6 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
 const READ = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
 /** A file that is being evicted has a lease on it for some microseconds. */
 const OPEN_TRIES = 16;
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
 
 /** What a look at a file of the cache says. */
 export type FileState = "sealed" | "broken" | "missing";

@@ -8,6 +8,7 @@ import { dirname } from "node:path";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { native } from "../sys/native.ts";
 import { type CacheFolder, cachePath } from "./layout.ts";
 
@@ -16,8 +17,6 @@ export interface Seal {
   readonly nsec: number;
 }
 
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
 const ANY_WRITE = 0o222;
 const NSEC = 1_000_000_000;
 

@@ -2,7 +2,7 @@
 // for a command that isn't there and 126 for one that can't be run. Looked at only after a 128. Control plane.
 
 import { posix } from "node:path";
-import { S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { type Found, findPath, type LookedAt } from "./view-path.ts";
 
 export const NOT_FOUND = 127;

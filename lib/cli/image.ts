@@ -3,6 +3,7 @@
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
+import { S_IFMT, S_IFREG } from "../base/file-types.ts";
 import {
   ARCHIVE_BYTES_MAX,
   ARCHIVE_ENTRIES_MAX,
@@ -15,7 +16,7 @@ import type { Image, ImageLayer } from "../ingest/oci/image.ts";
 import { importImageLayer } from "../ingest/oci/layer.ts";
 import { type ImageForm, openImage, readImage } from "../ingest/oci/open.ts";
 import { rootEntry } from "../layer/entries.ts";
-import { Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
 import { finishLayer } from "../preload/start-order.ts";

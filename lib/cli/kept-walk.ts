@@ -4,6 +4,7 @@ import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { S_IFMT } from "../base/file-types.ts";
 import { PATH_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { addContent } from "../ingest/sink.ts";
@@ -20,7 +21,6 @@ export function walkFailure(directory: string, path: string, errno: number): Bur
   return new BurrowError("BURROW_IO", `${what}: ${errnoName(errno)}`);
 }
 
-const S_IFMT = 0o170000;
 const PIECE_BYTES = 1024 * 1024;
 /** st_blocks counts these. man stat(2). */
 const BLOCK_BYTES = 512;

@@ -1,7 +1,8 @@
 // What is in a file of a layer, straight from its store: for records that commands read. Control plane.
 
+import { S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { openPiece, pieceAt, pieceCount, pieceOfChunk } from "../cache/pieces.ts";
-import { Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { baseOfChunk } from "../store/codec.ts";
 import type { Locator } from "../store/locator.ts";

@@ -2,10 +2,11 @@
 // below the snapshot's root; a directory stands for all below it. docs/preload.md. Control plane.
 
 import { BurrowError } from "../base/error.ts";
+import { S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { PROFILE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../base/limits.ts";
 import { showName } from "../base/name.ts";
 import { rootEntry } from "../layer/entries.ts";
-import { Inode, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { errnoOf } from "../store/node-error.ts";
 import { PREFIX_XATTR } from "./env-root.ts";

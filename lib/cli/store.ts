@@ -2,7 +2,8 @@
 
 import type { Command } from "commander";
 import type { Digest } from "../base/digest.ts";
-import { IndexKind, Inode, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { S_IFMT, S_IFREG } from "../base/file-types.ts";
+import { IndexKind, Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { DELTA_FOLDERS, type DeltaStore, deltaOf, deltaPath } from "../store/deltas.ts";
 import { readLocator } from "../store/known.ts";

@@ -3,8 +3,9 @@
 
 import { posix } from "node:path";
 import type { Digest } from "../base/digest.ts";
+import { S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { showName } from "../base/name.ts";
-import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import { SNAPSHOT_INO_STEP } from "../tree/snapshot.ts";
 import { namesIn } from "./explain-mount.ts";
 import type { ExplainedPlace, ExplainedView } from "./explain-view.ts";

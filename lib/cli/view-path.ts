@@ -2,8 +2,9 @@
 // alone. Control plane.
 
 import { posix } from "node:path";
+import { S_IFDIR, S_IFLNK, S_IFMT } from "../base/file-types.ts";
 import { nameOf } from "../base/name.ts";
-import { Inode, S_IFDIR, S_IFLNK, S_IFMT } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 
 /** A snapshot and the path that it is seen at. */

@@ -4,6 +4,7 @@
 
 import fs from "node:fs";
 import { Errno, MISS } from "../base/errno.ts";
+import { S_IFDIR } from "../base/file-types.ts";
 import type { Log } from "../cache/counters.ts";
 import { errnoOf } from "../store/node-error.ts";
 import {
@@ -54,7 +55,6 @@ const READERS = 2;
 const READS_MAX = 4096;
 /** How often bytes that were fetched may be gone again before they are read. */
 const TRIES = 5;
-const S_IFDIR = 0o040000;
 const ROOT: NodeFacts = { node: ROOT_NODE, mode: S_IFDIR | 0o755, size: 0 };
 
 export class FuseSession {

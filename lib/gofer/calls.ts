@@ -2,6 +2,7 @@
 // the process. Numbers are those of x86-64 (linux, arch/x86/entry/syscalls/syscall_64.tbl). Data; control plane.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFCHR, S_IFIFO, S_IFSOCK } from "../base/file-types.ts";
 
 /** One test of an argument's low 32 bits, which is all that the kernel reads of an int or of the flags below. */
 export interface ArgumentTest {
@@ -51,9 +52,6 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_PEEK = 2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
-const S_IFCHR = 0o020000;
-const S_IFIFO = 0o010000;
-const S_IFSOCK = 0o140000;
 /** linux/sockios.h. */
 const SIOCINQ = 0x541b;
 const SIOCOUTQ = 0x5411;

@@ -5,6 +5,7 @@
 
 import { statSync } from "node:fs";
 import { Errno, errnoName } from "../base/errno.ts";
+import { S_IFREG } from "../base/file-types.ts";
 import { checkName, type Name, nameOf, showName } from "../base/name.ts";
 import { NO_ID } from "../sys/hostfs.ts";
 import { HostTree } from "../tree/host.ts";
@@ -12,7 +13,6 @@ import { CreateRequest, type Ino, isWritable, type Tree, type WritableTree } fro
 import type { View } from "../tree/view.ts";
 import { resolveInRoot, type ServedMount, type Spec } from "./bundle.ts";
 
-const S_IFREG = 0o100000;
 /** runsc's 0777 less the umask that it has nearly everywhere: our own is another by now. */
 const MODE = 0o755;
 

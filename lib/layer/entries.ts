@@ -3,22 +3,12 @@
 
 import type { BlobRef } from "../base/blob.ts";
 import { digestAt } from "../base/digest.ts";
+import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { SYMLINK_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { checkName } from "../base/name.ts";
 import type { LayerEntry } from "./entry.ts";
 import { refuse, XATTR_LIST_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from "./entry-check.ts";
-import {
-  Blob,
-  IMPLIED_XATTR,
-  Inode,
-  OPAQUE_XATTR,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-} from "./format.ts";
+import { Blob, IMPLIED_XATTR, Inode, OPAQUE_XATTR } from "./format.ts";
 import type { Index } from "./index.ts";
 
 /** A directory that entriesOf is in: which of its dirents comes next. */

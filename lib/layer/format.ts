@@ -1,6 +1,8 @@
 // Every offset and size of an index file, version 1; docs/format/layer-index.md is its normative text
 // and changes in the same commit. All integers are little-endian. Any plane.
 
+import { S_IFMT } from "../base/file-types.ts";
+
 /** "BRWINDEX" as two u32: the first eight bytes of a layer or snapshot index. */
 export const MAGIC_LOW = 0x49575242;
 export const MAGIC_HIGH = 0x5845444e;
@@ -35,7 +37,7 @@ export const TABLE_COUNT = 6;
 export const INODE_BYTES = 48;
 /** A row of the inode table. ino = row number + 1; the root is row 0. */
 export const Inode = {
-  /** u32: S_IFMT and permission bits. A whiteout is S_IFCHR with a = b = 0. */
+  /** u32: S_IFMT and permission bits. A whiteout is S_IFCHR with a = b = 0: overlayfs.rst, "whiteouts and opaque directories". */
   mode: 0,
   /** u32: names of a file that share this row; for a directory 2 + its subdirectories. */
   nlink: 4,
@@ -108,14 +110,6 @@ export const OPAQUE_XATTR = "trusted.overlay.opaque";
 export const IMPLIED_XATTR = "trusted.burrow.implied";
 /** What both marks say. */
 export const MARK_VALUE = "y";
-/** A whiteout in a layer is a character device 0:0 (overlayfs.rst "whiteouts and opaque directories"). */
-export const S_IFMT = 0o170000;
-export const S_IFREG = 0o100000;
-export const S_IFDIR = 0o040000;
-export const S_IFLNK = 0o120000;
-export const S_IFCHR = 0o020000;
-export const S_IFIFO = 0o010000;
-export const S_IFSOCK = 0o140000;
 
 /** DT_* of a mode: the same number shifted. man readdir(3). */
 export function direntType(mode: number): number {

@@ -5,6 +5,7 @@
 import { latin1At, viewOf } from "../base/bytes.ts";
 import { type Digest, digestAt } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT } from "../base/file-types.ts";
 import { compareNames } from "../base/name.ts";
 import {
   BLOB_BYTES,
@@ -20,9 +21,6 @@ import {
   MAGIC_HIGH,
   MAGIC_LOW,
   namePrefix,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
   TABLE_COUNT,
   Table,
   VERSION,

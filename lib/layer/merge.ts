@@ -2,6 +2,7 @@
 // time, so that a lookup never sees a layer. overlayfs.rst is the model. Directories are sorted tables in every layer, so they are
 // gone through side by side in the order of the snapshot's own, and rows are copied. Control plane.
 
+import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import {
   BLOCK_BYTES,
   BLOCK_DIGESTS_OVER_BYTES,
@@ -21,12 +22,6 @@ import {
   Inode,
   OPAQUE_XATTR,
   prefixAt,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
   Table,
 } from "./format.ts";
 import { Index } from "./index.ts";

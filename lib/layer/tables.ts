@@ -2,6 +2,7 @@
 // the file's order, breadth first, and add what they find. Control plane; docs/format/layer-index.md is the format.
 
 import { roundUp, setU64, viewOf } from "../base/bytes.ts";
+import { S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { BLOCK_DIGESTS_OVER_BYTES, INDEX_INODES_MAX, INDEX_MAX_BYTES } from "../base/limits.ts";
 import { BLOB_WORDS, type BlobSource, Blobs } from "./blobs.ts";
 import { refuse } from "./entry-check.ts";
@@ -20,9 +21,6 @@ import {
   MAGIC_HIGH,
   MAGIC_LOW,
   prefixAt,
-  S_IFDIR,
-  S_IFMT,
-  S_IFREG,
   VERSION,
   XATTR_BYTES,
 } from "./format.ts";

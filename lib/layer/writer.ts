@@ -7,6 +7,7 @@ import type { BlobRef } from "../base/blob.ts";
 import { setI64, setU64 } from "../base/bytes.ts";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
+import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG } from "../base/file-types.ts";
 import { NAME_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { checkName, compareNames, showName } from "../base/name.ts";
 import { BLOB_WORDS, type BlobSource } from "./blobs.ts";
@@ -23,11 +24,6 @@ import {
   MARK_VALUE,
   namePrefix,
   OPAQUE_XATTR,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFREG,
 } from "./format.ts";
 import { Tables, type XattrPairs } from "./tables.ts";
 

@@ -1,13 +1,14 @@
 // View files: what a sandbox finds at a path, by the indexes of its view alone: base and grafts, symlinks followed. For looking ahead;
 // the gofer has trees of its own. Indexes of anybody: one that lies makes this find too little. Control plane.
 
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import {
   FORESEEN_ALL_NAMES_MAX,
   FORESEEN_DIRECTORY_MAX_NAMES,
   FORESEEN_LOOKS_MAX,
   SYMLINK_MAX_BYTES,
 } from "../base/limits.ts";
-import { Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 
 /** A snapshot of a view, in its order: the base first, at "/". */

@@ -1,7 +1,7 @@
 // A host inode's attributes, from statx(2)'s words to a front end's. Data plane.
 
+import { S_IFMT } from "../base/file-types.ts";
 import { StatField } from "../sys/hostfs.ts";
-import { S_IFMT } from "./file-types.ts";
 import { showNumber } from "./host-devices.ts";
 import type { HostNode } from "./host-nodes.ts";
 import type { Attr } from "./tree.ts";

@@ -5,8 +5,8 @@
 // The number stands in the times, in seconds past 2^34 (the year 2514): on tmpfs these have 64 bits. The sandbox is shown the rest.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from "../base/file-types.ts";
 import { hostFs, StatField, UTIME_NOW } from "../sys/hostfs.ts";
-import { S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from "./file-types.ts";
 import type { Attr, CreateRequest, SetAttrRequest } from "./tree.ts";
 
 /** Seconds of a time as it is shown; what is above them is half a device's number. */

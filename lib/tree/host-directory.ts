@@ -8,9 +8,9 @@ import { OPEN_DIRS_MAX } from "../base/limits.ts";
 import { DENTS_START, Dirent64, hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import type { FdShare } from "./fd-share.ts";
-import { shownType } from "./file-types.ts";
 import { HostHandles } from "./host-handles.ts";
 import type { HostNode, HostNodes } from "./host-nodes.ts";
+import { shownType } from "./shown-types.ts";
 import type { DirentSink } from "./tree.ts";
 
 /** About 1,000 dentries of usual length a call: what glibc's readdir takes too. */

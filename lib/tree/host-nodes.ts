@@ -5,13 +5,14 @@
 
 import { assert } from "../base/assert.ts";
 import { Errno } from "../base/errno.ts";
+import { S_IFMT } from "../base/file-types.ts";
 import { CONTROL_FDS_MAX } from "../base/limits.ts";
 import { hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { FdShare } from "./fd-share.ts";
-import { S_IFMT, shownType } from "./file-types.ts";
 import type { HostHandles } from "./host-handles.ts";
 import type { NodeJournal } from "./node-journal.ts";
+import { shownType } from "./shown-types.ts";
 import type { Ino } from "./tree.ts";
 
 /**

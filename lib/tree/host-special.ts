@@ -2,10 +2,10 @@
 // --host-uds). Nothing by default: the host's are not the sandbox's. Data plane.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFSOCK } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
 import { hostFs, StatField } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
-import { S_IFSOCK } from "./file-types.ts";
 import type { HostParts } from "./host-nodes.ts";
 import type { CreateRequest, Ino, OpenResult } from "./tree.ts";
 

@@ -2,10 +2,10 @@
 // function first asks for room, then makes one change, which the kernel does whole or not at all. Data plane.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
 import { hostFs, NO_ID, StatField, UTIME_OMIT } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
-import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./file-types.ts";
 import { keptType, putNumber, setTimes } from "./host-devices.ts";
 import type { HostNode, HostParts } from "./host-nodes.ts";
 import {

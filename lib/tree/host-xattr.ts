@@ -4,9 +4,9 @@
 
 import { latin1At } from "../base/bytes.ts";
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFREG } from "../base/file-types.ts";
 import { hostFs } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
-import { S_IFDIR, S_IFREG } from "./file-types.ts";
 import type { HostParts } from "./host-nodes.ts";
 import { type Ino, O_RDONLY } from "./tree.ts";
 

@@ -5,6 +5,15 @@
 // Writable, what donated FDs do is bounded by the file system alone, so give it one with a quota (upper.ts).
 
 import { Errno } from "../base/errno.ts";
+import {
+  S_IFBLK,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+} from "../base/file-types.ts";
 import { OPEN_FDS_MAX } from "../base/limits.ts";
 import { type Name, nameOf } from "../base/name.ts";
 import { openOwnFds } from "../sys/fence.ts";
@@ -22,7 +31,6 @@ import {
 } from "../sys/hostfs.ts";
 import { native } from "../sys/native.ts";
 import { FdShare } from "./fd-share.ts";
-import { S_IFBLK, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from "./file-types.ts";
 import { fillAttr } from "./host-attr.ts";
 import { HostDirectories } from "./host-directory.ts";
 import { HostHandles } from "./host-handles.ts";

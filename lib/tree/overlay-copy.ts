@@ -3,10 +3,10 @@
 // on when the request is run again. It is made in `work` and gets its name whole. Data plane.
 
 import { Errno, MISS } from "../base/errno.ts";
+import { S_IFDIR, S_IFLNK, S_IFREG } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
 import { native } from "../sys/native.ts";
 import { isMadeUp } from "./explanation.ts";
-import { S_IFDIR, S_IFLNK, S_IFREG } from "./file-types.ts";
 import { hasUpperData, NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { keepRecord, type OverlayParts, roomForInode } from "./overlay-parts.ts";
 import type { OverlayRecord } from "./overlay-records.ts";

@@ -2,12 +2,12 @@
 // hidden by a whiteout, or not, whenever the server is killed. Data plane.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFMT } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
-import { S_IFDIR, S_IFMT } from "../layer/format.ts";
-import { S_IFWHT } from "./file-types.ts";
 import { ensureDirectory, ensureUpper } from "./overlay-copy.ts";
 import { isWithin, NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { findNode, keepRecord, linksOf, lowerName, type OverlayParts } from "./overlay-parts.ts";
+import { S_IFWHT } from "./shown-types.ts";
 import { Attr, type Ino } from "./tree.ts";
 
 const RENAME_NOREPLACE = 1;

@@ -1,8 +1,8 @@
 // OverlayNodes: the live inodes of an overlay: each one the lower tree's, the upper's, or both, when it was copied up. One inode is
 // one node while it lives, whichever side it was found on, and its Ino stays through a copy-up. Data plane.
 
+import { S_IFDIR } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
-import { S_IFDIR } from "./file-types.ts";
 import type { OverlayJournal } from "./overlay-journal.ts";
 import type { OverlayRecord } from "./overlay-records.ts";
 import type { Attr, Ino } from "./tree.ts";

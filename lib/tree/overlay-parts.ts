@@ -2,12 +2,12 @@
 // the lower tree, and directories of both are merged. Data plane.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFMT } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
-import { S_IFDIR, S_IFMT } from "../layer/format.ts";
-import { S_IFWHT } from "./file-types.ts";
 import type { OverlayFiles } from "./overlay-files.ts";
 import { NONE, type OverlayNode, type OverlayNodes } from "./overlay-nodes.ts";
 import type { OverlayRecord, OverlayRecords } from "./overlay-records.ts";
+import { S_IFWHT } from "./shown-types.ts";
 import type { Attr, Ino, StatFs, Tree } from "./tree.ts";
 import type { Upper } from "./upper.ts";
 

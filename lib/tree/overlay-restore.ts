@@ -1,8 +1,8 @@
 // What a successor makes of an overlay's journal: the inodes that its predecessor's client knows, under the numbers that it knows them
 // by. What can't be found again is left out, and answers EIO. Data plane, before the first request.
 
+import { S_IFDIR, S_IFMT } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
-import { S_IFDIR, S_IFMT } from "../layer/format.ts";
 import type { OverlayJournal, OverlayRow } from "./overlay-journal.ts";
 import { NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { linksBelow, type OverlayParts } from "./overlay-parts.ts";

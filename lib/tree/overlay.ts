@@ -2,8 +2,8 @@
 // query's own; what isn't changed stays below, and is donated from there. docs/design/0017-overlay.md. Data plane, but for open.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { checkName, type Name } from "../base/name.ts";
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./file-types.ts";
 import { abandonCopy, ensureData, ensureUpper, keepTimes } from "./overlay-copy.ts";
 import { makeNode } from "./overlay-create.ts";
 import { readdir } from "./overlay-directory.ts";

@@ -4,10 +4,11 @@
 import { StatxWord } from "../base/attr.ts";
 import { digestAt } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES, DONATE_MAX_BYTES } from "../base/limits.ts";
 import type { Name } from "../base/name.ts";
 import type { BlobPlace, BlobReader } from "../cache/blocks.ts";
-import { Inode, S_IFDIR, S_IFMT, S_IFREG } from "../layer/format.ts";
+import { Inode } from "../layer/format.ts";
 import type { Index } from "../layer/index.ts";
 import { openAnew } from "../sys/fence.ts";
 import { native } from "../sys/native.ts";

@@ -2,6 +2,7 @@
 // are synthetic, directories and empty files, made before the view is served; after that nothing changes. Data plane.
 
 import { Errno } from "../base/errno.ts";
+import { S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
 import { checkName, type Name } from "../base/name.ts";
 import { type Explanation, isMadeUp } from "./explanation.ts";
@@ -20,9 +21,6 @@ import {
 const SYNTHETIC_NUMBER = GRAFTS_MAX + 1;
 const SYNTHETIC_INO_BASE = SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP;
 const SYNTHETIC_DEV_MINOR = SYNTHETIC_NUMBER + 1;
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
-const S_IFREG = 0o100000;
 const DT_DIR = 4;
 const DT_REG = 8;
 

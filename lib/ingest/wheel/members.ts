@@ -2,6 +2,7 @@
 // its bytes with another, all of a believable size. Control plane.
 
 import type { Entry, ZipFile } from "yauzl";
+import { S_IFMT, S_IFREG } from "../../base/file-types.ts";
 import { ARCHIVE_BYTES_MAX } from "../../base/limits.ts";
 import { nameOf } from "../../base/name.ts";
 import { badArchive } from "../conda/errors.ts";
@@ -24,8 +25,6 @@ export interface MemberLimits {
 const WHEEL_ENTRIES_MAX = 200_000;
 /** A zip's local header without its name. APPNOTE.TXT 4.3.7. */
 const LOCAL_HEADER_BYTES = 30;
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
 
 /** The files of the zip by name; directories are left out, as pip leaves them. BURROW_BAD_ARCHIVE for what no wheel should have. */
 export async function readMembers(

@@ -21,9 +21,6 @@ export type Handler = (session: FuseSession, request: FuseRequest, reply: Cursor
 /** Nobody waits for an answer. Outside errno's range, and not MISS. */
 export const NO_REPLY = -4097;
 
-export const S_IFMT = 0o170000;
-export const S_IFREG = 0o100000;
-export const S_IFDIR = 0o040000;
 const S_ISGID = 0o2000;
 
 /** Scratch of the one data-plane thread: filled and used within one handler. */

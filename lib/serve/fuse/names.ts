@@ -2,6 +2,7 @@
 // man fuse(4), path_resolution(7). Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { S_IFMT, S_IFREG } from "../../base/file-types.ts";
 import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import type { Ino } from "../../tree/tree.ts";
@@ -14,8 +15,6 @@ import {
   fillDirectory,
   type Handler,
   NO_REPLY,
-  S_IFMT,
-  S_IFREG,
   tellEntry,
   writableTree,
 } from "./handler.ts";

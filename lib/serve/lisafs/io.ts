@@ -1,6 +1,7 @@
 // OpenAt, OpenCreateAt, PRead, PWrite, FSync, FAllocate, Flush, Close: open files. lisafs-wire sections 4.3 and 6. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT } from "../../base/file-types.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { native } from "../../sys/native.ts";
 import type { Communicator } from "../../transport/communicator.ts";
@@ -21,10 +22,6 @@ import type { Connection } from "./connection.ts";
 import { type Fd, FdKind } from "./fd-table.ts";
 import { attr, type Handler, opened, preparedMode } from "./handler.ts";
 import { Replay } from "./journal.ts";
-
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
-const S_IFLNK = 0o120000;
 
 /** PRead's reply before the bytes: u64 count. */
 const PREAD_HEADER_BYTES = 8;

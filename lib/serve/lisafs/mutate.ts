@@ -2,6 +2,7 @@
 // lisafs-wire section 4.3. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { S_IFBLK, S_IFCHR, S_IFMT, S_IFREG } from "../../base/file-types.ts";
 import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { CreateRequest, type Ino, isWritable, type WritableTree } from "../../tree/tree.ts";
@@ -12,10 +13,6 @@ import type { Connection } from "./connection.ts";
 import { attr, type Handler, preparedMode } from "./handler.ts";
 import { Replay } from "./journal.ts";
 
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
-const S_IFCHR = 0o020000;
-const S_IFBLK = 0o060000;
 /** man inode(7). */
 const DEVICES: readonly number[] = [S_IFCHR, S_IFBLK];
 /** FIFO, directory, socket. */

@@ -1,6 +1,7 @@
 // Mount, Channel, Walk, WalkStat, Getdents64, ReadLinkAt: finding things. lisafs-wire section 4.3. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT } from "../../base/file-types.ts";
 import { LISAFS_MESSAGE_MAX_BYTES, SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { attrOfFound, type Ino } from "../../tree/tree.ts";
@@ -10,10 +11,6 @@ import { putInode, putStatx } from "../../wire/lisafs/statx.ts";
 import type { Connection } from "./connection.ts";
 import { FdKind } from "./fd-table.ts";
 import { attr, type Handler } from "./handler.ts";
-
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
-const S_IFLNK = 0o120000;
 
 /** Walk's status. LISAFS: message.go WalkStatus. */
 const WalkStatus = { success: 0, missing: 1, symlink: 2 } as const;

@@ -11,11 +11,6 @@ import type { Session } from "./session.ts";
 /** 0 when the reply's body stands at the cursor, -errno, or MISS. */
 export type Handler = (session: Session, request: Request, reply: Cursor) => number;
 
-export const S_IFMT = 0o170000;
-export const S_IFREG = 0o100000;
-export const S_IFDIR = 0o040000;
-export const S_IFLNK = 0o120000;
-
 /** Scratch of the one data-plane thread: filled and used within one handler. */
 export const attr = new Attr();
 export const opened = new OpenResult();

@@ -1,6 +1,7 @@
 // Tlopen, Tlcreate, Tread, Twrite, Tfsync, Tclunk, Tremove: open files and the end of fids. docs/protocol/9p2000l.md. Data plane.
 
 import { Errno, MISS } from "../../base/errno.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT } from "../../base/file-types.ts";
 import { DONATE_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { native } from "../../sys/native.ts";
@@ -17,16 +18,7 @@ import { putQid } from "../../wire/ninep/qid.ts";
 import { READ_HEADER_BYTES } from "../../wire/ninep/type.ts";
 import { Count, counters } from "../counters.ts";
 import { type Fid, FidKind } from "./fid-table.ts";
-import {
-  attr,
-  type Handler,
-  opened,
-  refusal,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
-  writableTree,
-} from "./handler.ts";
+import { attr, type Handler, opened, refusal, writableTree } from "./handler.ts";
 import type { Session } from "./session.ts";
 import { setAttribute } from "./xattr.ts";
 

@@ -1,6 +1,7 @@
 // Everything that changes names: Tmkdir, Tmknod, Tsymlink, Tlink, Trename, Trenameat, Tunlinkat. docs/protocol/9p2000l.md. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { S_IFMT, S_IFREG } from "../../base/file-types.ts";
 import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { CreateRequest, type Ino, type WritableTree } from "../../tree/tree.ts";
@@ -9,7 +10,7 @@ import type { Request } from "../../wire/ninep/message.ts";
 import { putQid } from "../../wire/ninep/qid.ts";
 import { AT_REMOVEDIR } from "../../wire/ninep/type.ts";
 import type { Fid, Place } from "./fid-table.ts";
-import { attr, fileFid, type Handler, refusal, S_IFMT, S_IFREG, writableTree } from "./handler.ts";
+import { attr, fileFid, type Handler, refusal, writableTree } from "./handler.ts";
 import type { Session } from "./session.ts";
 
 const created = new CreateRequest();

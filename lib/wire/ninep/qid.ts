@@ -1,12 +1,10 @@
 // Qids, and the attributes of Rgetattr. diod, protocol.md, getattr; 9P2000's intro(5). Pure; data-plane rules.
 
 import type { Attr } from "../../base/attr.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT } from "../../base/file-types.ts";
 import type { Cursor } from "../cursor.ts";
 import { GETATTR_BASIC, QidType } from "./type.ts";
 
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
-const S_IFLNK = 0o120000;
 const DT_DIR = 4;
 const DT_LNK = 10;
 const TWO_32 = 2 ** 32;
