@@ -6,6 +6,7 @@ import { daemonStatus } from "../../lib/cache/client.ts";
 import { findRevisions } from "../conformance/runsc.ts";
 import { directServers } from "../suite/direct-scene.ts";
 import { noFuse } from "../suite/fuse.ts";
+import { pidsOf } from "../suite/processes.ts";
 import { sleep, until } from "../suite/wait.ts";
 import { shared, skip } from "./python-node.ts";
 
@@ -48,18 +49,9 @@ print(count, fails[:3])
 
 /** The sandbox's kernel. */
 function sentryOf(state: string): number | undefined {
-  return fs
-    .readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .find((pid) => {
-      try {
-        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
-        return words[0] === "runsc-sandbox" && words.some((word) => word.includes(state));
-      } catch {
-        return false;
-      }
-    });
+  return pidsOf(
+    (words) => words[0] === "runsc-sandbox" && words.some((word) => word.includes(state)),
+  )[0];
 }
 
 for (const revision of found) {

@@ -9,6 +9,7 @@ import { askToShare } from "../../lib/gofer/plan.ts";
 import { own } from "../../lib/gofer/start.ts";
 import { native } from "../../lib/sys/native.ts";
 import { exited, TestNode } from "../suite/daemon-node.ts";
+import { pidsOf } from "../suite/processes.ts";
 import { until } from "../suite/wait.ts";
 
 const skip =
@@ -16,19 +17,7 @@ const skip =
 
 /** Pids of the standbys that were started with a path below `folder`, without unshare's. */
 function processes(folder: string): number[] {
-  return fs
-    .readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
-        const isZombie = / Z /.test(fs.readFileSync(`/proc/${pid}/stat`, "latin1"));
-        return words[0] !== "unshare" && !isZombie && words.some((word) => word.startsWith(folder));
-      } catch {
-        return false;
-      }
-    });
+  return pidsOf((words) => words[0] !== "unshare" && words.some((word) => word.startsWith(folder)));
 }
 
 async function withNode(t: { teardown(action: () => Promise<void>): void }): Promise<TestNode> {

@@ -9,6 +9,7 @@ import type { Files, TestNode } from "./daemon-node.ts";
 import { type Scene, scene } from "./daemon-scene.ts";
 import { GoferProcess } from "./gofer-process.ts";
 import { SocketPathway } from "./lisafs-client.ts";
+import { pidsOf } from "./processes.ts";
 
 /** Flags of a runsc of 2024 that say nothing of directfs, which is on by default. */
 const CONFS = "--gofer-mount-confs=lisafs:none,lisafs:none";
@@ -26,20 +27,8 @@ export interface DirectSandbox {
 
 /** Pids of the servers of a state's direct mounts. */
 export function directServers(state: string): number[] {
-  return fs
-    .readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const words = fs.readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
-        return (
-          words[0] !== "unshare" && words.some((word) => word.includes(`${state}/mounts/direct-`))
-        );
-      } catch {
-        return false;
-      }
-    });
+  const name = `${state}/mounts/direct-`;
+  return pidsOf((words) => words[0] !== "unshare" && words.some((word) => word.includes(name)));
 }
 
 /** A node without a daemon, whose view is prepared as a command would. */
