@@ -47,6 +47,12 @@ export class HostDirectories {
     this.#handles.close(handle);
   }
 
+  /** fsync(2): the names are on the disk. */
+  sync(handle: number): number {
+    const fd = this.#handles.get(handle);
+    return fd < 0 ? fd : hostFs.syncFd(fd);
+  }
+
   dispose(): void {
     this.#handles.dispose();
   }

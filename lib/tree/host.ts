@@ -367,6 +367,10 @@ export class HostTree implements SocketTree {
     return fd < 0 ? fd : hostFs.syncFd(fd);
   }
 
+  fsyncdir(_ino: Ino, handle: number): number {
+    return this.#directories.sync(handle);
+  }
+
   /** Any mode of fallocate(2) that the file system has; -EOPNOTSUPP for others. A sentry sends mode 0 alone. */
   allocate(_ino: Ino, handle: number, mode: number, offset: number, length: number): number {
     if (this.isReadOnly) return -Errno.EROFS;

@@ -325,6 +325,15 @@ export class OverlayTree implements WritableTree {
     return node === undefined || own < 0 ? 0 : this.#parts.upper.fsync(node.upper, own);
   }
 
+  /** What nothing was changed in has nothing to sync. Linux: fs/overlayfs/readdir.c, ovl_dir_fsync. */
+  fsyncdir(ino: Ino, handle: number): number {
+    const node = this.#node(ino);
+    if (node === undefined) return -Errno.EBADF;
+    const own = this.#parts.files.directoryHandle(handle);
+    if (own === -Errno.ENOENT) return 0;
+    return own < 0 ? own : this.#parts.upper.fsyncdir(node.upper, own);
+  }
+
   allocate(ino: Ino, handle: number, mode: number, offset: number, length: number): number {
     const node = this.#node(ino);
     const own = this.#parts.files.upperHandle(handle);

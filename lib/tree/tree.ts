@@ -160,6 +160,8 @@ export interface WritableTree extends Tree {
   setattr(ino: Ino, handle: number, request: SetAttrRequest): number;
   write(ino: Ino, handle: number, offset: number, bytes: Uint8Array): number;
   fsync(ino: Ino, handle: number): number;
+  /** As fsync, of an open directory: the names in it. */
+  fsyncdir(ino: Ino, handle: number): number;
   allocate(ino: Ino, handle: number, mode: number, offset: number, length: number): number;
   /** Creates exclusively and opens: the Ino, with `out` filled; -EEXIST. */
   create(dir: Ino, name: Name, request: CreateRequest, flags: number, out: OpenResult): number;

@@ -4,44 +4,18 @@
 import { test } from "tap";
 import { dispatch } from "../../lib/serve/dispatch.ts";
 import { Connection } from "../../lib/serve/lisafs/connection.ts";
-import type { Communicator } from "../../lib/transport/communicator.ts";
 import { Cursor } from "../../lib/wire/cursor.ts";
 import { encodeRequest } from "../../lib/wire/lisafs/encode.ts";
 import { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid, midName } from "../../lib/wire/lisafs/mid.ts";
 import { readVectors } from "../suite/golden.ts";
 import { GoldenTree, LINK_NAME } from "../suite/golden-tree.ts";
+import { ALONE, MemoryCommunicator } from "../suite/memory-communicator.ts";
 
 const S_IFDIR = 0o040000;
 
-/** A communicator whose replies stay in memory. */
-class MemoryCommunicator implements Communicator {
-  readonly requestTag = 0;
-  readonly bytes = Buffer.alloc(64 * 1024);
-  readonly payloadStart = 8;
-  readonly payloadCapacity = 60_000;
-  mid = -1;
-  payload: Buffer = Buffer.alloc(0);
-
-  donate(): number {
-    return 0;
-  }
-
-  reply(mid: number, payloadBytes: number): void {
-    this.mid = mid;
-    this.payload = this.bytes.subarray(this.payloadStart, this.payloadStart + payloadBytes);
-  }
-}
-
 const tree = new GoldenTree();
-const connection = new Connection(0, tree, false, {
-  windowsOf: () => 1,
-  channelsOf: () => 1,
-  dispatch() {},
-  addChannel() {},
-  keepChannel() {},
-  ended() {},
-});
+const connection = new Connection(0, tree, false, ALONE);
 const communicator = new MemoryCommunicator();
 
 function answer(mid: number, fields: Partial<Request> = {}, data?: Uint8Array): Buffer {

@@ -5,6 +5,8 @@ import fs from "node:fs";
 import { test } from "tap";
 import { noFuse } from "../suite/fuse.ts";
 import { FuseDoor } from "../suite/fuse-door.ts";
+import { temporary } from "../suite/served.ts";
+import { makeView } from "../suite/view-cache.ts";
 import { sleep, until } from "../suite/wait.ts";
 
 const LARGE = Buffer.alloc(9_000_000, "some words, ");
@@ -97,6 +99,23 @@ print("ok")`;
     const words = ["-c", program, door.path("wide")];
     const { stdout, stderr } = spawnSync("python3", words, { encoding: "utf8" });
     t.equal(stdout, "ok\n", stderr);
+  }
+});
+
+test("what can't be written is synced, file and directory, opened or not", { skip }, async (t) => {
+  const state = temporary(t);
+  const source = makeView(state, FILES);
+  for (const isDirect of [false, true]) {
+    const door = await FuseDoor.open(t, { state, source, isDirect });
+    for (const name of ["dir/small", "dir"]) {
+      const fd = fs.openSync(door.path(name), "r");
+      t.equal(
+        fault(() => fs.fsyncSync(fd)),
+        "",
+        `${name}, ${isDirect}`,
+      );
+      fs.closeSync(fd);
+    }
   }
 });
 

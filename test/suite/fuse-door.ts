@@ -22,6 +22,8 @@ export interface DoorSource {
   readonly state: string;
   readonly source: string;
   readonly isReadOnly?: boolean;
+  /** As the daemon serves sandboxes: the kernel opens files by itself. */
+  readonly isDirect?: boolean;
 }
 
 export class FuseDoor {
@@ -34,11 +36,12 @@ export class FuseDoor {
   }
 
   /** One that can be used; closed when the test ends, which must be by the server's own, with 0. */
-  static async open(t: Teardown, { state, source, isReadOnly = true }: DoorSource) {
+  static async open(t: Teardown, { state, source, isReadOnly = true, isDirect }: DoorSource) {
     const folder = fs.mkdtempSync(join(tmpdir(), "burrow-fuse-"));
     const device = fs.openSync("/dev/fuse", "r+");
     await mountDevice(device, folder, "fuse.burrow", `${isReadOnly ? "ro" : "rw"},${OPTIONS}`);
-    const config: FuseConfig = { state, source, isReadOnly };
+    const direct = isDirect === true ? ({ direct: "first" } as const) : {};
+    const config: FuseConfig = { state, source, isReadOnly, ...direct };
     const door = new FuseDoor(folder, startServer(PROGRAM, config, [device]));
     fs.closeSync(device);
     t.teardown(() => door.close());

@@ -134,6 +134,9 @@ export class GoldenTree implements WritableTree {
   fsync(): number {
     return 0;
   }
+  fsyncdir(): number {
+    return 0;
+  }
   allocate(): number {
     return 0;
   }

@@ -34,6 +34,7 @@ HANDLERS[Opcode.read] = files.read;
 HANDLERS[Opcode.write] = files.write;
 HANDLERS[Opcode.fallocate] = files.fallocate;
 HANDLERS[Opcode.fsync] = files.fsync;
+HANDLERS[Opcode.fsyncdir] = files.fsync;
 HANDLERS[Opcode.release] = files.release;
 HANDLERS[Opcode.opendir] = files.opendir;
 HANDLERS[Opcode.readdir] = files.readdir;
@@ -54,7 +55,7 @@ export type LogLine = (line: string) => void;
 /**
  * Runs the request whose body the cursor is at, and has its reply's body written at `reply`: 0, MISS when nothing was done since bytes
  * must be fetched first, NO_REPLY, or -errno. ENOSYS, of what has no handler, has the kernel do without from then on: FLUSH, ACCESS,
- * FSYNCDIR, LSEEK and others.
+ * LSEEK and others.
  */
 export function dispatch(
   session: FuseSession,

@@ -4,7 +4,7 @@ import { Errno } from "../../base/errno.ts";
 import { DONATE_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { native } from "../../sys/native.ts";
-import { type Ino, isWritable, O_ACCMODE, O_RDONLY, O_TRUNC } from "../../tree/tree.ts";
+import { type Ino, O_ACCMODE, O_RDONLY, O_TRUNC } from "../../tree/tree.ts";
 import type { Cursor } from "../../wire/cursor.ts";
 import {
   direntBytes,
@@ -150,12 +150,15 @@ export const fallocate: Handler = (session, request) => {
   return tree.allocate(file.ino, file.handle, mode, offset, length);
 };
 
-/** Of what can't be written nothing has to reach a disk. */
+/** FSYNC and FSYNCDIR. Of what can't be written nothing has to reach a disk: after ENOSYS the kernel says that itself, and asks no more. */
 export const fsync: Handler = (session, request) => {
+  const tree = writableTree(session);
+  if (tree === undefined) return -Errno.ENOSYS;
   const file = session.handles.get(request.handle);
   if (file === undefined) return -Errno.EBADF;
-  const { tree } = session;
-  return file.isDirectory || !isWritable(tree) ? 0 : tree.fsync(file.ino, file.handle);
+  return file.isDirectory
+    ? tree.fsyncdir(file.ino, file.handle)
+    : tree.fsync(file.ino, file.handle);
 };
 
 export const release: Handler = (session, request) => {

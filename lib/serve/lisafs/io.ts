@@ -155,16 +155,24 @@ export const pWrite: Handler = (connection, request, reply) => {
   return 0;
 };
 
+/** Syncs all of them, whatever comes of one, and answers with the first error. Of what can't be written nothing has to reach a disk. */
 export const fSync: Handler = (connection, request) => {
-  const { tree } = connection;
   let first = 0;
   for (let i = 0; i < request.fdCount; i++) {
-    const fd = connection.fds.open(request.fds[i]!);
-    if (fd === undefined) first ||= connection.fds.errnoOfOpen(request.fds[i]!);
-    else if (fd.kind === FdKind.file && isWritable(tree)) first ||= tree.fsync(fd.ino, fd.handle);
+    const failed = syncFd(connection, request.fds[i]!);
+    if (first === 0) first = failed;
   }
   return first;
 };
+
+function syncFd({ tree, fds }: Connection, fdid: number): number {
+  const fd = fds.open(fdid);
+  if (fd === undefined) return fds.errnoOfOpen(fdid);
+  if (!isWritable(tree)) return 0;
+  return fd.kind === FdKind.directory
+    ? tree.fsyncdir(fd.ino, fd.handle)
+    : tree.fsync(fd.ino, fd.handle);
+}
 
 export const fAllocate: Handler = (connection, request) => {
   const { tree } = connection;

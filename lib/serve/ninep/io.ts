@@ -186,10 +186,12 @@ export const write: Handler = (session, request, reply) => {
 export const fsync: Handler = (session, request) => {
   const fid = session.fids.get(request.fid);
   if (fid === undefined) return -Errno.EBADF;
-  if (fid.kind === FidKind.directory) return 0;
-  if (fid.kind !== FidKind.file) return -Errno.EBADF;
+  const isDirectory = fid.kind === FidKind.directory;
+  if (!isDirectory && fid.kind !== FidKind.file) return -Errno.EBADF;
   const { tree } = fid.view;
-  return isWritable(tree) ? tree.fsync(fid.place.ino, fid.handle) : 0;
+  if (!isWritable(tree)) return 0;
+  const { ino } = fid.place;
+  return isDirectory ? tree.fsyncdir(ino, fid.handle) : tree.fsync(ino, fid.handle);
 };
 
 /** The fid is gone whatever comes of it. A new attribute is set now. */

@@ -154,6 +154,7 @@ const DECODERS = new Map<number, Decoder>([
   [Opcode.release, handled],
   [Opcode.releasedir, handled],
   [Opcode.fsync, handled],
+  [Opcode.fsyncdir, handled],
   [Opcode.setattr, setattr],
   [Opcode.rename, (cursor, out) => rename(cursor, out, false)],
   [Opcode.rename2, (cursor, out) => rename(cursor, out, true)],
