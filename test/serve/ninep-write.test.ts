@@ -2,6 +2,9 @@
 
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
+import { LockTable } from "../../lib/serve/ninep/lock-table.ts";
+import { HostTree } from "../../lib/tree/host.ts";
+import type { Ino } from "../../lib/tree/tree.ts";
 import { LockStatus, LockType, NOFID, SetattrBit, Type } from "../../lib/wire/ninep/type.ts";
 import type { Fields, NinepClient } from "../suite/ninep-client.ts";
 import { NinepScene } from "../suite/ninep-scene.ts";
@@ -224,6 +227,45 @@ test("locks are held against other owners and go with their fids", options, (t) 
   two.close();
   for (let i = 0; i < 10; i++) scene.pump();
   t.equal(scene.views[1]!.locks.count, 0, "and with their client");
+  t.end();
+});
+
+test("times before 1970 are kept", options, (t) => {
+  const { client, root } = new NinepScene(t).client("tmp");
+  put(client, root, "old", "text");
+  const fid = client.walk(root, "old");
+  const { atime, mtime, atimeSet, mtimeSet } = SetattrBit;
+  const mask = atime | mtime | atimeSet | mtimeSet;
+  const times = { atimeSec: -300_000_000, atimeNs: 5, mtimeSec: -200_000_000, mtimeNs: 6 };
+  t.equal(errnoOf(client, Type.setattr, { fid, mask, ...times }), 0);
+  t.match(client.getattr(fid), { mtimeSec: -200_000_000, mtimeNs: 6 });
+  t.end();
+});
+
+test("a directory is synced", options, (t) => {
+  const scene = new NinepScene(t);
+  // No file of procfs can be synced, which its kernel says. Linux: fs/sync.c, vfs_fsync_range
+  scene.add("proc", HostTree.open("/proc/self/task", { isReadOnly: false }) as HostTree);
+  for (const [name, errno] of [
+    ["tmp", 0],
+    ["proc", Errno.EINVAL],
+    ["view", 0],
+  ] as const) {
+    const { client, root } = scene.client(name);
+    t.equal(errnoOf(client, Type.fsync, { fid: client.open(root, "") }), errno, name);
+  }
+  t.end();
+});
+
+test("whoever holds a lock can give it back when there are as many as there may be", (t) => {
+  const table = new LockTable();
+  const range = { session: table, client: "", process: 1, fid: table, isWrite: false };
+  let held = 0;
+  while (table.add(held as Ino, { ...range, start: 0, end: 100 })) held++;
+  t.ok(table.remove(0 as Ino, range, 10, 20), "the last place is for a part of one");
+  t.notOk(table.remove(1 as Ino, range, 10, 20), "which needs one more");
+  t.ok(table.remove(1 as Ino, range, 0, 100));
+  t.equal(table.count, held);
   t.end();
 });
 

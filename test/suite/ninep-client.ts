@@ -276,7 +276,7 @@ export function attributesOf(body: Buffer): Attributes {
     gid: body.readUInt32LE(29),
     nlink: long(33),
     size: long(49),
-    mtimeSec: long(89),
+    mtimeSec: Number(body.readBigInt64LE(89)),
     mtimeNs: long(97),
   };
 }

@@ -24,6 +24,7 @@ function arbitraryOf(field: Field): fc.Arbitrary<unknown> {
   if (field.kind === Kind.u16) return number(0xffff);
   if (field.kind === Kind.u32) return number(0xffff_ffff);
   if (field.kind === Kind.u64) return u64;
+  if (field.kind === Kind.i64) return fc.maxSafeInteger();
   return field.kind === Kind.names ? fc.array(latin1, { maxLength: 16 }) : latin1;
 }
 

@@ -64,9 +64,9 @@ export class LockTable {
 
   /** Gives back what an owner holds from `start` to `end`. False when that needs more ranges than there may be. */
   remove(ino: Ino, owner: LockOwner, start: number, end: number): boolean {
-    if (this.#count + 1 > RANGES_MAX) return false;
+    const before = this.#ranges.get(ino) ?? [];
     const kept: Range[] = [];
-    for (const held of this.#ranges.get(ino) ?? []) {
+    for (const held of before) {
       if (!isSameOwner(held, owner) || held.end <= start || end <= held.start) {
         kept.push(held);
         continue;
@@ -74,6 +74,7 @@ export class LockTable {
       if (held.start < start) kept.push({ ...held, end: start });
       if (end < held.end) kept.push({ ...held, start: end });
     }
+    if (this.#count + kept.length - before.length > RANGES_MAX) return false;
     this.#replace(ino, kept);
     return true;
   }

@@ -45,6 +45,9 @@ function writeField(field: Field, from: Request, to: Cursor, data: Uint8Array): 
     case Kind.u64:
       to.putU64(from[field.at]);
       break;
+    case Kind.i64:
+      to.putI64(from[field.at]);
+      break;
     case Kind.text:
       to.putSizedText(from[field.at]);
       break;

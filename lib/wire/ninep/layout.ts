@@ -4,7 +4,7 @@
 import { Type } from "./type.ts";
 
 /** How a field is sent. A name is u16 length and bytes; data is u32 length and bytes; names are u16 count and names. */
-export const Kind = { u8: 0, u16: 1, u32: 2, u64: 3, text: 4, names: 5, data: 6 } as const;
+export const Kind = { u8: 0, u16: 1, u32: 2, u64: 3, i64: 4, text: 5, names: 6, data: 7 } as const;
 
 export type NumberField =
   | "fid"
@@ -29,15 +29,16 @@ export type NumberField =
 export type TextField = "name" | "otherName";
 
 export type Field =
-  | { readonly kind: 0 | 1 | 2 | 3; readonly at: NumberField }
-  | { readonly kind: 4; readonly at: TextField }
-  | { readonly kind: 5 }
-  | { readonly kind: 6 };
+  | { readonly kind: 0 | 1 | 2 | 3 | 4; readonly at: NumberField }
+  | { readonly kind: 5; readonly at: TextField }
+  | { readonly kind: 6 }
+  | { readonly kind: 7 };
 
 const u8 = (at: NumberField): Field => ({ kind: Kind.u8, at });
 const u16 = (at: NumberField): Field => ({ kind: Kind.u16, at });
 const u32 = (at: NumberField): Field => ({ kind: Kind.u32, at });
 const u64 = (at: NumberField): Field => ({ kind: Kind.u64, at });
+const i64 = (at: NumberField): Field => ({ kind: Kind.i64, at });
 const text = (at: TextField): Field => ({ kind: Kind.text, at });
 const FID = u32("fid");
 const OTHER = u32("otherFid");
@@ -61,9 +62,10 @@ LAYOUTS[Type.setattr] = [
   u32("uid"),
   GID,
   u64("length"),
-  u64("atimeSec"),
+  // A time before 1970 has its sign: Linux sends its time64_t. fs/9p/vfs_inode_dotl.c
+  i64("atimeSec"),
   u64("atimeNs"),
-  u64("mtimeSec"),
+  i64("mtimeSec"),
   u64("mtimeNs"),
 ];
 LAYOUTS[Type.xattrwalk] = [FID, OTHER, NAME];

@@ -71,6 +71,9 @@ function readField(field: Field, from: Cursor, to: Request): void {
     case Kind.u64:
       to[field.at] = from.u64();
       break;
+    case Kind.i64:
+      to[field.at] = from.i64();
+      break;
     case Kind.text:
       to[field.at] = from.sizedText();
       break;
