@@ -19,7 +19,10 @@ const UPPER_COOKIE = 2 ** 32;
 const DT_WHT = 14;
 const seen = new Attr();
 
-/** Tree.readdir. */
+/** What became of a name that was offered; -errno besides. */
+const Offer = { full: 0, taken: 1 } as const;
+
+/** Tree.readdir. A name that can't be told is an error: a listing without it would say that it is gone. */
 export function readdir(
   parts: OverlayParts,
   node: OverlayNode,
@@ -28,12 +31,13 @@ export function readdir(
   sink: DirentSink,
 ): number {
   if (cookie < UPPER_COOKIE && node.lower !== NONE && !node.isUnlinked) {
-    let isFull = false;
+    let offered: number = Offer.taken;
     const next = parts.lower.readdir(node.lower, 0, cookie, (ino, devMinor, type, name) => {
-      isFull = !offerLower(parts, node, ino, devMinor, type, name as Name, sink);
-      return !isFull;
+      offered = offerLower(parts, node, ino, devMinor, type, name as Name, sink);
+      return offered === Offer.taken;
     });
-    if (next < 0 || isFull) return next;
+    if (offered < 0) return offered;
+    if (next < 0 || offered === Offer.full) return next;
   }
   const position = Math.max(0, cookie - UPPER_COOKIE);
   const upperHandle = parts.files.directoryHandle(handle);
@@ -51,7 +55,7 @@ export function readdir(
   return end < 0 ? end : UPPER_COOKIE + end;
 }
 
-/** A name of the lower tree, unless it is hidden; as the upper has it where that has it. False when the sink is full. */
+/** A name of the lower tree, unless it is hidden; as the upper has it where that has it. One of Offer, or -errno. */
 function offerLower(
   parts: OverlayParts,
   dir: OverlayNode,
@@ -60,14 +64,15 @@ function offerLower(
   type: number,
   name: Name,
   sink: DirentSink,
-): boolean {
-  if (dir.upper === NONE) return sink(ino, devMinor, type, name);
+): number {
+  if (dir.upper === NONE) return Number(sink(ino, devMinor, type, name));
   const node = findNode(parts, dir, name);
-  if (typeof node === "number") return true;
+  if (typeof node === "number") return node === -Errno.ENOENT ? Offer.taken : node;
   const failed = attrOfNode(parts, node, seen);
   parts.nodes.release(node);
+  if (failed < 0) return failed;
   // S_IFMT >> 12 is DT_*. <dirent.h> IFTODT
-  return failed < 0 || sink(seen.ino, seen.devMinor, seen.mode >>> 12, name);
+  return Number(sink(seen.ino, seen.devMinor, seen.mode >>> 12, name));
 }
 
 function offerUpper(

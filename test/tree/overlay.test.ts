@@ -99,6 +99,29 @@ function check(
 }
 
 function behaviours(): void {
+  check("a listing that can't be whole is an error", (t, { tree }) => {
+    at(tree, ["dir", "dir/inner"], (dir, inner) => {
+      setattr(tree, inner, SetAttr.mode, { mode: 0o600 });
+      tree.release(inner);
+      const handle = must(tree.opendir(dir), "opendir");
+      const list = () => {
+        const names: string[] = [];
+        const end = tree.readdir(dir, handle, 0, (_ino, _dev, _type, name) => {
+          names.push(name);
+          return true;
+        });
+        return end < 0 ? end : names.sort();
+      };
+      t.strictSame(list(), ["inner", "sub", "two"]);
+      tree.limitFds(1);
+      t.equal(list(), -Errno.EMFILE, "no FD to tell what became of inner");
+      tree.limitFds(1_000);
+      t.equal(tree.fsyncdir(dir, handle), 0);
+      tree.closedir(dir, handle);
+      t.equal(tree.fsyncdir(dir, handle), -Errno.EBADF);
+    });
+  });
+
   // doors.long, seed 69090037: what takes the place of a whiteout is made in another directory first.
   check(
     "in the place of what is gone, a set-group-id directory's group and bit are had, too",
