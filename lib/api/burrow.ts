@@ -12,6 +12,7 @@ import { type Context, contextOf } from "../cli/context.ts";
 import { knowOriginsOf } from "../cli/known-origins.ts";
 import { Progress } from "../cli/output.ts";
 import { checkQuery, mountView, type ResolvedView, resolveView } from "../cli/prepare.ts";
+import { checkTimeout } from "../cli/query.ts";
 import type { QueryOptions } from "../cli/query-settings.ts";
 import { runQuery } from "../cli/run-query.ts";
 import type { RunStats } from "../cli/run-stats.ts";
@@ -88,7 +89,7 @@ export interface RunOptions {
   readonly platform?: "systrap" | "ptrace" | "kvm";
   /** Further global flags for runsc. */
   readonly runscFlags?: readonly string[];
-  /** How long the sandbox may take until it asks for its first file; 60,000 when missing. */
+  /** How long the sandbox may take until it asks for its first file, over 0 and up to 24 days; 60,000 when missing. */
   readonly startTimeoutMs?: number;
   /** The command's stdin; nothing when missing. */
   readonly stdin?: Readable;
@@ -261,6 +262,7 @@ function mannerOf(
   options: RunOptions,
   { memory, tenant }: QueryOptions,
 ) {
+  const { startTimeoutMs = START_MS } = options;
   return {
     command,
     isTerminal: false,
@@ -269,7 +271,7 @@ function mannerOf(
     runscFlags: options.runscFlags ?? [],
     memory,
     tenant: sharingTenant(options.isShared === true, tenant),
-    startMs: options.startTimeoutMs ?? START_MS,
+    startMs: checkTimeout(startTimeoutMs, "startTimeoutMs", `${startTimeoutMs} ms`),
     isMeasured: true,
     stdin: options.stdin,
     keepsSignals: true,

@@ -143,7 +143,11 @@ const TIMER_MAX_MS = 24 * 86_400_000;
 
 /** How long something may take at most, in ms. BURROW_USAGE for 0 and past 24 days, too. */
 export function parseTimeout(text: string, option: string): number {
-  const ms = parseSeconds(text, option);
+  return checkTimeout(parseSeconds(text, option), option, text);
+}
+
+/** The same of ms, which messages call `text`. */
+export function checkTimeout(ms: number, option: string, text: string): number {
   if (ms > 0 && ms <= TIMER_MAX_MS) return ms;
   throw new BurrowError("BURROW_USAGE", `${option}: ${text} is not over 0 and up to 24 days`);
 }

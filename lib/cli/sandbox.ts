@@ -233,6 +233,8 @@ export async function runSandbox(
   const stopPassing = options.keepsSignals === true ? () => {} : passSignals(runsc, child, options);
   const end = () => child.kill("SIGKILL"); // the sandbox dies with it
   options.abort?.addEventListener("abort", end);
+  // Fired before it was listened to it says nothing more.
+  if (options.abort?.aborted === true) end();
   let isLate = false;
   const starting = setTimeout(() => {
     isLate = requestsIn(countersPath) === 0;

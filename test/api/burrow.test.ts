@@ -47,6 +47,8 @@ tap.test("what can't be a view or a run is refused with a code", { skip }, async
   t.equal(await codes(run(sees, ["true"], { env: { "": "x" } })), "BURROW_USAGE");
   t.equal(await codes(run(sees, ["true"], { tmpBytes: 1 })), "BURROW_USAGE");
   t.equal(await codes(run(sees, ["true"], { isShared: true })), "BURROW_USAGE", "no tenant");
+  for (const startTimeoutMs of [Number.POSITIVE_INFINITY, 2 ** 31, 0, Number.NaN])
+    t.equal(await codes(run(sees, ["true"], { startTimeoutMs })), "BURROW_USAGE");
   const why = new Error("not now");
   t.equal(await codes(view({ ...places, base, signal: AbortSignal.abort(why) })), why);
   t.equal(await codes(run(sees, ["true"], { signal: AbortSignal.abort(why) })), why);
@@ -91,6 +93,21 @@ tap.test("a signal, or more output than is kept, ends the sandbox", { skip }, as
   t.equal(process.listenerCount("SIGTERM"), listeners, "signals of this process are left alone");
   abort.abort(why);
   t.equal(await going.catch((error) => error), why);
+  const early = new AbortController();
+  const out = node.path("out");
+  fs.mkdirSync(out);
+  fs.chmodSync(out, 0o777);
+  const begun = run(sees, ["touch", "/out/ran"], {
+    binds: { "/out": { source: out, isWritable: true } },
+    signal: early.signal,
+    // Asked for when all has been looked at, and the sandbox is about to be started.
+    get stdout() {
+      early.abort(why);
+      return new PassThrough().resume();
+    },
+  });
+  t.equal(await begun.catch((error) => error), why);
+  t.same(fs.readdirSync(out), [], "what was aborted before its start doesn't run");
   const flood = await run(sees, ["sh", "-c", "while :; do echo aaaaaaaa; done"], {
     outputMaxBytes: 10_000,
   }).catch((error) => error);
@@ -100,7 +117,7 @@ tap.test("a signal, or more output than is kept, ends the sandbox", { skip }, as
 
 tap.test("streams that go away, are one for both, or fail end no run late", { skip }, async (t) => {
   const { sees } = await scene();
-  const signal = AbortSignal.timeout(20_000);
+  const signal = AbortSignal.timeout(200_000); // for who waits for ever
   const gone = new PassThrough();
   gone.once("data", () => gone.destroy()); // as a client's that hangs up
   const loud = await run(sees, ["sh", "-c", "while echo aaaaaaaa; do :; done; exit 9"], {
