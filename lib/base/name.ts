@@ -23,6 +23,12 @@ export function checkName(text: string): number {
   return 0;
 }
 
+/** Whether these latin1 bytes may name an extended attribute: 0, -EINVAL for "" or NUL, -ERANGE past 255 bytes. man xattr(7). */
+export function checkXattrName(text: string): number {
+  if (text.length === 0 || text.includes("\0")) return -Errno.EINVAL;
+  return text.length > NAME_MAX_BYTES ? -Errno.ERANGE : 0;
+}
+
 /** The Name of a UTF-8 string of ours (a path component in a manifest or an archive header). */
 export function nameOf(utf8: string): Name {
   return Buffer.from(utf8, "utf8").toString("latin1") as Name;

@@ -39,6 +39,9 @@ function addOptions(command: Command, store: string): Command {
     .option("--json", "results on stdout and errors on stderr as JSON");
 }
 
+/** For options that may be given several times. */
+export const collect = (value: string, all: string[] = []) => [...all, value];
+
 interface CommonOptions {
   state?: string;
   cache?: string;

@@ -14,7 +14,7 @@ import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import type { WritableBackend } from "../store/store.ts";
 import { type CaptureJob, type CaptureReport, capture } from "./capture.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addCommonOptions, type Context, collect, contextOf } from "./context.ts";
 import { findDigest } from "./digests.ts";
 import { areVariables, rootOfCompiled } from "./env-root.ts";
 import {
@@ -26,7 +26,7 @@ import {
 } from "./environment.ts";
 import { counted, Progress, type ProgressLine, print } from "./output.ts";
 import { publishEnvironment } from "./package-profiles.ts";
-import { collect, resolveBase } from "./prepare.ts";
+import { resolveBase } from "./prepare.ts";
 import { parseSize, parseTimeout } from "./query.ts";
 import { readIndex } from "./read-index.ts";
 import { cgroupFlags } from "./sandbox.ts";

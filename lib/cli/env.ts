@@ -31,7 +31,7 @@ import { KnownBlobs } from "../store/known.ts";
 import { openOrigin, refuseReadOnly, writingStore } from "../store/open.ts";
 import { openPackWriter } from "../store/pack-writer.ts";
 import { hasEnded, ownOwner } from "../sys/owner.ts";
-import { addCommonOptions, addListedOptions, type Context, contextOf } from "./context.ts";
+import { addCommonOptions, addListedOptions, type Context, collect, contextOf } from "./context.ts";
 import { findDigest, listedStore } from "./digests.ts";
 import { download } from "./download.ts";
 import { checkPython, type InputOptions, packagesOf } from "./env-input.ts";
@@ -83,10 +83,6 @@ Examples:
   burrow env create environment.yml
   burrow env create explicit.txt ./demo-1.0-py3-none-any.whl
   burrow env create --prefix /opt/conda numpy-1.24.2-py311_0.conda https://…/six-1.16.0-pyh6c4a22f_0.tar.bz2`;
-
-function collect(value: string, values: readonly string[] = []): string[] {
-  return [...values, value];
-}
 
 /** The command "env", for others to add theirs to. */
 export function addEnv(program: Command): Command {

@@ -4,7 +4,7 @@ import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { S_IFMT } from "../base/file-types.ts";
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { PATH_MAX_BYTES, TREE_DEPTH_MAX } from "../base/limits.ts";
 import { type Name, nameOf, showName } from "../base/name.ts";
 import { addContent } from "../ingest/sink.ts";
@@ -137,9 +137,9 @@ export class KeptWalk {
       mtimeNs,
       ...(xattrs.size > 0 ? { xattrs } : {}),
     };
-    if (type === 0o040000) return { ...common, type: "directory" };
-    if (type === 0o120000) return { ...common, type: "symlink", target: this.#target(ino, path) };
-    if (type !== 0o100000) return undefined;
+    if (type === S_IFDIR) return { ...common, type: "directory" };
+    if (type === S_IFLNK) return { ...common, type: "symlink", target: this.#target(ino, path) };
+    if (type !== S_IFREG) return undefined;
     const isLinked = nlink > 1;
     const known = isLinked ? this.#linked.get(ino) : undefined;
     const blob = known ?? (await this.#blob(ino, path, size, blocks));

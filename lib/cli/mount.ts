@@ -10,7 +10,7 @@ import { BurrowError, explain } from "../base/error.ts";
 import type { FuseConfig } from "../gofer/fuse-config.ts";
 import { mountedAt } from "../sys/mounted.ts";
 import { type ChildServer, startServer } from "./child-server.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addCommonOptions, type Context, collect, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
@@ -27,7 +27,7 @@ import {
   tune,
 } from "./mountpoint.ts";
 import { print } from "./output.ts";
-import { checkQuery, collect, prepare } from "./prepare.ts";
+import { checkQuery, prepare } from "./prepare.ts";
 import { type QueryOptions, upperOf } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { importView, knownMount, type Uppers } from "./view-mounts.ts";

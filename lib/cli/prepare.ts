@@ -21,7 +21,7 @@ import { objectPath, STORE_MARKER } from "../store/layout.ts";
 import { NO_TENANT } from "../store/object-pin.ts";
 import { writingStore } from "../store/open.ts";
 import { commandDefaults, commandOf } from "./command-defaults.ts";
-import { addCommonOptions, type Context, makeFolders } from "./context.ts";
+import { addCommonOptions, type Context, collect, makeFolders } from "./context.ts";
 import { digitsOf, findDigest, isDigestOrFile, noStore } from "./digests.ts";
 import { createEnvironment } from "./env.ts";
 import { PREFIX_XATTR, readRoot } from "./env-root.ts";
@@ -35,9 +35,6 @@ import { commandKey, type QueryMounts, removeMounts, type Source, writeMounts } 
 import { type QueryOptions, settingsOf } from "./query-settings.ts";
 import { noSuchDigest } from "./read-index.ts";
 import { importStageIndex } from "./stage.ts";
-
-/** For options that may be given several times. */
-export const collect = (value: string, all: string[] = []) => [...all, value];
 
 export function addQueryOptions(command: Command): Command {
   return addCommonOptions(command)

@@ -3,9 +3,9 @@
 import { type Command, Option } from "commander";
 import { BurrowError } from "../base/error.ts";
 import { checkCommand } from "./command-defaults.ts";
-import { type Context, contextOf } from "./context.ts";
+import { type Context, collect, contextOf } from "./context.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
-import { addQueryOptions, checkQuery, collect, prepare } from "./prepare.ts";
+import { addQueryOptions, checkQuery, prepare } from "./prepare.ts";
 import { parseTimeout } from "./query.ts";
 import type { QueryOptions } from "./query-settings.ts";
 import { runQuery } from "./run-query.ts";

@@ -8,7 +8,7 @@ import { BurrowError } from "../base/error.ts";
 import type { NinepConfig } from "../gofer/ninep-config.ts";
 import { native } from "../sys/native.ts";
 import { startServer } from "./child-server.ts";
-import { addCommonOptions, type Context, contextOf } from "./context.ts";
+import { addCommonOptions, type Context, collect, contextOf } from "./context.ts";
 import { EXPLAIN_HELP, EXPLAIN_OPTION } from "./explain-mount.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { keepDaemon } from "./keep-daemon.ts";
@@ -22,7 +22,7 @@ import {
   type ServedSocket,
 } from "./listen-address.ts";
 import { print } from "./output.ts";
-import { checkQuery, collect, prepare } from "./prepare.ts";
+import { checkQuery, prepare } from "./prepare.ts";
 import { inodesFor, parseSize } from "./query.ts";
 import { type QueryOptions, upperOf } from "./query-settings.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";

@@ -2,6 +2,7 @@
 // stateless, read-only. Data plane.
 
 import { Errno } from "../base/errno.ts";
+import { DT_REG, S_IFDIR, S_IFREG } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
 import { SNAPSHOT_INO_STEP } from "./snapshot.ts";
 import type { Attr, DirentSink, Ino, OpenResult, StatFs, Tree } from "./tree.ts";
@@ -14,9 +15,8 @@ export interface InfoFile {
   readonly render: () => Uint8Array;
 }
 
-const DIRECTORY_MODE = 0o040555;
-const FILE_MODE = 0o100444;
-const DT_REG = 8;
+const DIRECTORY_MODE = S_IFDIR | 0o555;
+const FILE_MODE = S_IFREG | 0o444;
 const BLOCK_BYTES = 512;
 /** The root's row; files have those behind it. */
 const ROOT = 1;

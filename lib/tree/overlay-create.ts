@@ -1,14 +1,13 @@
 // How an overlay makes an inode: in the upper's own directory, or aside and then over the whiteout that hides a name of the lower tree. Data plane.
 
 import { Errno } from "../base/errno.ts";
-import { S_IFDIR } from "../base/file-types.ts";
+import { S_IFDIR, S_ISGID } from "../base/file-types.ts";
 import { checkName, type Name } from "../base/name.ts";
 import { freeName, overWhiteout } from "./overlay-names.ts";
 import { NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { type OverlayParts, roomForInode } from "./overlay-parts.ts";
 import { CreateRequest, type Ino } from "./tree.ts";
 
-const S_ISGID = 0o2000;
 const inherited = new CreateRequest();
 
 /** What is asked for under a name of a directory. */

@@ -11,12 +11,11 @@ import {
   type OverlayParts,
   upperDevMinor,
 } from "./overlay-parts.ts";
+import { DT_WHT } from "./shown-types.ts";
 import { Attr, type DirentSink, type Ino } from "./tree.ts";
 
 /** Cookies from here on are positions in the upper. */
 const UPPER_COOKIE = 2 ** 32;
-/** <dirent.h> */
-const DT_WHT = 14;
 const seen = new Attr();
 
 /** What became of a name that was offered; -errno besides. */

@@ -7,13 +7,11 @@ import type { Name } from "../base/name.ts";
 import { ensureDirectory, ensureUpper } from "./overlay-copy.ts";
 import { isWithin, NONE, type OverlayNode } from "./overlay-nodes.ts";
 import { findNode, keepRecord, linksOf, lowerName, type OverlayParts } from "./overlay-parts.ts";
-import { S_IFWHT } from "./shown-types.ts";
+import { DT_WHT, S_IFWHT } from "./shown-types.ts";
 import { Attr, type Ino } from "./tree.ts";
 
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
-/** <dirent.h> */
-const DT_WHT = 14;
 const facts = new Attr();
 
 /** What the upper itself has under a name. */

@@ -3,6 +3,7 @@
 // docs/format/upper.md. Data plane, but for open (control).
 
 import { Errno } from "../base/errno.ts";
+import { DT_DIR, S_IFDIR, S_IFMT } from "../base/file-types.ts";
 import type { Name } from "../base/name.ts";
 import { Attr, CreateRequest, type Ino } from "./tree.ts";
 import type { Upper } from "./upper.ts";
@@ -21,7 +22,6 @@ export interface OverlayRecord {
 const WHOLE = "d";
 const METADATA = "m";
 const TARGET_MAX = 64;
-const DT_DIR = 4;
 
 export class OverlayRecords {
   /** Names as they are seen: whiteouts are character devices 0:0, as of Linux's overlayfs. */
@@ -187,7 +187,7 @@ export class OverlayRecords {
       if (ino < 0) continue;
       this.#upper.getattr(ino as Ino, attr);
       this.remove(attr.ino);
-      this.discard(ino as Ino, name, (attr.mode & 0o170000) === 0o040000);
+      this.discard(ino as Ino, name, (attr.mode & S_IFMT) === S_IFDIR);
       this.#upper.release(ino as Ino);
     }
     return 0;

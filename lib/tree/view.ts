@@ -2,7 +2,7 @@
 // are synthetic, directories and empty files, made before the view is served; after that nothing changes. Data plane.
 
 import { Errno } from "../base/errno.ts";
-import { S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
+import { DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { GRAFTS_MAX } from "../base/limits.ts";
 import { checkName, type Name } from "../base/name.ts";
 import { type Explanation, isMadeUp } from "./explanation.ts";
@@ -21,8 +21,6 @@ import {
 const SYNTHETIC_NUMBER = GRAFTS_MAX + 1;
 const SYNTHETIC_INO_BASE = SYNTHETIC_NUMBER * SNAPSHOT_INO_STEP;
 const SYNTHETIC_DEV_MINOR = SYNTHETIC_NUMBER + 1;
-const DT_DIR = 4;
-const DT_REG = 8;
 
 export interface Graft {
   /** Absolute path in latin1, without "." and "..". */

@@ -1,6 +1,7 @@
 // OPEN, CREATE, READ, WRITE and what else is done to open files; OPENDIR and listings. man fuse(4). Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { DT_DIR } from "../../base/file-types.ts";
 import { DONATE_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { native } from "../../sys/native.ts";
@@ -175,7 +176,6 @@ export const opendir: Handler = (session, request, reply) => {
   return 0;
 };
 
-const DT_DIR = 4;
 /** libfuse, fuse.c FUSE_UNKNOWN_INO: what a server says of a parent that it wasn't asked for. The kernel knows it. */
 const UNKNOWN_INO = 0xffff_ffff;
 

@@ -2,6 +2,7 @@
 // and fetches, then all side effects, so that a handler that returns MISS can be run again. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { S_ISGID } from "../../base/file-types.ts";
 import {
   Attr,
   CreateRequest,
@@ -20,8 +21,6 @@ export type Handler = (session: FuseSession, request: FuseRequest, reply: Cursor
 
 /** Nobody waits for an answer. Outside errno's range, and not MISS. */
 export const NO_REPLY = -4097;
-
-const S_ISGID = 0o2000;
 
 /** Scratch of the one data-plane thread: filled and used within one handler. */
 export const attr = new Attr();

@@ -1,6 +1,7 @@
 // FStat, SetStat, FStatFS and extended attributes. lisafs-wire section 4.3. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { checkXattrName } from "../../base/name.ts";
 import { type Ino, isWritable, SetAttr, SetAttrRequest, StatFs } from "../../tree/tree.ts";
 import { putStatx } from "../../wire/lisafs/statx.ts";
 import type { Connection } from "./connection.ts";
@@ -76,12 +77,6 @@ export const fStatFs: Handler = (connection, request, reply) => {
   reply.putU64(space.nameLength);
   return 0;
 };
-
-/** A xattr's name: 1 to 255 bytes without NUL. man xattr(7). */
-function checkXattrName(name: string): number {
-  if (name.length === 0 || name.includes("\0")) return -Errno.EINVAL;
-  return name.length > 255 ? -Errno.ERANGE : 0;
-}
 
 export const fGetXattr: Handler = (connection, request, reply) => {
   const ino = connection.fds.control(request.fd);

@@ -1,6 +1,7 @@
 // What every handler is: a plain synchronous function from a decoded request to a reply written at the cursor. First all
 // lookups and fetches, then all side effects, so that a handler that returns MISS can be run again. Data plane.
 
+import { S_ISGID } from "../../base/file-types.ts";
 import type { Communicator } from "../../transport/communicator.ts";
 import { Attr, type Ino, OpenResult, type Tree } from "../../tree/tree.ts";
 import type { Cursor } from "../../wire/cursor.ts";
@@ -19,7 +20,6 @@ export type Handler = (
 export const attr = new Attr();
 export const opened = new OpenResult();
 
-const S_ISGID = 0o2000;
 const S_IXGRP = 0o010;
 
 /**

@@ -2,7 +2,15 @@
 // lisafs-wire section 4.3. Data plane.
 
 import { Errno } from "../../base/errno.ts";
-import { S_IFBLK, S_IFCHR, S_IFMT, S_IFREG } from "../../base/file-types.ts";
+import {
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+} from "../../base/file-types.ts";
 import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import { CreateRequest, type Ino, isWritable, type WritableTree } from "../../tree/tree.ts";
@@ -15,8 +23,7 @@ import { Replay } from "./journal.ts";
 
 /** man inode(7). */
 const DEVICES: readonly number[] = [S_IFCHR, S_IFBLK];
-/** FIFO, directory, socket. */
-const NEVER_MADE: readonly number[] = [0o010000, 0o040000, 0o140000];
+const NEVER_MADE: readonly number[] = [S_IFIFO, S_IFDIR, S_IFSOCK];
 const AT_REMOVEDIR = 0x200;
 /** RENAME_NOREPLACE | RENAME_EXCHANGE. RENAME_WHITEOUT makes a device node: refused. man renameat2(2). */
 const RENAME_FLAGS = 3;

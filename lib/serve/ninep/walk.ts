@@ -1,6 +1,7 @@
 // Tattach, Tauth, Twalk, Treaddir, Treadlink: finding things. docs/protocol/9p2000l.md. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { DT_DIR } from "../../base/file-types.ts";
 import { SYMLINK_MAX_BYTES } from "../../base/limits.ts";
 import { checkName, type Name } from "../../base/name.ts";
 import type { Tree } from "../../tree/tree.ts";
@@ -135,7 +136,6 @@ export const readlink: Handler = (session, request, reply) => {
 
 /** A dentry before its name: qid[13] offset[8] type[1] and the name's length. */
 const DIRENT_BYTES = QID_BYTES + 11;
-const DT_DIR = 4;
 
 /** The reply under way, for the one sink below. */
 const listing = { cursor: undefined as Cursor | undefined, end: 0, offset: 0, toSkip: 0 };

@@ -1,22 +1,17 @@
 // Txattrwalk and Txattrcreate: extended attributes, read and written through fids of their own. docs/protocol/9p2000l.md. Data plane.
 
 import { Errno } from "../../base/errno.ts";
+import { checkXattrName } from "../../base/name.ts";
 import { NOFID } from "../../wire/ninep/type.ts";
 import { type Fid, FidKind } from "./fid-table.ts";
 import { fileFid, type Handler, refusal, writableTree } from "./handler.ts";
 
 /** Linux's bounds of a value and of a list. man xattr(7), limits.h XATTR_SIZE_MAX. */
 const XATTR_MAX_BYTES = 65_536;
-const NAME_MAX_BYTES = 255;
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
 
 const scratch = Buffer.alloc(XATTR_MAX_BYTES);
-
-function checkXattrName(name: string): number {
-  if (name.length === 0 || name.includes("\0")) return -Errno.EINVAL;
-  return name.length > NAME_MAX_BYTES ? -Errno.ERANGE : 0;
-}
 
 /** newfid reads one attribute, or with an empty name the list of names; its bytes are as they were now. */
 export const xattrwalk: Handler = (session, request, reply) => {

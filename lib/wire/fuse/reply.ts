@@ -3,6 +3,7 @@
 
 import type { Attr } from "../../base/attr.ts";
 import type { Cursor } from "../cursor.ts";
+import { encodeDevice } from "../device.ts";
 import { REPLY_HEAD_BYTES, type Unique } from "./message.ts";
 
 /** Bits of `openFlags`: the kernel keeps what it read of the file, or the listing of the directory, beyond this open. */
@@ -37,14 +38,9 @@ function putFacts(out: Cursor, ino: number, attr: Attr): void {
   out.putU32(attr.nlink);
   out.putU32(attr.uid);
   out.putU32(attr.gid);
-  out.putU32(deviceOf(attr.rdevMajor, attr.rdevMinor));
+  out.putU32(encodeDevice(attr.rdevMajor, attr.rdevMinor));
   out.putU32(attr.blockSize);
   out.putU32(0);
-}
-
-/** Linux, include/linux/kdev_t.h, new_encode_dev. */
-function deviceOf(major: number, minor: number): number {
-  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
 
 /** struct fuse_attr_out: attributes and for how long they hold, s. */

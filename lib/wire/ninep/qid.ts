@@ -1,12 +1,11 @@
 // Qids, and the attributes of Rgetattr. diod, protocol.md, getattr; 9P2000's intro(5). Pure; data-plane rules.
 
 import type { Attr } from "../../base/attr.ts";
-import { S_IFDIR, S_IFLNK, S_IFMT } from "../../base/file-types.ts";
+import { DT_DIR, DT_LNK, S_IFDIR, S_IFLNK, S_IFMT } from "../../base/file-types.ts";
 import type { Cursor } from "../cursor.ts";
+import { encodeDevice } from "../device.ts";
 import { GETATTR_BASIC, QidType } from "./type.ts";
 
-const DT_DIR = 4;
-const DT_LNK = 10;
 const TWO_32 = 2 ** 32;
 /** Upper bits of an inode number, and of a device number above them: 53 and 11. */
 const HIGH_BITS = 21;
@@ -43,11 +42,6 @@ function versionOf(attr: Attr): number {
   return mixed === 0 ? 1 : mixed >>> 0;
 }
 
-/** Device numbers as Linux's new_encode_dev has them. include/linux/kdev_t.h. */
-function deviceOf(major: number, minor: number): number {
-  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12)) >>> 0;
-}
-
 /** The body of Rgetattr: all that is asked for and more, times of birth, generation and data version never. */
 export function putAttr(to: Cursor, attr: Attr): void {
   to.putU64(GETATTR_BASIC);
@@ -56,7 +50,7 @@ export function putAttr(to: Cursor, attr: Attr): void {
   to.putU32(attr.uid);
   to.putU32(attr.gid);
   to.putU64(attr.nlink);
-  to.putU64(deviceOf(attr.rdevMajor, attr.rdevMinor));
+  to.putU64(encodeDevice(attr.rdevMajor, attr.rdevMinor));
   to.putU64(attr.size);
   to.putU64(attr.blockSize);
   to.putU64(attr.blocks);
