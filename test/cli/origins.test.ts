@@ -4,6 +4,7 @@
 import fs from "node:fs";
 import { test } from "tap";
 import { noise, publish } from "../suite/daemon-node.ts";
+import { noFuse } from "../suite/fuse.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { until } from "../suite/wait.ts";
 import { newNode } from "./cli.ts";
@@ -45,6 +46,14 @@ test("the daemon takes a file, refuses one with a slip, and says how each place 
   const show = ["layer", "show", digest, "--store", server.url];
   t.match(await node.run(show), { code: 0, stdout: /file/ }, "by the daemon's file");
   t.match(await node.run([...show, "--cache", node.path("other")]), { code: 1 });
+  const explain = ["explain", digest, "file", "--store", server.url];
+  t.match(await node.run(explain), { code: 0, stdout: /file/ });
+  if (!noFuse) {
+    fs.mkdirSync(node.path("at"));
+    const mount = ["mount", "--background", digest, node.path("at"), "--store", server.url];
+    t.match(await node.run(mount), { code: 0, stdout: /is mounted/ });
+    t.match(await node.run(["umount", node.path("at")]), { code: 0 });
+  }
   const mount = { format: 1, kind: "view", cache: node.cache, grafts: [] };
   const base = { snapshot: `sha256:${digest}`, origin: server.url };
   node.file("state/mounts/m/mount.json", JSON.stringify({ ...mount, base }));
