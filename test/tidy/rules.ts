@@ -10,6 +10,7 @@ import {
   isLib,
   REACH,
 } from "./layers.ts";
+import { checkLinks } from "./links.ts";
 import { cFunctionsOf, functionsOf, importsOf, matches, type SourceFile } from "./source.ts";
 
 export interface Rule {
@@ -355,6 +356,23 @@ export const RULES: readonly Rule[] = [
     bad: [
       [file("lib/base/error.ts", '  | "BURROW_ODD"')],
       [file("docs/errors.md", "| `BURROW_GONE` | was |")],
+    ],
+  },
+  {
+    name: "links of the documentation lead somewhere",
+    check: checkLinks,
+    bad: [
+      [file("docs/a.md", "[b](b.md)")],
+      [file("docs/a.md", "[b](b.md#c-d)"), file("docs/b.md", "## C: d e")],
+      [file("docs/a.md", "[b](#c)", "```", "# c", "```")],
+    ],
+    good: [
+      file(
+        "docs/a.md",
+        "# A",
+        "[b](b/c.md#d-e-1) [it](#a) [all](b/) [else](https://x.org/#y) `[no](x.md)`",
+      ),
+      file("docs/b/c.md", "## D, `e`", "## D (e)"),
     ],
   },
 ];
