@@ -375,4 +375,13 @@ export const RULES: readonly Rule[] = [
       file("docs/b/c.md", "## D, `e`", "## D (e)"),
     ],
   },
+  {
+    name: "each decision says on its third line where it stands",
+    check: each(
+      (path) => path.startsWith("docs/design/"),
+      ({ text }) => (/^# .*\n\nStatus: ./.test(text) ? [] : ["no Status: below the title"]),
+    ),
+    bad: [[file("docs/design/0001-a.md", "# 0001: a", "", "## Context")]],
+    good: [file("docs/design/0001-a.md", "# 0001: a", "", "Status: accepted.")],
+  },
 ];
