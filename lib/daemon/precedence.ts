@@ -7,7 +7,7 @@ import { native } from "../sys/native.ts";
 
 /**
  * Of the loop's thread, nice(2), and of the session: with sched_autogroup_enabled a nice value counts within a session alone, and each
- * session has as much of a CPU as any other. man sched(7), "The autogroup feature". At -5 the loop was late by half as much again.
+ * session has as much of a CPU as any other. man sched(7), "The autogroup feature". At -5 the loop was late by nearly twice as much.
  */
 const NICE = -10;
 const SCHED_OTHER = "0";
