@@ -1,6 +1,7 @@
 // loop-delay: how late the daemon's loop comes to its timers while sandboxes start over an environment of which nothing is here: three, 0.3 s
 // apart, that import numpy and pandas; first with nothing known of such starts, then with what was learned of the first. Held is what the
 // daemon computed, queued what it waited for a CPU: with others at work beside the bench only the first says anything of the daemon.
+// In turns without and with the precedence that it takes, in a session of its own, as one has that a launch starts.
 //
 // Expected: 20 ms at most (pitfalls E6). Needs root, runsc and the fixtures, as hot-start does.
 
@@ -45,9 +46,13 @@ export const bench: Bench = async (emit, { rounds = 3, isQuick, delaysMs = [DELA
       return performance.now() - began;
     };
     /** Of one start of all of them. */
-    const measure = async (cache: string) => {
+    const measure = async (cache: string, precedence: "off" | "on") => {
       const words = [CLI, "daemon", "start", "--idle", "0", "--cache", cache];
-      spawn(process.execPath, [...words, "--state", `${work}/state`], { env, stdio: "ignore" });
+      spawn(process.execPath, [...words, "--state", `${work}/state`], {
+        env: { ...env, BURROW_PRECEDENCE: precedence },
+        stdio: "ignore",
+        detached: true,
+      });
       while (!(await isDaemonUp(cache))) await sleep(20);
       await sleep(SETTLE_MS);
       const all = Array.from({ length: SANDBOXES }, async (_, i) => {
@@ -58,19 +63,25 @@ export const bench: Bench = async (emit, { rounds = 3, isQuick, delaysMs = [DELA
       const status = await daemonStatus(cache);
       await sleep(LEARNED_MS);
       await stopDaemon(cache);
-      return { ...tenths(status?.loop ?? {}), lastSeconds: Math.round(lastMs / 100) / 10 };
+      return {
+        precedence,
+        ...tenths(status?.loop ?? {}),
+        lastSeconds: Math.round(lastMs / 100) / 10,
+      };
     };
     for (const delayMs of delaysMs)
-      for (let round = 1; round <= (isQuick ? 1 : rounds); round++) {
-        origin.begin(delayMs);
-        const cold = `${work}/cold-${delayMs}-${round}`;
-        emit({ delayMs, round, start: "foreseen", ...(await measure(cold)) });
-        const learned = `${work}/learned-${delayMs}-${round}`;
-        fs.mkdirSync(learned);
-        fs.cpSync(`${cold}/profiles`, `${learned}/profiles`, { recursive: true });
-        emit({ delayMs, round, start: "learned", ...(await measure(learned)) });
-        for (const cache of [cold, learned]) fs.rmSync(cache, { recursive: true, force: true });
-      }
+      for (let round = 1; round <= (isQuick ? 1 : rounds); round++)
+        for (const precedence of ["off", "on"] as const) {
+          origin.begin(delayMs);
+          const facts = { delayMs, round };
+          const cold = `${work}/cold-${delayMs}-${round}-${precedence}`;
+          emit({ ...facts, start: "foreseen", ...(await measure(cold, precedence)) });
+          const learned = `${work}/learned-${delayMs}-${round}-${precedence}`;
+          fs.mkdirSync(learned);
+          fs.cpSync(`${cold}/profiles`, `${learned}/profiles`, { recursive: true });
+          emit({ ...facts, start: "learned", ...(await measure(learned, precedence)) });
+          for (const cache of [cold, learned]) fs.rmSync(cache, { recursive: true, force: true });
+        }
   } finally {
     origin.close();
     setup.dispose();

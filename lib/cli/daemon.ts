@@ -11,7 +11,7 @@ import {
   reloadDaemon,
   stopDaemon,
 } from "../cache/client.ts";
-import { DAEMON_DEFAULTS, daemonConfig } from "../daemon/config.ts";
+import { DAEMON_DEFAULTS, type DaemonConfig, daemonConfig } from "../daemon/config.ts";
 import { exposition } from "../daemon/exposition.ts";
 import { logToStderr } from "../daemon/log.ts";
 import { parseMetricsAddress } from "../daemon/metrics-server.ts";
@@ -28,6 +28,7 @@ interface StartOptions {
   background: boolean;
   profiles: boolean;
   foresight: boolean;
+  precedence: boolean;
   suspect?: boolean;
   standbys?: string;
   shared?: string | true;
@@ -92,6 +93,7 @@ async function refuseSecond({ cache }: Context, command: Command): Promise<void>
     "background",
     "profiles",
     "foresight",
+    "precedence",
     "standbys",
     "shared",
     "suspect",
@@ -129,6 +131,7 @@ export function addDaemon(program: Command): void {
       "--no-foresight",
       "don't look at what a command imports, to fetch it ahead of its start",
     )
+    .option("--no-precedence", "take no higher priority than the sandboxes that wait for it")
     .option("--standbys <N>", "servers to keep ready for the next sandboxes (default: 1, for root)")
     .option(
       "--shared [N]",
@@ -154,26 +157,31 @@ export function addDaemon(program: Command): void {
       if (options.metrics !== undefined) parseMetricsAddress(options.metrics);
       await refuseSecond(context, command);
       makeFolders(context.state);
-      const config = daemonConfig({
-        cache: context.cache,
-        state: context.state,
-        idleMs: parseSeconds(options.idle, "--idle"),
-        limitBytes: cacheLimit(options.cacheBytes),
-        memoryBytes: memoryLimit(options.memoryBytes),
-        background: options.background,
-        profiles: options.profiles && process.env["BURROW_PROFILES"] !== "off",
-        foresight: options.foresight && process.env["BURROW_FORESIGHT"] !== "off",
-        suspect: options.suspect === true,
-        standbys: parseStandbys(options.standbys),
-        shared: parseShared(options.shared),
-        lazyMount: options.lazyMount === true,
-        metrics: options.metrics ?? "",
-        metricsNames: options.metricsNames === true,
-        origins: options.origins ? resolve(options.origins) : (process.env["BURROW_ORIGINS"] ?? ""),
-      });
-      process.exitCode = await runDaemon(config, logToStderr);
+      process.exitCode = await runDaemon(configOf(options, context), logToStderr);
     });
   addOthers(daemon);
+}
+
+/** What the daemon is told: by options, else by the environment, so that one that a launch starts has it too. BURROW_USAGE. */
+function configOf(options: StartOptions, context: Context): DaemonConfig {
+  return daemonConfig({
+    cache: context.cache,
+    state: context.state,
+    idleMs: parseSeconds(options.idle, "--idle"),
+    limitBytes: cacheLimit(options.cacheBytes),
+    memoryBytes: memoryLimit(options.memoryBytes),
+    background: options.background,
+    profiles: options.profiles && process.env["BURROW_PROFILES"] !== "off",
+    foresight: options.foresight && process.env["BURROW_FORESIGHT"] !== "off",
+    precedence: options.precedence && process.env["BURROW_PRECEDENCE"] !== "off",
+    suspect: options.suspect === true,
+    standbys: parseStandbys(options.standbys),
+    shared: parseShared(options.shared),
+    lazyMount: options.lazyMount === true,
+    metrics: options.metrics ?? "",
+    metricsNames: options.metricsNames === true,
+    origins: options.origins ? resolve(options.origins) : (process.env["BURROW_ORIGINS"] ?? ""),
+  });
 }
 
 function addOthers(daemon: Command): void {

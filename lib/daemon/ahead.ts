@@ -25,6 +25,8 @@ import type { Prefetched } from "./prefetched.ts";
 
 /** Of the 8 requests to an origin at once, for all starts together: demand finds a free one. */
 const REQUESTS_AT_ONCE = 4;
+/** Of those that lie in one range: enough for all threads that write, and few enough that a collection of young objects hasn't thousands to keep. */
+const ASKS_AT_ONCE = 64;
 /** Of a cache's limit what is fetched ahead of one start, at most: it may be more than comes to be used, and others' files go for it. */
 const CACHE_SHARE = 1 / 4;
 
@@ -149,7 +151,7 @@ export class Ahead {
     const ask = (each: ProfileAsk) => this.#ask(source, each, job);
     await inParallel(stretches, REQUESTS_AT_ONCE, async (stretch) => {
       const isHere = await this.#bring(source, stretch, job);
-      if (isHere) await Promise.all(stretch.asks.map(ask));
+      if (isHere) await inParallel(stretch.asks, ASKS_AT_ONCE, ask);
       // Who needs it asks for it.
       else for (const each of stretch.asks) job.onAnswer?.(each, false);
     });

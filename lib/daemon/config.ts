@@ -28,6 +28,8 @@ export interface DaemonConfig {
   readonly profiles: boolean;
   /** Whether what starts read is foreseen by their files. */
   readonly foresight: boolean;
+  /** Have the loop run before sandboxes, where that is allowed. */
+  readonly precedence: boolean;
   /** Mount large blobs that are on their way, for gofers to donate. */
   readonly lazyMount: boolean;
   /** Where figures are served over HTTP, as parseMetricsAddress takes it; "": nowhere. */
@@ -60,6 +62,7 @@ export const DAEMON_DEFAULTS: DaemonConfig = {
   background: true,
   profiles: true,
   foresight: true,
+  precedence: true,
   lazyMount: false,
   metrics: "",
   metricsNames: false,

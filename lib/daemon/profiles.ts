@@ -2,6 +2,7 @@
 // docs/design/0022-profiles.md, 0027-learned-starts.md. Nothing of it is waited for, and what goes wrong with it is no failure but a start as slow as the first.
 // Control plane.
 
+import { setImmediate as turn } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { showDigest } from "../base/digest.ts";
@@ -276,13 +277,16 @@ export class Profiles {
     };
     await this.#inTurn(snapshot, async () => {
       const { cache, log, open } = this.#context;
+      // Each step takes some milliseconds of what starts of numpy and pandas read: the loop is others' between them.
       try {
         const before = await this.#read(snapshot);
+        await turn();
         const some = taught(before, (ask) => this.#unsure.has(keyOf(ask)));
         if (!learn(before, some)) return;
         // Only now: who finds all that it needs has its index read for nothing. What a view says may be anything.
         const { table } = await open(of);
         const profile = await this.#read(snapshot);
+        await turn();
         const isUnsure = (ask: Lesson) => {
           const isLong = ask.row < table.count && table.sizeOf(ask.row) > DONATE_MAX_BYTES;
           if (isLong) this.#unsure.set(keyOf(ask), true);
@@ -291,6 +295,7 @@ export class Profiles {
         const all = taught(profile, isUnsure).filter((ask) => isOf(table, ask));
         const isNew = learn(profile, all);
         if (this.#isEnded || !isNew) return;
+        await turn();
         await cache.replaceHint("profiles", snapshot, profile.encode());
         this.figures.learned++;
       } catch (error) {

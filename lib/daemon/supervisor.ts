@@ -29,6 +29,7 @@ import { LoopDelay } from "./loop-delay.ts";
 import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
 import { OwnSocket } from "./own-socket.ts";
 import { PinnedBlobs } from "./pinned.ts";
+import { takePrecedence } from "./precedence.ts";
 import { Prefetched } from "./prefetched.ts";
 import { Profiles } from "./profiles.ts";
 import { Server } from "./server.ts";
@@ -124,6 +125,8 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
   setFlagsFromString(HEAP_GROWTH);
   const listener = takeListener();
   closeInherited();
+  // Before anything is started: the pool's threads are to be as everybody's.
+  if (config.precedence) takePrecedence();
   const bounded = boundedLog(log);
   let told: string | undefined;
   let daemon: Daemon | undefined;
