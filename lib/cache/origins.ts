@@ -223,6 +223,11 @@ export class Origin {
     return this.isCrowded ? CROWD_BACKGROUND_BYTES : this.#gate.backgroundBytes;
   }
 
+  /** Whether nobody has demanded anything of it for a while. */
+  get isCalm(): boolean {
+    return this.#gate.isCalm;
+  }
+
   /** Runs work when background work has its turn; its ranges are asked for with isDemand false. */
   inBackground(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
     return this.#gate.run(false, signal, work);
