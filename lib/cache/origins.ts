@@ -197,6 +197,11 @@ export class Origin {
     this.#segments.plan(path, ranges);
   }
 
+  /** Whether a start reads a pack, or did a moment ago. */
+  isStarted(path: string): boolean {
+    return this.#segments.hasPlan(path);
+  }
+
   /** The planned range that this one lies in. */
   planned(path: string, range: ByteRange): ByteRange | undefined {
     return this.#segments.planned(path, range);

@@ -1,4 +1,5 @@
-// While a start is helped no ask for a part of a large blob streams the rest of it.
+// While a start is helped no ask for a part of a large blob streams the rest of it, and little is asked for twice: what comes for one ask
+// serves those that follow.
 
 import fs from "node:fs";
 import { type Test, test } from "tap";
@@ -9,6 +10,8 @@ import { AnswerState } from "../../lib/cache/mailbox-wire.ts";
 import type { RequestFacts } from "../../lib/cache/origins.ts";
 import type { Source } from "../../lib/cache/pieces.ts";
 import { Sources } from "../../lib/daemon/sources.ts";
+import { objectPath } from "../../lib/store/layout.ts";
+import { Locator } from "../../lib/store/locator.ts";
 import { type Files, noise, type Published, publish, TestNode } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
 
@@ -77,4 +80,25 @@ test("a hold is of its snapshots, and who fetches ahead gets what was said and n
   t.ok(await fetcher.prefetch({ ...source, isAhead: true }, large, 9, 1));
   t.same(requests, [BLOCK_BYTES]);
   t.ok(hold.rows(published.digest).has(large));
+});
+
+test("what a demand brings of a pack that a start reads serves those that follow", async (t) => {
+  const names = Array.from({ length: 60 }, (_, i) => `f${i}`);
+  const files = Object.fromEntries(names.map((name, i) => [name, noise(61_000, i + 1)]));
+  const { published, fetcher, source, requests, node } = await fetching(t, files);
+  const bytes = fs.readFileSync(`${node.store}/${objectPath("locators", published.digest)}`);
+  const locator = new Locator(bytes);
+  const placed = names.map((name) => {
+    const at = locator.find(published.refs.get(name)!.digest);
+    return { row: published.row(name), ...locator.chunkAt(at, 0) };
+  });
+  placed.sort((a, b) => a.offset - b.offset);
+  const { path, offset, stored } = placed[0]!;
+  fetcher.origins.get(source.origin).plan(path, [{ offset, length: stored }]);
+  // Of the second MiB of the pack: the last of it, the first, and between.
+  const second = placed.filter((each) => each.offset >= 1 << 20 && each.offset < 2 << 20);
+  for (const { row } of [second.at(-1)!, second[0]!, second[8]!])
+    t.equal((await fetcher.ask(source, row, 0, 0)).errno, 0);
+  t.equal(requests.length, 1);
+  t.ok(requests[0]! <= 1.1 * (1 << 20), `${requests[0]} bytes`);
 });
