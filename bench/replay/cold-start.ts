@@ -224,6 +224,8 @@ class ColdStart {
     const run = ["run", "--quiet", ...this.#view, ...direct, "--user", "0", "--", ...start];
     try {
       const ran = await timed([process.execPath, CLI, ...run], env);
+      // What a start leaves to be fetched is of it, too.
+      while (!isOut() && (await status())?.now.isIdle === false) await sleep(50);
       return { ...ran, ...(isDirect ? {} : sharesOf(await status())) };
     } finally {
       while (isProfiled && !isDirect && !isOut() && isLearning(await status())) await sleep(50);
@@ -277,7 +279,11 @@ class ColdStart {
 type Status =
   | {
       readonly profiles: { readonly unsaved: number };
-      readonly now: { readonly connections: number; readonly standbys: number };
+      readonly now: {
+        readonly connections: number;
+        readonly standbys: number;
+        readonly isIdle: boolean;
+      };
       readonly prefetch?: PrefetchFigures;
     }
   | undefined;

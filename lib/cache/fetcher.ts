@@ -8,7 +8,7 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { ASK_MAX_MS, BLOCK_BYTES } from "../base/limits.ts";
+import { ASK_MAX_MS, BLOCK_BYTES, FORESEEN_LIBRARY_MAX_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
 import {
   type AskFailure,
@@ -22,6 +22,7 @@ import type { CacheDirectory } from "./directory.ts";
 import { STALL_MS } from "./disk.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { Flights } from "./flights.ts";
+import { Holds } from "./holds.ts";
 import { LargeBlob } from "./large.ts";
 import { readRange } from "./look.ts";
 import { type AnswerFields, AnswerState, bringsFile } from "./mailbox-wire.ts";
@@ -82,6 +83,8 @@ export class Fetcher {
   /** When and why the last ask failed that was answered with an errno. */
   lastFailure: AskFailure | undefined;
   readonly shelf: Shelf;
+  /** Of starts that complete large blobs themselves. */
+  readonly holds = new Holds();
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
   readonly #hasBackground: boolean;
@@ -106,7 +109,7 @@ export class Fetcher {
 
   /** Whether nothing is under way. */
   get isIdle(): boolean {
-    if (!this.#flights.isEmpty || this.#trailing.size > 0) return false;
+    if (!this.#flights.isEmpty || this.#trailing.size > 0 || this.holds.areDue) return false;
     for (const large of this.#larges.values()) if (large.isBusy) return false;
     return true;
   }
@@ -401,14 +404,18 @@ export class Fetcher {
     { source, row, first, count }: Wanted,
     signal: AbortSignal,
   ): Promise<AnswerFields> {
-    if (count === 0) {
+    // Memory is for what is asked for.
+    const isToBeWhole = this.#hasBackground && !large.isInMemory && count > 0;
+    const isHeld = isToBeWhole && this.holds.note(source.snapshot, row);
+    // As what is foreseen: who opens such a library reads its head, its end and what lies between.
+    const isBrought = isHeld && large.size <= FORESEEN_LIBRARY_MAX_BYTES && source.isAhead !== true;
+    if (count === 0 || isBrought) {
       await large.complete(source, row, signal);
       return this.#complete(large.digest);
     }
-    if (await large.ensure(source, row, first, count, signal)) return this.#complete(large.digest);
-    // Memory is for what is asked for.
-    const isStreamed = this.#hasBackground && !large.isInMemory;
-    if (isStreamed) void large.stream(source, row).finally(() => this.#sweep());
+    if (await large.ensure(source, row, first, count, signal, isHeld))
+      return this.#complete(large.digest);
+    if (isToBeWhole && !isHeld) void large.stream(source, row).finally(() => this.#sweep());
     const state = large.isInMemory ? AnswerState.partialHere : AnswerState.partial;
     return { errno: 0, state, name: large.name };
   }

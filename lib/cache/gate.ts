@@ -71,9 +71,14 @@ export class Gate {
     };
   }
 
+  /** Whether nobody has demanded anything for a while. */
+  get isCalm(): boolean {
+    return this.#quietMs() >= CALM_MS;
+  }
+
   /** How much one background request should ask for, in bytes. */
   get backgroundBytes(): number {
-    return this.#quietMs() >= CALM_MS ? CALM_BYTES : CAUTIOUS_BYTES;
+    return this.isCalm ? CALM_BYTES : CAUTIOUS_BYTES;
   }
 
   /** Runs `work` when it is its turn; rejects as a timeout when the signal fires before that. */

@@ -39,6 +39,8 @@ export class LargeBlob {
   readonly #ahead: ReadAhead;
   /** Asks that wait for it. */
   #demands = 0;
+  /** That came for those. */
+  #demandedBytes = 0;
 
   /** Starts a blob, with a file in partial/ or in `memory`. Who asks for blocks hears why there can be none: BURROW_NO_SPACE, BURROW_IO. */
   constructor(
@@ -81,7 +83,8 @@ export class LargeBlob {
 
   /**
    * Resolves when the blocks are present and verified; true when the blob is whole by then. While it is streamed, whoever reads on
-   * doesn't wait for the whole's digest: its blocks are right, and the stream ends with that.
+   * doesn't wait for the whole's digest: its blocks are right, and the stream ends with that. Of one that is held for later (holds.ts) more
+   * comes with a block the more was waited for: who jumps about in it will go on, and all of it is to come.
    */
   async ensure(
     source: Source,
@@ -89,8 +92,11 @@ export class LargeBlob {
     first: number,
     count: number,
     signal: AbortSignal,
+    isHeld = false,
   ): Promise<boolean> {
-    const runBytes = Math.min(RUN_MAX_BYTES, Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES));
+    const grown = isHeld ? this.#demandedBytes / 2 : 0;
+    const wanted = Math.max(FETCH_RUN_BYTES, count * BLOCK_BYTES, grown);
+    const runBytes = Math.min(RUN_MAX_BYTES, wanted);
     const end = first + count;
     const want = { source, row, signal, runBytes, isDemand: true, asked: { first, end } };
     const asked = this.#demand(want, first, end);
@@ -224,9 +230,11 @@ export class LargeBlob {
     isAgain = false,
     isWary = false,
   ): Promise<void> {
-    const reach = Math.min(this.count, Math.max(to, from + RUN_MAX_BLOCKS));
-    const blocks = Array.from({ length: reach - from }, (_, i) => from + i);
     const { source, signal } = want;
+    // Who fetches ahead has said all that is wanted.
+    const isExact = source.isAhead === true && want.isDemand;
+    const reach = Math.min(this.count, isExact ? to : Math.max(to, from + RUN_MAX_BLOCKS));
+    const blocks = Array.from({ length: reach - from }, (_, i) => from + i);
     const found = await this.#context.locate(source, this.digest, this.size, blocks, signal);
     const own = new Set<Run>();
     const others = new Set<Run>();
@@ -271,6 +279,7 @@ export class LargeBlob {
   /** Fetches neighbouring blocks by one request. A bad one fails the run, after the others were kept. */
   async #run(want: Want, origin: Origin, first: number, pieces: readonly Piece[]): Promise<void> {
     const bytes = pieces.reduce((sum, { stored }) => sum + stored, 0);
+    if (want.isDemand && want.source.isAhead !== true) this.#demandedBytes += bytes;
     const giveBack = want.isDemand ? await origin.takeIn(bytes, want.signal) : () => undefined;
     try {
       // It may have been given up meanwhile: then nothing is asked for.

@@ -197,6 +197,11 @@ export class Origin {
     this.#segments.plan(path, ranges);
   }
 
+  /** Whether a start reads a pack, or did a moment ago. */
+  isStarted(path: string): boolean {
+    return this.#segments.hasPlan(path);
+  }
+
   /** The planned range that this one lies in. */
   planned(path: string, range: ByteRange): ByteRange | undefined {
     return this.#segments.planned(path, range);
@@ -221,6 +226,11 @@ export class Origin {
   /** How much background work should ask for at once. For a crowd few requests are worth more than short ones. */
   get backgroundBytes(): number {
     return this.isCrowded ? CROWD_BACKGROUND_BYTES : this.#gate.backgroundBytes;
+  }
+
+  /** Whether nobody has demanded anything of it for a while. */
+  get isCalm(): boolean {
+    return this.#gate.isCalm;
   }
 
   /** Runs work when background work has its turn; its ranges are asked for with isDemand false. */

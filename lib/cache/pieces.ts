@@ -177,6 +177,8 @@ export async function getPieces(
   return got;
 }
 
+/** What a demand brings of a pack that a start reads, where no plan has what it is for. */
+const START_SEGMENT_BYTES = 1024 * 1024;
 /** Bases are asked for together up to this many stored bytes. */
 const BASE_RUN_BYTES = 4 * 1024 * 1024;
 
@@ -236,7 +238,7 @@ function bySegment(origin: Origin, pieces: readonly Piece[]): Part[] {
     else {
       const segment =
         origin.planned(piece.path, spanOf(piece)) ??
-        (origin.isCrowded ? claimAround(origin, piece) : undefined);
+        (origin.isCrowded ? claimAround(origin, piece, SEGMENT_BYTES) : undefined);
       if (last !== undefined && last.segment === undefined && segment === undefined) {
         last.pieces.push(piece);
       } else parts.push({ pieces: [piece], segment });
@@ -245,20 +247,27 @@ function bySegment(origin: Origin, pieces: readonly Piece[]): Part[] {
   return parts;
 }
 
-/** What is fetched with a piece when many ask: of its segment what nobody else fetches. */
-function claimAround(origin: Origin, piece: Piece): ByteRange | undefined {
-  const segment = segmentOf(piece);
+/** The planned range that a small blob lies in; of a pack that a start reads it is made here: what follows is taken from there. */
+export function plannedAround(origin: Origin, piece: Piece): ByteRange | undefined {
+  const planned = origin.planned(piece.path, spanOf(piece));
+  if (planned !== undefined || !origin.isStarted(piece.path)) return planned;
+  return claimAround(origin, piece, START_SEGMENT_BYTES);
+}
+
+/** What is fetched with a piece: of its segment what nobody else fetches. */
+function claimAround(origin: Origin, piece: Piece, segmentBytes: number): ByteRange | undefined {
+  const segment = segmentOf(piece, segmentBytes);
   return segment === undefined ? undefined : origin.claim(piece.path, segment, spanOf(piece));
 }
 
 /** The segment of a piece; undefined where that can't be known, or a locator lies. */
-function segmentOf(piece: Piece): ByteRange | undefined {
+function segmentOf(piece: Piece, segmentBytes: number): ByteRange | undefined {
   if (piece.home === undefined) return undefined;
   const { locator, blob, block } = piece.home;
   const row = locator.find(blob);
   if (row < 0 || block >= locator.chunkCount(row)) return undefined;
-  const segment = locator.segmentAround(row, block, SEGMENT_BYTES);
-  const isFit = segment.length <= 2 * SEGMENT_BYTES && isWithin(spanOf(piece), segment);
+  const segment = locator.segmentAround(row, block, segmentBytes);
+  const isFit = segment.length <= 2 * segmentBytes && isWithin(spanOf(piece), segment);
   return isFit ? segment : undefined;
 }
 

@@ -90,6 +90,11 @@ export class Segments {
     return this.#kept.has(key) || this.#coming.has(key);
   }
 
+  /** Whether anything of a path is planned. */
+  hasPlan(path: string): boolean {
+    return this.#planned.has(path);
+  }
+
   /** The planned range that this one lies in. */
   planned(path: string, range: ByteRange): ByteRange | undefined {
     const known = this.#planned.get(path) ?? [];

@@ -17,6 +17,7 @@ import {
   openPiece,
   type Piece,
   pieceOfNeighbour,
+  plannedAround,
   type Source,
   type StoredPiece,
   spanOf,
@@ -100,7 +101,7 @@ export async function fetchSmall(
     try {
       run =
         attempt === 1 && enlist !== undefined
-          ? runOf(locator, digest, piece, origin.planned(piece.path, spanOf(piece)), (blob) =>
+          ? runOf(locator, digest, piece, plannedAround(origin, piece), (blob) =>
               around.has(blob) ? enlist(blob) : undefined,
             )
           : [{ digest, piece, neighbour: undefined }];

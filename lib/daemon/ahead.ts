@@ -1,12 +1,14 @@
 // Ahead: has what a start is thought to ask for fetched before it does: in few long ranges of packs, in the order of first use, beside
 // demand and never in its way. What was learned (profiles.ts) and what is foreseen (foresight.ts) come here. Control plane.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import { BLOCK_BYTES } from "../base/limits.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import type { Fetcher } from "../cache/fetcher.ts";
 import { Gate } from "../cache/gate.ts";
-import { isLarge, type Source } from "../cache/pieces.ts";
+import type { Hold } from "../cache/holds.ts";
+import type { Source } from "../cache/pieces.ts";
 import type { SnapshotSource } from "../gofer/mount.ts";
 import { planOf } from "../preload/plan.ts";
 import type { ProfileAsk } from "../preload/profile.ts";
@@ -39,6 +41,8 @@ const SEGMENT_BYTES = 512 * 1024;
 /** Starts of which is known what comes for them, and for how long: what is asked for later comes by itself. */
 const STARTS_MAX = 256;
 const START_MS = 60_000;
+/** How often is looked whether nobody demands anything. */
+const CALM_LOOK_MS = 100;
 
 export interface AheadFigures {
   /** Starts that were helped, and what was asked for ahead of them; of that what was here already, and what could not be had. */
@@ -68,8 +72,8 @@ export interface AheadJob {
   readonly mountId: string;
   readonly figures: AheadFigures;
   readonly budget: AheadBudget;
-  /** Whether large blobs of which blocks are asked for are wanted whole, last. */
-  readonly isCompleted: boolean;
+  /** Of large blobs that are wanted whole, last, where parts of them are. */
+  readonly hold?: Hold | undefined;
   /** Where asks come to be known bit by bit: what is here of packs or on its way, by segment. Without, all are known at once. */
   readonly segments?: SegmentRuns;
   /** Called when something is absent, so that there is work to do. */
@@ -145,9 +149,9 @@ export class Ahead {
     absent: readonly ProfileAsk[],
     job: AheadJob,
   ): Promise<void> {
-    const whole = job.isCompleted ? this.#streamed(source, absent, job) : new Set<number>();
-    const { stretches, loose, rest } = await planOf(absent, source.table, locator, whole);
-    this.#plan(source, [...stretches, ...rest]);
+    const isLater = job.hold?.rows(source.snapshot);
+    const { stretches, loose } = await planOf(absent, source.table, locator, isLater);
+    this.#plan(source, stretches);
     const ask = (each: ProfileAsk) => this.#ask(source, each, job);
     await inParallel(stretches, REQUESTS_AT_ONCE, async (stretch) => {
       const isHere = await this.#bring(source, stretch, job);
@@ -156,8 +160,36 @@ export class Ahead {
       else for (const each of stretch.asks) job.onAnswer?.(each, false);
     });
     await inParallel(loose, REQUESTS_AT_ONCE, ask);
-    const wholly = [...whole].map((row) => ({ row, first: 0, count: 0 }));
-    await inParallel(wholly, REQUESTS_AT_ONCE, ask);
+  }
+
+  /** What a start over these snapshots asks for in part, to be had whole by complete(). */
+  hold(snapshots: readonly SnapshotSource[]): Hold {
+    return this.#context.fetcher.holds.begin(snapshots.map(({ snapshot }) => snapshot));
+  }
+
+  /** Has large blobs whole of which a start wanted parts, when nobody waits for anything. */
+  async complete(of: SnapshotSource, job: AheadJob): Promise<void> {
+    const rows = job.hold?.rows(of.snapshot) ?? new Set<number>();
+    if (rows.size === 0) return;
+    job.hold?.due();
+    await this.#untilCalm(of.origin);
+    if (this.#isEnded) return;
+    const source = this.#metered(await this.#context.open(of), job.mountId);
+    const wholly = [...rows].map((row) => ({ row, first: 0, count: 0 }));
+    const absent = await this.#absent(source, wholly, job);
+    if (absent.length === 0) return;
+    const left = absent.map(({ row }) => row);
+    const { rest } = await planOf([], source.table, await this.#locator(of), left);
+    this.#plan(source, rest);
+    await inParallel(absent, REQUESTS_AT_ONCE, (each) => this.#ask(source, each, job));
+  }
+
+  /** When nobody has demanded anything of an origin for a while; in a minute at the latest. */
+  async #untilCalm(name: string): Promise<void> {
+    const origin = this.#context.fetcher.origins.get(name);
+    const untilMs = performance.now() + START_MS;
+    while (!this.#isEnded && !origin.isCalm && performance.now() < untilMs)
+      await sleep(CALM_LOOK_MS, undefined, { ref: false });
   }
 
   /** Some of what a start wants: each is asked for when the segments that it lies in are here. */
@@ -225,18 +257,6 @@ export class Ahead {
       else onAnswer?.(ask, isHere);
       return isTaken;
     });
-  }
-
-  /** Large blobs that are completed behind what is asked of them: their other blocks come in as few requests. */
-  #streamed({ table }: Source, asks: readonly ProfileAsk[], { budget }: AheadJob): Set<number> {
-    const rows = new Set<number>();
-    for (const { row } of asks) {
-      const size = table.sizeOf(row);
-      if (!isLarge(size) || size > budget.bytes || rows.has(row)) continue;
-      budget.bytes -= size;
-      rows.add(row);
-    }
-    return rows;
   }
 
   /** Whatever comes for a source was brought ahead of a view. */

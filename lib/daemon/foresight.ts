@@ -92,17 +92,18 @@ export class Foresight {
     start: Start,
     { mountId, learner, isMissing }: Starting,
   ): Promise<void> {
-    const { ahead, open, log } = this.#context;
+    const { ahead, open, log, background } = this.#context;
     this.#running++;
     try {
       if ((await learner?.isKnown) === true) return;
+      using hold = background ? ahead.hold(snapshots) : undefined;
       const sources = await Promise.all(snapshots.map(open));
       const files = new ViewFiles(
         sources.map(({ table }, i) => ({ at: pathOf(places[i]!), index: table.index })),
       );
       const budget = ahead.budget(FORESEEN_FETCH_MAX_BYTES);
       const counted = { mountId, figures: this.figures, budget };
-      const job = { ...counted, isCompleted: false, segments: ahead.runsOf(mountId) };
+      const job = { ...counted, hold, segments: ahead.runsOf(mountId) };
       const gathering = new Gathering(this.#context, snapshots, sources, {
         job,
         learner,
@@ -110,7 +111,7 @@ export class Foresight {
       });
       await foresee(start, files, gathering, this.#share);
       await gathering.ended();
-      if (this.#context.background) await gathering.complete();
+      for (const each of snapshots) await ahead.complete(each, job);
       if (gathering.hasFetched) this.figures.ended++;
     } catch (error) {
       log("nothing foreseen", { program: start.program, error: explain(error) });
@@ -142,10 +143,8 @@ class Gathering implements Bringer {
   readonly #snapshots: readonly SnapshotSource[];
   readonly #sources: readonly Source[];
   readonly #job: AheadJob;
-  #learner: Learner | undefined;
+  readonly #learner: Learner | undefined;
   #wishes: Wish[][];
-  /** Rows of large blobs, by snapshot. */
-  readonly #parts: readonly Set<number>[];
   #timer: NodeJS.Timeout | undefined;
   readonly #fetching = new Set<Promise<void>>();
   #isFirst = true;
@@ -166,7 +165,6 @@ class Gathering implements Bringer {
     this.#job = of.job;
     this.#learner = of.learner;
     this.#wishes = snapshots.map(() => []);
-    this.#parts = snapshots.map(() => new Set());
     const isAbsent = new Promise<boolean>((resolve) => {
       this.#onAbsent = () => resolve(true);
     });
@@ -197,19 +195,9 @@ class Gathering implements Bringer {
     }
   }
 
-  /** Has large files whole of which parts were wished for. No start waits for that: nobody learns of it. */
-  async complete(): Promise<void> {
-    this.#learner = undefined;
-    for (const [snapshot, rows] of this.#parts.entries()) {
-      const answer = () => undefined;
-      const whole = [...rows].map((row) => ({ row, first: 0, count: 0, answer }));
-      await this.#fetch(snapshot, whole);
-    }
-  }
-
   #wish(file: ViewFile, { offset, end }: FileRange, answer: (isHere: boolean) => void): void {
     const isPart = isLarge(file.size) && (offset > 0 || end < file.size);
-    if (isPart) this.#parts[file.snapshot]!.add(file.row);
+    if (isPart) this.#job.hold?.note(this.#snapshots[file.snapshot]!.snapshot, file.row);
     const first = isPart ? Math.floor(offset / BLOCK_BYTES) : 0;
     const count = isPart ? Math.ceil(end / BLOCK_BYTES) - first : 0;
     this.#wishes[file.snapshot]!.push({ row: file.row, first, count, answer });

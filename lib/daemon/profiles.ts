@@ -333,9 +333,16 @@ export class Profiles {
         this.figures.starts++;
       };
       const counted = { mountId, figures: this.figures, budget };
-      const runs = segments === undefined ? {} : { segments };
-      const job = { ...counted, isCompleted: background, onBegin, ...runs };
-      if (await ahead.fetch(of, asks, job)) this.figures.ended++;
+      if (segments !== undefined) {
+        if (await ahead.fetch(of, asks, { ...counted, onBegin, segments })) this.figures.ended++;
+        return;
+      }
+      using hold = background ? ahead.hold([of]) : undefined;
+      for (const { row, count } of asks) if (count > 0) hold?.note(of.snapshot, row);
+      const job = { ...counted, onBegin, hold };
+      if (!(await ahead.fetch(of, asks, job))) return;
+      await ahead.complete(of, job);
+      this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
     }

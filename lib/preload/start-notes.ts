@@ -16,6 +16,8 @@ export class StartNotes {
   readonly #touches = new Map<string, Lesson>();
   /** What was foreseen: of large files the blocks. */
   readonly #foreseen = new Map<string, ProfileAsk>();
+  /** Rows of what was foreseen to be read whole. */
+  readonly #foreseenWhole = new Set<number>();
   #unsaved = 0;
 
   /** Whether it told what it read. */
@@ -30,8 +32,9 @@ export class StartNotes {
 
   /** Notes what is foreseen to be needed, and wasn't here: no lesson, but it says which blocks of what is mapped. */
   foresee(ask: ProfileAsk): void {
-    if (ask.count > 0 && this.#foreseen.size < PROFILE_ASKS_MAX)
-      this.#foreseen.set(`${ask.row} ${ask.first}`, ask);
+    if (this.#foreseen.size + this.#foreseenWhole.size >= PROFILE_ASKS_MAX) return;
+    if (ask.count > 0) this.#foreseen.set(`${ask.row} ${ask.first}`, ask);
+    else this.#foreseenWhole.add(ask.row);
   }
 
   /** Notes what was read, and whether it was here by then: 1 when that is new. */
@@ -61,8 +64,12 @@ export class StartNotes {
     }
     const lesson: Lesson[] = [];
     for (const touch of this.#touches.values()) {
-      const some = touch.count === 0 ? blocks.get(touch.row) : undefined;
-      for (const each of some ?? [touch]) lesson.push(each);
+      const { row, first, count } = touch;
+      // Parts of it were looked at, too; it came whole because all of it is read.
+      if (count === 0 && this.#foreseenWhole.has(row)) lesson.push({ row, first, count });
+      else
+        for (const each of (count === 0 ? blocks.get(row) : undefined) ?? [touch])
+          lesson.push(each);
     }
     return lesson;
   }

@@ -30,6 +30,14 @@ test("what is foreseen is no lesson, but says which blocks of a mapped file", as
   t.same(start.lesson(true), [ask(9, 4, 2)]);
 });
 
+test("what was foreseen to be read whole is, though a part of it was looked at, and here first", async (t) => {
+  const start = new StartNotes();
+  start.foresee(ask(9, 0, 1));
+  start.foresee(ask(9));
+  start.touch(ask(9), true);
+  t.same(start.lesson(false), [ask(9)]);
+});
+
 test("a file that was here whole says nothing of its parts", async (t) => {
   const start = new StartNotes();
   start.touch(ask(5), true);
