@@ -75,7 +75,7 @@ for (const fault of isLong ? FAULTS : FAULTS.slice(0, 4)) {
 
 test("a bad neighbour hurts nobody but itself", async (t) => {
   const { node, server, published, mountId } = await scene(t, SMALL);
-  await node.start(QUICK);
+  await node.start();
   const client = await node.connect(mountId);
   // The middle of a long run is some neighbour's.
   server.fault = (path, count) => (path.startsWith("packs/") && count === 1 ? "flip" : "none");
