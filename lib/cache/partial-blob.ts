@@ -186,12 +186,15 @@ export class PartialBlob {
     stored: readonly StoredPiece[],
     space: Reservation,
   ): Promise<void> {
-    const written = await this.#writeRight(want, first, pieces, stored);
+    // What is right doesn't wait until what is wrong was fetched again.
+    const right = await this.#writeRight(want, first, pieces, stored);
+    await this.#land(want, first, pieces, right, space);
+    const written = new Set<number>();
     let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
       const block = first + i;
       this.#sum = piece.sum ?? this.#sum;
-      if (written.has(block) || this.#present[block] === 1) continue;
+      if (this.#present[block] === 1) continue;
       try {
         const content = await this.#contentOf(want, block, piece, stored[i]!);
         this.checkNotDropped();
@@ -202,12 +205,22 @@ export class PartialBlob {
         failure ??= error;
       }
     }
-    if (written.size > 0) {
-      this.checkNotDropped();
-      await this.#onDisk(this.#file.land());
-    }
-    for (const block of written) this.#note(want, block, pieces[block - first]!.length, space);
+    await this.#land(want, first, pieces, written, space);
     if (failure !== undefined) throw failure;
+  }
+
+  /** Has the disk take blocks that were written, which are present then. */
+  async #land(
+    want: Delivery,
+    first: number,
+    pieces: readonly Piece[],
+    written: ReadonlySet<number>,
+    space: Reservation,
+  ): Promise<void> {
+    if (written.size === 0) return;
+    this.checkNotDropped();
+    await this.#onDisk(this.#file.land());
+    for (const block of written) this.#note(want, block, pieces[block - first]!.length, space);
   }
 
   /** Writes blocks whose content is right, off the loop: which ones. */
