@@ -3,12 +3,11 @@
 // may do anything: none of it reaches others. Control plane.
 
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
 import { Errno } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
-import { ASK_MAX_MS, BLOCK_BYTES, FORESEEN_LIBRARY_MAX_BYTES } from "../base/limits.ts";
+import { ASK_MAX_MS, BLOCK_BYTES } from "../base/limits.ts";
 import { classOf } from "../store/store.ts";
 import {
   type AskFailure,
@@ -19,14 +18,12 @@ import {
 } from "./counters.ts";
 import { type Deadline, inTime } from "./deadlines.ts";
 import type { CacheDirectory } from "./directory.ts";
-import { STALL_MS } from "./disk.ts";
 import { FetchContext } from "./fetch-context.ts";
 import { Flights } from "./flights.ts";
-import { Holds } from "./holds.ts";
-import { LargeBlob } from "./large.ts";
+import type { Holds } from "./holds.ts";
+import { type BlobAsk, Larges } from "./larges.ts";
 import { readRange } from "./look.ts";
 import { type AnswerFields, AnswerState, bringsFile } from "./mailbox-wire.ts";
-import type { MemoryTier } from "./memory-tier.ts";
 import { Origins, type OriginsOptions } from "./origins.ts";
 import { type BlobTable, isLarge, keyOfBlocks, pieceCount, type Source } from "./pieces.ts";
 import { Shelf } from "./shelf.ts";
@@ -50,8 +47,6 @@ export interface FetchAnswer extends AnswerFields {
 }
 
 const DEADLINE_MS = 25_000;
-/** Partial files kept open with nobody at work on them. */
-const IDLE_PARTIALS_MAX = 256;
 /** A gofer that was told "whole" opens the file within this time, or asks again. */
 const PROMISE_MS = 2_000;
 const PROMISES_MAX = 8_192;
@@ -61,16 +56,7 @@ const ANSWER_TRIES = 3;
 /** Blobs whose true size is remembered since an index had it wrong: those who say so again cost no look at the file. */
 const SIZES_MAX = 8_192;
 
-/** What is asked for, as the index of who asks has it. */
-interface Wanted {
-  readonly source: Source;
-  readonly row: number;
-  readonly digest: Digest;
-  readonly size: number;
-  /** keyOfBlocks; "" of one that isn't cut. */
-  readonly key: string;
-  readonly first: number;
-  readonly count: number;
+interface Wanted extends BlobAsk {
   /** Of the ask. */
   readonly deadline: Deadline;
   /** Brings no others along. */
@@ -83,14 +69,10 @@ export class Fetcher {
   /** When and why the last ask failed that was answered with an errno. */
   lastFailure: AskFailure | undefined;
   readonly shelf: Shelf;
-  /** Of starts that complete large blobs themselves. */
-  readonly holds = new Holds();
   readonly #cache: CacheDirectory;
   readonly #context: FetchContext;
-  readonly #hasBackground: boolean;
   readonly #flights = new Flights();
-  /** By keyOfBlocks. */
-  readonly #larges = new Map<string, LargeBlob>();
+  readonly #larges: Larges;
   readonly #settling = new Map<Digest, Promise<number>>();
   readonly #sizes = new LRUCache<Digest, number>({ max: SIZES_MAX });
   readonly #trailing = new Set<Promise<void>>();
@@ -100,18 +82,21 @@ export class Fetcher {
     this.#cache = cache;
     const { deadlineMs: silentMs = DEADLINE_MS, askMaxMs: mostMs = ASK_MAX_MS } = options;
     this.origins = new Origins(cache, { ...options, tryingMs: silentMs });
-    this.#hasBackground = options.background ?? true;
     const log = options.log ?? (() => undefined);
     this.shelf = new Shelf(cache, options.memoryBytes ?? 0, log);
     const patience = { silentMs, mostMs };
     this.#context = new FetchContext(cache, this.origins, this.counters, log, patience);
+    this.#larges = new Larges(this.shelf, this.#context, options.background ?? true);
+  }
+
+  /** Of starts that complete large blobs themselves. */
+  get holds(): Holds {
+    return this.#larges.holds;
   }
 
   /** Whether nothing is under way. */
   get isIdle(): boolean {
-    if (!this.#flights.isEmpty || this.#trailing.size > 0 || this.holds.areDue) return false;
-    for (const large of this.#larges.values()) if (large.isBusy) return false;
-    return true;
+    return this.#flights.isEmpty && this.#trailing.size === 0 && !this.#larges.isBusy;
   }
 
   get partials(): number {
@@ -122,16 +107,9 @@ export class Fetcher {
   async ask(source: Source, row: number, first: number, count: number): Promise<FetchAnswer> {
     this.counters.asks++;
     this.origins.enter();
-    let digest: Digest | undefined;
     try {
-      if (row >= source.table.count)
-        throw new BurrowError("BURROW_USAGE", "no such blob", { errno: Errno.EINVAL });
-      digest = source.table.digestAt(row);
-      const size = source.table.sizeOf(row);
-      checkBlocks(source.table, row, size);
-      const key = isLarge(size) ? keyOfBlocks(source, row) : "";
       using deadline = this.deadlineOf(source.origin);
-      return await this.#answered({ source, row, digest, size, key, first, count, deadline });
+      return await this.#answered({ ...askOf(source, row, first, count), deadline });
     } catch (error) {
       const errno = answerErrno(error);
       this.counters.failedAsks++;
@@ -140,7 +118,9 @@ export class Fetcher {
       if (errno === Errno.ESTALE) this.counters.stale++;
       this.lastFailure = failureOf(error);
       source.onFailure?.(this.lastFailure);
-      if (digest !== undefined) this.#context.logFailure("ask failed", digest, source, error);
+      const { table } = source;
+      if (row < table.count)
+        this.#context.logFailure("ask failed", table.digestAt(row), source, error);
       return { errno, state: 0, name: "", hostFd: -1 };
     } finally {
       this.origins.leave();
@@ -154,13 +134,8 @@ export class Fetcher {
    */
   async prefetch(source: Source, row: number, first: number, count: number): Promise<boolean> {
     try {
-      if (row >= source.table.count) return false;
-      const digest = source.table.digestAt(row);
-      const size = source.table.sizeOf(row);
-      checkBlocks(source.table, row, size);
-      const key = isLarge(size) ? keyOfBlocks(source, row) : "";
       using deadline = this.deadlineOf(source.origin);
-      const wanted = { source, row, digest, size, key, first, count, deadline, isAlone: true };
+      const wanted = { ...askOf(source, row, first, count), deadline, isAlone: true };
       return (await inTime(this.#have(wanted), deadline)).errno === 0;
     } catch {
       return false;
@@ -222,25 +197,9 @@ export class Fetcher {
     return this.#promised.has(digest) || this.#flights.has(digest) || this.#settling.has(digest);
   }
 
-  /**
-   * Gives up partial files that nobody waits for or has open, first those that nobody works on, then those that only stream behind demand:
-   * the bytes that are free by that.
-   */
-  async dropIdle(bytes: number): Promise<number> {
-    let freed = 0;
-    const dropped: Promise<void>[] = [];
-    const byWork = [...this.#larges].sort(([, a], [, b]) => Number(a.isBusy) - Number(b.isBusy));
-    for (const [key, large] of byWork) {
-      if (freed >= bytes) break;
-      if (large.isDropped || large.isWanted || large.isInMemory || large.isInUse) continue;
-      freed += large.costBytes;
-      dropped.push(large.drop());
-      this.#larges.delete(key);
-    }
-    // A disk that hangs is waited for by nobody.
-    const hung = sleep(STALL_MS, undefined, { ref: false });
-    if (dropped.length > 0) await Promise.race([Promise.all(dropped), hung]);
-    return freed;
+  /** Gives up partial files that nobody waits for or has open: the bytes that are free by that. */
+  dropIdle(bytes: number): Promise<number> {
+    return this.#larges.dropIdle(bytes);
   }
 
   /** Called about once a second. Never rejects. */
@@ -251,8 +210,7 @@ export class Fetcher {
   /** Ends all work; partial files are removed. Asks under way are answered with errors. */
   close(): void {
     this.#context.stop();
-    for (const large of this.#larges.values()) void large.drop();
-    this.#larges.clear();
+    this.#larges.close();
     this.shelf.memory.close();
     this.origins.close();
   }
@@ -286,7 +244,10 @@ export class Fetcher {
         errno: Errno.EINVAL,
       });
     }
-    return await this.#haveLarge(wanted);
+    const large = await this.#larges.have(wanted);
+    if (large === undefined) return this.#complete(digest);
+    const state = large.isInMemory ? AnswerState.partialHere : AnswerState.partial;
+    return { errno: 0, state, name: large.name };
   }
 
   /**
@@ -378,91 +339,23 @@ export class Fetcher {
     return this.#flights.bring(origin, digest);
   }
 
-  async #haveLarge(wanted: Wanted): Promise<AnswerFields> {
-    const { digest, size } = wanted;
-    using deadline = this.#context.deadline(wanted.source);
-    const { signal } = deadline;
-    if (wanted.source.table.blockCount(wanted.row) === 0)
-      await this.#context.checkUncut(wanted.source, digest, size, signal);
-    const ask = (large: LargeBlob) => this.#askLarge(large, wanted, signal);
-    const large = this.#large(wanted, false);
-    try {
-      return await ask(large);
-    } catch (error) {
-      // The background stream may have completed it meanwhile.
-      if ((await this.#cache.look("blobs", digest, size)) === "sealed")
-        return this.#complete(digest);
-      if (large.isInMemory || !this.shelf.fallsBack(error)) throw error;
-      return await ask(this.#large(wanted, true));
-    } finally {
-      this.#sweep();
-    }
-  }
-
-  async #askLarge(
-    large: LargeBlob,
-    { source, row, first, count }: Wanted,
-    signal: AbortSignal,
-  ): Promise<AnswerFields> {
-    // Memory is for what is asked for.
-    const isToBeWhole = this.#hasBackground && !large.isInMemory && count > 0;
-    const isHeld = isToBeWhole && this.holds.note(source.snapshot, row);
-    // As what is foreseen: who opens such a library reads its head, its end and what lies between.
-    const isBrought = isHeld && large.size <= FORESEEN_LIBRARY_MAX_BYTES && source.isAhead !== true;
-    if (count === 0 || isBrought) {
-      await large.complete(source, row, signal);
-      return this.#complete(large.digest);
-    }
-    if (await large.ensure(source, row, first, count, signal, isHeld))
-      return this.#complete(large.digest);
-    if (isToBeWhole && !isHeld) void large.stream(source, row).finally(() => this.#sweep());
-    const state = large.isInMemory ? AnswerState.partialHere : AnswerState.partial;
-    return { errno: 0, state, name: large.name };
-  }
-
-  /** The blob on its way; on disk, or in memory where that can't take it or `inMemory` says so. */
-  #large({ key, digest, size }: Wanted, inMemory: boolean): LargeBlob {
-    const known = this.#larges.get(key);
-    if (known !== undefined && !known.isDropped) {
-      const isToBe = inMemory || this.#cache.disk.isHung;
-      if (!isToBe || known.isInMemory) return known;
-      void known.drop();
-    }
-    const large = this.#create(digest, size, inMemory);
-    this.#larges.set(key, large);
-    return large;
-  }
-
-  #create(digest: Digest, size: number, inMemory: boolean): LargeBlob {
-    const create = (memory?: MemoryTier) =>
-      new LargeBlob(this.#cache, this.#context, { digest, size }, memory);
-    if (inMemory || this.shelf.isInMemoryOnly) return create(this.shelf.memory);
-    try {
-      return create();
-    } catch (error) {
-      if (!this.shelf.fallsBack(error)) throw error;
-      return create(this.shelf.memory);
-    }
-  }
-
   /** Of a blob that is whole: where. */
   #complete(digest: Digest): AnswerFields {
     const isInMemory = this.shelf.memory.has(digest);
     const state = isInMemory ? AnswerState.completeHere : AnswerState.complete;
     return { errno: 0, state, name: "" };
   }
+}
 
-  /** Forgets blobs that are whole or dropped, and the oldest partial files that nobody is at work on. */
-  #sweep(): void {
-    let idle = 0;
-    for (const [key, large] of [...this.#larges].reverse()) {
-      if (large.isDropped) this.#larges.delete(key);
-      else if (!large.isBusy && ++idle > IDLE_PARTIALS_MAX) {
-        void large.drop();
-        this.#larges.delete(key);
-      }
-    }
-  }
+/** What is asked for, as the index has it. BURROW_USAGE, BURROW_BAD_INDEX. */
+function askOf(source: Source, row: number, first: number, count: number): BlobAsk {
+  const { table } = source;
+  if (row >= table.count)
+    throw new BurrowError("BURROW_USAGE", "no such blob", { errno: Errno.EINVAL });
+  const [digest, size] = [table.digestAt(row), table.sizeOf(row)];
+  checkBlocks(table, row, size);
+  const key = isLarge(size) ? keyOfBlocks(source, row) : "";
+  return { source, row, digest, size, key, first, count };
 }
 
 /** A large blob costs a file and a table of its size: it is believed only as far as the index has digests for it. */

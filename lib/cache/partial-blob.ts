@@ -1,6 +1,6 @@
 // PartialBlob: what of a large blob is on this node: its partial file, which blocks are in it, and the space they take. A block counts as
-// present only after its digest was right and it was written; the whole becomes a file of blobs/ only after its own digest was right.
-// Who has the blocks fetched is LargeBlob. Control plane.
+// present only after its digest was right and the disk has taken it; the whole becomes a file of blobs/ only after its own digest was
+// right. Who has the blocks fetched is LargeBlob. docs/design/0037-landed-blocks.md. Control plane.
 
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
@@ -56,7 +56,7 @@ export class PartialBlob {
   readonly #sums: Digest[] = [];
   /** What all of it comes to: its name, but for a tenant's file. */
   #sum: Digest;
-  /** Writes under way off the loop. */
+  /** Writes under way. */
   readonly #writing = new Set<Promise<unknown>>();
   /** What the partial file takes. */
   #costBytes = 0;
@@ -175,7 +175,10 @@ export class PartialBlob {
     else void this.#ended.then(() => space.release());
   }
 
-  /** Keeps what is right of blocks as they are stored, in that space. Throws for the first that isn't, after the others were kept. */
+  /**
+   * Keeps what is right of blocks as they are stored, in that space: present when the disk has them. Throws for the first that isn't,
+   * after the others were kept.
+   */
   async keep(
     want: Delivery,
     first: number,
@@ -183,37 +186,50 @@ export class PartialBlob {
     stored: readonly StoredPiece[],
     space: Reservation,
   ): Promise<void> {
-    const written = await this.#keepRight(want, first, pieces, stored);
+    // What is right doesn't wait until what is wrong was fetched again.
+    const right = await this.#writeRight(want, first, pieces, stored);
+    await this.#land(want, first, pieces, right, space);
+    const written = new Set<number>();
     let failure: unknown;
     for (const [i, piece] of pieces.entries()) {
+      const block = first + i;
+      this.#sum = piece.sum ?? this.#sum;
+      if (this.#present[block] === 1) continue;
       try {
-        if (piece.pin !== undefined) {
-          await this.#keepPinned(want, first + i, stored[i]!.stored, space);
-          continue;
-        }
-        this.#sum = piece.sum ?? this.#sum;
-        if (written.has(first + i)) {
-          this.#note(want, first + i, piece.length, space);
-          continue;
-        }
-        const digest = want.source.table.blockDigest(want.row, first + i);
-        const content = await this.#verified(want, piece, stored[i]!, digest);
-        await this.#write(want, first + i, content, space);
+        const content = await this.#contentOf(want, block, piece, stored[i]!);
+        this.checkNotDropped();
+        await this.#onDisk(this.#file.write(content, block * BLOCK_BYTES));
+        written.add(block);
       } catch (error) {
         if (this.#isDropped) throw error;
         failure ??= error;
       }
     }
+    await this.#land(want, first, pieces, written, space);
     if (failure !== undefined) throw failure;
   }
 
-  /** Writes blocks whose content is right, off the loop: which ones. None is present by that yet. */
-  async #keepRight(
+  /** Has the disk take blocks that were written, which are present then. */
+  async #land(
+    want: Delivery,
+    first: number,
+    pieces: readonly Piece[],
+    written: ReadonlySet<number>,
+    space: Reservation,
+  ): Promise<void> {
+    if (written.size === 0) return;
+    this.checkNotDropped();
+    await this.#onDisk(this.#file.land());
+    for (const block of written) this.#note(want, block, pieces[block - first]!.length, space);
+  }
+
+  /** Writes blocks whose content is right, off the loop: which ones. */
+  async #writeRight(
     { source, row }: Delivery,
     first: number,
     pieces: readonly Piece[],
     stored: readonly StoredPiece[],
-  ): Promise<ReadonlySet<number>> {
+  ): Promise<Set<number>> {
     const blocks: StoredBlock[] = [];
     for (const [i, { codec, length, pin }] of pieces.entries()) {
       const block = first + i;
@@ -222,27 +238,22 @@ export class PartialBlob {
       blocks.push({ stored: stored[i]!.stored, codec, length, block, digest });
     }
     if (blocks.length === 0 || !this.#file.isOpen) return new Set();
-    const work = this.#file.keep(blocks);
-    this.#writing.add(work);
-    try {
-      return await work;
-    } catch (error) {
-      throw this.#failed(error);
-    } finally {
-      this.#writing.delete(work);
-    }
+    return await this.#onDisk(this.#file.keep(blocks));
   }
 
-  /** Keeps a block of a pinned object, and what it comes to: whatever is read of it later is compared with that. */
-  async #keepPinned(
+  /** What a block is to hold; of a pinned object what came, which whatever is read of it later is compared with. */
+  async #contentOf(
     want: Delivery,
     block: number,
-    content: Uint8Array,
-    space: Reservation,
-  ): Promise<void> {
-    if (this.#present[block] === 1) return;
-    this.#sums[block] = digestOf(content);
-    await this.#write(want, block, content, space);
+    piece: Piece,
+    stored: StoredPiece,
+  ): Promise<Uint8Array> {
+    if (piece.pin === undefined) {
+      const digest = want.source.table.blockDigest(want.row, block);
+      return await this.#verified(want, piece, stored, digest);
+    }
+    this.#sums[block] = digestOf(stored.stored);
+    return stored.stored;
   }
 
   /** The content of a block, fetched again on its own while it is wrong: a bounded number of times. */
@@ -265,30 +276,23 @@ export class PartialBlob {
     }
   }
 
-  async #write(
-    want: Delivery,
-    block: number,
-    content: Uint8Array,
-    space: Reservation,
-  ): Promise<void> {
-    this.checkNotDropped();
-    if (this.#present[block] === 1) return;
+  /** Work on the file, whose end waits for it. Where it fails the disk is full, most likely, or hangs, which this file's end relieves. */
+  async #onDisk<T>(work: Promise<T>): Promise<T> {
+    this.#writing.add(work);
     try {
-      await this.#file.write(content, block * BLOCK_BYTES);
-    } catch (error) {
-      throw this.#failed(error);
+      return await work;
+    } catch (cause) {
+      // Who comes later hears what it was dropped for, and not that it has no FD.
+      this.checkNotDropped();
+      this.#failure = ioError("can't write to a partial file", this.#file.path, cause);
+      void this.drop();
+      throw this.#failure;
+    } finally {
+      this.#writing.delete(work);
     }
-    this.#note(want, block, content.length, space);
   }
 
-  /** Most likely a full disk, or one that hangs, which this file's end relieves. */
-  #failed(cause: unknown): BurrowError {
-    this.#failure = ioError("can't write to a partial file", this.#file.path, cause);
-    void this.drop();
-    return this.#failure;
-  }
-
-  /** A block that was written is present from now on; another may have brought it meanwhile: the same bytes. */
+  /** A block that the disk has is present from now on; another may have brought it meanwhile: the same bytes. */
   #note(
     { asked = NOBODY, source }: Delivery,
     block: number,

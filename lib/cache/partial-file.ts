@@ -24,6 +24,11 @@ export class PartialFile {
   readonly #size: number;
   /** -1: it has none yet, or no more. */
   #fd: number;
+  /** Written since the last landing was begun. */
+  #airborneBytes = 0;
+  #lastLanding: Promise<void> = Promise.resolve();
+  /** Not begun yet. */
+  #nextLanding: Promise<void> | undefined;
 
   /** In `memory`, or on disk: then it must be made first. */
   constructor(
@@ -78,11 +83,12 @@ export class PartialFile {
     calls.pwrite(ownFd, content, offset);
     calls.always(() => calls.close(ownFd));
     const options = { bytes: content.length, ownFd };
+    this.#airborneBytes += content.length;
     await this.#cache.disk.calls("write", calls, "can't write a block", this.path, options);
   }
 
   /** Writes blocks whose content is right, off the loop: which ones; in memory none, which is for the loop. Likewise through an FD of its own. */
-  async keep(blocks: readonly StoredBlock[]): Promise<ReadonlySet<number>> {
+  async keep(blocks: readonly StoredBlock[]): Promise<Set<number>> {
     // A thread is no good to a daemon whose threads may all wait for a disk.
     if (this.#memory !== undefined) return new Set();
     const { disk } = this.#cache;
@@ -93,9 +99,36 @@ export class PartialFile {
       return keepInPool(ownFd, blocks).finally(() => void disk.close(ownFd));
     };
     const bytes = blocks.reduce((sum, { length }) => sum + length, 0);
+    this.#airborneBytes += bytes;
     return await disk.run("write", work, { bytes }).finally(() => {
       if (!isBegun) void disk.close(ownFd);
     });
+  }
+
+  /**
+   * Resolves when the disk has taken all that was written before: what the kernel forgets from then on is read from there. One at a time,
+   * and who comes meanwhile shares the next: the kernel tells each open file once of a write that failed, whoever asks (linux,
+   * Documentation/core-api/errseq), so that all whom it may concern hear of it. BURROW_IO, BURROW_NO_SPACE.
+   */
+  land(): Promise<void> {
+    if (this.#memory !== undefined) return Promise.resolve();
+    this.#nextLanding ??= this.#lastLanding.then(() => {
+      this.#nextLanding = undefined;
+      const work = this.#landNow();
+      this.#lastLanding = work.catch(() => undefined);
+      return work;
+    });
+    return this.#nextLanding;
+  }
+
+  async #landNow(): Promise<void> {
+    const ownFd = this.#dupFd();
+    const calls = new Calls();
+    calls.land(ownFd);
+    calls.always(() => calls.close(ownFd));
+    const options = { bytes: this.#airborneBytes, ownFd };
+    this.#airborneBytes = 0;
+    await this.#cache.disk.calls("write", calls, "can't keep a block", this.path, options);
   }
 
   #dupFd(): number {

@@ -38,10 +38,7 @@ export interface StoredBlock {
  * Writes those blocks to their places in a file whose content is right: which ones. What is left is for the caller to look at: wrong content, a
  * delta, a disk that doesn't take it. The caller changes nothing of the bytes and the file until then. Never rejects.
  */
-export async function keepInPool(
-  fd: number,
-  blocks: readonly StoredBlock[],
-): Promise<ReadonlySet<number>> {
+export async function keepInPool(fd: number, blocks: readonly StoredBlock[]): Promise<Set<number>> {
   const kept = new Set<number>();
   // Mostly one: a run comes in one piece.
   const byMemory = new Map<ArrayBufferLike, StoredBlock[]>();

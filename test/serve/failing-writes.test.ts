@@ -22,9 +22,10 @@ const canTrace =
     : "needs root and strace";
 
 /** Content of blobs is written by pwrite; write is also what Node.js wakes its own threads by. */
-const CALLS = "openat,pwrite64,fsync,fchmod,chmod,utimensat,rename,unlink,mkdir,ftruncate".split(
-  ",",
-);
+const CALLS =
+  "openat,pwrite64,sync_file_range,fsync,fchmod,chmod,utimensat,rename,unlink,mkdir,ftruncate".split(
+    ",",
+  );
 const ERRORS = ["EIO", "ENOSPC", "EDQUOT", "EROFS"];
 const FILES: Files = {
   // Far apart in content, so that each is a file and all of them one request.

@@ -1,32 +1,8 @@
 #!/bin/bash
 # Pid 1 of a user-mode Linux whose disk loses its power: checks what the last cut left, then has the crash program work on it until
-# the next. Lines for the test begin with @@. What it needs to know is in the file that burrow= of the kernel's command line names:
-# test/suite/power-machine.ts writes it. Everything of the host is seen read-only.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t tmpfs run /run
-given=$(sed -n 's/.*burrow=\([^ ]*\).*/\1/p' /proc/cmdline)
-# shellcheck source=/dev/null
-. "$given"
-export LD_LIBRARY_PATH=$root/lib/x86_64-linux-gnu
-modules=$(echo "$root"/usr/lib/uml/modules/*/kernel/drivers/md)
-for module in dm-mod dm-flakey dm-log-writes; do "$root/bin/busybox" insmod "$modules/$module.ko"; done
-dm() { "$root/sbin/dmsetup" --noudevsync --noudevrules "$@"; }
-# Milliseconds, without a process for it: they are slow to start here. Nobody writes to this pipe.
-mkfifo /run/never
-exec 8<>/run/never
-pause() {
-  local seconds
-  printf -v seconds '%d.%03d' $(($1 / 1000)) $(($1 % 1000))
-  read -rt "$seconds" -u 8
-}
-halt() { "$root/bin/busybox" poweroff -f -n; }
-
-sectors=$(</sys/block/ubda/size)
-dm create disk --table "0 $sectors linear /dev/ubda 0"
-mkdir /run/disk
-mountDisk() { mount -t ext4 -o "$options" /dev/dm-0 /run/disk; }
+# the next. Lines for the test begin with @@. test/suite/power-machine.ts writes what it needs to know.
+# shellcheck source=test/suite/guest-disk.sh
+. "$(dirname "$0")/guest-disk.sh"
 
 start() {
   : >/run/notes
@@ -60,7 +36,7 @@ mountDisk || { echo "@@ no mount"; halt; }
 # For the program this is another boot: what stayed is suspect.
 rm -f /run/disk/cache/boot
 
-dm load disk --table "0 $sectors flakey /dev/ubda 0 0 3600 1 $mode"
+loadDisk "$mode"
 start
 # Without a process for each look, too.
 hasNoted() { mapfile -t notes </run/notes && [[ " ${notes[*]} " == *" $anchor "* ]]; }
@@ -71,9 +47,7 @@ if [ "$mode" = drop_writes ]; then
   kill -STOP "$pid"
   mapfile -t notes </run/notes
 fi
-# Without flushing or freezing anything.
-dm suspend --nolockfs --noflush disk
-dm resume disk
+cutDisk
 # Where they fail it is told so.
 [ "$mode" = drop_writes ] || { pause 100; mapfile -t notes </run/notes; }
 echo "@@ notes ${notes[*]}"
