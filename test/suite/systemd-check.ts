@@ -32,6 +32,8 @@ const SOCKET = "burrow-daemon.socket";
 const PRELOAD = "burrow-preload.service";
 const CGROUP = `/sys/fs/cgroup/system.slice/${SERVICE}`;
 const STORE = "/run/disk/store";
+/** man capabilities(7), its number in linux/capability.h. */
+const CAP_MKNOD = 27n;
 /** man statfs(2). */
 const FUSE_SUPER_MAGIC = 0x65735546;
 /** Where the client is told to wait: as long as a gofer does. */
@@ -227,6 +229,8 @@ async function activation(sandbox: () => Promise<Sandbox>): Promise<Sandbox> {
   const pid = await mainPid();
   judge("it is the unit's", (await daemonStatus(CACHE))?.pid === pid, pid);
   judge("in its cgroup", cgroupOf(pid) === `0::/system.slice/${SERVICE}`, cgroupOf(pid));
+  const rights = /^CapBnd:\s*(\S+)$/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))![1]!;
+  judge("it can make no devices", ((BigInt(`0x${rights}`) >> CAP_MKNOD) & 1n) === 0n, rights);
   return made;
 }
 
