@@ -36,26 +36,33 @@ function* blobsOf(bytes: Buffer): Iterable<Digest> {
   for (let row = 0; row < index.blobCount; row++) yield index.blobDigest(row);
 }
 
-/** The layers of an environment; of a compiled one also the base that it was compiled on. */
+/** What an environment's document names. */
 function namedBy(bytes: Buffer): Digest[] {
-  const fail = (what: string, cause?: unknown) =>
-    new BurrowError("BURROW_CORRUPT", `the document of an environment ${what}`, { cause });
-  let value: Partial<Environment>;
+  let value: Environment;
   try {
-    value = JSON.parse(bytes.toString("utf8")) as Partial<Environment>;
+    value = JSON.parse(bytes.toString("utf8")) as Environment;
   } catch (cause) {
-    throw fail("can't be understood", cause);
+    throw badDocument("can't be understood", cause);
   }
-  const { format, packages, wheels = [], compiled, kept = [] } = value ?? {};
-  if (format !== ENVIRONMENT_FORMAT || !Array.isArray(packages)) throw fail("is of another Burrow");
+  return layersOf(value ?? {});
+}
+
+/** The layers of an environment; of a compiled one also the base that it was compiled on. BURROW_CORRUPT where it names none. */
+export function layersOf(environment: Partial<Environment>): Digest[] {
+  const { format, packages, wheels = [], compiled, kept = [] } = environment;
+  if (format !== ENVIRONMENT_FORMAT || !Array.isArray(packages))
+    throw badDocument("is of another Burrow");
   const texts = [...packages, ...wheels, ...kept].map(({ layer }) => layer);
   if (compiled !== undefined) texts.push(compiled.layer, compiled.base);
   return texts.map((text) => {
     const digest = parseDigest(String(text));
-    if (digest === undefined) throw fail("names no digest");
+    if (digest === undefined) throw badDocument("names no digest");
     return digest;
   });
 }
+
+const badDocument = (what: string, cause?: unknown) =>
+  new BurrowError("BURROW_CORRUPT", `the document of an environment ${what}`, { cause });
 
 /** Snapshots of the store in mounts of this node: sandboxes that run, and bundles. What is no mount now is none. */
 function inUse({ state, store }: Context): Digest[] {

@@ -3,6 +3,7 @@
 
 import type { Command } from "commander";
 import { type Digest, parseDigest, showDigest } from "../base/digest.ts";
+import { BurrowError } from "../base/error.ts";
 import { Origin } from "../cache/origins.ts";
 import { readLocator } from "../store/known.ts";
 import { digestOfPath, objectPath } from "../store/layout.ts";
@@ -19,10 +20,11 @@ import { PackCheck, packsOf } from "./pack-check.ts";
 import { checkNotes } from "./package-note.ts";
 import { readIndex } from "./read-index.ts";
 import { type Fault, Faults, showFault } from "./store-faults.ts";
+import { layersOf } from "./store-roots.ts";
 
 const HELP = `
-Nothing is changed. What is wrong is named with its reason; indexes without a locator are of imports that were cut short, and no fault,
-nor are packs that nothing leads to.
+Nothing is changed. What is wrong is named with its reason; indexes without a locator that no environment names are of imports that
+were cut short, and no fault, nor are packs that nothing leads to.
 What is wrong is written again by the command that made it, with --repair.
 
 Examples:
@@ -116,11 +118,7 @@ export async function verifyStore(
       const where = `index ${++done} of ${indexes.length}`;
       progress.update(`${where}: ${counted(check.files, "file")}, faults ${faults.size}`);
     });
-    for await (const path of listed.list("environments")) {
-      const digest = digestOfPath(path);
-      if (digest === undefined) continue;
-      await readEnvironment(reader, digest).catch((error: unknown) => faults.add(path, error));
-    }
+    await checkEnvironments(listed, reader, new Set(indexes.map(({ digest }) => digest)), faults);
     await checkNotes(listed, (path, error) => faults.add(path, error));
     const named = new Set([...packs.map(({ path }) => path), ...check.packs()]);
     done = 0;
@@ -138,6 +136,28 @@ export async function verifyStore(
   } finally {
     reader.close();
     origin.close();
+  }
+}
+
+/** Documents of environments, and that the snapshot of each and its layers are `published`. */
+async function checkEnvironments(
+  listed: WritableBackend,
+  reader: Backend,
+  published: ReadonlySet<Digest>,
+  faults: Faults,
+): Promise<void> {
+  for await (const path of listed.list("environments")) {
+    const digest = digestOfPath(path);
+    if (digest === undefined) continue;
+    try {
+      for (const each of [digest, ...layersOf(await readEnvironment(reader, digest))]) {
+        if (published.has(each)) continue;
+        const why = `it is missing, and ${path} names it`;
+        faults.add(objectPath("locators", each), new BurrowError("BURROW_NOT_FOUND", why));
+      }
+    } catch (error) {
+      faults.add(path, error);
+    }
   }
 }
 

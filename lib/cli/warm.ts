@@ -20,7 +20,7 @@ import { ensureFacts } from "./image-facts.ts";
 import { named } from "./profile-paths.ts";
 import { inodesFor, writeMounts } from "./query.ts";
 import { noSuchDigest, soundIndex } from "./read-index.ts";
-import { withRun } from "./runs.ts";
+import { sweepRuns, withRun } from "./runs.ts";
 import { checkRoom, evicted, isHere } from "./warm-room.ts";
 
 /** What warming one snapshot came to. */
@@ -98,6 +98,8 @@ async function bring(
   const whole = bytesOf(wanted);
   const lookAgain = () => wanted.filter((blob) => !isBlobHere(cache, blob));
   let left = lookAgain();
+  // Of one that was killed when all had come. Who has something to bring sweeps as it begins.
+  if (left.length === 0) await sweepRuns(context);
   onBytes(whole - bytesOf(left), whole);
   const source = { snapshot, origin: context.store };
   const upper = { sizeBytes: UPPER_BYTES, inodes: inodesFor(UPPER_BYTES) };

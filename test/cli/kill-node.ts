@@ -10,6 +10,7 @@ import { exitOf } from "../conformance/runsc.ts";
 import { conda } from "../ingest/conda/packages.ts";
 import { layer, layoutOf, tarOf } from "../ingest/oci/images.ts";
 import { noise } from "../suite/daemon-node.ts";
+import { NULL_NETNS } from "../suite/null-netns.ts";
 import { OriginServer } from "../suite/origin-server.ts";
 import { sleep, until } from "../suite/wait.ts";
 import { type Node, newNode } from "./cli.ts";
@@ -61,7 +62,7 @@ function leftOf(node: Node): string[] {
   const mounts = fs
     .readFileSync("/proc/self/mountinfo", "utf8")
     .split("\n")
-    .filter((line) => line.includes(node.dir));
+    .filter((line) => line.includes(node.dir) && !line.includes(NULL_NETNS));
   return [...files, ...node.leftovers(), ...mounts, ...node.processes()];
 }
 

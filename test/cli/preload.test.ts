@@ -42,6 +42,9 @@ test("a preload leaves what env create makes, and a warm cache; another has noth
     storedBytes: 0,
     warmedBlobs: 0,
   });
+  // One that was killed when all had come: it is swept by one that has nothing to bring.
+  fs.mkdirSync(path.join(node.state, "runs", "killed@00000000-1-1-1"), { recursive: true });
+  fs.mkdirSync(path.join(node.state, "mounts", "killed"), { recursive: true });
   // What is said to be on this node is there without a store.
   fs.renameSync(node.store, node.path("gone"));
   const warm = await node.run(["preload", first.stdout.trim()]);

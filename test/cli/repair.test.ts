@@ -76,4 +76,14 @@ test("a document of an environment that can't be read is a fault", async (t) => 
   t.match(await node.run(["env", "ls"]), { code: 1, stderr: /it is no JSON.*BURROW_CORRUPT/ });
   t.match(await node.run(create), { code: 0, stdout: first.stdout });
   t.match(await node.run(["store", "verify"]), { code: 0 });
+  // What it names is gone, and nothing else leads there.
+  const lost = objectsOf(node, "locators");
+  for (const locator of lost) fs.rmSync(path.join(node.store, locator));
+  const named = await node.run(["store", "verify"]);
+  t.match(named, {
+    code: 1,
+    stdout: /\nlocators\/\S+: it is missing, and environments\/\S+ names/,
+  });
+  t.match(await node.run([...create, "--repair"]), { code: 0, stdout: first.stdout });
+  t.match(await node.run(["store", "verify"]), { code: 0 });
 });

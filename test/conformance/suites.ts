@@ -42,7 +42,10 @@ function parseTap(text: string): Outcomes {
   return found;
 }
 
-/** Programs that pass some checks and fail others: a failure outweighs what passes. */
+/**
+ * Programs that pass some checks and fail others: a failure outweighs what passes. One that passes none is as bad as can be: how often
+ * it says so is chance, as with threads that all break at the same call (fcntl34, fcntl17).
+ */
 function parseLtp(text: string): Outcomes {
   const found: Outcomes = new Map();
   for (const [, name, said] of text.matchAll(/^([\w-]+): (.*)$/gm)) {
@@ -52,6 +55,9 @@ function parseLtp(text: string): Outcomes {
         ? -1000
         : 0;
     found.set(name!, (found.get(name!) ?? 0) + value);
+  }
+  for (const [name, value] of found) {
+    if (value < 0 && value % 1000 === 0) found.set(name, -Infinity);
   }
   return found;
 }

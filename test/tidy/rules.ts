@@ -10,6 +10,7 @@ import {
   isLib,
   REACH,
 } from "./layers.ts";
+import { checkLinks } from "./links.ts";
 import { cFunctionsOf, functionsOf, importsOf, matches, type SourceFile } from "./source.ts";
 
 export interface Rule {
@@ -356,5 +357,31 @@ export const RULES: readonly Rule[] = [
       [file("lib/base/error.ts", '  | "BURROW_ODD"')],
       [file("docs/errors.md", "| `BURROW_GONE` | was |")],
     ],
+  },
+  {
+    name: "links of the documentation lead somewhere",
+    check: checkLinks,
+    bad: [
+      [file("docs/a.md", "[b](b.md)")],
+      [file("docs/a.md", "[b](b.md#c-d)"), file("docs/b.md", "## C: d e")],
+      [file("docs/a.md", "[b](#c)", "```", "# c", "```")],
+    ],
+    good: [
+      file(
+        "docs/a.md",
+        "# A",
+        "[b](b/c.md#d-e-1) [it](#a) [all](b/) [else](https://x.org/#y) `[no](x.md)`",
+      ),
+      file("docs/b/c.md", "## D, `e`", "## D (e)"),
+    ],
+  },
+  {
+    name: "each decision says on its third line where it stands",
+    check: each(
+      (path) => path.startsWith("docs/design/"),
+      ({ text }) => (/^# .*\n\nStatus: ./.test(text) ? [] : ["no Status: below the title"]),
+    ),
+    bad: [[file("docs/design/0001-a.md", "# 0001: a", "", "## Context")]],
+    good: [file("docs/design/0001-a.md", "# 0001: a", "", "Status: accepted.")],
   },
 ];
