@@ -21,7 +21,7 @@ import { START_MS } from "../cli/sandbox.ts";
 import { sharingTenant } from "../cli/sharing.ts";
 import { Collected } from "./collected.ts";
 
-export type { ErrorClass, ErrorCode } from "../base/error.ts";
+export type { BurrowErrorOptions, ErrorClass, ErrorCode } from "../base/error.ts";
 export type { RunStats, Sharing } from "../cli/run-stats.ts";
 export { BurrowError };
 
@@ -51,8 +51,13 @@ export interface ViewOptions extends Places {
 
 /** A tree that sandboxes may be started over, any number, one after the other or at once. It holds nothing open. */
 export interface View {
-  /** The snapshots it is made of, the base first, and the paths they are seen at. */
-  readonly snapshots: readonly { readonly digest: string; readonly at: string }[];
+  /** The snapshots it is made of, the base first. */
+  readonly snapshots: readonly {
+    /** "sha256:…". */
+    readonly digest: string;
+    /** The path in the sandbox that it is seen at. */
+    readonly at: string;
+  }[];
 }
 
 /** A directory or file of the host that is passed through. */
@@ -69,8 +74,13 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Working directory; the image's, or /. */
   readonly cwd?: string;
-  /** The image's, or 65534 for both. `gid` is `uid` when missing. */
-  readonly user?: { readonly uid: number; readonly gid?: number };
+  /** Whose the command is; the image's when missing, or 65534 for both. */
+  readonly user?: {
+    /** A number: the sandbox's passwd isn't asked. */
+    readonly uid: number;
+    /** `uid` when missing. */
+    readonly gid?: number;
+  };
   /** Quota of /tmp in bytes, from 4096; 256 MiB when missing. */
   readonly tmpBytes?: number;
   /** Lets the command write wherever its user may, up to so many bytes; its changes go with it. */

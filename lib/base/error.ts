@@ -43,6 +43,7 @@ export interface BurrowErrorOptions {
 
 /** An error with a stable code: docs/errors.md. */
 export class BurrowError extends Error {
+  /** As every Error has one. */
   override readonly name = "BurrowError";
   /** What it is, for programs. */
   readonly code: ErrorCode;

@@ -225,7 +225,10 @@ export const TOUCHES_PER_FRAME = 500;
 export const TOUCHES_MAX = 65_536;
 /** A list of what to bring to a node: a million paths of 60 bytes. */
 export const PROFILE_MAX_BYTES = 64 * MIB;
-/** Direct mounts at a time: each has a server of some 45 MB, and what the kernel knows of its view. ENFILE past it, when all are in use. */
+/**
+ * Direct mounts at a time: each has a server of some 45 MB, and what the kernel knows of its view. ENFILE past it, when all are in use; EDQUOT for
+ * a tenant that has as many of them in use as are free (lib/daemon/direct-places.ts).
+ */
 export const DIRECT_VIEWS_MAX = 32;
 /** How long one that no sandbox uses is kept for the next. */
 export const DIRECT_IDLE_MS = 600_000;

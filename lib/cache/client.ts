@@ -61,7 +61,7 @@ export interface DaemonStatus {
   readonly loop?: Readonly<Record<string, number>>;
   /** Servers that sandboxes share; missing where none may. */
   readonly shared?: SharedStatus;
-  /** Views that sandboxes work on themselves; missing where there are none. */
+  /** Views that sandboxes work on themselves; missing where nobody has asked for one. */
   readonly direct?: DirectStatus;
   /** The last ask that was answered with an errno. Other users than the daemon's own and root hear of no failure, origin or view. */
   readonly lastFailure?: AskFailure;
@@ -78,11 +78,18 @@ export interface SharedStatus {
   readonly refused: number;
 }
 
-/** The figures of lib/daemon/direct-mounts.ts. */
+/** The figures of lib/daemon/direct-mounts.ts: what there is now, and what was since its start. */
 export interface DirectStatus {
+  /** Views that are mounts, and how many there may be. */
   readonly views: number;
+  readonly most: number;
+  /** Sandboxes that have one. */
   readonly users: number;
+  /** Mounts that were begun; times that a sandbox found its view's there; those that there was no place for. */
+  readonly made: number;
   readonly shared: number;
+  readonly refused: number;
+  /** Servers that followed one that was killed. */
   readonly restarts: number;
 }
 

@@ -19,7 +19,7 @@ import { runDaemon } from "../daemon/supervisor.ts";
 import { addCommonOptions, type Context, contextOf, makeFolders } from "./context.ts";
 import { counted, print, showBytes, table } from "./output.ts";
 import { parseSeconds, parseSize } from "./query.ts";
-import { sharedRows } from "./sharing.ts";
+import { directRows, sharedRows } from "./sharing.ts";
 
 interface StartOptions {
   idle: string;
@@ -258,6 +258,7 @@ function show(status: DaemonStatus): string {
     ],
     ["ready", counted(now.standbys, "standby server")],
     ...sharedRows(status.shared),
+    ...directRows(status.direct),
     ["asks", `${fetch["asks"]}, ${fetch["failedAsks"]} of them failed`],
   ];
   for (const [origin, figures] of Object.entries(origins)) {

@@ -14,13 +14,20 @@ export interface RunStats {
   readonly seconds: number;
   /** As the run ended. */
   readonly exitCode: number;
-  /** What the gofer answered: requests by name, and other counts; zeros are left out. */
+  /** What the gofer answered; zeros are left out. */
   readonly counters: {
+    /** Requests by the protocol's names. */
     readonly requests: Readonly<Record<string, number>>;
+    /** All else that it counts, such as files `donated`. */
     readonly others: Readonly<Record<string, number>>;
   };
   /** What this node's daemon asked of stores and stages meanwhile, for whomever. */
-  readonly fetched: { readonly requests: number; readonly bytes: number };
+  readonly fetched: {
+    /** Each try of each. */
+    readonly requests: number;
+    /** Of objects, as they came. */
+    readonly bytes: number;
+  };
   /** Content of all files of the view. */
   readonly viewBytes: number;
   /** Of a run that asked to share a server. */

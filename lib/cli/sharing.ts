@@ -1,8 +1,8 @@
-// Whether a sandbox shares a server with others of its tenant: who asked for it, and what came of that (docs/daemon.md, "Shared servers").
-// Control plane.
+// What sandboxes of a tenant share: a server (docs/daemon.md, "Shared servers"), who asked for it and what came of that, and direct mounts
+// (docs/directfs.md). Control plane.
 
 import { BurrowError } from "../base/error.ts";
-import type { SharedStatus } from "../cache/client.ts";
+import type { DirectStatus, SharedStatus } from "../cache/client.ts";
 import { NO_TENANT } from "../store/object-pin.ts";
 import { counted } from "./output.ts";
 import { tenantOf } from "./query-settings.ts";
@@ -35,4 +35,12 @@ export function sharedRows(shared: SharedStatus | null | undefined): string[][] 
   const { servers, sandboxes, placed, refused } = shared;
   const now = `${counted(sandboxes, "sandbox", "sandboxes")} on ${counted(servers, "server")}`;
   return [["shared", `${now}; ${placed} placed, ${refused} turned away`]];
+}
+
+/** The row of its direct mounts, where any was asked for. */
+export function directRows(direct: DirectStatus | null | undefined): string[][] {
+  if (direct === null || direct === undefined) return [];
+  const { views, most, users, made, shared, refused } = direct;
+  const now = `${counted(users, "sandbox", "sandboxes")} on ${views} of ${most} mounts`;
+  return [["directfs", `${now}; ${made} made, ${shared} found there, ${refused} refused`]];
 }

@@ -1,6 +1,6 @@
 // The figures of burrow top: what a daemon did between two of its STATUS. Pure. Control plane.
 
-import type { DaemonStatus, SharedStatus } from "../cache/client.ts";
+import type { DaemonStatus, DirectStatus, SharedStatus } from "../cache/client.ts";
 import type { QueueFigures } from "../cache/origins.ts";
 import type { PrefetchFigures } from "../daemon/prefetched.ts";
 import type { ViewFigures } from "../daemon/views.ts";
@@ -52,6 +52,8 @@ export interface TopFigures {
   readonly standbys: number;
   /** null: none may. */
   readonly shared: SharedStatus | null;
+  /** null: nobody has asked for one. */
+  readonly direct: DirectStatus | null;
   readonly residentBytes: number;
   /** Of one CPU. */
   readonly cpuShare: number;
@@ -96,6 +98,7 @@ export function topFigures(before: TopStatus, now: TopStatus, seconds: number): 
     upMs: now.upMs,
     ...now.now,
     shared: now.shared ?? null,
+    direct: now.direct ?? null,
     residentBytes: now.process?.residentBytes ?? 0,
     cpuShare: rate((status) => status.process?.cpuMs) / 1_000,
     loopDelayMs: now.loop?.p99Ms ?? 0,

@@ -11,7 +11,7 @@ import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { showBytes, shown, table } from "./output.ts";
 import { parseSeconds } from "./query.ts";
-import { sharedRows } from "./sharing.ts";
+import { directRows, sharedRows } from "./sharing.ts";
 import { type TopFigures, type TopOrigin, type TopStatus, topFigures } from "./top-figures.ts";
 
 interface TopOptions {
@@ -184,6 +184,7 @@ function show(of: TopFigures): string {
       `${share(of.cpuShare)} of a CPU, ${showBytes(of.residentBytes)}, late by ${of.loopDelayMs.toFixed(0)} ms at p99`,
     ],
     ...sharedRows(of.shared),
+    ...directRows(of.direct),
     ["cache", `${showBytes(of.cacheUsedBytes)}${cache}${memory}`],
     ["fetching", `${rateOf(of.bytesPerSecond)} in ${perSecond(of.requestsPerSecond)}`],
     [

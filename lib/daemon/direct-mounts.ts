@@ -5,13 +5,14 @@
 import fs from "node:fs";
 import { Errno, errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
-import { DIRECT_IDLE_MS, DIRECT_VIEWS_MAX } from "../base/limits.ts";
+import { DIRECT_IDLE_MS } from "../base/limits.ts";
 import type { DirectStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
 import { mountDirectory } from "../gofer/mount.ts";
 import { native } from "../sys/native.ts";
 import { newFuse } from "../sys/new-mount.ts";
 import { DirectNotes, directId } from "./direct-notes.ts";
+import { givesWay, refusalOf } from "./direct-places.ts";
 import { DirectServer } from "./direct-server.ts";
 import type { DescribedView } from "./sources.ts";
 
@@ -24,7 +25,9 @@ export interface DirectUse {
 }
 
 interface DirectView {
+  readonly key: string;
   readonly id: string;
+  readonly tenant: string;
   /** Fails with an errno when it can't be had. */
   readonly mounting: Promise<Mounted | number>;
   users: number;
@@ -41,6 +44,8 @@ interface Mounted {
 export interface DirectContext {
   readonly cache: string;
   readonly state: string;
+  /** Mounts at a time. */
+  readonly most: number;
   readonly log: Log;
 }
 
@@ -49,7 +54,7 @@ export class DirectMounts {
   /** By what they show and whose they are; the one that was let go of last comes last of those that nobody uses. */
   readonly #views = new Map<string, DirectView>();
   readonly #notes: DirectNotes;
-  readonly #counted = { shared: 0, restarts: 0 };
+  readonly #counted = { made: 0, shared: 0, refused: 0, restarts: 0 };
   #isEnded = false;
 
   constructor(context: DirectContext) {
@@ -62,19 +67,26 @@ export class DirectMounts {
     await this.#sweep();
   }
 
-  /** Views; sandboxes that have one; times that one found its view's mount there; servers that followed one that was killed. */
-  get figures(): DirectStatus {
+  /** Undefined where nobody has asked for one. */
+  get figures(): DirectStatus | undefined {
+    const { made, refused } = this.#counted;
+    if (made + refused === 0) return undefined;
     let users = 0;
     for (const view of this.#views.values()) users += view.users;
-    return { views: this.#views.size, users, ...this.#counted };
+    return { most: this.#context.most, views: this.#views.size, users, ...this.#counted };
   }
 
-  /** The mount of a view, made when there is none: an errno when it can't be had. Never rejects. */
+  /**
+   * The mount of a view, made when there is none, or an errno: ENFILE and EDQUOT where there is no place for it (direct-places.ts), EPERM
+   * and EIO where it can't be made, ECANCELED of a daemon that ends. Never rejects.
+   */
   async use(view: DescribedView): Promise<DirectUse | number> {
+    if (this.#isEnded) return Errno.ECANCELED;
     const key = this.#keyOf(view);
     const known = this.#views.get(key);
+    const refusal = known !== undefined && known.users > 0 ? 0 : this.#refusal(view.tenant);
+    if (refusal !== 0) return refusal;
     const found = known ?? this.#begin(key, view);
-    if (typeof found === "number") return found;
     if (known !== undefined) this.#counted.shared++;
     found.users++;
     clearTimeout(found.idle);
@@ -84,7 +96,7 @@ export class DirectMounts {
     const release = () => {
       if (isReleased) return;
       isReleased = true;
-      if (--found.users === 0) this.#rest(key, found);
+      if (--found.users === 0) this.#rest(found);
     };
     if (hostFd >= 0) return { hostFd, release };
     release();
@@ -94,7 +106,7 @@ export class DirectMounts {
   /** Lets go of all. Sandboxes keep what they have: its servers end with them. */
   stop(): void {
     this.#isEnded = true;
-    for (const [key, view] of this.#views) this.#drop(key, view);
+    for (const view of this.#views.values()) this.#drop(view);
   }
 
   /** What makes two views one mount. */
@@ -105,14 +117,27 @@ export class DirectMounts {
     ]);
   }
 
-  #begin(key: string, view: DescribedView): DirectView | number {
-    if (this.#isEnded) return Errno.ECANCELED;
-    if (this.#views.size >= DIRECT_VIEWS_MAX && !this.#dropOldest()) {
-      this.#context.log("no direct mount", { error: `all ${DIRECT_VIEWS_MAX} are in use` });
-      return Errno.ENFILE;
-    }
-    const id = directId(this.#context.cache, key);
-    const begun = { id, mounting: this.#mount(id, view), users: 0, idle: undefined };
+  /** 0, or why a tenant gets no mount that none of its sandboxes has. */
+  #refusal(tenant: string): number {
+    const { most, log } = this.#context;
+    const errno = refusalOf(this.#views.values(), tenant, most);
+    if (errno === 0) return 0;
+    this.#counted.refused++;
+    const full = `all ${most} are in use`;
+    const error = errno === Errno.ENFILE ? full : `its tenant has its share of ${most} in use`;
+    log("no direct mount", { tenant, error });
+    return errno;
+  }
+
+  #begin(key: string, view: DescribedView): DirectView {
+    const { cache, most } = this.#context;
+    const idle = this.#views.size < most ? undefined : givesWay(this.#views.values());
+    if (idle !== undefined) this.#drop(idle);
+    const id = directId(cache, key);
+    const { tenant } = view;
+    const mounting = this.#mount(id, view);
+    const begun: DirectView = { key, id, tenant, mounting, users: 0, idle: undefined };
+    this.#counted.made++;
     this.#views.set(key, begun);
     void begun.mounting.then((mounted) => {
       if (typeof mounted !== "number") return;
@@ -149,20 +174,11 @@ export class DirectMounts {
   }
 
   /** Nobody uses it: it is kept for a while, for who comes next. */
-  #rest(key: string, view: DirectView): void {
-    if (this.#views.get(key) !== view) return;
-    this.#views.delete(key);
-    this.#views.set(key, view);
-    view.idle = setTimeout(() => this.#drop(key, view), DIRECT_IDLE_MS).unref();
-  }
-
-  #dropOldest(): boolean {
-    for (const [key, view] of this.#views) {
-      if (view.users > 0) continue;
-      this.#drop(key, view);
-      return true;
-    }
-    return false;
+  #rest(view: DirectView): void {
+    if (this.#views.get(view.key) !== view) return;
+    this.#views.delete(view.key);
+    this.#views.set(view.key, view);
+    view.idle = setTimeout(() => this.#drop(view), DIRECT_IDLE_MS).unref();
   }
 
   async #sweep(): Promise<void> {
@@ -172,13 +188,13 @@ export class DirectMounts {
 
   /** Nobody answers for it any more. Who waits there gets an error, now that the device is closed; who comes next, another mount. */
   #lose(id: string): void {
-    for (const [key, view] of this.#views) if (view.id === id) this.#drop(key, view);
+    for (const view of this.#views.values()) if (view.id === id) this.#drop(view);
     void this.#sweep();
   }
 
-  #drop(key: string, view: DirectView): void {
+  #drop(view: DirectView): void {
     clearTimeout(view.idle);
-    if (this.#views.get(key) === view) this.#views.delete(key);
+    if (this.#views.get(view.key) === view) this.#views.delete(view.key);
     void view.mounting.then((mounted) => {
       if (typeof mounted === "number") return;
       mounted.server.leave(this.#isEnded);

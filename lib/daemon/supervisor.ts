@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { BurrowError, explain } from "../base/error.ts";
+import { DIRECT_VIEWS_MAX } from "../base/limits.ts";
 import { openCache } from "../cache/cache.ts";
 import { daemonStatus, type SharedStatus } from "../cache/client.ts";
 import type { Log } from "../cache/counters.ts";
@@ -264,7 +265,8 @@ class RunningDaemon implements Daemon {
     this.#keeper = new Keeper(cache, fetcher, new PinnedBlobs(cache), config.limitBytes);
     const status = (isOwn: boolean) => (isOwn ? this.status() : forStrangers(this.status()));
     const { deadlineMs, silentMs } = config;
-    this.#direct = new DirectMounts({ cache: config.cache, state: config.state, log });
+    const { cache: path, state } = config;
+    this.#direct = new DirectMounts({ cache: path, state, most: DIRECT_VIEWS_MAX, log });
     this.#server = new Server({
       fetcher,
       direct: this.#direct,
@@ -329,6 +331,7 @@ class RunningDaemon implements Daemon {
     const { connections } = this.#server;
     const { waiting } = this.#standbys;
     const now = { connections, standbys: waiting };
+    const direct = this.#direct.figures;
     const more = { views: this.#views, loop: this.#loop };
     const status = statusOf(this.#config, this.#startedMs, this.#fetcher, this.#keeper, now, more);
     return {
@@ -339,7 +342,7 @@ class RunningDaemon implements Daemon {
         : { profiles: this.#profiles.figures, prefetch: this.#prefetched.figures }),
       ...(this.#foresight === undefined ? {} : { foresight: this.#foresight.figures }),
       ...(this.#lazy === undefined ? {} : { lazy: this.#lazy.status() }),
-      ...(this.#direct.figures.views === 0 ? {} : { direct: this.#direct.figures }),
+      ...(direct === undefined ? {} : { direct }),
       ...(this.#config.shared === 0 ? {} : { shared: this.#sharedFigures }),
     };
   }

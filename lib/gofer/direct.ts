@@ -28,6 +28,13 @@ import { mountIdOf, readMount } from "./mount.ts";
 import { hostTreeOf, type OpenedTree } from "./trees.ts";
 
 const O_NONBLOCK = 0o4000;
+const SEE_LOG =
+  "its log, or `burrow daemon start` in a terminal, after `burrow daemon stop`, says why";
+/** What an errno of the daemon's says by itself. */
+const WHY_NOT: ReadonlyMap<number, string> = new Map([
+  [Errno.ENFILE, "all direct mounts of this node are in use"],
+  [Errno.EDQUOT, "its tenant's sandboxes have their share of this node's direct mounts in use"],
+]);
 
 /** The directory itself of an FD that may be O_PATH: opened anew, or -errno. */
 function openRoot(fd: number): number {
@@ -72,9 +79,8 @@ function askRoot(cache: string, id: string, destination: string): number {
   if (got >= 0) native.closeFd(got);
   if (rootFd >= 0) return rootFd;
   native.closeFd(link);
-  const where =
-    "its log, or `burrow daemon start` in a terminal, after `burrow daemon stop`, says why";
-  throw refusal(destination, `its daemon can't mount it (${errnoName(rootFd)}): ${where}`);
+  const why = WHY_NOT.get(-rootFd) ?? SEE_LOG;
+  throw refusal(destination, `its daemon can't mount it (${errnoName(rootFd)}): ${why}`);
 }
 
 /** The file that comes with the one answer: its FD or -errno. */

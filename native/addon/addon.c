@@ -7,6 +7,7 @@ static napi_value init(napi_env env, napi_value exports) {
   register_channel(env, exports);
   register_hostfs(env, exports);
   register_hostsock(env, exports);
+  register_mount(env, exports);
   register_process(env, exports);
   register_harden(env, exports);
   register_codec(env, exports);

@@ -92,7 +92,7 @@ static inline void export_function(napi_env env, napi_value exports, const char 
   napi_set_named_property(env, exports, name, function);
 }
 
-// What hostfs.c and hostsock.c share: described in hostfs.c.
+// What hostfs.c, hostsock.c and mount.c share: described in hostfs.c.
 #define NAME_CAPACITY 257
 #define STAT_FIELDS 19
 int arg_component(napi_env env, napi_value value, char out[NAME_CAPACITY]);
@@ -117,6 +117,7 @@ void register_map(napi_env env, napi_value exports);
 void register_channel(napi_env env, napi_value exports);
 void register_hostfs(napi_env env, napi_value exports);
 void register_hostsock(napi_env env, napi_value exports);
+void register_mount(napi_env env, napi_value exports);
 void register_process(napi_env env, napi_value exports);
 void register_harden(napi_env env, napi_value exports);
 void register_codec(napi_env env, napi_value exports);

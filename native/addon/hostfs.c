@@ -4,7 +4,6 @@
 // kept FD of /proc/self/fd, so that no path is resolved twice.
 #include "addon.h"
 #include <fcntl.h>
-#include <linux/mount.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,10 +144,9 @@ static napi_value create_at(napi_env env, napi_callback_info info) {
     out[STAT_FIELDS] = file;
     return integer(env, fd);
   }
-  if (fd >= 0) close(fd);
   close(file);
   unlinkat(dir, name, 0);
-  return integer(env, bad);
+  return integer(env, closing(fd, -bad));
 }
 
 // The O_PATH FD of the directory, symlink or socket just made; removes it again when that fails.
@@ -160,9 +158,8 @@ int finish_new(int proc_fd, int dir, const char *name, mode_t type, uint32_t mod
   if (bad >= 0 && ((mode_t)out[4] & S_IFMT) != type) return closing(fd, ESTALE);
   if (bad >= 0) bad = settle(proc_fd, dir, fd, mode, uid, gid, out);
   if (bad >= 0) return fd;
-  if (fd >= 0) close(fd);
   unlinkat(dir, name, type == S_IFDIR ? AT_REMOVEDIR : 0);
-  return bad;
+  return closing(fd, -bad);
 }
 
 // makeAt(procFd, dirFd, name, mode, uid, gid, out): an O_PATH FD of the new directory, FIFO, socket or whiteout, by the
@@ -352,53 +349,6 @@ static napi_value remove_xattr(napi_env env, napi_callback_info info) {
   return bad < 0 ? integer(env, bad) : outcome(env, fremovexattr(arg_int(env, argv[0]), name));
 }
 
-// newMount(type, options: Uint8Array, attributes, mount): the FD of a new file system, attached nowhere, freed with its
-// last FD; 0 when `mount`, not -1, is one that gets other options. Each is NUL-terminated, "key=value" or a flag, and
-// spent then. -EPERM without CAP_SYS_ADMIN. man fsopen(2), fspick(2), fsmount(2).
-static napi_value new_mount(napi_env env, napi_callback_info info) {
-  ARGS;
-  char type[16];
-  struct bytes options = arg_bytes(env, argv[1]);
-  int mount = arg_int(env, argv[3]), bad = arg_name(env, argv[0], type, sizeof type);
-  if (bad < 0) return integer(env, bad);
-  if (options.length == 0 || options.data[options.length - 1] != 0) return integer(env, -EINVAL);
-  int context = (int)(mount < 0 ? syscall(SYS_fsopen, type, FSOPEN_CLOEXEC)
-                                : syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
-  if (context < 0) return outcome(env, -1);
-  char *key = (char *)options.data, *end = key + options.length;
-  for (char *next; key < end; key = next) {
-    char *value = strchr(key, '=');
-    next = key + strlen(key) + 1;
-    if (value) *value++ = 0;
-    if (syscall(SYS_fsconfig, context, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0) < 0)
-      return integer(env, closing(context, errno));
-  }
-  if (syscall(SYS_fsconfig, context, mount < 0 ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
-    return integer(env, closing(context, errno));
-  int made = mount < 0 ? (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, arg_uint(env, argv[2])) : 0;
-  int error = errno;
-  close(context);
-  return integer(env, made < 0 ? -error : made);
-}
-
-// cloneMount(fd, isReadOnly): a private copy of the mounts at and below an O_PATH FD, without devices, in which no
-// later mount of the host shows. Read-only, the kernel refuses to write through any FD that comes from it, donated
-// and reopened ones too. man open_tree(2), mount_setattr(2).
-static napi_value clone_mount(napi_env env, napi_callback_info info) {
-  ARGS;
-  bool read_only = true;
-  napi_get_value_bool(env, argv[1], &read_only);
-  int fd = (int)syscall(SYS_open_tree, arg_int(env, argv[0]), "",
-                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
-  if (fd < 0) return outcome(env, -1);
-  struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
-  if (read_only) attributes.attr_set |= MOUNT_ATTR_RDONLY;
-  if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) < 0) {
-    return integer(env, closing(fd, errno));
-  }
-  return integer(env, fd);
-}
-
 #define HANDLE_CAPACITY 48  // What is kept of a file_handle: 8 bytes and up to 40 of f_handle.
 union file_handle_bytes {
   struct file_handle handle;
@@ -442,8 +392,8 @@ void register_hostfs(napi_env env, napi_value exports) {
       {"utimensFd", utimens_fd},   {"truncateFd", truncate_fd}, {"syncFd", sync_fd},
       {"allocateFd", allocate_fd}, {"readDents", read_dents},   {"seekDents", seek_dents},
       {"statfsFd", statfs_fd},     {"getXattr", get_xattr},     {"setXattr", set_xattr},
-      {"listXattr", list_xattr},   {"removeXattr", remove_xattr}, {"newMount", new_mount},
-      {"cloneMount", clone_mount}, {"handleOf", handle_of}, {"openHandle", open_handle},
+      {"listXattr", list_xattr},   {"removeXattr", remove_xattr},
+      {"handleOf", handle_of},     {"openHandle", open_handle},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
     export_function(env, exports, functions[i].name, functions[i].callback);

@@ -9,11 +9,6 @@
  */
 #include "stub.h"
 
-/* Bounds what a server gone wrong can make us hold; a connection has some tens of channels. */
-#define HELD_MAX 16384
-static struct held { struct record key; int fd; } held[HELD_MAX];
-static int heldCount;
-
 static int controlFd = -1; /* our end of the pair with the server; -1 when it closed its own */
 static pid_t server; /* our child; 0: a standby, which isn't */
 static int serverStatus = -1; /* as from waitpid, once it ended; UNSTARTED while the next one is yet to be started */
@@ -49,10 +44,9 @@ void complain(const char *what, const char *why) {
     if (fd >= 0)
         dprintf(fd, "burrow-stub: %s: %s\n", what, why);
     close(fd);
-    for (int i = 0; i < heldCount; i++)
-        if (held[i].key.role == LOG || held[i].key.role == DEBUG_LOG)
-            dprintf(held[i].fd, isJson ? "{\"level\":\"error\",\"msg\":\"burrow-stub: %s: %s\"}\n"
-                                       : "burrow-stub: %s: %s\n", what, why);
+    for (uint32_t role = LOG; role <= DEBUG_LOG; role++)
+        dprintf(heldFd(role), isJson ? "{\"level\":\"error\",\"msg\":\"burrow-stub: %s: %s\"}\n"
+                                     : "burrow-stub: %s: %s\n", what, why);
 }
 static long now(void) {
     struct timespec t;
@@ -68,43 +62,6 @@ static void tell(const char *mark) {
 }
 
 #define die(what) (complain(what, strerror(errno)), exit(127))
-
-/* ---- what we hold ---------------------------------------------------------------------------- */
-
-/* Takes fd; what was held under the same key is closed. */
-static void hold(struct record key, int fd) {
-    for (int i = 0; i < heldCount; i++)
-        if (memcmp(&held[i].key, &key, sizeof key) == 0) {
-            close(held[i].fd);
-            held[i].fd = fd;
-            return;
-        }
-    if (heldCount == HELD_MAX) {
-        close(fd);
-        complain("an FD of the server's is closed", "too many are kept");
-    } else
-        held[heldCount++] = (struct held){key, fd};
-}
-
-static void letGo(bool (*isGone)(const struct record *key, uint32_t index), uint32_t index) {
-    int kept = 0;
-    for (int i = 0; i < heldCount; i++)
-        if (isGone(&held[i].key, index))
-            close(held[i].fd);
-        else
-            held[kept++] = held[i];
-    heldCount = kept;
-}
-
-static bool isOfConnection(const struct record *key, uint32_t index) {
-    return key->index == index && (key->role == IO || (key->role >= MEMORY && key->role <= LAST_KEPT));
-}
-
-/* Needed by the first server alone. Others wait for the end of these: a copy here would hold it off. */
-static bool isForStart(const struct record *key, uint32_t index) {
-    (void)index;
-    return (key->role >= MOUNTS && key->role <= RPC) || key->role == SYNC_SENTRY_EXIT;
-}
 
 /* ---- argv ------------------------------------------------------------------------------------ */
 
@@ -156,59 +113,21 @@ static void readArgv(char **argv) {
         die("no open --io-fds: this is started by runsc, see burrow-runsc --burrow-help");
 }
 
-static int byFd(const void *a, const void *b) {
-    return ((const struct held *)a)->fd - ((const struct held *)b)->fd;
-}
-
-/* 2022 hands its caller's FDs down (gofer-launch 1.4): a listener or a lock held here would not end. */
-static void closeOthers(void) {
-    unsigned from = 3;
-    qsort(held, (size_t)heldCount, sizeof *held, byFd);
-    for (int i = 0; i < heldCount; from = (unsigned)held[i++].fd + 1)
-        if ((unsigned)held[i].fd > from)
-            syscall(SYS_close_range, from, (unsigned)held[i].fd - 1, 0U);
-    syscall(SYS_close_range, from, ~0U, 0U);
-}
-
 /* Rootless: runsc writes the id maps of our user namespace, then closes its end. */
 static void waitForUserns(void) {
-    for (int i = 0; i < heldCount; i++) {
-        char byte;
-        if (held[i].key.role != SYNC_USERNS)
-            continue;
-        while (TEMP_FAILURE_RETRY(read(held[i].fd, &byte, 1)) > 0)
-            ;
-        /* By hand: there are no threads whose ids glibc would have to change too. */
-        if (syscall(SYS_setgid, setGid) != 0 || syscall(SYS_setuid, setUid) != 0)
-            die("can't become the namespace's root");
-        isInOwnUserns = true;
-        close(held[i].fd);
-        held[i] = held[--heldCount];
+    char byte;
+    int fd = heldFd(SYNC_USERNS);
+    if (fd < 0)
         return;
-    }
+    while (TEMP_FAILURE_RETRY(read(fd, &byte, 1)) > 0)
+        ;
+    /* By hand: there are no threads whose ids glibc would have to change too. */
+    if (syscall(SYS_setgid, setGid) != 0 || syscall(SYS_setuid, setUid) != 0)
+        die("can't become the namespace's root");
+    isInOwnUserns = true;
 }
 
 /* ---- server ---------------------------------------------------------------------------------- */
-
-/* Sends everything that is held and meant for a server. False if the server is gone. */
-static bool sendAdopt(int to, uint32_t flags) {
-    int total = 0, at = 0;
-    for (int i = 0; i < heldCount; i++)
-        total += held[i].key.role <= LAST_KEPT;
-    do {
-        struct record records[FDS_A_MESSAGE];
-        int fds[FDS_A_MESSAGE], count = 0;
-        for (; at < heldCount && count < FDS_A_MESSAGE; at++)
-            if (held[at].key.role <= LAST_KEPT) {
-                records[count] = held[at].key;
-                fds[count++] = held[at].fd;
-            }
-        total -= count;
-        if (!sendFds(to, ADOPT, flags | (total ? FLAG_MORE : 0), records, fds, count))
-            return false;
-    } while (total);
-    return true;
-}
 
 /* Has a server, a standby or our own child, adopt all we hold. A successor is started the same way. */
 static void startServer(void) {
@@ -232,11 +151,6 @@ static void startServer(void) {
 static void handleMessage(int from);
 
 /* ---- successors ------------------------------------------------------------------------------ */
-
-static void dropHeir(void) {
-    close(heir.fd);
-    heir = noHeir;
-}
 
 /* SIGHUP: starts the program that is installed now. The server goes on until that says it is ready. */
 static void startHeir(void) {
@@ -408,7 +322,8 @@ static void handleSignals(void) {
             serverStatus = status;
         else if (pid == heir.pid) {
             complain("the successor failed", "the server that is there goes on");
-            dropHeir();
+            close(heir.fd);
+            heir = noHeir;
             tell("!");
         }
 }
@@ -440,9 +355,8 @@ int main(int argc __attribute__((unused)), char **argv) {
     int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     int logFd = log && *log ? open(log, flags, 0600) : -1;
     readArgv(argv);
-    for (int i = 0; i < heldCount && logFd < 0; i++)
-        if (held[i].key.role == DEBUG_LOG)
-            logFd = held[i].fd;
+    if (logFd < 0)
+        logFd = heldFd(DEBUG_LOG);
     if (logFd >= 0)
         dup2(logFd, 2);
     closeOthers();

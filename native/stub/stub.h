@@ -1,5 +1,6 @@
 /*
- * What burrow-stub.c and server.c share: the adopt protocol's numbers (docs/protocol/adopt.md), and starting servers.
+ * What burrow-stub.c, held.c and server.c share: the adopt protocol's numbers (docs/protocol/adopt.md), what is
+ * held, and starting servers.
  */
 #define _GNU_SOURCE 1
 #include <dirent.h>
@@ -48,6 +49,21 @@ extern char **stubArgv;
 
 /* Says what went wrong wherever somebody may read it. */
 void complain(const char *what, const char *why);
+
+/* Takes fd; what was held under the same key is closed. */
+void hold(struct record key, int fd);
+/* One of a role, still held, or -1. */
+int heldFd(uint32_t role);
+/* Closes those of which isGone says so. */
+typedef bool isGone(const struct record *key, uint32_t index);
+void letGo(isGone *isGone, uint32_t index);
+isGone isOfConnection;
+/* Needed at the start alone. Others wait for the end of these: a copy here would hold it off. */
+isGone isForStart;
+/* 2022 hands its caller's FDs down (gofer-launch 1.4): a listener or a lock held here would not end. */
+void closeOthers(void);
+/* Sends everything that is held and meant for a server. False if the server is gone. */
+bool sendAdopt(int to, uint32_t flags);
 
 /* One message, of FDs or none, without a body. False if nobody takes it. */
 bool sendFds(int to, uint16_t type, uint32_t flags, struct record *records, int *fds, int count);

@@ -2,25 +2,28 @@
 
 import fs from "node:fs";
 import t from "tap";
+import { Errno } from "../../lib/base/errno.ts";
 import { DirectMounts } from "../../lib/daemon/direct-mounts.ts";
 import { DirectNotes, directId } from "../../lib/daemon/direct-notes.ts";
 import type { DescribedView } from "../../lib/daemon/sources.ts";
 import { native } from "../../lib/sys/native.ts";
 import { noise } from "../suite/daemon-node.ts";
 import type { Scene } from "../suite/daemon-scene.ts";
-import { directSandbox, directServers, prepared } from "../suite/direct-scene.ts";
+import { directGofer, directSandbox, directServers, prepared } from "../suite/direct-scene.ts";
 import { noFuse } from "../suite/fuse.ts";
+import { playDaemon } from "../suite/played-daemon.ts";
 import { until } from "../suite/wait.ts";
 
 const FILES = { small: noise(10_000, 1), last: noise(20_000, 3) };
 
-function viewOf({ published, server }: Scene): DescribedView {
+/** `at` tells views of one snapshot from each other. */
+function viewOf({ published, server }: Scene, tenant = "", at = "/"): DescribedView {
   return {
     snapshots: [{ snapshot: published.digest, origin: server.url }],
-    places: ["/"],
+    places: [at],
     command: "",
     isProfiled: false,
-    tenant: "",
+    tenant,
   };
 }
 
@@ -70,20 +73,70 @@ t.test(
       use.release();
       return 0;
     };
-    const earlier = new DirectMounts({ cache, state, log });
+    const earlier = new DirectMounts({ cache, state, most: 2, log });
     t.equal(await take(earlier), 0, logged.join("\n"));
     earlier.stop();
     t.ok(await until(() => directServers(state).length === 0));
     const left = () => fs.readdirSync(`${state}/mounts`).filter((id) => id.startsWith("direct-"));
     t.equal(left().length, 1, "nobody was there to remove it");
 
-    const next = new DirectMounts({ cache, state, log });
+    const next = new DirectMounts({ cache, state, most: 2, log });
     t.teardown(() => next.stop());
     const [, failed] = await Promise.all([next.start(), take(next)]);
     t.equal(failed, 0, logged.join("\n"));
     t.equal(left().length, 1);
   },
 );
+
+t.test("one tenant leaves a place for the next", { skip: noFuse }, async (t) => {
+  const scene = await prepared(t, FILES);
+  const { cache, state } = scene.node;
+  const logged: string[] = [];
+  const log = (what: string, why: object) => void logged.push(`${what} ${JSON.stringify(why)}`);
+  const mounts = new DirectMounts({ cache, state, most: 2, log });
+  t.teardown(() => mounts.stop());
+  t.equal(mounts.figures, undefined, "nobody has asked");
+  const take = async (tenant: string, at = "/") => {
+    const use = await mounts.use(viewOf(scene, tenant, at));
+    if (typeof use !== "number") native.closeFd(use.hostFd);
+    return use;
+  };
+  const [first, again, other] = await Promise.all([take("a"), take("a"), take("a", "/other")]);
+  if (typeof first === "number" || typeof again === "number") return t.fail(logged.join("\n"));
+  t.equal(other, Errno.EDQUOT, "its second view");
+  t.match(logged, [/no direct mount .*"a".*share of 2/]);
+  first.release();
+  const next = await take("b");
+  if (typeof next === "number") return t.fail(logged.join("\n"));
+  t.equal(await take("c"), Errno.ENFILE);
+  t.match(logged[1], /all 2 are in use/);
+  again.release();
+  again.release();
+  t.equal(await take("b", "/other"), Errno.EDQUOT, "another's, unused, doesn't count for it");
+  const back = await take("a");
+  t.type(back, "object");
+  t.same(mounts.figures, {
+    most: 2,
+    views: 2,
+    users: 2,
+    made: 2,
+    shared: 2,
+    refused: 3,
+    restarts: 0,
+  });
+});
+
+t.test("who gets none is told why", async (t) => {
+  const { node, mountId } = await prepared(t, FILES);
+  const errnos: number[] = [Errno.EDQUOT, Errno.ENFILE];
+  const server = await playDaemon(node.root, () => errnos.shift()!);
+  t.teardown(() => server.close());
+  const [tenant, all] = [directGofer(t, node, mountId), directGofer(t, node, mountId)];
+  const logs = () => `${tenant.log}${all.log}`;
+  await until(() => /EDQUOT/.test(logs()) && /ENFILE/.test(logs()));
+  t.match(logs(), /its tenant's sandboxes have their share of this node's direct mounts in use/);
+  t.match(logs(), /all direct mounts of this node are in use/);
+});
 
 t.test("a mount stays while any server of it lives, and what only looks like one", async (t) => {
   const scene = await prepared(t, FILES);

@@ -111,8 +111,11 @@ async function read(t: Test, isMirrored: boolean): Promise<void> {
     return name;
   };
   const isMet = (kind: string) => (first.counts[kind] ?? 0) + (second.counts[kind] ?? 0) > 0;
-  // What comes is dealt by chance: one goes on until each kind came once, four times as long at most.
-  const isAll = () => !isMirrored || left < -2 * READS || KINDS.slice(1).every(isMet);
+  const figures = () => fetcher.origins.figures()[first.url]!;
+  const isSpoilt = () => figures().places.every(({ transient }) => transient > 0);
+  // What comes is dealt by chance: one goes on until each kind came once, and from each place, four times as long at most.
+  const isMetAll = () => isSpoilt() && (!isMirrored || KINDS.slice(1).every(isMet));
+  const isAll = () => left < -2 * READS || isMetAll();
   const reader = async () => {
     while (left-- > 0 || !isAll()) {
       first.isStorm = left >= 0 && left % 250 < 5;
@@ -150,11 +153,8 @@ async function read(t: Test, isMirrored: boolean): Promise<void> {
     if (!(await until(ask))) lost++;
   }
   t.equal(lost, 0, "when all is well again, all is there");
-  const { places, requests, retries } = fetcher.origins.figures()[first.url]!;
+  const { places, requests, retries } = figures();
   t.comment(JSON.stringify({ requests, retries, places }));
-  t.ok(
-    places.every(({ transient }) => transient > 0),
-    "both were spoilt, and it was counted",
-  );
+  t.ok(isSpoilt(), "all were spoilt, and it was counted");
   t.ok(requests < (READS - Math.min(left, 0)) * 2, `${requests} requests: tries are bounded`);
 }

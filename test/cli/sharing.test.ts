@@ -1,7 +1,7 @@
 // Owns: what is said of a sandbox that asked to share a server, by its gofer's log; real ones are in shared.long. Plane: any.
 
 import { test } from "tap";
-import { sharingOf, showSharing } from "../../lib/cli/sharing.ts";
+import { directRows, sharingOf, showSharing } from "../../lib/cli/sharing.ts";
 
 test("a gofer's log says whether its sandbox shared a server, and why it didn't", async (t) => {
   const log = (line: string) => `2026-11-22T10:03:15.979Z burrow gofer: ${line}\n`;
@@ -15,4 +15,12 @@ test("a gofer's log says whether its sandbox shared a server, and why it didn't"
   for (const text of [alone, ""])
     t.same(sharingOf(text), { isShared: false, reason: "the daemon had none to share" });
   t.same(sharingOf(log("serving 1 mount, shared with 3 more")), { isShared: true });
+});
+
+test("a daemon's direct mounts have a row where any was asked for", async (t) => {
+  t.same(directRows(undefined), []);
+  const direct = { views: 2, most: 32, users: 1, made: 3, shared: 4, refused: 5, restarts: 6 };
+  t.same(directRows(direct), [
+    ["directfs", "1 sandbox on 2 of 32 mounts; 3 made, 4 found there, 5 refused"],
+  ]);
 });

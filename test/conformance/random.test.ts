@@ -10,7 +10,7 @@ import { isLong } from "../suite/long.ts";
 import { buildProgram, runInSandbox, runOnHost } from "./posix-runs.ts";
 import { findRevisions, hostGofer } from "./runsc.ts";
 
-const CALLS = isLong ? 200_000 : 6_000;
+const CALLS = isLong ? 200_000 : 3_000;
 const ROUNDS = isLong ? 5 : 1;
 t.setTimeout(isLong ? 1_200_000 : 300_000);
 

@@ -48,11 +48,15 @@ test("each metric that the dashboard names is one that a daemon has", async (t) 
     fetch: { asks: 3 },
     prefetch: { touches: 4 },
     shared: { sandboxes: 5, placed: 6 },
+    direct: { views: 7, most: 32, refused: 8 },
   });
   t.match(made, /^burrow_asks_total 3$/m);
   t.match(made, /^burrow_first_reads_total 4$/m);
   t.match(made, /^burrow_shared_sandboxes 5$/m);
   t.match(made, /^burrow_shared_placed_total 6$/m);
+  t.match(made, /^burrow_direct_mounts 7$/m);
+  t.match(made, /^burrow_direct_mounts_limit 32$/m);
+  t.match(made, /^burrow_direct_refused_total 8$/m);
 });
 
 test("counters are shown as rates, gauges as they are, and by labels that they have", async (t) => {

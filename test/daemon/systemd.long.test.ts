@@ -14,7 +14,7 @@ import { bootUml, ROOT } from "../suite/uml.ts";
 const BOOT_MAX_MS = 900_000;
 const DISK_BYTES = 128 * 1024 * 1024;
 /** What a boot must have judged, at least. */
-const JUDGEMENTS = [37, 7];
+const JUDGEMENTS = [38, 7];
 
 const hasSystemd = fs.existsSync("/usr/lib/systemd/systemd");
 // A lazy mount outlives its daemon from Linux 6.9 on.

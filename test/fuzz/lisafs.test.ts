@@ -19,7 +19,7 @@ import { isSanitized, startGofer, type Teardown, temporary } from "../suite/serv
 import { makeView } from "../suite/view-cache.ts";
 import { crashers, fdidAt, isSkipped, Mutator, Recent } from "./lisafs.ts";
 
-const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 250_000));
+const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 100_000));
 /** The gate's share of time; it sends what it can in it (a million take 22 s on an idle machine of 2 CPUs). */
 const BUDGET_MS = isLong ? 60_000 * Number(process.env["BURROW_MINUTES"] ?? 115) : 30_000;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);

@@ -15,7 +15,7 @@ import { isLong } from "../suite/long.ts";
 import { noUpper, type Served, serveMount } from "../suite/served.ts";
 import { blockUntil } from "../suite/wait.ts";
 
-const OPENS = isLong ? 1_000_000 : 500;
+const OPENS = isLong ? 1_000_000 : 250;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 
 interface Scene extends Pick<Served, "client" | "gofer"> {

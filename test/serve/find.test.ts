@@ -19,7 +19,7 @@ import {
 import { isLong } from "../suite/long.ts";
 import { isSanitized, onBothPathways, serveHost } from "../suite/served.ts";
 
-const MANY = isLong ? 1_000_000 : 100_000;
+const MANY = isLong ? 1_000_000 : 40_000;
 const S_IFMT = 0o170000;
 const S_IFLNK = 0o120000;
 const S_IFREG = 0o100000;

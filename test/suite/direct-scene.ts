@@ -38,8 +38,8 @@ export async function prepared(t: Test, files: Files): Promise<Scene> {
   return made;
 }
 
-/** Of a view by its mount's id, with a tmpfs of 64 KiB. Ended with the test. */
-export function directSandbox(t: Test, node: TestNode, mountId: string): DirectSandbox {
+/** The gofer of a sandbox that has a view, by its mount's id, and a tmpfs of 64 KiB, as it starts. Ended with the test. */
+export function directGofer(t: Test, node: TestNode, mountId: string): GoferProcess {
   const id = `${mountId}-tmp`;
   fs.mkdirSync(`${node.state}/mounts/${id}`, { recursive: true });
   const upper = { format: 1, kind: "upper", sizeBytes: 65_536, inodes: 16, mode: 0o1777 };
@@ -49,16 +49,22 @@ export function directSandbox(t: Test, node: TestNode, mountId: string): DirectS
     { destination: "/tmp", source: `${node.state}/mounts/${id}` },
   ];
   const argv = ["--root=/run/runsc", "gofer", CONFS, "--bundle", "/"];
-  const gofer = GoferProcess.start({ mounts, argv, env: { BURROW_STATE: node.state } });
+  const env = { BURROW_STATE: node.state };
+  const gofer = GoferProcess.start({ mounts, argv, env, isLate: true });
+  t.teardown(() => gofer.stop());
+  return gofer;
+}
+
+/** The same once it serves, and what it gives the sandbox. Its daemon must be another process than this one. */
+export function directSandbox(t: Test, node: TestNode, mountId: string): DirectSandbox {
+  const gofer = directGofer(t, node, mountId);
+  gofer.readMounts();
   const fds: number[] = [];
   const sockets = [0, 1].map((i) => gofer.takeSocket(i));
   const end = () => {
     for (const fd of [...fds.splice(0), ...sockets.splice(0)]) native.closeFd(fd);
   };
-  t.teardown(async () => {
-    end();
-    await gofer.stop();
-  });
+  t.teardown(end);
   for (const socket of sockets) {
     const path = new SocketPathway(socket);
     path.timeoutMs = PATIENCE_MS;

@@ -71,14 +71,16 @@ function* heldDirectories(): Generator<number> {
   }
 }
 
-/** By each directory FD and up to four steps above it. */
-function fromAllDirectories(path: string, flags: number): string {
+/** By each directory FD and up to four steps above it, each of some paths with ":" between them. */
+function fromAllDirectories(paths: string, flags: number): string {
   let tried = 0;
   for (const fd of heldDirectories()) {
-    for (let up = 0; up <= 4; up++) {
-      tried++;
-      const opened = native.openAt(fd, "../".repeat(up) + path, flags, 0o600);
-      if (opened >= 0) return `opened by FD ${fd}, ${up} up`;
+    for (const path of paths.split(":")) {
+      for (let up = 0; up <= 4; up++) {
+        tried++;
+        const opened = native.openAt(fd, "../".repeat(up) + path, flags, 0o600);
+        if (opened >= 0) return `${path} opened by FD ${fd}, ${up} up`;
+      }
     }
   }
   return tried === 0 ? "no directory is held" : "nowhere";

@@ -1,4 +1,4 @@
-// A daemon that a test plays: it welcomes every mount and answers each ask of a blob as it is told. Tests only.
+// A daemon that a test plays: it welcomes every mount and answers each ask of a blob, or of a direct mount, as it is told. Tests only.
 
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
@@ -26,9 +26,9 @@ export function playDaemon(directory: string, answer: () => number): Promise<Ser
         const [type, id] = [frameType(rest, 0), frameId(rest, 0)];
         rest = rest.subarray(length);
         const fields = { errno: 0, state: AnswerState.complete, name: "" };
-        if (type === Frame.askBlob) fields.errno = answer();
         const isHello = type === Frame.hello;
-        if (!isHello && type !== Frame.askBlob) continue;
+        if (!isHello && type !== Frame.askBlob && type !== Frame.askDirect) continue;
+        if (!isHello) fields.errno = answer();
         const bytes = isHello ? encodeWelcome(out, id, 0, 1) : encodeAnswer(out, id, fields);
         socket.write(Buffer.from(out.subarray(0, bytes)));
       }

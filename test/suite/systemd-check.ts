@@ -99,13 +99,12 @@ class Sandbox {
   }
 
   static async start(origin: OriginServer, published: Published, name: string): Promise<Sandbox> {
-    const { digest } = published;
     const source = `${STATE}/mounts/${name}`;
-    const base = { snapshot: `sha256:${digest}`, origin: origin.url };
+    const base = { snapshot: `sha256:${published.digest}`, origin: origin.url };
     const mount = { format: 1, kind: "view", cache: CACHE, base, grafts: [] };
     fs.mkdirSync(source, { recursive: true });
     fs.writeFileSync(`${source}/mount.json`, JSON.stringify(mount));
-    await ensureIndex(openCache(CACHE), origin.url, digest);
+    await ensureIndex(openCache(CACHE), origin.url, published.digest);
     const teardowns: (() => void | Promise<void>)[] = [];
     const t = { teardown: (action: () => void | Promise<void>) => void teardowns.push(action) };
     const env = { BURROW_STATE: STATE, BURROW_STANDBYS: standbyFolder(CACHE) };
@@ -202,9 +201,8 @@ function connecting(): () => Promise<string> {
 /** The daemon of the unit is another than `pid`, and answers. */
 async function isAnother(pid: number): Promise<boolean> {
   return await until(async () => {
-    const now = await mainPid();
-    if (now === 0 || now === pid) return false;
-    return (await daemonStatus(CACHE).catch(() => undefined))?.pid === now;
+    const [now, status] = [await mainPid(), await daemonStatus(CACHE).catch(() => undefined)];
+    return now !== 0 && now !== pid && status?.pid === now;
   });
 }
 
@@ -227,6 +225,8 @@ async function activation(sandbox: () => Promise<Sandbox>): Promise<Sandbox> {
   const pid = await mainPid();
   judge("it is the unit's", (await daemonStatus(CACHE))?.pid === pid, pid);
   judge("in its cgroup", cgroupOf(pid) === `0::/system.slice/${SERVICE}`, cgroupOf(pid));
+  const rights = await property(SERVICE, "CapabilityBoundingSet");
+  judge("it can make no devices", / cap_net_bind/.test(rights) && !/mknod/.test(rights), rights);
   return made;
 }
 
