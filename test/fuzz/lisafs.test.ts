@@ -20,7 +20,7 @@ import { makeView } from "../suite/view-cache.ts";
 import { crashers, fdidAt, isSkipped, Mutator, Recent } from "./lisafs.ts";
 
 const MESSAGES = Number(process.env["BURROW_MESSAGES"] ?? (isLong ? 10_000_000 : 1_000_000));
-/** The gate's share of time; it sends what it can in it (a million take 22 s on an idle machine of 2 CPUs). */
+/** The gate's share of time; it sends what it can in it (a million take some 20 to 40 s on a machine of 2 CPUs). */
 const BUDGET_MS = isLong ? 60_000 * Number(process.env["BURROW_MINUTES"] ?? 115) : 60_000;
 const seed = Number(process.env["BURROW_SEED"] ?? Date.now() % 0x7fff_ffff);
 /** FDIDs given since the last Mount are closed after so many messages, so that tables and trees stay small. */

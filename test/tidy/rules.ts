@@ -70,10 +70,11 @@ const NATIVE_LINE_MAX = 120;
  * and hashes were added, which are a third of its time otherwise: docs/design/0012-sha256-lanes.md; what the daemon's loop has done by
  * threads: docs/design/0013-off-the-loop.md and 0018-hanging-disk.md; what a server gives up on each of its threads, and the calls for
  * it: docs/design/0015-hardening.md; what lets another server go on, and says that it does: docs/design/0016-hot-restart.md; how a stub
- * finds a server that others have, and that server lets go of one of them: docs/design/0025-shared-server.md; and a program's start by a
- * thread, in whose place the daemon's loop waited for its exec: docs/design/0006-standby.md.
+ * finds a server that others have, and that server lets go of one of them: docs/design/0025-shared-server.md; a program's start by a
+ * thread, in whose place the daemon's loop waited for its exec: docs/design/0006-standby.md; and what has a disk take a block before it is
+ * given out: docs/design/0037-landed-blocks.md.
  */
-const NATIVE_LINES_MAX = 3_800;
+const NATIVE_LINES_MAX = 3_820;
 
 export const lineCount = (text: string) => text.split("\n").length - (text.endsWith("\n") ? 1 : 0);
 
