@@ -18,7 +18,7 @@ import { runQuery } from "../cli/run-query.ts";
 import type { RunStats } from "../cli/run-stats.ts";
 import { NO_WATCH, withRun } from "../cli/runs.ts";
 import { START_MS } from "../cli/sandbox.ts";
-import { sharingTenant } from "../cli/sharing.ts";
+import { directFlags, sharingTenant } from "../cli/sharing.ts";
 import { Collected } from "./collected.ts";
 
 export type { BurrowErrorOptions, ErrorClass, ErrorCode } from "../base/error.ts";
@@ -91,6 +91,11 @@ export interface RunOptions {
   readonly binds?: Readonly<Record<string, Bind>>;
   /** Lets it share a warm server with other sandboxes of the view's tenant, where the daemon keeps some. $BURROW_SHARED=1. */
   readonly isShared?: boolean;
+  /**
+   * Has it work on the view as a mount of the kernel's, without asking a gofer (docs/directfs.md): on what it can't write, without binds,
+   * under a runsc of 2023 or later. Where that can't be, run() fails.
+   */
+  readonly isDirect?: boolean;
   /** Memory limit of sandbox and gofer in bytes; needs cgroups. */
   readonly memoryBytes?: number;
   /** runsc's network; none when missing. */
@@ -267,20 +272,16 @@ function queryOf(options: RunOptions): Partial<QueryOptions> {
   };
 }
 
-function mannerOf(
-  command: readonly string[],
-  options: RunOptions,
-  { memory, tenant }: QueryOptions,
-) {
-  const { startTimeoutMs = START_MS } = options;
+function mannerOf(command: readonly string[], options: RunOptions, query: QueryOptions) {
+  const { startTimeoutMs = START_MS, isShared = false, isDirect = false } = options;
   return {
     command,
     isTerminal: false,
     network: options.network ?? "none",
     platform: options.platform,
-    runscFlags: options.runscFlags ?? [],
-    memory,
-    tenant: sharingTenant(options.isShared === true, tenant),
+    runscFlags: [...directFlags(isDirect, query, isShared), ...(options.runscFlags ?? [])],
+    memory: query.memory,
+    tenant: sharingTenant(isShared, query.tenant),
     startMs: checkTimeout(startTimeoutMs, "startTimeoutMs", `${startTimeoutMs} ms`),
     isMeasured: true,
     stdin: options.stdin,

@@ -1,7 +1,6 @@
 // burrow run: the main job in one line: a command in a gVisor sandbox over an environment, stages and a base. Control plane.
 
 import { type Command, Option } from "commander";
-import { BurrowError } from "../base/error.ts";
 import { checkCommand } from "./command-defaults.ts";
 import { type Context, collect, contextOf } from "./context.ts";
 import { checkWritable, counted, Progress, report, showBytes, table, writeText } from "./output.ts";
@@ -13,7 +12,7 @@ import type { RunStats } from "./run-stats.ts";
 import { RunTrace, TRACE_OPTION } from "./run-trace.ts";
 import { type Run, type Watch, withRun } from "./runs.ts";
 import { START_MS } from "./sandbox.ts";
-import { sharingTenant, showSharing } from "./sharing.ts";
+import { directFlags, sharingTenant, showSharing } from "./sharing.ts";
 
 interface RunOptions extends QueryOptions {
   platform?: string;
@@ -96,21 +95,6 @@ export function addRun(program: Command): void {
     });
 }
 
-/** What a sandbox that works on its view itself can't have, before anything is made for it. BURROW_USAGE. */
-function directFlags({ directfs, writable, upper, bind = [], explain, shared }: RunOptions) {
-  if (directfs !== true) return [];
-  const given = {
-    "--writable": writable,
-    "--upper": upper,
-    "--explain": explain,
-    "--shared": shared,
-  };
-  const [found] = Object.entries({ ...given, "--bind": bind[0] }).find(([, value]) => value) ?? [];
-  if (found === undefined) return ["--directfs=true"];
-  const what = `--directfs and ${found}: only read-only views and /tmp are given to a sandbox itself`;
-  throw new BurrowError("BURROW_USAGE", `${what}; leave one of them out`);
-}
-
 async function runAndSay(
   context: Context,
   run: Run,
@@ -121,7 +105,7 @@ async function runAndSay(
   const startedMs = performance.now();
   const { statsFile } = options;
   const startMs = parseTimeout(options.startTimeout, "--start-timeout");
-  const direct = directFlags(options);
+  const direct = directFlags(options.directfs === true, options, options.shared === true);
   const tenant = sharingTenant(options.shared === true, options.tenant);
   // Rather now than after the command has run.
   if (statsFile !== undefined) checkWritable(statsFile, "--stats-file");

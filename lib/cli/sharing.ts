@@ -5,7 +5,7 @@ import { BurrowError } from "../base/error.ts";
 import type { DirectStatus, SharedStatus } from "../cache/client.ts";
 import { NO_TENANT } from "../store/object-pin.ts";
 import { counted } from "./output.ts";
-import { tenantOf } from "./query-settings.ts";
+import { type QueryOptions, tenantOf } from "./query-settings.ts";
 import type { Sharing } from "./run-stats.ts";
 
 /** Whose sandboxes this one shares a server with; undefined: it has one of its own. BURROW_USAGE. */
@@ -35,6 +35,26 @@ export function sharedRows(shared: SharedStatus | null | undefined): string[][] 
   const { servers, sandboxes, placed, refused } = shared;
   const now = `${counted(sandboxes, "sandbox", "sandboxes")} on ${counted(servers, "server")}`;
   return [["shared", `${now}; ${placed} placed, ${refused} turned away`]];
+}
+
+/** runsc's flags for a sandbox that is to work on its view itself, or none: refused with what it can't have then. BURROW_USAGE. */
+export function directFlags(
+  asked: boolean,
+  { writable, upper, bind = [], explain }: QueryOptions,
+  isShared: boolean,
+): string[] {
+  if (!asked) return [];
+  const given = {
+    "--writable": writable,
+    "--upper": upper,
+    "--explain": explain,
+    "--shared": isShared,
+    "--bind": bind[0],
+  };
+  const [found] = Object.entries(given).find(([, value]) => value) ?? [];
+  if (found === undefined) return ["--directfs=true"];
+  const what = `--directfs and ${found}: only read-only views and /tmp are given to a sandbox itself`;
+  throw new BurrowError("BURROW_USAGE", `${what}; leave one of them out`);
 }
 
 /** The row of its direct mounts, where any was asked for. */

@@ -47,6 +47,8 @@ tap.test("what can't be a view or a run is refused with a code", { skip }, async
   t.equal(await codes(run(sees, ["true"], { env: { "": "x" } })), "BURROW_USAGE");
   t.equal(await codes(run(sees, ["true"], { tmpBytes: 1 })), "BURROW_USAGE");
   t.equal(await codes(run(sees, ["true"], { isShared: true })), "BURROW_USAGE", "no tenant");
+  const direct = await run(sees, ["true"], { isDirect: true, writableBytes: 1e6 }).catch((e) => e);
+  t.match(direct, { code: "BURROW_USAGE", message: /--directfs and --writable/ });
   for (const startTimeoutMs of [Number.POSITIVE_INFINITY, 2 ** 31, 0, Number.NaN])
     t.equal(await codes(run(sees, ["true"], { startTimeoutMs })), "BURROW_USAGE");
   const why = new Error("not now");
