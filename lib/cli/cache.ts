@@ -84,7 +84,8 @@ export function addCache(program: Command): void {
 }
 
 const PIN_HELP = `
-What a pinned snapshot consists of is never evicted once it is here; bring it with "burrow preload". "burrow cache clear" removes it all the same.
+What a pinned snapshot consists of is never evicted once it is here; bring it with "burrow preload". "burrow cache clear" removes it
+all the same.
 
 Example:
   burrow cache pin sha256:…`;
