@@ -8,6 +8,7 @@ import {
   ftruncateSync,
   lstatSync,
   openSync,
+  readdirSync,
   readFileSync,
   statSync,
   writeSync,
@@ -103,6 +104,25 @@ export function openKept(folder: string): ClaimedUpper & { places: Place[] } {
   const path = resolve(folder);
   const places = readPlaces(path);
   return { places, directory: join(path, "upper"), ...claim(path) };
+}
+
+/**
+ * Those of the view's places where something was made, changed or removed: by the names in the upper, which nobody uses now. What is on
+ * the way to another's place is no change of its own. Attributes of a place's own root don't count.
+ */
+export function changedPlaces(directory: string, places: readonly Place[]): Place[] {
+  const ats = places.map(({ at }) => at);
+  const changed = new Set<string>();
+  const look = (folder: string, place: string) => {
+    for (const entry of readdirSync(join(directory, "tree", folder), { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      const leadsOn = ats.some((at) => at === path || at.startsWith(`${path}/`));
+      if (!leadsOn || !entry.isDirectory()) changed.add(place);
+      else look(path, ats.includes(path) ? path : place);
+    }
+  };
+  look("/", "/");
+  return places.filter(({ at }) => changed.has(at));
 }
 
 function claim(path: string): Omit<ClaimedUpper, "directory"> {

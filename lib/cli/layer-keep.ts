@@ -22,7 +22,7 @@ import { openPackWriter, type PackWriter } from "../store/pack-writer.ts";
 import { OverlayTree } from "../tree/overlay.ts";
 import { addCommonOptions, type Context, contextOf } from "./context.ts";
 import { readEnvironment, writeEnvironment } from "./environment.ts";
-import { openKept, type Place } from "./kept-upper.ts";
+import { changedPlaces, openKept, type Place } from "./kept-upper.ts";
 import { KeptWalk, walkFailure } from "./kept-walk.ts";
 import { counted, Progress, print } from "./output.ts";
 import { sweepRuns } from "./runs.ts";
@@ -33,7 +33,8 @@ interface KeepOptions {
 }
 
 const EXAMPLES = `
-The layer holds what differs from the snapshot at that path; the snapshot that is printed has both. The folder stays as it is.
+The layer holds what differs from the snapshot at that path; the snapshot that is printed has both. The folder stays as it is. Where
+else in the view something was changed is said.
 
 Examples:
   burrow run --base sha256:… --env sha256:… --upper /srv/changes --user 0 -- pip install --no-index /stage/wheels/own.whl
@@ -73,6 +74,10 @@ async function keep(context: Context, dir: string, options: KeepOptions): Promis
   progress.end();
   const { snapshot, layer, changes } = made;
   progress.line(`${counted(changes, "change")} at ${options.at}`);
+  for (const { at, origin } of changedPlaces(upper.directory, places)) {
+    const advice = origin === context.store ? `: --at ${at} keeps that` : "";
+    if (at !== options.at) progress.line(`without what was changed at ${at}${advice}`);
+  }
   const shown = { layer: showDigest(layer), snapshot: showDigest(snapshot), changes };
   print(context.isJson, shown, shown.snapshot);
 }

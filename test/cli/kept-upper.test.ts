@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync 
 import { join } from "node:path";
 import { test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
-import { claimUpper, openKept, type Place } from "../../lib/cli/kept-upper.ts";
+import { changedPlaces, claimUpper, openKept, type Place } from "../../lib/cli/kept-upper.ts";
 import { temporary } from "../suite/served.ts";
 
 const view = (digit: string): Place[] => [
@@ -28,6 +28,27 @@ test("one has a folder at a time, and its end is enough", (t) => {
     claimUpper(folder, view("a"))[Symbol.dispose]();
   }
   t.equal(openKept(folder).places.length, 1);
+  t.end();
+});
+
+test("where something was changed is told by names, through no symlink", (t) => {
+  const folder = temporary(t);
+  const [base] = view("a") as [Place];
+  const places = ["/", "/opt/env", "/stage/data", "/srv"].map((at) => ({ ...base, at }));
+  const inTree = (path: string) => join(folder, "tree", path);
+  const changed = () => changedPlaces(folder, places).map(({ at }) => at);
+  mkdirSync(inTree("opt/env"), { recursive: true });
+  t.strictSame(changed(), [], "a way is no change");
+  writeFileSync(inTree("opt/env/new"), "");
+  t.strictSame(changed(), ["/opt/env"]);
+  mkdirSync(join(folder, "elsewhere", "data"), { recursive: true });
+  writeFileSync(join(folder, "elsewhere", "data", "mine"), "");
+  symlinkSync(join(folder, "elsewhere"), inTree("stage"));
+  t.strictSame(changed(), ["/", "/opt/env"]);
+  rmSync(inTree("opt/env/new"));
+  mkdirSync(inTree("srv/below"), { recursive: true });
+  rmSync(inTree("stage"));
+  t.strictSame(changed(), ["/srv"]);
   t.end();
 });
 

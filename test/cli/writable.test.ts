@@ -107,6 +107,7 @@ test("--upper keeps the changes of one view, and layer keep makes a snapshot of 
   t.equal(shown.stdout, "hello\na\nb\nkept\n2\n", shown.stderr);
   const stage = await node.run(["layer", "keep", "up", "--at", "/stage/data"]);
   t.match(stage.stderr, /BURROW_UNSUPPORTED/);
+  t.match(kept.stderr, /without what was changed at \/stage\/data"/);
   t.match((await node.run(["layer", "keep", "data"])).stderr, /holds no upper/);
   t.same(node.leftovers(), []);
 });
