@@ -86,13 +86,14 @@ export class Larges {
   ): Promise<LargeBlob | undefined> {
     // Memory is for what is asked for.
     const isToBeWhole = this.#hasBackground && !large.isInMemory && count > 0;
-    const isHeld = isToBeWhole && this.holds.note(source.snapshot, row);
+    const isHeld = isToBeWhole && this.holds.note(source, row);
     // As what is foreseen: who opens such a library reads its head, its end and what lies between.
     const isBrought = isHeld && large.size <= FORESEEN_LIBRARY_MAX_BYTES && source.isAhead !== true;
-    if (count === 0 || isBrought) {
+    if (count === 0) {
       await large.complete(source, row, signal);
       return undefined;
     }
+    if (isBrought) void large.bring(source, row).finally(() => this.#sweep());
     if (await large.ensure(source, row, first, count, signal, isHeld)) return undefined;
     if (isToBeWhole && !isHeld) void large.stream(source, row).finally(() => this.#sweep());
     return large;
