@@ -79,6 +79,11 @@ export class LargeBlob {
     return this.#partial.isDropped;
   }
 
+  /** Dropped for what is no fault of its own: who waits for it may have it elsewhere. */
+  get isGivenUp(): boolean {
+    return this.#partial.isGivenUp;
+  }
+
   get isBusy(): boolean {
     return !this.#pending.isEmpty || this.#streaming.size > 0;
   }
