@@ -3,14 +3,24 @@
 
 import type { Digest } from "../base/digest.ts";
 
+/** A snapshot as an origin has it: what one origin can't bring, another may. */
+export interface HeldSnapshot {
+  readonly snapshot: Digest;
+  readonly origin: string;
+}
+
 /** Of one start, until it is disposed of. */
 export interface Hold extends Disposable {
-  /** A large blob is wanted in part. */
-  note(snapshot: Digest, row: number): void;
+  /** A large blob is wanted in part: whether the start will have it whole. */
+  note(of: HeldSnapshot, row: number): boolean;
   /** Those that are. */
-  rows(snapshot: Digest): ReadonlySet<number>;
-  /** Nothing else is left to do. */
-  due(): void;
+  rows(of: HeldSnapshot): ReadonlySet<number>;
+  /** Nothing else is left to do: whether anything was noted. */
+  due(): boolean;
+  /** It takes no more: whatever else is asked for in part is streamed again. */
+  close(): void;
+  /** Of those of a snapshot it will have these alone. */
+  keep(of: HeldSnapshot, rows: readonly number[]): void;
 }
 
 export class Holds {
@@ -23,24 +33,35 @@ export class Holds {
   }
 
   /** Notes that a large blob is asked for in part: whether there is a start that will have it whole. */
-  note(snapshot: Digest, row: number): boolean {
-    for (const hold of this.#holds) hold.note(snapshot, row);
-    return [...this.#holds].some((hold) => hold.rows(snapshot).has(row));
+  note(of: HeldSnapshot, row: number): boolean {
+    let isHeld = false;
+    for (const hold of this.#holds) isHeld = hold.note(of, row) || isHeld;
+    return isHeld;
   }
 
   /** Of a start over these snapshots. */
-  begin(snapshots: Iterable<Digest>): Hold {
-    const rows = new Map([...snapshots].map((each) => [each, new Set<number>()]));
+  begin(snapshots: Iterable<HeldSnapshot>): Hold {
+    const noted = new Map([...snapshots].map((each) => [keyOf(each), new Set<number>()]));
     let isDue = false;
+    let isClosed = false;
     const hold: Hold = {
-      note: (snapshot, row) => void rows.get(snapshot)?.add(row),
-      rows: (snapshot) => rows.get(snapshot) ?? new Set(),
+      note: (of, row) => {
+        const rows = noted.get(keyOf(of));
+        if (!isClosed) rows?.add(row);
+        return rows?.has(row) === true;
+      },
+      rows: (of) => noted.get(keyOf(of)) ?? new Set(),
       due: () => {
-        const isWaited = [...rows.values()].some(({ size }) => size > 0);
-        if (isDue || !isWaited) return;
+        const isWaited = [...noted.values()].some(({ size }) => size > 0);
+        if (isDue || !isWaited) return isWaited;
         isDue = true;
         this.#due++;
+        return true;
       },
+      close: () => {
+        isClosed = true;
+      },
+      keep: (of, rows) => void noted.set(keyOf(of), new Set(rows)),
       [Symbol.dispose]: () => {
         if (isDue) this.#due--;
         isDue = false;
@@ -51,3 +72,6 @@ export class Holds {
     return hold;
   }
 }
+
+/** A digest has no space. */
+const keyOf = ({ snapshot, origin }: HeldSnapshot) => `${snapshot} ${origin}`;

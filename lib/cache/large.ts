@@ -36,6 +36,8 @@ export class LargeBlob {
   readonly #pending = new Pending();
   /** Origins that it is streamed from. */
   readonly #streaming = new Set<string>();
+  /** Origins that it was brought from as a whole, or was to be. */
+  readonly #brought = new Set<string>();
   readonly #ahead: ReadAhead;
   /** Asks that wait for it. */
   #demands = 0;
@@ -75,6 +77,11 @@ export class LargeBlob {
   /** Dropped: its file is gone and it takes no more asks. */
   get isDropped(): boolean {
     return this.#partial.isDropped;
+  }
+
+  /** Dropped for what is no fault of its own: who waits for it may have it elsewhere. */
+  get isGivenUp(): boolean {
+    return this.#partial.isGivenUp;
   }
 
   get isBusy(): boolean {
@@ -129,6 +136,21 @@ export class LargeBlob {
     const want = { source, row, signal, runBytes: RUN_MAX_BYTES, isDemand: true, asked };
     await this.#demand(want, 0, this.count);
     await this.#partial.finish();
+  }
+
+  /**
+   * The same behind an ask for blocks of it, which waits for those alone: that others are wrong, or don't come, is nothing to it. Once for
+   * each origin; an error is forgotten.
+   */
+  async bring(source: Source, row: number): Promise<void> {
+    if (this.#brought.has(source.origin)) return;
+    this.#brought.add(source.origin);
+    using deadline = this.#context.deadline(source);
+    try {
+      await this.complete(source, row, deadline.signal);
+    } catch (error) {
+      this.#context.logFailure("background", this.digest, source, error);
+    }
   }
 
   async #demand(want: Want, from: number, to: number): Promise<void> {

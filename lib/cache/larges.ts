@@ -36,6 +36,7 @@ export class Larges {
   readonly #hasBackground: boolean;
   /** By keyOfBlocks. */
   readonly #byKey = new Map<string, LargeBlob>();
+  #isClosed = false;
 
   /** hasBackground: what was asked for is completed behind that. */
   constructor(shelf: Shelf, context: FetchContext, hasBackground: boolean) {
@@ -72,7 +73,9 @@ export class Larges {
     } catch (error) {
       // The background stream may have completed it meanwhile.
       if ((await this.#shelf.cache.look("blobs", digest, size)) === "sealed") return undefined;
-      if (large.isInMemory || !this.#shelf.fallsBack(error)) throw error;
+      // Another ask that found no space may have given it up.
+      const isElsewhere = large.isGivenUp && this.#shelf.hasMemory && !this.#isClosed;
+      if (large.isInMemory || !(isElsewhere || this.#shelf.fallsBack(error))) throw error;
       return await this.#ask(this.#begin(wanted, true), wanted, signal);
     } finally {
       this.#sweep();
@@ -86,13 +89,14 @@ export class Larges {
   ): Promise<LargeBlob | undefined> {
     // Memory is for what is asked for.
     const isToBeWhole = this.#hasBackground && !large.isInMemory && count > 0;
-    const isHeld = isToBeWhole && this.holds.note(source.snapshot, row);
+    const isHeld = isToBeWhole && this.holds.note(source, row);
     // As what is foreseen: who opens such a library reads its head, its end and what lies between.
     const isBrought = isHeld && large.size <= FORESEEN_LIBRARY_MAX_BYTES && source.isAhead !== true;
-    if (count === 0 || isBrought) {
+    if (count === 0) {
       await large.complete(source, row, signal);
       return undefined;
     }
+    if (isBrought) void large.bring(source, row).finally(() => this.#sweep());
     if (await large.ensure(source, row, first, count, signal, isHeld)) return undefined;
     if (isToBeWhole && !isHeld) void large.stream(source, row).finally(() => this.#sweep());
     return large;
@@ -149,6 +153,7 @@ export class Larges {
 
   /** Gives all up. */
   close(): void {
+    this.#isClosed = true;
     for (const large of this.#byKey.values()) void large.drop();
     this.#byKey.clear();
   }

@@ -67,6 +67,7 @@ export class PartialBlob {
   /** When the file is gone, of a dropped one. */
   #ended: Promise<void> | undefined;
   #isDropped = false;
+  #isGivenUp = false;
   /** The write that it was dropped for; told to who joined it, too, so that they turn to memory. */
   #failure: BurrowError | undefined;
 
@@ -122,6 +123,11 @@ export class PartialBlob {
     return this.#isDropped;
   }
 
+  /** Dropped for what is no fault of its own: who waits for it may have it elsewhere. */
+  get isGivenUp(): boolean {
+    return this.#isGivenUp;
+  }
+
   /** Whether a gofer has the partial file open: then its end would free nothing. */
   get isInUse(): boolean {
     return this.#file.isInUse;
@@ -159,6 +165,7 @@ export class PartialBlob {
     if (this.#isDropped) return Promise.resolve();
     this.#isDropped = true;
     if (this.#finished !== undefined) return Promise.resolve();
+    this.#isGivenUp = this.#failure === undefined;
     this.#ended = this.#end();
     return this.#ended;
   }
@@ -325,6 +332,7 @@ export class PartialBlob {
     try {
       // A block may be on its way from two origins: the later one is written once more, and a sealed file takes no writes.
       while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
+      if (!this.#file.isOpen) this.checkNotDropped();
       const isPinned = this.#sums.length > 0;
       const sum = await this.#file.sum(isPinned ? this.#sums : undefined);
       if (sum === undefined || (!isPinned && sum !== this.#sum)) {

@@ -86,12 +86,30 @@ async function getJson(store: Backend, path: string): Promise<unknown> {
   }
 }
 
-/** The environment of a snapshot. BURROW_NOT_FOUND when the snapshot is none of an environment. */
+/** What a document says, which may be anything: its lists are lists of what has a layer. BURROW_CORRUPT. */
+export function soundEnvironment(value: unknown): Environment {
+  const { format, packages, wheels = [], compiled, kept = [] } = partsOf(value);
+  if (format !== ENVIRONMENT_FORMAT) throw badDocument("is of another Burrow");
+  const lists = [packages, wheels, kept];
+  if (!lists.every((list) => Array.isArray(list))) throw badDocument("has no lists of layers");
+  const layers: unknown[] = lists.flatMap((list) => list.map((each) => partsOf(each)["layer"]));
+  if (compiled !== undefined) layers.push(partsOf(compiled)["layer"], partsOf(compiled)["base"]);
+  if (!layers.every((text) => typeof text === "string")) throw badDocument("names no digest");
+  return value as Environment;
+}
+
+/** Of what is no object none. */
+function partsOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+export const badDocument = (what: string, cause?: unknown) =>
+  new BurrowError("BURROW_CORRUPT", `the document of an environment ${what}`, { cause });
+
+/** The environment of a snapshot. BURROW_NOT_FOUND when the snapshot is none of an environment; BURROW_CORRUPT. */
 export async function readEnvironment(store: Backend, snapshot: Digest): Promise<Environment> {
-  const value = (await getJson(store, objectPath("environments", snapshot))) as
-    | Environment
-    | undefined;
-  if (value === undefined || value.format !== ENVIRONMENT_FORMAT) {
+  const value = await getJson(store, objectPath("environments", snapshot));
+  if (partsOf(value)["format"] !== ENVIRONMENT_FORMAT) {
     throw new BurrowError(
       "BURROW_NOT_FOUND",
       `no environment ${showDigest(snapshot)}; burrow env ls has all`,
@@ -100,7 +118,7 @@ export async function readEnvironment(store: Backend, snapshot: Digest): Promise
       },
     );
   }
-  return value;
+  return soundEnvironment(value);
 }
 
 export async function writeEnvironment(

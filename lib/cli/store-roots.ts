@@ -12,7 +12,7 @@ import { faultOf, Index } from "../layer/index.ts";
 import type { IndexFacts, SurveyPorts } from "../store/survey.ts";
 import type { Context } from "./context.ts";
 import { PREFIX_XATTR } from "./env-root.ts";
-import { ENVIRONMENT_FORMAT, type Environment } from "./environment.ts";
+import { badDocument, type Environment, soundEnvironment } from "./environment.ts";
 
 export function surveyPorts(context: Context): SurveyPorts {
   return { describe, namedBy, blobsOf, inUse: inUse(context) };
@@ -38,31 +38,25 @@ function* blobsOf(bytes: Buffer): Iterable<Digest> {
 
 /** What an environment's document names. */
 function namedBy(bytes: Buffer): Digest[] {
-  let value: Environment;
+  let value: unknown;
   try {
-    value = JSON.parse(bytes.toString("utf8")) as Environment;
+    value = JSON.parse(bytes.toString("utf8"));
   } catch (cause) {
     throw badDocument("can't be understood", cause);
   }
-  return layersOf(value ?? {});
+  return layersOf(soundEnvironment(value));
 }
 
 /** The layers of an environment; of a compiled one also the base that it was compiled on. BURROW_CORRUPT where it names none. */
-export function layersOf(environment: Partial<Environment>): Digest[] {
-  const { format, packages, wheels = [], compiled, kept = [] } = environment;
-  if (format !== ENVIRONMENT_FORMAT || !Array.isArray(packages))
-    throw badDocument("is of another Burrow");
+export function layersOf({ packages, wheels = [], compiled, kept = [] }: Environment): Digest[] {
   const texts = [...packages, ...wheels, ...kept].map(({ layer }) => layer);
   if (compiled !== undefined) texts.push(compiled.layer, compiled.base);
   return texts.map((text) => {
-    const digest = parseDigest(String(text));
+    const digest = parseDigest(text);
     if (digest === undefined) throw badDocument("names no digest");
     return digest;
   });
 }
-
-const badDocument = (what: string, cause?: unknown) =>
-  new BurrowError("BURROW_CORRUPT", `the document of an environment ${what}`, { cause });
 
 /** Snapshots of the store in mounts of this node: sandboxes that run, and bundles. What is no mount now is none. */
 function inUse({ state, store }: Context): Digest[] {

@@ -139,8 +139,8 @@ export async function verifyStore(
   }
 }
 
-/** Documents of environments, and that the snapshot of each and its layers are `published`. */
-async function checkEnvironments(
+/** Documents of environments, and that the snapshot of each and its layers are `published`, or have been since. */
+export async function checkEnvironments(
   listed: WritableBackend,
   reader: Backend,
   published: ReadonlySet<Digest>,
@@ -149,15 +149,24 @@ async function checkEnvironments(
   for await (const path of listed.list("environments")) {
     const digest = digestOfPath(path);
     if (digest === undefined) continue;
+    const missing = new Set<string>();
+    let failure: unknown;
     try {
-      for (const each of [digest, ...layersOf(await readEnvironment(reader, digest))]) {
-        if (published.has(each)) continue;
-        const why = `it is missing, and ${path} names it`;
-        faults.add(objectPath("locators", each), new BurrowError("BURROW_NOT_FOUND", why));
-      }
+      const named = new Set([digest, ...layersOf(await readEnvironment(reader, digest))]);
+      const absent = [...named].filter((each) => !published.has(each));
+      await inParallel(absent, INDEXES, async (each) => {
+        const locator = objectPath("locators", each);
+        if (!(await reader.has(locator))) missing.add(locator);
+      });
     } catch (error) {
-      faults.add(path, error);
+      failure = error;
     }
+    if (failure === undefined && missing.size === 0) continue;
+    // One that was removed meanwhile takes along what it names.
+    if (!(await reader.has(path).catch(() => true))) continue;
+    if (failure !== undefined) faults.add(path, failure);
+    const why = `it is missing, and ${path} names it`;
+    for (const each of missing) faults.add(each, new BurrowError("BURROW_NOT_FOUND", why));
   }
 }
 

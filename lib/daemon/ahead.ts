@@ -149,7 +149,7 @@ export class Ahead {
     absent: readonly ProfileAsk[],
     job: AheadJob,
   ): Promise<void> {
-    const isLater = job.hold?.rows(source.snapshot);
+    const isLater = job.hold?.rows(source);
     const { stretches, loose } = await planOf(absent, source.table, locator, isLater);
     this.#plan(source, stretches);
     const ask = (each: ProfileAsk) => this.#ask(source, each, job);
@@ -164,31 +164,41 @@ export class Ahead {
 
   /** What a start over these snapshots asks for in part, to be had whole by complete(). */
   hold(snapshots: readonly SnapshotSource[]): Hold {
-    return this.#context.fetcher.holds.begin(snapshots.map(({ snapshot }) => snapshot));
+    return this.#context.fetcher.holds.begin(snapshots);
   }
 
   /** Has large blobs whole of which a start wanted parts, when nobody waits for anything. */
-  async complete(of: SnapshotSource, job: AheadJob): Promise<void> {
-    const rows = job.hold?.rows(of.snapshot) ?? new Set<number>();
-    if (rows.size === 0) return;
-    job.hold?.due();
-    await this.#untilCalm(of.origin);
-    if (this.#isEnded) return;
+  async complete(snapshots: readonly SnapshotSource[], job: AheadJob): Promise<void> {
+    const { hold } = job;
+    if (hold?.due() !== true) return;
+    await this.#untilCalm(snapshots);
+    // Who asks for a part of another from now on would wait in vain for its turn.
+    hold.close();
+    for (const each of snapshots) await this.#completeOf(each, { ...job, hold });
+  }
+
+  async #completeOf(of: SnapshotSource, job: AheadJob & { readonly hold: Hold }): Promise<void> {
+    const rows = job.hold.rows(of);
+    if (rows.size === 0 || this.#isEnded) return;
     const source = this.#metered(await this.#context.open(of), job.mountId);
     const wholly = [...rows].map((row) => ({ row, first: 0, count: 0 }));
     const absent = await this.#absent(source, wholly, job);
-    if (absent.length === 0) return;
     const left = absent.map(({ row }) => row);
+    job.hold.keep(of, left);
+    if (absent.length === 0) return;
     const { rest } = await planOf([], source.table, await this.#locator(of), left);
     this.#plan(source, rest);
     await inParallel(absent, REQUESTS_AT_ONCE, (each) => this.#ask(source, each, job));
   }
 
-  /** When nobody has demanded anything of an origin for a while; in a minute at the latest. */
-  async #untilCalm(name: string): Promise<void> {
-    const origin = this.#context.fetcher.origins.get(name);
+  /** When nobody has demanded anything of their origins for a while; in a minute at the latest. */
+  async #untilCalm(snapshots: readonly SnapshotSource[]): Promise<void> {
+    const { origins } = this.#context.fetcher;
+    const names = new Set(snapshots.map(({ origin }) => origin));
+    const all = [...names].map((name) => origins.get(name));
     const untilMs = performance.now() + START_MS;
-    while (!this.#isEnded && !origin.isCalm && performance.now() < untilMs)
+    const isCalm = () => all.every((origin) => origin.isCalm);
+    while (!this.#isEnded && !isCalm() && performance.now() < untilMs)
       await sleep(CALM_LOOK_MS, undefined, { ref: false });
   }
 

@@ -111,7 +111,7 @@ export class Foresight {
       });
       await foresee(start, files, gathering, this.#share);
       await gathering.ended();
-      for (const each of snapshots) await ahead.complete(each, job);
+      await ahead.complete(snapshots, job);
       if (gathering.hasFetched) this.figures.ended++;
     } catch (error) {
       log("nothing foreseen", { program: start.program, error: explain(error) });
@@ -197,7 +197,7 @@ class Gathering implements Bringer {
 
   #wish(file: ViewFile, { offset, end }: FileRange, answer: (isHere: boolean) => void): void {
     const isPart = isLarge(file.size) && (offset > 0 || end < file.size);
-    if (isPart) this.#job.hold?.note(this.#snapshots[file.snapshot]!.snapshot, file.row);
+    if (isPart) this.#job.hold?.note(this.#snapshots[file.snapshot]!, file.row);
     const first = isPart ? Math.floor(offset / BLOCK_BYTES) : 0;
     const count = isPart ? Math.ceil(end / BLOCK_BYTES) - first : 0;
     this.#wishes[file.snapshot]!.push({ row: file.row, first, count, answer });

@@ -338,10 +338,10 @@ export class Profiles {
         return;
       }
       using hold = background ? ahead.hold([of]) : undefined;
-      for (const { row, count } of asks) if (count > 0) hold?.note(of.snapshot, row);
+      for (const { row, count } of asks) if (count > 0) hold?.note(of, row);
       const job = { ...counted, onBegin, hold };
       if (!(await ahead.fetch(of, asks, job))) return;
-      await ahead.complete(of, job);
+      await ahead.complete([of], job);
       this.figures.ended++;
     } catch (error) {
       log("nothing fetched ahead", { snapshot: showDigest(of.snapshot), error: explain(error) });
