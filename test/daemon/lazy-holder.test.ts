@@ -8,6 +8,8 @@ import { temporary } from "../suite/served.ts";
 import { openFds } from "../suite/tree-fixture.ts";
 import { until } from "../suite/wait.ts";
 
+/** More than the FDs that Node.js keeps for itself once it has started a program. */
+const TIMES = 8;
 const childrenOf = () =>
   fs
     .readdirSync("/proc/self/task")
@@ -28,8 +30,9 @@ test("a holder that nobody could find isn't left behind", async (t) => {
   // The name is a folder's: what was written has none to take.
   const path = join(directory, "state");
   fs.mkdirSync(path);
-  t.throws(() => new Holder(path, device, given, lost), { code: "EISDIR" });
+  for (let times = 0; times < TIMES; times++)
+    t.throws(() => new Holder(path, device, given, lost), { code: "EISDIR" });
   t.ok(await until(() => childrenOf() === ""), "no shell is left");
-  t.ok(await until(() => openFds() === before), "nor an FD");
+  t.ok(await until(() => openFds() < before + TIMES), "nor an FD of each");
   t.same(fs.readdirSync(directory), ["state"], "nor a file");
 });
