@@ -120,3 +120,23 @@ export async function inTime<T>(work: Promise<T>, deadline: Deadline): Promise<T
   });
   return await Promise.race([work, late]);
 }
+
+/**
+ * What a read comes to that another may have begun: `joined` is theirs. One that ended by their deadline is begun in our name, for as long
+ * as our signal lets it.
+ */
+export async function inOwnTime<T>(
+  signal: AbortSignal,
+  joined: () => Promise<T> | undefined,
+  begin: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    const theirs = joined();
+    try {
+      return await (theirs ?? begin());
+    } catch (error) {
+      const isLate = error instanceof BurrowError && error.code === "BURROW_TIMEOUT";
+      if (theirs === undefined || !isLate || signal.aborted) throw error;
+    }
+  }
+}

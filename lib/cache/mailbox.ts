@@ -78,6 +78,8 @@ export class Mailbox {
   #slot = -1;
   #retryMs = RECONNECT_FIRST_MS;
   #retryAtMs = 0;
+  /** Whether the daemon has answered our hello. */
+  #isWelcome = false;
   /** What was read first of the view, for the daemon to hear. */
   readonly touches = new TouchTable();
   #takesTouches = false;
@@ -178,23 +180,25 @@ export class Mailbox {
       this.#folderFd === undefined
         ? native.connectUnix(this.#path)
         : native.connectHere(this.#folderFd, DAEMON_SOCKET);
-    if (fd < 0) {
-      this.#retryAtMs = nowMs + this.#retryMs;
-      this.#retryMs = Math.min(2 * this.#retryMs, RECONNECT_MAX_MS);
-      return;
-    }
-    const slot = addSocket(fd);
+    const slot = fd < 0 ? fd : addSocket(fd);
     if (slot < 0) {
-      native.closeFd(fd);
+      if (fd >= 0) native.closeFd(fd);
+      this.#retryLater(nowMs);
       return;
     }
     this.#fd = fd;
     this.#slot = slot;
     this.#connection++;
     this.#received = 0;
+    this.#isWelcome = false;
     this.#out = Buffer.alloc(0);
     this.#send(encodeHello(scratch, 0, this.#mountId, true));
     for (const ask of this.#asks.values()) this.#sendAsk(ask);
+  }
+
+  #retryLater(nowMs: number): void {
+    this.#retryAtMs = nowMs + this.#retryMs;
+    this.#retryMs = Math.min(2 * this.#retryMs, RECONNECT_MAX_MS);
   }
 
   /** How long the loop is to wait for something to do before it has touches sent: they are no hurry. -1: there are none to send. */
@@ -219,7 +223,9 @@ export class Mailbox {
     this.#files = [];
     this.#fd = -1;
     this.#slot = -1;
-    this.#retryAtMs = 0;
+    // Who ended us before a word has too many peers, or is about to end: it is not asked again and again.
+    if (this.#isWelcome) this.#retryAtMs = 0;
+    else this.#retryLater(performance.now());
   }
 
   #sendAsk(ask: Ask): void {
@@ -264,7 +270,7 @@ export class Mailbox {
       if (got === -Errno.EINTR) continue;
       if (got <= 0 || !this.#take(got)) {
         this.#disconnect();
-        this.tick(this.#retryAtMs);
+        if (this.#isWelcome) this.tick(0);
         return;
       }
     }
@@ -295,6 +301,7 @@ export class Mailbox {
     if (type === Frame.welcome) {
       const errno = welcomeErrno(this.#in, start, length);
       if (errno < 0) return false;
+      this.#isWelcome = true;
       this.#retryMs = RECONNECT_FIRST_MS;
       this.#takesTouches = welcomeTakesTouches(this.#in, start);
       this.touches.want(this.#takesTouches);

@@ -12,6 +12,7 @@ import { type OpenedOrigin, type OpenOptions, openOrigin } from "../store/open.t
 import type { OriginTable } from "../store/origins-file.ts";
 import type { Backend, ByteRange, ObjectPin, Sender } from "../store/store.ts";
 import type { Log } from "./counters.ts";
+import { inOwnTime } from "./deadlines.ts";
 import type { CacheDirectory } from "./directory.ts";
 import { Gate, type GateFigures } from "./gate.ts";
 import { type GiveBack, Intake } from "./intake.ts";
@@ -393,24 +394,25 @@ export class Origins {
     const held = this.#locators.get(key);
     if (held !== undefined && held !== stale?.locator) return Promise.resolve(held);
     if (stale?.isGone === false && this.#confirmed.has(key)) return Promise.resolve(stale.locator);
-    const reading = this.#reading.get(key);
-    if (reading !== undefined) return reading;
     const confirm = () => void (stale && this.#confirmed.set(key, true));
-    const read = this.#read(name, snapshot, signal, stale !== undefined)
-      .then((fresh) => {
-        const isSame = stale?.locator.bytes.equals(fresh.bytes) === true;
-        if (isSame) confirm();
-        const locator = isSame ? stale.locator : fresh;
-        this.#locators.set(key, locator, { size: locator.bytes.length });
-        return locator;
-      })
-      .catch((error: unknown) => {
-        confirm();
-        throw error;
-      })
-      .finally(() => this.#reading.delete(key));
-    this.#reading.set(key, read);
-    return read;
+    const begin = () => {
+      const read = this.#read(name, snapshot, signal, stale !== undefined)
+        .then((fresh) => {
+          const isSame = stale?.locator.bytes.equals(fresh.bytes) === true;
+          if (isSame) confirm();
+          const locator = isSame ? stale.locator : fresh;
+          this.#locators.set(key, locator, { size: locator.bytes.length });
+          return locator;
+        })
+        .catch((error: unknown) => {
+          confirm();
+          throw error;
+        })
+        .finally(() => this.#reading.delete(key));
+      this.#reading.set(key, read);
+      return read;
+    };
+    return inOwnTime(signal, () => this.#reading.get(key), begin);
   }
 
   close(): void {

@@ -74,9 +74,7 @@ export async function fetchSmall(
   using deadline = context.deadline(source);
   const { signal } = deadline;
   if (size === 0) {
-    const space = await shelf.reserve(expectedCost(0), signal);
-    await keep(shelf, context, digest, Buffer.alloc(0), space);
-    space?.release();
+    await keepEmpty(shelf, context, digest, signal);
     return { finished: Promise.resolve() };
   }
   let { origin, pieces, locator } = await context.locate(source, digest, size, [0], signal);
@@ -272,6 +270,21 @@ async function keep(
   if (!(await shelf.keep(digest, content, space, sum, isAhead))) return;
   context.counters.blobs++;
   context.counters.blobBytes += content.length;
+}
+
+/** What has no bytes is asked for nowhere. */
+async function keepEmpty(
+  shelf: Shelf,
+  context: FetchContext,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<void> {
+  const space = await shelf.reserve(expectedCost(0), signal);
+  try {
+    await keep(shelf, context, digest, Buffer.alloc(0), space);
+  } finally {
+    space?.release();
+  }
 }
 
 function isMismatch(error: unknown): boolean {

@@ -72,11 +72,13 @@ export class Holder {
     if (this.#child.stdin instanceof Socket) this.#child.stdin.unref();
     const { pid } = this.#child;
     if (pid === undefined) throw new BurrowError("BURROW_DAEMON", "can't start sh");
-    const head: Head = { format: STATE_FORMAT, holder: ownerOf(pid), suffix };
-    const aside = `${path}.${randomBytes(8).toString("hex")}`;
-    this.#state = fs.openSync(aside, "ax", 0o600);
-    fs.writeSync(this.#state, [head, ...files].map((line) => `${JSON.stringify(line)}\n`).join(""));
-    fs.renameSync(aside, path);
+    try {
+      const head: Head = { format: STATE_FORMAT, holder: ownerOf(pid), suffix };
+      this.#state = writeState(path, [head, ...files]);
+    } catch (error) {
+      endGroup(pid); // nobody would find it
+      throw error;
+    }
     this.#child.once("exit", () => {
       if (!this.#isOurs) return;
       this.#isOurs = false;
@@ -97,6 +99,21 @@ export class Holder {
     this.#isOurs = false;
     fs.closeSync(this.#state);
     endGroup(this.#child.pid);
+  }
+}
+
+/** Writes a state file anew: its FD, which appends to it. Throws the system's errors, and leaves nothing then. */
+function writeState(path: string, lines: readonly object[]): number {
+  const aside = `${path}.${randomBytes(8).toString("hex")}`;
+  const state = fs.openSync(aside, "ax", 0o600);
+  try {
+    fs.writeFileSync(state, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+    fs.renameSync(aside, path);
+    return state;
+  } catch (error) {
+    fs.closeSync(state);
+    fs.rmSync(aside, { force: true });
+    throw error;
   }
 }
 

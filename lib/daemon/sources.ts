@@ -5,6 +5,7 @@ import { LRUCache } from "lru-cache";
 import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { ensureIndex } from "../cache/cache.ts";
+import { inOwnTime } from "../cache/deadlines.ts";
 import type { CacheDirectory } from "../cache/directory.ts";
 import { Disk, STALL_MS } from "../cache/disk.ts";
 import type { BlobTable, Source } from "../cache/pieces.ts";
@@ -80,12 +81,14 @@ export class Sources {
     const held = this.#tables.get(digest);
     if (held !== undefined) return { snapshot: digest, origin: snapshot.origin, table: held };
     const key = `${digest} ${snapshot.origin}`;
-    let reading = this.#reading.get(key);
-    if (reading === undefined) {
-      reading = this.#read(snapshot, signal).finally(() => this.#reading.delete(key));
+    const joined = () => this.#reading.get(key);
+    const begin = () => {
+      const reading = this.#read(snapshot, signal).finally(() => this.#reading.delete(key));
       this.#reading.set(key, reading);
-    }
-    return { snapshot: digest, origin: snapshot.origin, table: await reading };
+      return reading;
+    };
+    const table = await inOwnTime(signal, joined, begin);
+    return { snapshot: digest, origin: snapshot.origin, table };
   }
 
   async #read({ snapshot, origin }: SnapshotSource, signal: AbortSignal): Promise<IndexTable> {

@@ -23,6 +23,11 @@ import { native } from "../sys/native.ts";
 import { addSocket, armSocket, createWait, dropSocket, nextEvent, WaitEvent } from "../sys/wait.ts";
 import { Stream } from "../transport/stream.ts";
 
+/** Of accept(2): there is no FD, or no memory, for one more. Who connected waits on. */
+const NO_ROOM: readonly number[] = [Errno.EMFILE, Errno.ENFILE, Errno.ENOBUFS, Errno.ENOMEM];
+/** When that is tried again: the socket says all the time that somebody waits. */
+const ACCEPT_AGAIN_MS = 100;
+
 export interface NinepLoopOptions {
   /** The first is what an empty aname picks. */
   readonly views: readonly ServedView[];
@@ -49,6 +54,8 @@ export class NinepLoop implements SessionHost {
   readonly #hellos = new Map<Session, number>();
   /** Listening sockets, by their slots. */
   readonly #listeners = new Map<number, number>();
+  /** Slots of those that accept nobody until then. */
+  readonly #resting = new Map<number, number>();
   #leaderSlot = -1;
   #isOver = false;
   #refusedCount = 0;
@@ -147,6 +154,10 @@ export class NinepLoop implements SessionHost {
   #accept(slot: number, listener: number): void {
     for (let i = 0; i < NINEP_SESSIONS_MAX; i++) {
       const fd = native.acceptPeer(listener);
+      if (NO_ROOM.includes(-fd)) {
+        this.#resting.set(slot, performance.now() + ACCEPT_AGAIN_MS);
+        return;
+      }
       if (fd < 0) break;
       this.add(fd, this.#options.refusalOf(fd));
     }
@@ -162,9 +173,10 @@ export class NinepLoop implements SessionHost {
 
   #timeoutMs(): number {
     if (this.#busy.size > 0) return 0;
-    if (this.#park.size === 0 && this.#hellos.size === 0) return -1;
+    if (!this.#isTimed) return -1;
     const now = performance.now();
-    const times: number[] = [...this.#hellos.values()].map((at) => at - now);
+    const ends = [...this.#hellos.values(), ...this.#resting.values()];
+    const times: number[] = ends.map((at) => at - now);
     if (this.#park.size > 0) times.push(this.#park.nextDeadlineMs - now);
     for (const { mailbox } of this.#options.views) {
       const wait = mailbox?.waitMs(now) ?? -1;
@@ -173,9 +185,19 @@ export class NinepLoop implements SessionHost {
     return Math.ceil(Math.max(0, Math.min(...times)));
   }
 
+  /** Whether anything is to be done at some time. */
+  get #isTimed(): boolean {
+    return this.#park.size + this.#hellos.size + this.#resting.size > 0;
+  }
+
   #tick(): void {
-    if (this.#park.size === 0 && this.#hellos.size === 0) return;
+    if (!this.#isTimed) return;
     const now = performance.now();
+    for (const [slot, until] of this.#resting) {
+      if (until > now) continue;
+      this.#resting.delete(slot);
+      armSocket(slot, false);
+    }
     for (const [session, until] of this.#hellos) if (until <= now) session.end();
     for (const { mailbox } of this.#options.views) mailbox?.tick(now);
     for (const late of this.#park.takeLate(now, this.#forget)) {

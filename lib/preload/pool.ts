@@ -50,6 +50,10 @@ export function defaultJobs(): number {
   return Math.max(1, cpus().length);
 }
 
+function givenUp(): BurrowError {
+  return new BurrowError("BURROW_IO", "the work was given up");
+}
+
 interface Waiting {
   readonly job: Job;
   readonly bytes: number;
@@ -84,12 +88,13 @@ export class WorkerPool {
     archiveBytes: number,
     onProgress: (progress: JobProgress) => void,
   ): Promise<Ingested>;
-  /** Does a job in its turn. Rejects with what the job threw, or when its worker died of it. */
+  /** Does a job in its turn. Rejects with what the job threw, or when its worker died of it, or the pool is closed. */
   run(
     job: Job,
     archiveBytes: number,
     onProgress: (progress: JobProgress) => void = () => undefined,
   ): Promise<Inspected | Ingested> {
+    if (this.#isClosed) return Promise.reject(givenUp());
     return new Promise((resolve, reject) => {
       const bytes = jobBytes(archiveBytes);
       const waiting = { job, bytes, onProgress, resolve, reject };
@@ -110,8 +115,7 @@ export class WorkerPool {
   /** Ends all workers; jobs that wait or are at work are rejected. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    const closed = new BurrowError("BURROW_IO", "the work was given up");
-    for (const waiting of this.#queue.splice(0)) waiting.reject(closed);
+    for (const waiting of this.#queue.splice(0)) waiting.reject(givenUp());
     await Promise.all([...this.#members].map(({ worker }) => worker.terminate()));
   }
 

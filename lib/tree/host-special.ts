@@ -30,7 +30,7 @@ export function connect(parts: HostParts, ino: Ino, sockType: number): number {
   const node = parts.nodes.get(ino);
   if (node === undefined) return -Errno.EBADF;
   if (node.type !== S_IFSOCK) return -Errno.ECONNREFUSED;
-  if (sockType !== 0 && !SOCK_TYPES.includes(sockType)) return -Errno.EINVAL;
+  if (sockType !== 0 && !SOCK_TYPES.includes(sockType)) return -Errno.ENXIO;
   let result = -Errno.EINVAL;
   for (const type of sockType === 0 ? SOCK_TYPES : [sockType]) {
     result = hostFs.connectAt(parts.procFd, node.fd, type);
@@ -50,7 +50,7 @@ export function bind(
   const { nodes, files, share, procFd, stat } = parts;
   const parent = nodes.get(dir);
   if (parent === undefined) return -Errno.EBADF;
-  if (!SOCK_TYPES.includes(sockType)) return -Errno.EINVAL;
+  if (!SOCK_TYPES.includes(sockType)) return -Errno.ENXIO;
   if (!nodes.hasRoom || !files.hasRoom || !share.hasRoom(2)) return -Errno.EMFILE;
   const fd = hostFs.bindAt(procFd, parent.fd, name, sockType, mode, uid, gid, stat);
   if (fd < 0) return fd;

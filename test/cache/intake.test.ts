@@ -1,5 +1,6 @@
 // What may be on its way from an origin to the disk: a bound that holds while the disk takes nothing, and ends with that. Test.
 
+import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
@@ -155,4 +156,19 @@ test("a disk that hangs holds up nobody for long: all is asked for in memory", a
   t.equal(fetcher.shelf.facts.isDiskDemoted, true);
   t.ok(await until(() => intakeBytes() === 0));
   release();
+});
+
+test("an empty blob that the disk doesn't take gives its space back", async (t) => {
+  const { node, server, published } = await scene(t, { empty: Buffer.alloc(0) });
+  const cache = openCache(node.cache);
+  cache.startUp(false);
+  cache.room.limitBytes = MIB;
+  const fetcher = new Fetcher(cache);
+  t.teardown(() => fetcher.close());
+  const sources = new Sources(cache, node.state, (origin) => fetcher.origins.get(origin).reader);
+  const from = { snapshot: published.digest, origin: server.url };
+  const source = await sources.open(from, AbortSignal.timeout(20_000));
+  fs.rmSync(`${node.cache}/tmp`, { recursive: true });
+  t.not((await fetcher.ask(source, published.row("empty"), 0, 0)).errno, 0);
+  t.equal(cache.room.facts.reservedBytes, 0);
 });

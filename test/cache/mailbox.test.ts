@@ -20,7 +20,8 @@ import {
   frameId,
   frameType,
 } from "../../lib/cache/mailbox-wire.ts";
-import { createWait } from "../../lib/sys/wait.ts";
+import { native } from "../../lib/sys/native.ts";
+import { addSocket, createWait, dropSocket } from "../../lib/sys/wait.ts";
 
 createWait();
 const LISTENER = { learn: () => 0, learnLazy: () => undefined };
@@ -152,4 +153,53 @@ test("a daemon that says that it works puts off all that its asker waits for", a
   say(answerTo(second), working());
   await until(t, hear(3), "then the one that is left");
   t.equal(told.at(-1), second - 1);
+});
+
+test("a daemon that ends its peers before a word is not connected to again at once", async (t) => {
+  const daemon = await new Played(t).listen();
+  const mailbox = newMailbox(t, daemon.path);
+  t.equal(mailbox.askBlob(0, 1, LISTENER), MISS);
+  for (let times = 1; times <= 3; times++) {
+    await until(t, () => daemon.frames[times - 1]?.length === 2, "it hears hello and the ask");
+    daemon.sockets[times - 1]!.destroy();
+    const beforeMs = performance.now();
+    await until(
+      t,
+      () => {
+        mailbox.advance();
+        return mailbox.slot < 0;
+      },
+      "its end is seen",
+    );
+    t.equal(daemon.sockets.length, times);
+    t.ok(mailbox.waitMs(beforeMs) > 0, "a pause comes first");
+    mailbox.tick(beforeMs + mailbox.waitMs(beforeMs) + 1);
+    t.ok(mailbox.slot >= 0, "then the next try");
+  }
+});
+
+test("where no socket can be waited for the next try comes later, too", async (t) => {
+  const daemon = await new Played(t).listen();
+  const mailbox = newMailbox(t, daemon.path);
+  const ends = new Int32Array(2);
+  native.socketPair(1, ends);
+  const fds: number[] = [...ends];
+  const slots: number[] = [];
+  // An FD is waited for once; a copy of it is another.
+  for (let slot = addSocket(ends[0]!); slot >= 0; slot = addSocket(fds.at(-1)!)) {
+    slots.push(slot);
+    fds.push(native.dupFd(ends[0]!));
+  }
+  t.teardown(() => {
+    for (const slot of slots) dropSocket(slot);
+    for (const fd of fds) native.closeFd(fd);
+  });
+  t.equal(mailbox.askBlob(0, 1, LISTENER), MISS);
+  const nowMs = performance.now();
+  mailbox.connect(nowMs);
+  t.equal(mailbox.slot, -1);
+  t.ok(mailbox.waitMs(nowMs) > 0, "nobody spins");
+  dropSocket(slots.pop()!);
+  mailbox.tick(nowMs + mailbox.waitMs(nowMs) + 1);
+  t.ok(mailbox.slot >= 0);
 });

@@ -1,9 +1,15 @@
 // The 9P door as its clients see it: a session of our own client over a socketpair. Errors first, then what works.
 
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "tap";
 import { Errno } from "../../lib/base/errno.ts";
+import { unixAddress } from "../../lib/sys/address.ts";
+import { native } from "../../lib/sys/native.ts";
+import { nextEvent } from "../../lib/sys/wait.ts";
 import { NOFID, RLERROR, Type } from "../../lib/wire/ninep/type.ts";
 import { NinepScene } from "../suite/ninep-scene.ts";
+import { blockUntil } from "../suite/wait.ts";
 
 const FILES = {
   "d/e/deep": "deep",
@@ -186,5 +192,37 @@ test("who is refused hears of it", (t) => {
   t.equal(client.receive(), false, "and is disconnected");
   t.equal(scene.loop.sessionCount, 0);
   t.match(scene.logged[0], /a client is refused: user 12/);
+  t.end();
+});
+
+test("a client for whom there is no FD waits, and so does the server", (t) => {
+  const scene = new NinepScene(t, { files: FILES });
+  const path = join(scene.directory, "9p.sock");
+  const listener = native.listenAt(unixAddress(path)!);
+  t.equal(scene.loop.listen(listener), 0);
+  const peer = native.connectUnix(path);
+  t.ok(peer >= 0);
+  const most = native.setNoFile(1_048_576);
+  native.setNoFile(Math.max(...readdirSync("/proc/self/fd").map(Number)) + 20);
+  const taken: number[] = [];
+  for (let fd = 0; fd >= 0; taken.push(fd)) fd = native.openAt(-1, "/dev/null", 0, 0);
+  t.equal(taken.pop(), -Errno.EMFILE);
+  scene.pump();
+  t.equal(nextEvent(-1, 0, 0), -Errno.ETIMEDOUT, "it doesn't hear of the same again and again");
+  t.equal(scene.loop.sessionCount, 0);
+  for (const fd of taken) native.closeFd(fd);
+  native.setNoFile(most);
+  const isServed = () => {
+    scene.pump();
+    return scene.loop.sessionCount === 1;
+  };
+  t.ok(blockUntil(isServed), "some time later there is");
+  native.closeFd(peer);
+  t.ok(
+    blockUntil(() => {
+      scene.pump();
+      return scene.loop.sessionCount === 0;
+    }),
+  );
   t.end();
 });

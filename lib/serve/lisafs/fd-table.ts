@@ -81,12 +81,19 @@ export class FdTable {
   /** A control FDID for an inode whose reference the table takes over; -EMFILE gives the reference back. */
   mintControl(ino: Ino): number {
     if (this.#tree.isStateless) return ino;
-    if (this.#controlCount >= CONTROL_FDS_MAX) {
+    const room = this.roomForControl();
+    if (room < 0) {
       this.#tree.release(ino);
-      return -Errno.EMFILE;
+      return room;
     }
     this.#controlCount++;
     return this.#insert(FdKind.control, ino, 0, 0);
+  }
+
+  /** Whether the FDID of what is about to be made has room: 0 or -EMFILE, before the name is there. */
+  roomForControl(): number {
+    const isFull = !this.#tree.isStateless && this.#controlCount >= CONTROL_FDS_MAX;
+    return isFull ? -Errno.EMFILE : 0;
   }
 
   /** Whether one more open file or directory has room: 0 or -EMFILE. Ask before the tree opens it. */

@@ -80,7 +80,8 @@ export const openCreateAt: Handler = (connection, request, reply, from) => {
   if (directory < 0) return directory;
   const bad = checkName(request.name);
   if (bad < 0) return bad;
-  const room = fds.roomFor(FdKind.file);
+  // A refused request leaves no file.
+  const room = fds.roomForControl() || fds.roomFor(FdKind.file);
   if (room < 0) return room;
   const access = request.flags & O_ACCMODE;
   if (access === O_ACCMODE) return -Errno.EINVAL;

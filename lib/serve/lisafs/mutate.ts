@@ -51,6 +51,14 @@ function target(connection: Connection, request: Request): WritableTree | undefi
   return tree;
 }
 
+/** The same for a request that makes a name: a refused one leaves none, so what its answer takes is asked for first. */
+function targetOfNew(connection: Connection, request: Request): WritableTree | undefined {
+  const tree = target(connection, request);
+  if (tree === undefined) return undefined;
+  refusal = connection.fds.roomForControl();
+  return refusal < 0 ? undefined : tree;
+}
+
 /** Answers with the Inode of a new name: `ino` comes with one reference, or is -errno. */
 function putCreated(connection: Connection, ino: number, reply: Cursor): number {
   if (ino < 0) return ino;
@@ -64,7 +72,7 @@ function putCreated(connection: Connection, ino: number, reply: Cursor): number 
 }
 
 export const mkdirAt: Handler = (connection, request, reply, from) => {
-  const tree = target(connection, request);
+  const tree = targetOfNew(connection, request);
   if (tree === undefined) return refusal;
   const name = request.name as Name;
   const replay = connection.begin(from);
@@ -79,7 +87,7 @@ export const mkdirAt: Handler = (connection, request, reply, from) => {
  * may make: these sentries don't ask for CAP_MKNOD (gVisor: sys_file.go mknodat, until 2024 at least).
  */
 export const mknodAt: Handler = (connection, request, reply, from) => {
-  const tree = target(connection, request);
+  const tree = targetOfNew(connection, request);
   if (tree === undefined) return refusal;
   const type = request.mode & S_IFMT || S_IFREG;
   if (type !== S_IFREG && !DEVICES.includes(type))
@@ -99,7 +107,7 @@ export const mknodAt: Handler = (connection, request, reply, from) => {
 };
 
 export const symlinkAt: Handler = (connection, request, reply, from) => {
-  const tree = target(connection, request);
+  const tree = targetOfNew(connection, request);
   if (tree === undefined) return refusal;
   const text = request.otherName;
   if (text.length === 0) return -Errno.ENOENT;
@@ -115,7 +123,7 @@ export const symlinkAt: Handler = (connection, request, reply, from) => {
 };
 
 export const linkAt: Handler = (connection, request, reply, from) => {
-  const tree = target(connection, request);
+  const tree = targetOfNew(connection, request);
   if (tree === undefined) return refusal;
   const linked = connection.fds.control(request.otherFd);
   if (linked < 0) return linked;

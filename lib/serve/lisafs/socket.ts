@@ -20,7 +20,7 @@ export const bindAt: Handler = (connection, request, reply, from) => {
   const bad = checkName(request.name);
   if (bad < 0) return bad;
   if (!hasSockets(tree)) return -Errno.EPERM;
-  const room = fds.roomFor(FdKind.socket);
+  const room = fds.roomForControl() || fds.roomFor(FdKind.socket);
   if (room < 0) return room;
   const mode = preparedMode(tree, directory as Ino, request.mode & 0o7777);
   if (mode < 0) return mode;
