@@ -144,7 +144,7 @@ export class Larges {
     let idle = 0;
     for (const [key, large] of [...this.#byKey].reverse()) {
       if (large.isDropped) this.#byKey.delete(key);
-      else if (!large.isBusy && ++idle > IDLE_PARTIALS_MAX) {
+      else if (!large.isBusy && !large.isWanted && ++idle > IDLE_PARTIALS_MAX) {
         void large.drop();
         this.#byKey.delete(key);
       }

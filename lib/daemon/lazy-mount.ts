@@ -146,9 +146,11 @@ export class LazyMount {
       const name = this.#files.nameOf(source, row) ?? this.#files.add(source, row, note);
       if (this.#open.get(name) === undefined) {
         const handle = await fs.promises.open(`${this.#folder}/${name}`, O_PATH);
-        await handle.stat();
-        if (this.#open.get(name) !== undefined) await handle.close();
-        else this.#open.set(name, handle);
+        const isThere = await handle.stat().catch(() => undefined);
+        const isKept = isThere !== undefined && !this.#isClosed && !this.#open.has(name);
+        if (isKept) this.#open.set(name, handle);
+        else await handle.close();
+        if (isThere === undefined || this.#isClosed) return nothing;
       }
       return { errno: 0, state: AnswerState.lazy, name };
     } catch {
