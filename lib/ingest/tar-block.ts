@@ -122,9 +122,9 @@ export function longName(bytes: Buffer): string {
   return textAt(bytes, 0, bytes.length);
 }
 
-/** The PAX records of an extended header, up to the first that is none. */
-export function paxRecords(bytes: Buffer): PaxRecords {
-  const records = new Map<string, string>();
+/** The PAX records of an extended header, up to the first that is none; those of `common` hold where it doesn't say otherwise. */
+export function paxRecords(bytes: Buffer, common: PaxRecords): PaxRecords {
+  const records = new Map(common);
   for (let at = 0; at < bytes.length; ) {
     // "LENGTH KEY=VALUE\n"; the length counts itself.
     const blank = bytes.indexOf(SPACE, at);

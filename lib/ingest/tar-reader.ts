@@ -63,6 +63,7 @@ export class TarReader {
   #content: EntryContent | undefined;
   /** What fills the last block of the entry at hand up. */
   #padding = 0;
+  #common: PaxRecords = NO_RECORDS;
   #pax: PaxRecords = NO_RECORDS;
   #longName = "";
   #longLinkname = "";
@@ -170,10 +171,11 @@ export class TarReader {
   #takeExtended(type: Extended, bytes: Buffer): void {
     switch (type) {
       case "pax-header":
-        this.#pax = paxRecords(bytes);
+        this.#pax = paxRecords(bytes, this.#common);
         break;
       case "pax-global-header":
-        break; // left out, as by the engines that unpack image layers (Go: archive/tar, Reader.Next)
+        this.#common = paxRecords(bytes, NO_RECORDS);
+        break;
       case "gnu-long-path":
         this.#longName = longName(bytes);
         break;
