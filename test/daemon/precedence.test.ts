@@ -43,12 +43,12 @@ function niceOf(stat: string): number {
 
 const ofProcess = (pid: number | undefined) => niceOf(`/proc/${pid}/stat`);
 
-/** Of its session; undefined where the kernel has no autogroups. */
+/** Of its session; undefined where the kernel has no autogroups, or it has none: a session as old as the machine, where the file is empty. */
 function ofSession(pid: number | "self" | undefined): number | undefined {
   const path = `/proc/${pid}/autogroup`;
-  return fs.existsSync(path)
-    ? Number(fs.readFileSync(path, "latin1").split(" nice ")[1])
-    : undefined;
+  if (!fs.existsSync(path)) return undefined;
+  const nice = fs.readFileSync(path, "latin1").split(" nice ")[1];
+  return nice === undefined ? undefined : Number(nice);
 }
 
 test("the loop runs first, and nothing that the daemon starts has that from it", {
