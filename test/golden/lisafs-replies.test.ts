@@ -2,33 +2,23 @@
 // same bytes. Bytes that can't or must not agree are replaced by ours first, each with its reason.
 
 import { test } from "tap";
-import { dispatch } from "../../lib/serve/dispatch.ts";
-import { Connection } from "../../lib/serve/lisafs/connection.ts";
-import { Cursor } from "../../lib/wire/cursor.ts";
-import { encodeRequest } from "../../lib/wire/lisafs/encode.ts";
-import { Request } from "../../lib/wire/lisafs/message.ts";
+import { errnoName } from "../../lib/base/errno.ts";
+import type { Request } from "../../lib/wire/lisafs/message.ts";
 import { Mid, midName } from "../../lib/wire/lisafs/mid.ts";
 import { readVectors } from "../suite/golden.ts";
 import { GoldenTree, LINK_NAME } from "../suite/golden-tree.ts";
-import { ALONE, MemoryCommunicator } from "../suite/memory-communicator.ts";
+import { MemoryClient } from "../suite/memory-client.ts";
 
 const S_IFDIR = 0o040000;
 
 const tree = new GoldenTree();
-const connection = new Connection(0, tree, false, ALONE);
-const communicator = new MemoryCommunicator();
+const client = new MemoryClient(tree);
+const { root } = client;
 
 function answer(mid: number, fields: Partial<Request> = {}, data?: Uint8Array): Buffer {
-  const request = Object.assign(new Request(), fields);
-  if (fields.names !== undefined) request.nameCount = fields.names.length;
-  const start = communicator.payloadStart;
-  const to = new Cursor(communicator.bytes).seek(start, communicator.bytes.length);
-  encodeRequest(mid, request, to, data);
-  dispatch(connection, communicator, mid, to.offset - start, (line) => {
-    throw new Error(line);
-  });
-  if (communicator.mid !== mid) throw new Error(`${midName(mid)}: ${communicator.payload[0]}`);
-  return Buffer.from(communicator.payload);
+  const reply = client.call(mid, fields, data);
+  if (typeof reply === "number") throw new Error(`${midName(mid)}: ${errnoName(reply)}`);
+  return Buffer.from(reply);
 }
 
 /** As answer(), while the root is a directory. */
@@ -67,7 +57,6 @@ interface Case {
   readonly bytes?: number;
 }
 
-const root = Number(answer(Mid.Mount).readBigUInt64LE(0));
 const openFd = () => Number(answer(Mid.OpenAt, { fd: root, flags: 2 }).readBigUInt64LE(0));
 const create = { fd: root, name: "d" };
 
