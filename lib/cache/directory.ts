@@ -25,7 +25,7 @@ import {
 } from "./look.ts";
 import { hashFile } from "./pool.ts";
 import { openRegular } from "./regular-file.ts";
-import { costOf, expectedCost, groupOf, type Reservation, Room } from "./room.ts";
+import { costOf, expectedCost, groupOf, type Removal, type Reservation, Room } from "./room.ts";
 import { isSealed, sealOf } from "./seal.ts";
 import { Shards, shardNames } from "./shards.ts";
 import { expectedSum, noteSum } from "./sums.ts";
@@ -216,10 +216,14 @@ export class CacheDirectory {
         const target = folder === "suspect" ? "blobs" : folder;
         const facts = await statThrough(this.disk, fd);
         const sizeBytes = facts[Fact.size]!;
-        const cost = await this.publish(fd, path, target, digest, digest, sizeBytes);
-        if (folder !== target) {
-          this.room.subtract(groupOf(folder, digest), cost);
-          this.room.add(groupOf(target, digest), cost);
+        let isMoved = false;
+        const removal = this.#beginRemoval(folder, digest, facts);
+        try {
+          const cost = await this.publish(fd, path, target, digest, digest, sizeBytes);
+          isMoved = folder !== target;
+          if (isMoved) this.room.add(groupOf(target, digest), cost);
+        } finally {
+          removal.end(isMoved);
         }
         return sizeBytes;
       }
@@ -240,21 +244,31 @@ export class CacheDirectory {
   async drop(folder: CacheFolder, digest: Digest): Promise<void> {
     const path = this.path(folder, digest);
     const facts = new Float64Array(FACTS);
-    const calls = new Calls();
-    calls.optional(() => calls.lstat(path, facts));
-    const unlinked = calls.unlink(path);
-    const results = await this.disk.run("write", () => calls.run());
-    const errno = -results[unlinked]!;
-    if (errno === Errno.EISDIR)
-      await this.disk.run("write", () => fs.promises.rm(path, { force: true, recursive: true }));
-    else if (errno > 0 && !isAbsence(errno))
-      throw ioError(
-        "can't remove a cached file",
-        path,
-        new BurrowError("BURROW_IO", "", { errno }),
-      );
-    if (results[0] === 0)
-      this.room.subtract(groupOf(folder, digest), costOf({ blocks: facts[Fact.blocks]! }));
+    const look = new Calls();
+    look.optional(() => look.lstat(path, facts));
+    await this.disk.run("look", () => look.run());
+    const removal = this.#beginRemoval(folder, digest, facts);
+    let isGone = false;
+    try {
+      const calls = new Calls();
+      const unlinked = calls.unlink(path);
+      const errno = -(await this.disk.run("write", () => calls.run()))[unlinked]!;
+      if (errno === Errno.EISDIR)
+        await this.disk.run("write", () => fs.promises.rm(path, { force: true, recursive: true }));
+      else if (errno > 0 && !isAbsence(errno))
+        throw ioError(
+          "can't remove a cached file",
+          path,
+          new BurrowError("BURROW_IO", "", { errno }),
+        );
+      isGone = errno === 0;
+    } finally {
+      removal.end(isGone);
+    }
+  }
+
+  #beginRemoval(folder: CacheFolder, digest: Digest, facts: Float64Array): Removal {
+    return this.room.beginRemoval(groupOf(folder, digest), costOf({ blocks: facts[Fact.blocks]! }));
   }
 
   /** A path in tmp/ that nothing had before. */

@@ -162,21 +162,35 @@ export class Evictor {
       return one;
     });
     let freed = 0;
+    const { room, disk } = this.#cache;
+    const removals = files.map(({ group, costBytes }) => room.beginRemoval(group, costBytes));
+    const endAll = () => {
+      for (const removal of removals) removal.end(false);
+    };
     const count = (results: Results) => {
       for (const [i, { opened, leased, unlinked }] of places.entries()) {
-        if (results[unlinked] === 0) freed += this.#gone(files[i]!);
-        else if (results[opened] === -Errno.ENOENT) continue;
+        if (results[unlinked] === 0) {
+          removals[i]!.end(true);
+          freed += this.#gone(files[i]!);
+        } else if (results[opened] === -Errno.ENOENT) continue;
         else if (results[leased] === -Errno.EAGAIN) this.counters.inUse++;
         // One that can't go must not keep the others.
         else if (results[unlinked] !== -Errno.ENOENT) this.counters.stuck++;
       }
     };
-    count(await this.#cache.disk.run("write", () => calls.run(), {}, count));
+    let isBegun = false;
+    // However late that is.
+    const work = () => {
+      isBegun = true;
+      return calls.run().then(count).finally(endAll);
+    };
+    await disk.run("write", work).finally(() => {
+      if (!isBegun) endAll();
+    });
     return freed;
   }
 
   #gone(file: Candidate): number {
-    this.#cache.room.subtract(file.group, file.costBytes);
     this.counters.evicted++;
     this.counters.evictedBytes += file.costBytes;
     return file.costBytes;

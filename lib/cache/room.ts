@@ -63,6 +63,12 @@ export interface Reservation {
   release(): void;
 }
 
+/** Of a file that is about to go: until then nobody knows whether a look at its folder still found it. */
+export interface Removal {
+  /** Whether it went; once. */
+  end(isGone: boolean): void;
+}
+
 export interface RoomFacts {
   /** 0: none. */
   readonly limitBytes: number;
@@ -85,6 +91,8 @@ export class Room {
   readonly #groups = new Map<Group, number>();
   /** Groups that are looked at now, and what came into them meanwhile. */
   readonly #looks = new Map<Group, number>();
+  /** Files that are being removed, with what they take. */
+  readonly #removals = new Map<Group, Set<{ readonly bytes: number; isAdded: boolean }>>();
   readonly #waiters = new Set<() => void>();
   #usedBytes = 0;
   #reservedBytes = 0;
@@ -188,6 +196,23 @@ export class Room {
     this.#wake();
   }
 
+  /**
+   * A file of the survey's groups, of so many bytes, is about to be removed. A look that ends before that is known has its bytes added,
+   * whether it found the file or not: so the sum is on the safe side, and never without it twice.
+   */
+  beginRemoval(group: Group, bytes: number): Removal {
+    const removal = { bytes, isAdded: false };
+    const removals = this.#removals.get(group) ?? new Set();
+    this.#removals.set(group, removals.add(removal));
+    return {
+      end: (isGone) => {
+        if (!removals.delete(removal)) return;
+        if (removals.size === 0) this.#removals.delete(group);
+        if (isGone || removal.isAdded) this.subtract(group, bytes);
+      },
+    };
+  }
+
   /** A file that was removed while somebody has it open takes space until it is closed; negative: it was. */
   linger(bytes: number): void {
     this.#lingeringBytes += bytes;
@@ -206,7 +231,12 @@ export class Room {
     const during = this.#looks.get(group) ?? 0;
     this.#looks.delete(group);
     if (foundBytes < 0) return;
-    this.#set(group, foundBytes + during);
+    let going = 0;
+    for (const removal of this.#removals.get(group) ?? []) {
+      removal.isAdded = true;
+      going += removal.bytes;
+    }
+    this.#set(group, foundBytes + during + going);
     this.#wake();
   }
 

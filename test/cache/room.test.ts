@@ -105,6 +105,30 @@ test("until all was looked at what comes in is paid for by what goes", async (t)
   t.ok(await waiting);
 });
 
+test("a look beside a removal leaves the sum on the safe side, and right when both have ended", (t) => {
+  const group = "blobs/ab";
+  for (const isGone of [true, false]) {
+    for (const isFound of [true, false]) {
+      const room = new Room();
+      room.endLook(group, 100_000);
+      const removal = room.beginRemoval(group, 40_000);
+      room.beginLook(group);
+      room.endLook(group, isFound ? 100_000 : 60_000);
+      const there = isGone ? 60_000 : 100_000;
+      t.ok(room.usedBytes >= there);
+      removal.end(isGone);
+      removal.end(isGone);
+      // What was found and then went is counted until the next look.
+      const isSafe = isGone && isFound ? room.usedBytes === 100_000 : room.usedBytes === there;
+      if (isGone || isFound) t.ok(isSafe, `gone ${isGone}, found ${isFound}: ${room.usedBytes}`);
+      room.beginLook(group);
+      room.endLook(group, there);
+      t.equal(room.usedBytes, there, "the next look has nothing added");
+    }
+  }
+  t.end();
+});
+
 test("a survey finds what the disk gives, and later what others wrote and removed", async (t) => {
   const [cache, digests] = await cacheOf(t, 300);
   const counted = cache.room.usedBytes;
