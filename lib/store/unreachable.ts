@@ -93,6 +93,11 @@ export function reasonOf(cause: unknown): Unreached {
   };
 }
 
+/** Whether the other end has ended a connection. */
+export function isHangUp(cause: unknown): boolean {
+  return ["ECONNRESET", "EPIPE"].includes(codeOf(cause));
+}
+
 /** Watches a request: gives what says, as the end of a sentence, how far it has come. */
 export function watchStage(request: ClientRequest): () => string {
   let isResolved = net.isIP(request.host.replace(/^\[(.*)\]$/, "$1")) !== 0;
