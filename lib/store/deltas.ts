@@ -142,7 +142,8 @@ async function getResolved(inner: Backend, path: string, options: GetOptions): P
     const isDelta = folderOf(path) !== undefined && options.range === undefined;
     if (!isDelta || classOf(error) !== "notFound") throw error;
     const found = await deltaOf(inner, path, options.signal);
-    if (found === undefined) throw error;
+    // A collector may have written it whole meanwhile, and removed the delta then.
+    if (found === undefined) return await inner.get(path, options);
     const most = options.maxBytes ?? DELTA_BYTES_MAX;
     if (found.madeBytes > most) throw bad(path, `it makes more than ${most} bytes`);
     return await makeWhole(inner, path, found, options.signal);

@@ -7,8 +7,9 @@ import fc from "fast-check";
 import { type Test, test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
 import { applyDelta, makeDelta } from "../../lib/store/delta-codec.ts";
-import { type DeltaStore, deltaPath, putNear } from "../../lib/store/deltas.ts";
+import { type DeltaStore, deltaPath, putNear, resolving } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
+import { localBackend } from "../../lib/store/local.ts";
 import { newMeter } from "../../lib/store/meter.ts";
 import { findNear, noteNear } from "../../lib/store/near.ts";
 import { openOrigin, openStore } from "../../lib/store/open.ts";
@@ -115,6 +116,29 @@ test("an object that is a delta is got, had and listed as others are, from a dir
     t.ok(listed.includes(indexPath));
     t.equal(listed.includes(objectPath("indexes", sumOf(BASE))), folder === "indexes");
     t.equal(new Set(listed).size, listed.length);
+  }
+});
+
+test("an object is found that becomes whole while it is looked for", async (t) => {
+  const { root, store } = await storeOf(t);
+  for (const path of [indexPath, locatorPath]) {
+    await putNear(store, path, NEAR, sumOf(BASE));
+    const bare = localBackend(root);
+    const became = async (asked: string) => {
+      if (asked !== deltaPath(path) || fs.existsSync(`${root}/${path}`)) return;
+      // As a collector does that writes locators anew.
+      await store.put(path, NEAR);
+      await store.remove(asked);
+    };
+    const reader = resolving({
+      ...bare,
+      origin: root,
+      get: async (asked, options) => {
+        await became(asked);
+        return await bare.get(asked, options);
+      },
+    });
+    t.ok((await reader.get(path)).equals(NEAR), path);
   }
 });
 
