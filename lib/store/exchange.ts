@@ -6,6 +6,7 @@ import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
 import { Patience } from "../sys/attended.ts";
+import { watchAttempts } from "./addresses.ts";
 import { dropIdle } from "./agents.ts";
 import { BodyTurns } from "./body-turns.ts";
 import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
@@ -64,6 +65,7 @@ function sent(of: Exchange, isAgain: boolean): Promise<IncomingMessage> {
     const send = options.protocol === "https:" ? https.request : http.request;
     const request = send(options);
     const stage = watchStage(request);
+    watchAttempts(request);
     const onAbort = () => request.destroy(timeoutError("gave up waiting for the origin", facts));
     const onSilence = () => {
       // It stood idle, and nobody is at its other end.

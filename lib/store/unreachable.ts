@@ -104,9 +104,11 @@ export function watchStage(request: ClientRequest): () => string {
   request.once("socket", (socket) => {
     // One that stood open has nothing to look up, and would keep the listener.
     if (isResolved || !socket.connecting) return;
-    socket.once("lookup", () => {
-      isResolved = true;
-    });
+    // Of a name with several addresses Node.js says nothing but that it tries one.
+    for (const event of ["lookup", "connectionAttempt"])
+      socket.once(event, () => {
+        isResolved = true;
+      });
   });
   return () => {
     const socket = request.socket as (Socket & Partial<TLSSocket>) | null;
