@@ -217,3 +217,23 @@ test("whether there is an object: credentials that have expired are renewed for 
     message: /AccessDenied/,
   });
 });
+
+test("a refusal leaves its connection open for the next request", async (t) => {
+  const sockets = new Set<Socket>();
+  const server = await serverOf(t, async ({ socket, url }, response) => {
+    sockets.add(socket);
+    if (url === "/x") return { path: "x", headers: {} };
+    response.writeHead(url === "/busy" ? 503 : 404).end("a page for people ".repeat(100));
+    return undefined;
+  });
+  const backend = openOrigin(server.url, { tries: 1 });
+  t.teardown(() => backend.close());
+  t.same(await backend.get("x"), CONTENT);
+  for (let i = 0; i < 3; i++) {
+    await t.rejects(backend.get("none"), { code: "BURROW_NOT_FOUND" });
+    await t.rejects(backend.get("busy"), { code: "BURROW_ORIGIN" });
+    t.same(await backend.get("x"), CONTENT);
+  }
+  // A page may come after its refusal: then the next request has a new one.
+  t.ok(sockets.size <= 4, `${sockets.size} connections for 10 requests`);
+});
