@@ -99,12 +99,19 @@ test("a connection that ended while it stood open is no failure of the origin", 
         backend.get("x", { range: { offset, length: 10 } }),
       ),
     );
-  await readAll(6);
-  facts.isArmed = true;
-  for (const [offset, bytes] of (await readAll(6)).entries())
-    t.same(bytes, CONTENT.subarray(offset, offset + 10));
+  let rounds = 0;
+  // On a slow machine they may have run out meanwhile.
+  for (; facts.resets === 0 && rounds < 20; rounds++) {
+    facts.isArmed = false;
+    await readAll(6);
+    facts.isArmed = true;
+    for (const [offset, bytes] of (await readAll(6)).entries())
+      t.same(bytes, CONTENT.subarray(offset, offset + 10));
+  }
   t.ok(facts.resets > 0, `${facts.resets} connections ended`);
-  t.match(backend.mirrors.figures(), [{ state: "up", transient: 0, rests: 0, requests: 12 }]);
+  t.match(backend.mirrors.figures(), [
+    { state: "up", transient: 0, rests: 0, requests: 12 * rounds },
+  ]);
   server.fault = () => "reset";
   await t.rejects(
     backend.get("x"),
