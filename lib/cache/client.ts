@@ -181,8 +181,8 @@ export async function reloadDaemon(cache: string, waitMs: number = START_MS): Pr
   throw daemonError(`did not reload within ${waitMs} ms`, cache);
 }
 
-/** The kernel decides who may. One that has just ended is none to be told. */
-function signalDaemon(pid: number, signal: NodeJS.Signals, cache: string): void {
+/** The kernel decides who may: BURROW_DAEMON. One that has just ended is none to be told. */
+export function signalDaemon(pid: number, signal: NodeJS.Signals, cache: string): void {
   try {
     process.kill(pid, signal);
   } catch (error) {

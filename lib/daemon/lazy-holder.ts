@@ -8,6 +8,7 @@ import fs from "node:fs";
 import { Socket } from "node:net";
 import { BurrowError } from "../base/error.ts";
 import { readRegular } from "../cache/regular-file.ts";
+import { ioError } from "../store/node-error.ts";
 import { native } from "../sys/native.ts";
 import { ownerOf, pidOf } from "../sys/owner.ts";
 
@@ -87,9 +88,17 @@ export class Holder {
     });
   }
 
-  /** Notes a file before anyone hears its name. */
+  /** Notes a file before anyone hears its name. BURROW_NO_SPACE, BURROW_IO: it isn't noted, and nothing of it is left amid the others. */
   note(file: HeldFile): void {
-    if (this.#isOurs) fs.writeSync(this.#state, `${JSON.stringify(file)}\n`);
+    if (!this.#isOurs) return;
+    const line = Buffer.from(`${JSON.stringify(file)}\n`);
+    const before = fs.fstatSync(this.#state).size;
+    try {
+      for (let done = 0; done < line.length; ) done += fs.writeSync(this.#state, line, done);
+    } catch (cause) {
+      fs.ftruncateSync(this.#state, before);
+      throw ioError("can't note a file of the lazy mount", this.#path, cause);
+    }
   }
 
   /** Ends it: nobody takes over. */

@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BurrowError } from "../base/error.ts";
+import { signalDaemon } from "../cache/client.ts";
 import { DAEMON_LOCK } from "../cache/layout.ts";
 import { lockFile } from "../sys/lock.ts";
 import { ownOwner, pidOf } from "../sys/owner.ts";
@@ -43,7 +44,7 @@ export async function takeLockOver(cache: string): Promise<number> {
     if (lock !== undefined) return lock;
     const pid = holderOf(cache);
     if (pid !== undefined && pid !== told) {
-      process.kill(pid, "SIGTERM");
+      signalDaemon(pid, "SIGTERM", cache);
       told = pid;
     }
     await sleep(POLL_MS);

@@ -1,7 +1,7 @@
 // Serve: the launch duties of a server in their order (docs/protocol/launch.md), then the loop until every connection is gone.
 // Whoever starts it, a stub as its child or a daemon as a standby, gives the launch. Never writes to FDs 0 to 2. Control plane.
 
-import { errnoName } from "../base/errno.ts";
+import { Errno, errnoName } from "../base/errno.ts";
 import { explain } from "../base/error.ts";
 import { CHANNELS_PER_CONNECTION_MAX, MISS_DEADLINE_MS } from "../base/limits.ts";
 import { COUNTER_BYTES, COUNTER_COUNT, Count, counters, useCounters } from "../serve/counters.ts";
@@ -59,7 +59,7 @@ function waitForEof(fds: readonly AdoptedFd[], role: number): void {
   for (const adopted of fds) {
     if (adopted.role !== role) continue;
     const byte = new Uint8Array(1);
-    while (native.readFd(adopted.fd, byte) > 0);
+    for (let got = 1; got > 0 || got === -Errno.EINTR; ) got = native.readFd(adopted.fd, byte);
     native.closeFd(adopted.fd);
   }
 }

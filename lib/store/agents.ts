@@ -2,11 +2,12 @@
 
 import http from "node:http";
 import https from "node:https";
-import { lookup } from "./addresses.ts";
+import { ATTEMPT_MS, lookup } from "./addresses.ts";
 
 /** What node:http takes connections from. */
 export function openAgent(isSecure: boolean, sockets: number): http.Agent {
-  const settings = { keepAlive: true, maxSockets: sockets, lookup };
+  const autoSelectFamilyAttemptTimeout = ATTEMPT_MS;
+  const settings = { keepAlive: true, maxSockets: sockets, lookup, autoSelectFamilyAttemptTimeout };
   return isSecure ? new https.Agent(settings) : new http.Agent(settings);
 }
 

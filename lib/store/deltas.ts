@@ -142,7 +142,11 @@ async function getResolved(inner: Backend, path: string, options: GetOptions): P
     const isDelta = folderOf(path) !== undefined && options.range === undefined;
     if (!isDelta || classOf(error) !== "notFound") throw error;
     const found = await deltaOf(inner, path, options.signal);
-    if (found === undefined) throw error;
+    if (found === undefined) {
+      // A collector may have written a locator whole meanwhile, and removed the delta then.
+      if (folderOf(path) === "locators") return await inner.get(path, options);
+      throw error;
+    }
     const most = options.maxBytes ?? DELTA_BYTES_MAX;
     if (found.madeBytes > most) throw bad(path, `it makes more than ${most} bytes`);
     return await makeWhole(inner, path, found, options.signal);

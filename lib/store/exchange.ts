@@ -6,11 +6,12 @@ import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { BurrowError, type ErrorClass } from "../base/error.ts";
 import { Patience } from "../sys/attended.ts";
+import { watchAttempts } from "./addresses.ts";
 import { dropIdle } from "./agents.ts";
 import { BodyTurns } from "./body-turns.ts";
 import { type ByteRange, backendError, timeoutError, tooShort } from "./store.ts";
 import { Turnstile } from "./turnstile.ts";
-import { unreachable, watchStage } from "./unreachable.ts";
+import { isHangUp, unreachable, watchStage } from "./unreachable.ts";
 
 export interface ExchangeOptions {
   /** From the request to the end of the headers, connecting included; of an upload, from the last piece that was taken. */
@@ -54,24 +55,21 @@ export async function exchange(of: Exchange): Promise<IncomingMessage> {
   await BEGINNING.pass();
   // While it stood in line nobody heard of it.
   if (of.signal?.aborted) throw timeoutError("gave up waiting for the origin", of.facts);
-  return await sent(of);
+  return await sent(of, false);
 }
 
-function sent({
-  request: options,
-  body,
-  headerMs,
-  signal,
-  facts,
-}: Exchange): Promise<IncomingMessage> {
+/** `isAgain`: it met the end of a connection once already. */
+function sent(of: Exchange, isAgain: boolean): Promise<IncomingMessage> {
+  const { request: options, body, headerMs, signal, facts } = of;
   return new Promise((resolve, reject) => {
     const send = options.protocol === "https:" ? https.request : http.request;
     const request = send(options);
     const stage = watchStage(request);
+    watchAttempts(request);
     const onAbort = () => request.destroy(timeoutError("gave up waiting for the origin", facts));
     const onSilence = () => {
       // It stood idle, and nobody is at its other end.
-      if (request.reusedSocket && options.agent instanceof http.Agent) dropIdle(options.agent);
+      if (request.reusedSocket) dropIdleOf(options);
       request.destroy(timeoutError(`no answer within ${headerMs} ms${stage()}`, facts));
     };
     const patience = new Patience(headerMs, onSilence);
@@ -89,7 +87,13 @@ function sent({
       resolve(response);
     });
     request.on("error", (cause) => {
+      // The other end gave it up while it stood idle: nobody has seen the request, which says nothing of the origin (RFC 9112, 9.3.1).
+      const isStray = request.reusedSocket && !isSettled && isHangUp(cause);
       settle();
+      if (isStray && !isAgain && signal?.aborted !== true) {
+        dropIdleOf(options);
+        return resolve(sent(of, true));
+      }
       reject(cause instanceof BurrowError ? cause : unreachable(cause, facts));
     });
     const sendFrom = (at: number) => {
@@ -102,6 +106,10 @@ function sent({
     };
     sendFrom(0);
   });
+}
+
+function dropIdleOf({ agent }: https.RequestOptions): void {
+  if (agent instanceof http.Agent) dropIdle(agent);
 }
 
 export interface BodyPlan {
@@ -122,7 +130,9 @@ function planBody(
   context: Facts,
 ): BodyPlan {
   const encoding = response.headers["content-encoding"];
-  if (encoding !== undefined && encoding !== "identity") {
+  // Of another answer the body is a page for people.
+  const isObject = response.statusCode === 200 || response.statusCode === 206;
+  if (isObject && encoding !== undefined && encoding !== "identity") {
     throw lie(`a body encoded as ${encoding}, which was not asked for`, context);
   }
   const length = contentLength(response);
@@ -269,8 +279,12 @@ export function classOfStatus(status: number): ErrorClass {
   return status < 400 || status >= 500 ? "transient" : "permanent";
 }
 
-/** Retry-After in seconds, as milliseconds; 0 when there is none. Dates are ignored: clocks differ. */
-export function retryAfter(response: IncomingMessage): number {
-  const seconds = Number(response.headers["retry-after"]);
-  return seconds > 0 ? Math.min(seconds * 1000, RETRY_AFTER_MAX_MS) : 0;
+/** Retry-After as milliseconds; 0 when there is none. A date is by the clock of who sent it, which its answer's Date says: this machine's may be another. */
+export function retryAfter({ headers }: IncomingMessage): number {
+  const text = headers["retry-after"] ?? "";
+  const seconds = Number(text);
+  const ms = Number.isNaN(seconds)
+    ? Date.parse(text) - Date.parse(headers.date ?? "")
+    : seconds * 1000;
+  return ms > 0 ? Math.min(ms, RETRY_AFTER_MAX_MS) : 0;
 }

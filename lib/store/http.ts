@@ -9,6 +9,7 @@ import {
   exchange,
   type Facts,
   HEADER_MS,
+  readBody,
   readObject,
   SOCKETS,
   STALL_MS,
@@ -22,6 +23,9 @@ import {
   throwIfAborted,
   WHOLE_MAX_BYTES,
 } from "./store.ts";
+
+/** The page of a refusal: for a longer one a new connection costs less. */
+const PAGE_MAX_BYTES = 16 * 1024;
 
 /** A backend below `prefix` ("http://host/path" or https). No request is made yet. BURROW_USAGE for one with a query. */
 export function httpBackend(prefix: string, options: ExchangeOptions = {}): Backend {
@@ -55,7 +59,8 @@ class HttpBackend implements Backend {
       const stallMs = this.#stallMs;
       return await readObject(response, { range, maxBytes, stallMs, signal, facts, onBytes });
     } catch (error) {
-      response.destroy();
+      if ((response.statusCode ?? 0) < 400) response.destroy();
+      else this.#leave(response, path);
       throw error;
     }
   }
@@ -71,6 +76,13 @@ class HttpBackend implements Backend {
 
   close(): void {
     this.#agent.destroy();
+  }
+
+  /** Has the page of a refusal come, so that its connection serves on: who looks for a delta has been told that there is no whole object. */
+  #leave(response: http.IncomingMessage, path: string): void {
+    const plan = { exact: undefined, maxBytes: PAGE_MAX_BYTES };
+    const page = readBody(response, plan, this.#stallMs, undefined, this.#context(path));
+    page.catch(() => undefined); // it was destroyed
   }
 
   #context(path: string): Facts {

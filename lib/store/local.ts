@@ -82,6 +82,8 @@ class LocalBackend implements WritableBackend {
         throw tooShort(size, { path, origin: this.origin });
       }
       return await this.#readFully(file, range.offset, range.length, path);
+    } catch (error) {
+      throw this.#systemError(error, "can't read", path);
     } finally {
       await file.close();
     }
@@ -95,7 +97,7 @@ class LocalBackend implements WritableBackend {
     } catch (error) {
       const { code } = errnoOf(error);
       if (code === "ENOENT" || code === "ENOTDIR") return false;
-      throw this.#error("permanent", "can't look for an object", path, error);
+      throw this.#systemError(error, "can't look for an object", path);
     }
   }
 
@@ -166,9 +168,7 @@ class LocalBackend implements WritableBackend {
     try {
       return await this.#fs.open(this.#full(path), READ);
     } catch (error) {
-      const { code } = errnoOf(error);
-      const isMissing = code === "ENOENT" || code === "ENOTDIR";
-      throw this.#error(isMissing ? "notFound" : classOfErrno(code), "can't open", path, error);
+      throw this.#systemError(error, "can't open", path);
     }
   }
 
@@ -215,7 +215,7 @@ class LocalBackend implements WritableBackend {
       return await this.#fs.stat(this.#full(path));
     } catch (error) {
       if (errnoOf(error).code === "ENOENT") return undefined;
-      throw this.#error("permanent", "can't list", path, error);
+      throw this.#systemError(error, "can't list", path);
     }
   }
 
@@ -224,8 +224,14 @@ class LocalBackend implements WritableBackend {
       return (await this.#fs.readdir(this.#full(folder))).map(String);
     } catch (error) {
       if (errnoOf(error).code === "ENOENT") return [];
-      throw this.#error("permanent", "can't list", folder, error);
+      throw this.#systemError(error, "can't list", folder);
     }
+  }
+
+  /** Of a failed system call; what is ours already as it is. */
+  #systemError(error: unknown, message: string, path: string): BurrowError {
+    if (error instanceof BurrowError) return error;
+    return this.#error(classOfErrno(errnoOf(error).code), message, path, error);
   }
 
   #error(
@@ -238,11 +244,12 @@ class LocalBackend implements WritableBackend {
   }
 }
 
-/** EMFILE and the like pass; a directory without read permission does not. */
-function classOfErrno(code: string): "permanent" | "transient" {
-  return code === "EMFILE" || code === "ENFILE" || code === "EAGAIN" || code === "EIO"
-    ? "transient"
-    : "permanent";
+/** These pass, those of network mounts too: ESTALE is said of an object that another node has written anew. */
+const TRANSIENT = ["EMFILE", "ENFILE", "EAGAIN", "ENOMEM", "EIO", "ESTALE", "ETIMEDOUT"];
+
+function classOfErrno(code: string): "notFound" | "permanent" | "transient" {
+  if (code === "ENOENT" || code === "ENOTDIR") return "notFound";
+  return TRANSIENT.includes(code) ? "transient" : "permanent";
 }
 
 async function writeFully(file: FileLike, bytes: Uint8Array): Promise<void> {

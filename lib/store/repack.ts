@@ -21,6 +21,7 @@ import {
 } from "./pack.ts";
 import type { Pack } from "./pack-use.ts";
 import { inParallel } from "./parallel.ts";
+import { classOf, isDamage } from "./store.ts";
 import type { Fault } from "./survey.ts";
 
 /** Packs that are moved before locators are rewritten: what is known of their chunks is held meanwhile. */
@@ -184,7 +185,10 @@ async function neededOf(
   return needed;
 }
 
-/** Locators that are deltas, by what they are deltas of. */
+/**
+ * Locators that are deltas, by what they are deltas of. A damaged one is of nothing, and a fault; one that can't be had now may be of any, so
+ * none may be written anew: its error is thrown.
+ */
 async function dependentsIn(store: DeltaStore, faults: Fault[]): Promise<Map<Digest, Digest[]>> {
   const dependents = new Map<Digest, Digest[]>();
   for await (const path of store.whole.list(deltaPath("locators"))) {
@@ -196,6 +200,8 @@ async function dependentsIn(store: DeltaStore, faults: Fault[]): Promise<Map<Dig
       const { base } = readDelta(objectPath("locators", digest), head);
       dependents.set(base, [...(dependents.get(base) ?? []), digest]);
     } catch (error) {
+      if (classOf(error) === "notFound") continue;
+      if (!isDamage(error)) throw error;
       faults.push({ what: path, why: explain(error) });
     }
   }

@@ -8,7 +8,7 @@ import { Readable } from "node:stream";
 import type { S3Client as Sdk } from "@aws-sdk/client-s3";
 import { BurrowError } from "../base/error.ts";
 import { dropIdle, openAgent } from "./agents.ts";
-import { exchange, type Facts, readBody, SOCKETS } from "./exchange.ts";
+import { exchange, type Facts, lie, readBody, SOCKETS } from "./exchange.ts";
 import { answerError, codeOf, STALE_CREDENTIALS, sdkError } from "./s3-errors.ts";
 import type { S3Settings } from "./s3-place.ts";
 import { timeoutError } from "./store.ts";
@@ -111,6 +111,8 @@ export class S3Client {
   readonly #settings: S3Settings;
   readonly #agents = new Agents();
   #sdk: Promise<Loaded> | undefined;
+  /** Whether a request was ever signed. */
+  #hadCredentials = false;
 
   constructor(settings: S3Settings) {
     this.#settings = settings;
@@ -142,9 +144,15 @@ export class S3Client {
   async head({ bucket, key }: S3Object, call: S3Call): Promise<S3Answer> {
     const asked = { Bucket: bucket, Key: key, ...this.#payer() };
     const made = new Request(call, this.#agents, false);
-    return await this.#send(made, async ({ sdk, commands }, options) => {
+    const answer = await this.#send(made, async ({ sdk, commands }, options) => {
       await sdk.send(new commands.HeadObjectCommand(asked), options);
     });
+    if (answer.error === undefined || !isUnexplained(answer.error)) return answer;
+    // The answer to a HEAD has no body that could say why: credentials that have expired look as those do that may not read.
+    const read = await this.read({ bucket, key, range: "bytes=0-0" }, call);
+    read.message.resume();
+    const isEmpty = read.error?.context["status"] === 416;
+    return { ...read, isOpen: false, error: isEmpty ? undefined : read.error };
   }
 
   /** Writes an object: there whole when it resolves, or not at all. The service compares the bytes with the hash that is signed. */
@@ -197,7 +205,7 @@ export class S3Client {
             return key === undefined ? [] : [{ key, bytes, modifiedMs }];
           },
         ),
-        next: found.IsTruncated === true ? found.NextContinuationToken : undefined,
+        next: nextOf(found.IsTruncated, found.NextContinuationToken, call.facts),
       };
     });
     if (error !== undefined) throw error;
@@ -235,10 +243,11 @@ export class S3Client {
       await made.bounded(async () => send(await loaded, { request: made }));
     } catch (cause) {
       const { message } = made;
+      this.#hadCredentials ||= message !== undefined;
       const status = message?.statusCode ?? 0;
       if (message === undefined || cause instanceof BurrowError || status < 300) {
         message?.destroy();
-        throw sdkError(cause, facts);
+        throw sdkError(cause, facts, this.#hadCredentials);
       }
       const code = codeOf(cause);
       // The next request asks the chain anew, and others that were refused with the same ones wait for it.
@@ -246,6 +255,7 @@ export class S3Client {
       return { message, isOpen: false, error: answerError(message, code, facts) };
     }
     const { message } = made;
+    this.#hadCredentials = true;
     if (message !== undefined) return { message, isOpen: made.isStream, error: undefined };
     throw sdkError(new Error("no request was made"), facts);
   }
@@ -257,6 +267,22 @@ export class S3Client {
     });
     return this.#sdk;
   }
+}
+
+/** Where a list that is cut goes on. One that doesn't say so is no list: what it leaves out would be taken for missing. */
+export function nextOf(
+  isCut: boolean | undefined,
+  marker: string | undefined,
+  facts: Facts,
+): string | undefined {
+  if (isCut !== true) return undefined;
+  if (marker !== undefined && marker !== "") return marker;
+  throw lie("a list that is cut and doesn't say where it goes on", facts);
+}
+
+function isUnexplained({ class: errorClass, context }: BurrowError): boolean {
+  const { status, code } = context;
+  return errorClass === "permanent" && code === undefined && (status === 400 || status === 403);
 }
 
 /** What goes through the SDK with a request. */

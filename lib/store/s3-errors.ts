@@ -34,12 +34,20 @@ export const STALE_CREDENTIALS: readonly string[] = [
   "InvalidAccessKeyId",
   "TokenRefreshRequired",
 ];
-/** Other codes that another try can mend: the SDK has put its clock right by the answer. */
+/** Other codes that another try can mend. */
 const TRANSIENT: readonly string[] = [
   ...STALE_CREDENTIALS,
+  // The SDK has put its clock right by the answer.
   "RequestTimeTooSkewed",
   "RequestTimeout",
   "SlowDown",
+  // Others write the same object: the same bytes.
+  "OperationAborted",
+  "ConditionalRequestConflict",
+  // What the way did to an upload.
+  "BadDigest",
+  "IncompleteBody",
+  "XAmzContentSHA256Mismatch",
 ];
 
 /** The service's own code of an error that the SDK made; "" when it has none. */
@@ -87,8 +95,11 @@ function classOfAnswer(status: number, code: string): ErrorClass {
   return status >= 300 && status < 400 ? "permanent" : classOfStatus(status);
 }
 
-/** What failed before a request was made, or in reading its answer. */
-export function sdkError(error: unknown, facts: Facts): BurrowError {
+/**
+ * What failed before a request was made, or in reading its answer. `hadCredentials`: there were some before, so those that can't be had now
+ * are a matter of time.
+ */
+export function sdkError(error: unknown, facts: Facts, hadCredentials = false): BurrowError {
   if (error instanceof BurrowError) return error;
   const { name = "", message = "" } = error instanceof Error ? error : {};
   if (/CredentialsProviderError|TokenProviderError|^ProviderError/.test(name)) {
@@ -96,7 +107,7 @@ export function sdkError(error: unknown, facts: Facts): BurrowError {
     const advice =
       "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket BURROW_S3_ANONYMOUS=1";
     const text = `no credentials for S3${why}: ${advice}`;
-    return backendError("permanent", text, facts);
+    return backendError(hadCredentials ? "transient" : "permanent", text, facts);
   }
   return backendError("transient", `the answer of S3 can't be read (${name})`, facts);
 }

@@ -8,7 +8,7 @@ import type {
 import { BurrowError } from "../base/error.ts";
 import { type ExchangeOptions, HEADER_MS, lie, STALL_MS } from "./exchange.ts";
 import { type RetryOptions, tries } from "./retry.ts";
-import { type S3Call, type S3Client, s3Client } from "./s3-client.ts";
+import { nextOf, type S3Call, type S3Client, s3Client } from "./s3-client.ts";
 import { bareTag } from "./s3-pins.ts";
 import { parseS3, type S3Place } from "./s3-place.ts";
 import { backendError, classOf, type ObjectPin } from "./store.ts";
@@ -109,9 +109,8 @@ class List {
     });
     const isEncoded = found.EncodingType === "url";
     const objects = (found.Contents ?? []).map((one) => this.#object(one, undefined, isEncoded));
-    const token = found.NextContinuationToken;
-    const isCut = found.IsTruncated === true && token !== undefined;
-    return { objects, next: isCut ? { next: token } : undefined };
+    const token = nextOf(found.IsTruncated, found.NextContinuationToken, this.call.facts);
+    return { objects, next: token === undefined ? undefined : { next: token } };
   }
 
   async versions(marker: Marker): Promise<Page> {
@@ -134,10 +133,10 @@ class List {
       const id = one.VersionId === "null" ? undefined : one.VersionId;
       return this.#object(one, id, isEncoded);
     });
-    if (found.IsTruncated !== true || found.NextKeyMarker === undefined)
-      return { objects, next: undefined };
+    const nextKey = nextOf(found.IsTruncated, found.NextKeyMarker, this.call.facts);
+    if (nextKey === undefined) return { objects, next: undefined };
     const next = {
-      key: decoded(found.NextKeyMarker, isEncoded) ?? "",
+      key: decoded(nextKey, isEncoded) ?? "",
       ...(found.NextVersionIdMarker ? { version: found.NextVersionIdMarker } : {}),
     };
     return { objects, next };

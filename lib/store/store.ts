@@ -110,11 +110,13 @@ export function tooShort(
  * whatever tries the reader had.
  */
 export function isAstray(error: unknown): boolean {
+  return classOf(error) === "notFound" || isDamage(error);
+}
+
+/** Whether an object was read, and is not what it must be. */
+export function isDamage(error: unknown): boolean {
   if (!(error instanceof BurrowError)) return false;
-  const { code } = error;
-  return (
-    error.class === "notFound" || code === "BURROW_DIGEST_MISMATCH" || code === "BURROW_CORRUPT"
-  );
+  return error.code === "BURROW_DIGEST_MISMATCH" || error.code === "BURROW_CORRUPT";
 }
 
 /** An error that a deadline made. Transient: the origin may answer the next time. */

@@ -2,14 +2,14 @@
 // "Collection", says what a root is. Memory: some 500 B for each object but packs, 1.5 KiB for each pack. Control plane.
 
 import { type Digest, parseDigest } from "../base/digest.ts";
-import { BurrowError, explain } from "../base/error.ts";
+import { explain } from "../base/error.ts";
 import { DELTA_HEADER_BYTES, type DeltaStore, deltaPath, readDelta } from "./deltas.ts";
 import { digestOfPath, objectPath } from "./layout.ts";
 import { Locator } from "./locator.ts";
 import { keepForLost, type LostPorts } from "./lost-locators.ts";
 import { PackUse } from "./pack-use.ts";
 import { inParallel } from "./parallel.ts";
-import { classOf, type SizedObject } from "./store.ts";
+import { classOf, isDamage, type SizedObject } from "./store.ts";
 
 /** What only others know of a store's objects. */
 export interface SurveyPorts extends LostPorts {
@@ -110,6 +110,8 @@ export class Surveyor {
   #faults: Fault[] = [];
   #all: Total = { objects: 0, bytes: 0 };
   #isBlind = false;
+  /** Whether something that is kept may be a delta of anything. */
+  #isBaseUnknown = false;
   /** Kept, with a damaged locator. */
   #lost: Digest[] = [];
   #nowMs = 0;
@@ -132,6 +134,7 @@ export class Surveyor {
     this.#faults = [];
     this.#all = { objects: 0, bytes: 0 };
     this.#isBlind = false;
+    this.#isBaseUnknown = false;
     this.#lost = [];
     this.#nowMs = nowMs;
     this.#packs.beginListing();
@@ -144,6 +147,7 @@ export class Surveyor {
     const beside = [...(await this.#gather("images")), ...(await this.#gather("profiles"))];
     await this.#gatherUnits();
     await this.#markRoots(notes);
+    await this.#markUnknownBases();
     await this.#reportMissingPacks();
     for (const { pack, endBytes, from } of this.#packs.short()) {
       const why = `it ends at ${pack.bytes}, and ${from} refers to what ends at ${endBytes}`;
@@ -187,6 +191,7 @@ export class Surveyor {
   /** Keeps a layer or snapshot after all, by one of its objects. */
   async hold({ path }: SizedObject): Promise<void> {
     await this.#mark(digestOfPath(path)!, undefined);
+    await this.#markUnknownBases();
   }
 
   /** Whether an object is part of what is held, or a pack that it refers to. */
@@ -374,6 +379,12 @@ export class Surveyor {
     }
   }
 
+  /** Keeps all layers and snapshots, since what is kept may need any of them. */
+  async #markUnknownBases(): Promise<void> {
+    if (!this.#isBaseUnknown) return;
+    await inParallel(this.#units.keys(), PARALLEL, (digest) => this.#mark(digest, undefined));
+  }
+
   /** What a delta is made of; undefined when that can't be found out, which is a fault. */
   async #baseOf(path: string, delta: SizedObject): Promise<Digest | undefined> {
     try {
@@ -382,6 +393,8 @@ export class Surveyor {
         return readDelta(path, await this.#store.whole.get(deltaPath(path), { range })).base;
       });
     } catch (error) {
+      // A damaged one makes nothing any more; what is not to be had now may be of anything.
+      this.#isBaseUnknown ||= classOf(error) !== "notFound" && !isDamage(error);
       this.#fault(delta.path, error);
       return undefined;
     }
@@ -396,9 +409,7 @@ export class Surveyor {
     } catch (error) {
       if (classOf(error) === "notFound") return;
       // What is damaged stays so, and the index has the same content; what is not to be had now may lead anywhere.
-      const code = error instanceof BurrowError ? error.code : "";
-      if (code === "BURROW_CORRUPT" || code === "BURROW_DIGEST_MISMATCH")
-        this.#lost.push(digestOfPath(path)!);
+      if (isDamage(error)) this.#lost.push(digestOfPath(path)!);
       else this.#isBlind = true;
       this.#fault(object.path, error);
     }

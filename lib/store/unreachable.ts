@@ -93,15 +93,22 @@ export function reasonOf(cause: unknown): Unreached {
   };
 }
 
+/** Whether the other end has ended a connection. */
+export function isHangUp(cause: unknown): boolean {
+  return ["ECONNRESET", "EPIPE"].includes(codeOf(cause));
+}
+
 /** Watches a request: gives what says, as the end of a sentence, how far it has come. */
 export function watchStage(request: ClientRequest): () => string {
   let isResolved = net.isIP(request.host.replace(/^\[(.*)\]$/, "$1")) !== 0;
   request.once("socket", (socket) => {
     // One that stood open has nothing to look up, and would keep the listener.
     if (isResolved || !socket.connecting) return;
-    socket.once("lookup", () => {
-      isResolved = true;
-    });
+    // Of a name with several addresses Node.js says nothing but that it tries one.
+    for (const event of ["lookup", "connectionAttempt"])
+      socket.once(event, () => {
+        isResolved = true;
+      });
   });
   return () => {
     const socket = request.socket as (Socket & Partial<TLSSocket>) | null;

@@ -6,6 +6,7 @@ import fs from "node:fs";
 import { type Test, test } from "tap";
 import { BLOCK_BYTES } from "../../lib/base/limits.ts";
 import type { DaemonConfig } from "../../lib/daemon/config.ts";
+import { ATTEMPT_MS } from "../../lib/store/addresses.ts";
 import { noise, publish, TestNode } from "../suite/daemon-node.ts";
 import { SMALL } from "../suite/daemon-scene.ts";
 import { OriginServer } from "../suite/origin-server.ts";
@@ -105,7 +106,8 @@ function addTests(): void {
     const dns = await DnsServer.start(t);
     const { node, published, origin, mountId, start } = await scene(t, dns);
     dns.names.set("origin.test", { v4: "127.0.0.1", v6: BLACK_HOLE });
-    await start();
+    // Long enough for an address that is tried in vain.
+    await start({ headerMs: 3 * ATTEMPT_MS });
     const client = await node.connect(mountId);
     for (const name of ["file0", "file49", "large"])
       t.equal((await client.askBlob(0, published.row(name))).errno, 0);

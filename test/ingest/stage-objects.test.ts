@@ -173,6 +173,12 @@ test("a list that can't be had or believed says why", async (t) => {
   t.match(await failure(imported(server, [])), /key of another prefix/);
   server.listed = `<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken></ListBucketResult>`;
   t.match(await failure(imported(server, [])), /the list has no end/);
+  server.listed = `<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>data/a</Key><Size>1</Size><ETag>a</ETag></Contents></ListBucketResult>`;
+  t.match(await failure(imported(server, [])), /a list that is cut/);
+  server.versioned.add("box");
+  server.listed = `<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>`;
+  t.match(await failure(imported(server, [])), /a list that is cut/);
+  server.versioned.clear();
   server.listed = `<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>data/%ff</Key><Size>1</Size><ETag>a</ETag></Contents></ListBucketResult>`;
   t.match(await failure(imported(server, [])), /no UTF-8/);
   server.listed = undefined;

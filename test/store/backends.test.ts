@@ -12,6 +12,7 @@ import { localBackend } from "../../lib/store/local.ts";
 import { memoryBackend } from "../../lib/store/memory.ts";
 import { newMeter } from "../../lib/store/meter.ts";
 import { isStore, openOrigin, openStore } from "../../lib/store/open.ts";
+import { retrying } from "../../lib/store/retry.ts";
 import { classOf } from "../../lib/store/store.ts";
 import { backendSuite, writableSuite } from "../suite/backend-suite.ts";
 import { type Fault, OriginServer } from "../suite/origin-server.ts";
@@ -204,4 +205,43 @@ test("a full disk leaves no half object", async (t) => {
   });
   t.same(fs.readdirSync(`${root}/tmp`), []);
   t.equal(await store.has("packs/ab/x"), false);
+});
+
+/** A directory of which `call` of a file fails the first time, by what the system says. */
+function failingOnce(root: string, call: "read" | "stat" | "open", code: string, errno: number) {
+  let isOver = false;
+  const failure = async () => {
+    isOver = true;
+    throw Object.assign(new Error(code), { code, errno });
+  };
+  const open = async (path: string, flags: string, mode?: number) => {
+    if (call === "open" && !isOver) return await failure();
+    const file = await fs.promises.open(path, flags, mode);
+    if (call === "open" || isOver) return file;
+    const calls = { stat: () => file.stat(), close: () => file.close(), [call]: failure };
+    return { read: file.read.bind(file), ...calls };
+  };
+  return localBackend(root, { ...fs.promises, open } as never);
+}
+
+test("what a disk or a network mount can't read for a moment is tried again", async (t) => {
+  const root = temporary(t);
+  await localBackend(root).put("packs/ab/x", Buffer.from("content"));
+  const failures = [
+    ["read", "EIO", -5],
+    ["stat", "ESTALE", -116],
+    ["read", "ESTALE", -116],
+    // Another node has written the object anew since its folder was looked at.
+    ["open", "ESTALE", -116],
+    ["read", "ETIMEDOUT", -110],
+  ] as const;
+  for (const [call, code, errno] of failures) {
+    const bare = failingOnce(root, call, code, errno);
+    const failure = await bare.get("packs/ab/x").catch((error: unknown) => error);
+    t.match(failure, { code: "BURROW_ORIGIN", class: "transient" }, `${code} of ${call}`);
+    const again = retrying(failingOnce(root, call, code, errno), { baseMs: 1 });
+    t.same(await again.get("packs/ab/x"), Buffer.from("content"));
+  }
+  const refused = failingOnce(root, "open", "EACCES", -13);
+  t.equal(await refused.get("packs/ab/x").catch(classOf), "permanent");
 });

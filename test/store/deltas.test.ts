@@ -7,8 +7,9 @@ import fc from "fast-check";
 import { type Test, test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
 import { applyDelta, makeDelta } from "../../lib/store/delta-codec.ts";
-import { type DeltaStore, deltaPath, putNear } from "../../lib/store/deltas.ts";
+import { type DeltaStore, deltaPath, putNear, resolving } from "../../lib/store/deltas.ts";
 import { objectPath } from "../../lib/store/layout.ts";
+import { localBackend } from "../../lib/store/local.ts";
 import { newMeter } from "../../lib/store/meter.ts";
 import { findNear, noteNear } from "../../lib/store/near.ts";
 import { openOrigin, openStore } from "../../lib/store/open.ts";
@@ -116,6 +117,26 @@ test("an object that is a delta is got, had and listed as others are, from a dir
     t.equal(listed.includes(objectPath("indexes", sumOf(BASE))), folder === "indexes");
     t.equal(new Set(listed).size, listed.length);
   }
+});
+
+test("a locator is found that is written whole while it is looked for", async (t) => {
+  const { root, store } = await storeOf(t);
+  await putNear(store, locatorPath, NEAR, sumOf(BASE));
+  const bare = localBackend(root);
+  const reader = resolving({
+    ...bare,
+    origin: root,
+    has: (path) => bare.has(path),
+    get: async (path, options) => {
+      if (path === deltaPath(locatorPath)) {
+        // As a collector does that writes locators anew.
+        await store.put(locatorPath, NEAR);
+        await store.remove(path);
+      }
+      return await bare.get(path, options);
+    },
+  });
+  t.ok((await reader.get(locatorPath)).equals(NEAR));
 });
 
 test("what is there whole costs no request more, and what is put whole counts", async (t) => {

@@ -204,7 +204,7 @@ test("the tier is asked first, for what is named by its content, and does no har
   t.same(asked(), [0, 1]);
   t.equal(place(1).isTier, true);
   await t.rejects(backend.get("locators/ab/x"), { code: "BURROW_NOT_FOUND" });
-  t.same(asked(), [2, 1], "a locator changes: the tier might have an old one");
+  t.same(asked(), [3, 1], "a locator changes: the tier might have an old one");
   servers[1]!.fault = () => "404";
   for (let i = 0; i < 5; i++) t.same(await backend.get(PACK, { range: RANGE }), RIGHT);
   t.same(missed, Array(5).fill(PACK), "said, so that it can be filled");

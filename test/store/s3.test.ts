@@ -142,6 +142,7 @@ test("a list that lies is refused", async (t) => {
   const answers: Record<string, string> = {
     "the key of another folder": "<Contents><Key>other/x</Key></Contents>",
     "has no end": "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+    "is cut": "<Contents><Key>p/packs/x</Key></Contents><IsTruncated>true</IsTruncated>",
     "can't be read": "<Contents><Key>p/pa",
     "is too long": " ".repeat(9_000_000),
   };
