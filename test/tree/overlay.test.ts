@@ -4,6 +4,7 @@ import t from "tap";
 import { Errno, MISS } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
 import {
+  type Attr,
   type Ino,
   O_RDONLY,
   O_RDWR,
@@ -64,6 +65,24 @@ function check(
 }
 
 function behaviours(): void {
+  t.test("a tree in which nothing was changed has the root that is below", (t) => {
+    const { lower, tree, dispose } = overlayOf([
+      { path: "", type: "directory", mode: 0o751 },
+      ...FIXTURE,
+    ]);
+    const seen = ({ mode, uid, gid, mtimeSec, mtimeNs }: Attr) => [
+      mode,
+      uid,
+      gid,
+      mtimeSec,
+      mtimeNs,
+    ];
+    t.strictSame(seen(attrOf(tree, tree.rootIno)), seen(attrOf(lower.tree, lower.tree.rootIno)));
+    tree.dispose();
+    dispose();
+    t.end();
+  });
+
   check("a listing that can't be whole is an error", (t, { tree }) => {
     at(tree, ["dir", "dir/inner"], (dir, inner) => {
       setattr(tree, inner, SetAttr.mode, { mode: 0o600 });
