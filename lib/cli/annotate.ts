@@ -47,7 +47,8 @@ DIR is an OCI bundle. Its annotations may be:
   dev.burrow.stage.NAME=SOURCE              a stage at /stage/NAME, where BURROW_ANNOTATION_STAGES allows the source
   dev.burrow.mount.NAME=PATH=sha256:…       any snapshot of the store, read-only
   dev.burrow.scratch.NAME=PATH=SIZE         a tmpfs of the sandbox's own; BURROW_ANNOTATION_SCRATCH (1G) is the most in all
-Mounts of bundles that are gone are removed by the next call. As an OCI runtime, bin/burrow-oci does it by itself.
+Mounts of bundles that are gone are removed by the next call. As an OCI runtime, bin/burrow-oci does
+it by itself.
 
 Example:
   burrow annotate /run/bundle && burrow-runsc run --bundle /run/bundle ID`;

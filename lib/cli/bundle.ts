@@ -21,10 +21,11 @@ interface BundleOptions extends QueryOptions {
 }
 
 const EXAMPLES = `
-Its id is printed. Start it by: burrow-runsc --network=none run --bundle DIR ID   (the same BURROW_STATE and BURROW_CACHE)
-When it is no longer used: burrow bundle-rm ID
+Its id is printed. Start it by: burrow-runsc --network=none run --bundle DIR ID   (the same
+BURROW_STATE and BURROW_CACHE) When it is no longer used: burrow bundle-rm ID
 
-An environment as --base makes a volume: STATE/mounts/ID, for bundles of other sandboxes to mount at its prefix.
+An environment as --base makes a volume: STATE/mounts/ID, for bundles of other sandboxes to mount at
+its prefix.
 
 Examples:
   burrow bundle --base sha256:… --env sha256:… /tmp/query -- python3 -c 'import pandas'

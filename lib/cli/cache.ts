@@ -17,8 +17,8 @@ import { Packages } from "./packages.ts";
 import { parseSize } from "./query.ts";
 
 const CLEAR_HELP = `
-Safe while sandboxes run: what they have open stays theirs, and what they ask for next is fetched again. Of downloads that were broken
-off, those go that no live command is at.
+Safe while sandboxes run: what they have open stays theirs, and what they ask for next is fetched
+again. Of downloads that were broken off, those go that no live command is at.
 
 Examples:
   burrow cache clear --to 10G
@@ -84,8 +84,8 @@ export function addCache(program: Command): void {
 }
 
 const PIN_HELP = `
-What a pinned snapshot consists of is never evicted once it is here; bring it with "burrow preload". "burrow cache clear" removes it
-all the same.
+What a pinned snapshot consists of is never evicted once it is here; bring it with "burrow preload".
+"burrow cache clear" removes it all the same.
 
 Example:
   burrow cache pin sha256:…`;

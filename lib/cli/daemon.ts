@@ -40,9 +40,9 @@ interface StartOptions {
 }
 
 const EXAMPLES = `
-One daemon serves one cache directory. It is started by whoever needs it and ends when it is idle; under a service
-manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the next one. SIGHUP has it read --origins and credentials
-again. It logs JSON lines to stderr.
+One daemon serves one cache directory. It is started by whoever needs it and ends when it is idle;
+under a service manager use --idle 0. SIGTERM and SIGINT end it at once; sandboxes wait and ask the
+next one. SIGHUP has it read --origins and credentials again. It logs JSON lines to stderr.
 
 Example:
   burrow daemon start --cache /var/cache/burrow --idle 0`;
@@ -198,7 +198,8 @@ function addOthers(daemon: Command): void {
     .addHelpText(
       "after",
       `
-Nothing that is open or on its way is lost. A file that can't be used is refused, and what was there before holds.
+Nothing that is open or on its way is lost. A file that can't be used is refused, and what was there
+before holds.
 
 Example:
   burrow daemon reload --cache /var/cache/burrow`,

@@ -49,10 +49,11 @@ const CAPTURE_VERSION = "1";
 const TICK_MS = 1000;
 
 const HELP = `
-Runs in a sandbox over the environment, as root without capabilities and without a network, with the base's tools: each package's
-post-link script, Python for what has no byte code, and etc/conda/activate.d. What they change below the prefix becomes one
-more layer, what activation sets becomes variables of "burrow run --env". The same environment and base give the same digest.
-The environment itself stays as it is.
+Runs in a sandbox over the environment, as root without capabilities and without a network, with the
+base's tools: each package's post-link script, Python for what has no byte code, and
+etc/conda/activate.d. What they change below the prefix becomes one more layer, what activation sets
+becomes variables of "burrow run --env". The same environment and base give the same digest. The
+environment itself stays as it is.
 
 Examples:
   burrow env compile --base sha256:… sha256:…

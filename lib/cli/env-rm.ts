@@ -13,9 +13,10 @@ import { readEnvironment } from "./environment.ts";
 import { print } from "./output.ts";
 
 const HELP = `
-env ls and env show no longer have it. Its layers and files stay in the store, where other environments share them, and so does its
-snapshot, until "burrow store gc" removes what nothing refers to: a sandbox that runs on it goes on. env create makes the same again,
-without reading its packages anew.
+env ls and env show no longer have it. Its layers and files stay in the store, where other
+environments share them, and so does its snapshot, until "burrow store gc" removes what nothing
+refers to: a sandbox that runs on it goes on. env create makes the same again, without reading its
+packages anew.
 
 Example:
   burrow env rm sha256:…`;

@@ -70,11 +70,11 @@ interface CreateOptions extends InputOptions {
 }
 
 const EXAMPLES = `
-INPUT is a lock (@EXPLICIT list, conda-lock.yml, pixi.lock), an environment.yml, packages (.conda and .tar.bz2 files or
-URLs), or specs to solve with --channel: a directory, a URL (http, https, s3) or a name. The first channel that has
-a package wins.
-Wheels (.whl files) beside any of these are installed for the environment's Python as by pip --no-deps.
-Packages that the store has are not read again. The same packages, prefix and Python give the same digest.
+INPUT is a lock (@EXPLICIT list, conda-lock.yml, pixi.lock), an environment.yml, packages (.conda
+and .tar.bz2 files or URLs), or specs to solve with --channel: a directory, a URL (http, https, s3)
+or a name. The first channel that has a package wins. Wheels (.whl files) beside any of these are
+installed for the environment's Python as by pip --no-deps. Packages that the store has are not read
+again. The same packages, prefix and Python give the same digest.
 
 Examples:
   burrow env create explicit.txt

@@ -9,8 +9,9 @@ import { openExplained } from "./explain-view.ts";
 import { counted, ExitCode, Progress, print, report, showBytes, table } from "./output.ts";
 
 const EXAMPLES = `
-A view is a snapshot's digest (an environment is seen at its prefix), or the id of mounts that burrow bundle has made. A path is as the
-sandbox sees it; below the environment's prefix if it doesn't begin with "/". Nothing is fetched to this node; of a store that can't be reached it is
+A view is a snapshot's digest (an environment is seen at its prefix), or the id of mounts that
+burrow bundle has made. A path is as the sandbox sees it; below the environment's prefix if it
+doesn't begin with "/". Nothing is fetched to this node; of a store that can't be reached it is
 said, and the rest is explained from what is here. Exits 1 when one of the paths isn't there.
 
 Examples:

@@ -18,17 +18,19 @@ interface Upgrade {
 }
 
 const LS_HELP = `
-One line a sandbox: the pid of its stub (what runsc started as its gofer), how many servers it has had, who serves it
-now, its bundle. "?" stands for a stub of an older build, which doesn't say. Served by "own" it has a server to itself;
-else by the pid of one that it shares with other sandboxes of a tenant, whose name follows.
+One line a sandbox: the pid of its stub (what runsc started as its gofer), how many servers it has
+had, who serves it now, its bundle. "?" stands for a stub of an older build, which doesn't say.
+Served by "own" it has a server to itself; else by the pid of one that it shares with other
+sandboxes of a tenant, whose name follows.
 
 Example:
   burrow gofer ls --json`;
 
 const UPGRADE_HELP = `
-Each sandbox goes on, with what it has open: the program that is installed now gets ready beside its server and takes
-over between two requests. A server that hangs is replaced likewise, after 5 s. One sandbox after the other; after one
-whose new server fails to start, the others are left as they are, and so is that one. Exits 1 then.
+Each sandbox goes on, with what it has open: the program that is installed now gets ready beside its
+server and takes over between two requests. A server that hangs is replaced likewise, after 5 s. One
+sandbox after the other; after one whose new server fails to start, the others are left as they are,
+and so is that one. Exits 1 then.
 
 Examples:
   burrow gofer upgrade 4711

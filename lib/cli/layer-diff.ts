@@ -16,10 +16,11 @@ import { print, showBytes, table } from "./output.ts";
 import { readIndex } from "./read-index.ts";
 
 const EXAMPLES = `
-Paths are all but directories: added, removed, changed (type, content or target), attributes (mode, owner or extended
-attributes alone), same. A time alone is no difference. Content counts each distinct file once; "equal blocks" is what
-files that only B has share with files of A in blocks of 256 KiB: the store keeps those twice. "as deltas" is what of B is stored as
-what differs from other files.
+Paths are all but directories: added, removed, changed (type, content or target), attributes (mode,
+owner or extended attributes alone), same. A time alone is no difference. Content counts each
+distinct file once; "equal blocks" is what files that only B has share with files of A in blocks of
+256 KiB: the store keeps those twice. "as deltas" is what of B is stored as what differs from other
+files.
 
 Examples:
   burrow layer diff sha256:1f0c9a sha256:77e2b4

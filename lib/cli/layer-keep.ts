@@ -33,8 +33,8 @@ interface KeepOptions {
 }
 
 const EXAMPLES = `
-The layer holds what differs from the snapshot at that path; the snapshot that is printed has both. The folder stays as it is. Where
-else in the view something was changed is said.
+The layer holds what differs from the snapshot at that path; the snapshot that is printed has both.
+The folder stays as it is. Where else in the view something was changed is said.
 
 Examples:
   burrow run --base sha256:… --env sha256:… --upper /srv/changes --user 0 -- pip install --no-index /stage/wheels/own.whl

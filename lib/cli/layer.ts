@@ -50,9 +50,10 @@ type Whiteouts = "oci" | "none";
 const WHITEOUT_NAME = /(^|\/)\.wh\.[^/]+$/;
 
 const IMPORT_HELP = `
-Devices and sockets are left out, and counted: a sandbox has a /dev of its own. The layers of an image are stacked with
---whiteouts oci --snapshot, lowest first: what an upper one hides by .wh. names is gone. A whole image, as an OCI layout (a
-directory or a tar) or as docker save writes it, is known by its content, and its layers are read as such.
+Devices and sockets are left out, and counted: a sandbox has a /dev of its own. The layers of an
+image are stacked with --whiteouts oci --snapshot, lowest first: what an upper one hides by .wh.
+names is gone. A whole image, as an OCI layout (a directory or a tar) or as docker save writes it,
+is known by its content, and its layers are read as such.
 
 Examples:
   burrow layer import rootfs.tar.zst

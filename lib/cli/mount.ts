@@ -46,10 +46,12 @@ interface MountOptions {
 }
 
 const EXAMPLES = `
-VIEW is a snapshot's digest (a base, an environment), a directory, tar or image to import, or the id of a bundle's mounts. It is read-only;
---writable keeps changes in memory, up to 256M or SIZE, and they are gone when it is unmounted; --upper keeps them in a folder, for the next
-mount or run over the same view, or burrow layer keep. Only who mounts may look in, unless
---allow-other. SIGINT, SIGTERM and SIGHUP unmount it, and so does burrow umount. What a killed one left at MOUNTPOINT is taken away.
+VIEW is a snapshot's digest (a base, an environment), a directory, tar or image to import, or the id
+of a bundle's mounts. It is read-only; --writable keeps changes in memory, up to 256M or SIZE, and
+they are gone when it is unmounted; --upper keeps them in a folder, for the next mount or run over
+the same view, or burrow layer keep. Only who mounts may look in, unless --allow-other. SIGINT,
+SIGTERM and SIGHUP unmount it, and so does burrow umount. What a killed one left at MOUNTPOINT is
+taken away.
 
 Examples:
   burrow mount sha256:… /mnt

@@ -50,10 +50,10 @@ interface PreloadOptions {
 const JOBS_MAX = 256;
 
 const EXAMPLES = `
-Each LOCK is an environment, all PACKAGEs together are one more, all SPECs another; a DIGEST is a snapshot that the store has, to be
-brought to this node.
-Wheels (.whl files) are installed in each environment that is made, as by env create.
-What is done stays done: after Ctrl-C, a kill or a failure the same command goes on. Exits 1 when anything failed, after all else was done.
+Each LOCK is an environment, all PACKAGEs together are one more, all SPECs another; a DIGEST is a
+snapshot that the store has, to be brought to this node. Wheels (.whl files) are installed in each
+environment that is made, as by env create. What is done stays done: after Ctrl-C, a kill or a
+failure the same command goes on. Exits 1 when anything failed, after all else was done.
 
 Examples:
   burrow preload explicit.txt other.txt

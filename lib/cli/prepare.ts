@@ -125,6 +125,12 @@ export async function resolveBase(
   return { snapshot, origin: context.store };
 }
 
+/** Tells the digest of what was named by a file, a directory or a few digits: by that it is found next time. */
+export function sayDigest(text: string, { snapshot }: Source, progress: Progress): void {
+  const digest = showDigest(snapshot);
+  if (!digest.endsWith(text)) progress.line(`${text}: ${digest}`);
+}
+
 /** The environment's snapshot, its prefix and its variables: a lock is made into one first. Its index is in the cache then. */
 export async function resolveEnv(
   context: Context,
@@ -233,6 +239,7 @@ async function resolveRoot(
   onVolume: (what: string) => void,
 ): Promise<{ source: Source; facts: ImageFacts | undefined }> {
   const source = await resolveBase(context, options.base, progress);
+  sayDigest(options.base, source, progress);
   const index = new Index(await ensureSnapshot(cache, source));
   checkBase(index, options, onVolume);
   return { source, facts: await factsOf(cache, source, index) };

@@ -15,8 +15,9 @@ import { counted, Progress, print } from "./output.ts";
 import { layersOf } from "./package-profiles.ts";
 
 const HELP = `
-What the store has of it stays there, unless --pushed is given: then what lies beside the snapshot goes, too, and what lies beside each
-package of an environment, whoever taught it. It is a hint: environments that are created later of these packages begin without it.
+What the store has of it stays there, unless --pushed is given: then what lies beside the snapshot
+goes, too, and what lies beside each package of an environment, whoever taught it. It is a hint:
+environments that are created later of these packages begin without it.
 
 Examples:
   burrow profile rm sha256:…

@@ -25,7 +25,8 @@ import { tenantOf } from "./query-settings.ts";
 import { readIndex } from "./read-index.ts";
 
 const GROUP_HELP = `
-The daemon notes what the starts of a snapshot read, by command, and fetches it ahead of the next one.
+The daemon notes what the starts of a snapshot read, by command, and fetches it ahead of the next
+one.
 
 Examples:
   burrow profile show sha256:… > profile.txt
@@ -34,7 +35,8 @@ Examples:
   burrow profile rm sha256:…`;
 
 const SHOW_HELP = `
-In the order in which they were read: a list that "burrow preload --profile" and "burrow store repack --profile" take.
+In the order in which they were read: a list that "burrow preload --profile" and "burrow store
+repack --profile" take.
 
 Examples:
   burrow profile show sha256:… -- python3 query.py
@@ -42,14 +44,16 @@ Examples:
   burrow preload --profile profile.txt sha256:…`;
 
 const PUSH_HELP = `
-It is put beside the snapshot, and what was read of each package beside that. Nodes that have learned nothing of a snapshot yet begin
-with what the store has; environments that are created later with what it has of their packages.
+It is put beside the snapshot, and what was read of each package beside that. Nodes that have
+learned nothing of a snapshot yet begin with what the store has; environments that are created later
+with what it has of their packages.
 
 Example:
   burrow profile push sha256:…`;
 
 const COMPOSE_HELP = `
-For one that was there before others taught the store ("burrow profile push"): those that are created later have it by themselves.
+For one that was there before others taught the store ("burrow profile push"): those that are
+created later have it by themselves.
 
 Example:
   burrow profile compose sha256:…`;

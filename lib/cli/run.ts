@@ -27,11 +27,13 @@ interface RunOptions extends QueryOptions {
 }
 
 const EXAMPLES = `
-Without a command, an image's Entrypoint and Cmd are run; its variables, directory and user hold where none are given. It runs
-without capabilities, with a read-only root (but see --writable) and /tmp of its own.
+Without a command, an image's Entrypoint and Cmd are run; its variables, directory and user hold
+where none are given. It runs without capabilities, with a read-only root (but see --writable) and
+/tmp of its own.
 
-The command's exit code is passed on, 128 + n when signal n ended it. Burrow's own: 126, the command can't be executed; 127, there
-is no such command in the sandbox; 128, runsc could not start it (or the command's own); 1, it failed before that; 2, wrong usage.
+The command's exit code is passed on, 128 + n when signal n ended it. Burrow's own: 126, the command
+can't be executed; 127, there is no such command in the sandbox; 128, runsc could not start it (or
+the command's own); 1, it failed before that; 2, wrong usage.
 
 Examples:
   burrow run --base rootfs.tar -- /bin/cat /etc/os-release

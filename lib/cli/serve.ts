@@ -49,16 +49,18 @@ const SCRATCH = "tmp";
 const ROOT = "root";
 
 const EXAMPLES = `
-A client picks a view by its aname; "" and "/" are the first. A view without NAME= has the last name of its SOURCE. --base, with
---env and --stage as for burrow run, is the view "root".
+A client picks a view by its aname; "" and "/" are the first. A view without NAME= has the last name
+of its SOURCE. --base, with --env and --stage as for burrow run, is the view "root".
 
---writable has changes to each view kept in memory, up to 256M, and adds an empty view, "tmp", of --tmp-size; all are gone with the
-server. Mounts of a bundle stay as they are.
+--writable has changes to each view kept in memory, up to 256M, and adds an empty view, "tmp", of
+--tmp-size; all are gone with the server. Mounts of a bundle stay as they are.
 
-What may connect: by unix:, root and this user; by tcp:, this machine; by vsock:, this machine's own CID; and whom --allow names.
-Nobody else: 9P has no passwords. Whoever may connect acts as any user of its own choice, as a virtual machine's kernel must.
+What may connect: by unix:, root and this user; by tcp:, this machine; by vsock:, this machine's own
+CID; and whom --allow names. Nobody else: 9P has no passwords. Whoever may connect acts as any user
+of its own choice, as a virtual machine's kernel must.
 
---explain shows in each view that is made here where it comes from (docs/explain.md); mounts of a bundle show it if the bundle was made so.
+--explain shows in each view that is made here where it comes from (docs/explain.md); mounts of a
+bundle show it if the bundle was made so.
 
 SIGTERM and SIGINT end it. It logs JSON lines to stderr.
 

@@ -17,11 +17,14 @@ export function sharingTenant(asked: boolean, tenant: string | undefined): strin
   throw new BurrowError("BURROW_USAGE", what);
 }
 
+/** Where no gofer's log has a reason: nobody was there to ask. */
+const NOBODY = "the daemon had none to share (burrow daemon start --shared has it share)";
+
 /** What came of it, by the log of the sandbox's gofer. */
 export function sharingOf(goferLog: string): Sharing {
   if (/ burrow gofer: serving \d+ mounts?, shared with /.test(goferLog)) return { isShared: true };
   const reason = / burrow gofer: shares no server: (.*)$/m.exec(goferLog)?.[1];
-  return { isShared: false, reason: reason ?? "the daemon had none to share" };
+  return { isShared: false, reason: reason ?? NOBODY };
 }
 
 /** The same for people. */

@@ -26,9 +26,9 @@ interface CreateOptions {
 const SHOWN_MAX = 5;
 
 const EXAMPLES = `
-Reads every file of DIR once and writes DIR/${MANIFEST_NAME}, in place of an older one. Any web server that answers ranges
-can then serve DIR. A directory on this machine needs none; where there is one it counts, not the files: create it again
-after a change.
+Reads every file of DIR once and writes DIR/${MANIFEST_NAME}, in place of an older
+one. Any web server that answers ranges can then serve DIR. A directory on this machine needs none;
+where there is one it counts, not the files: create it again after a change.
 
 Examples:
   burrow stage create /srv/orders

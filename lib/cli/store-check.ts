@@ -10,9 +10,9 @@ import { surveyPorts } from "./store-roots.ts";
 import { verifyStore } from "./store-verify.ts";
 
 const HELP = `
-Nothing is changed. What is wrong is named with its reason: what is referred to and missing, what can't be read, what is not what its
-name says.
-What nothing refers to is no fault: commands at work have written it, or "burrow store gc" will remove it.
+Nothing is changed. What is wrong is named with its reason: what is referred to and missing, what
+can't be read, what is not what its name says. What nothing refers to is no fault: commands at work
+have written it, or "burrow store gc" will remove it.
 
 Examples:
   burrow store check --store /srv/store

@@ -10,14 +10,16 @@ import { orderIn } from "./pack-order.ts";
 import { surveyPorts } from "./store-roots.ts";
 
 const HELP = `
-Kept are environments with their layers, as long as "burrow env ls" has them; every other snapshot, which may be a base; layers that
-were imported by hand; what is pinned; what a mount of this node uses; and what is younger than --keep-within. Everything else goes:
-layers of packages that no environment has, leftovers of commands that were killed. With --all bases and layers stay only if
+Kept are environments with their layers, as long as "burrow env ls" has them; every other snapshot,
+which may be a base; layers that were imported by hand; what is pinned; what a mount of this node
+uses; and what is younger than --keep-within. Everything else goes: layers of packages that no
+environment has, leftovers of commands that were killed. With --all bases and layers stay only if
 they are pinned, in use, or named by an environment.
 
-Other commands may write to the store meanwhile, from here and from elsewhere. What they may rely on stays until they have ended and a
-later gc finds that they did not use it. Packs that are mostly garbage are written anew; the old ones go when --keep-within is over.
-Ages are by the store's clock. Exits 1 when an object can't be read or removed; the others are collected all the same.
+Other commands may write to the store meanwhile, from here and from elsewhere. What they may rely on
+stays until they have ended and a later gc finds that they did not use it. Packs that are mostly
+garbage are written anew; the old ones go when --keep-within is over. Ages are by the store's clock.
+Exits 1 when an object can't be read or removed; the others are collected all the same.
 
 Examples:
   burrow store gc --dry-run

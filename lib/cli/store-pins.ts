@@ -10,7 +10,8 @@ import { findDigest, listedStore } from "./digests.ts";
 import { print } from "./output.ts";
 
 const HELP = `
-Snapshots and layers by their digests, or the first digits of these. "burrow store gc --all" keeps bases that are pinned.
+Snapshots and layers by their digests, or the first digits of these. "burrow store gc --all" keeps
+bases that are pinned.
 
 Example:
   burrow store pin sha256:…`;

@@ -20,13 +20,15 @@ import { readIndex } from "./read-index.ts";
 import { surveyPorts } from "./store-roots.ts";
 
 const HELP = `
-A store's packs have files in the order of their packages. This writes the packs of a snapshot anew: first what its starts read, package by
-package in the order of its use, then all else. A start then fetches few long ranges. What it reads is what this node and the store have
-learned ("burrow profile"), or what the paths in --profile name, as "burrow profile show" prints them.
+A store's packs have files in the order of their packages. This writes the packs of a snapshot anew:
+first what its starts read, package by package in the order of its use, then all else. A start then
+fetches few long ranges. What it reads is what this node and the store have learned ("burrow
+profile"), or what the paths in --profile name, as "burrow profile show" prints them.
 
-All layers and snapshots that lead into these packs are led to the new ones. The old ones stay for nodes that look there yet, until
-"burrow store gc" removes them a day later: meanwhile they take their room twice. A snapshot that lies together already is left as it is.
-Exits 1 when something can't be read, or a writer is at work that would be in the way.
+All layers and snapshots that lead into these packs are led to the new ones. The old ones stay for
+nodes that look there yet, until "burrow store gc" removes them a day later: meanwhile they take
+their room twice. A snapshot that lies together already is left as it is. Exits 1 when something
+can't be read, or a writer is at work that would be in the way.
 
 Examples:
   burrow store repack sha256:…

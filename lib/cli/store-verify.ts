@@ -23,9 +23,9 @@ import { type Fault, Faults, showFault } from "./store-faults.ts";
 import { layersOf } from "./store-roots.ts";
 
 const HELP = `
-Nothing is changed. What is wrong is named with its reason; indexes without a locator that no environment names are of imports that
-were cut short, and no fault, nor are packs that nothing leads to.
-What is wrong is written again by the command that made it, with --repair.
+Nothing is changed. What is wrong is named with its reason; indexes without a locator that no
+environment names are of imports that were cut short, and no fault, nor are packs that nothing leads
+to. What is wrong is written again by the command that made it, with --repair.
 
 Examples:
   burrow store verify --store /srv/store

@@ -22,10 +22,11 @@ import { addStoreRepack } from "./store-repack.ts";
 import { addStoreVerify } from "./store-verify.ts";
 
 const EXAMPLES = `
-Of an environment under another prefix, what differs from the first one alone is kept: "indexes and locators made of deltas" and
-"chunks of files" say what these would take whole (chunks: as content).
-"content of layers" counts every file of every layer, and of a snapshot what no layer has. "equal blocks" are blocks
-of 256 KiB in distinct files over 1 MiB that are there more than once: the store keeps each of them.
+Of an environment under another prefix, what differs from the first one alone is kept: "indexes and
+locators made of deltas" and "chunks of files" say what these would take whole (chunks: as content).
+"content of layers" counts every file of every layer, and of a snapshot what no layer has. "equal
+blocks" are blocks of 256 KiB in distinct files over 1 MiB that are there more than once: the store
+keeps each of them.
 
 Examples:
   burrow store stats --store /srv/store

@@ -21,9 +21,10 @@ interface TopOptions {
 }
 
 const HELP = `
-Rates are of the time since the last look, sums since the daemon's start. On a terminal q or Ctrl-C ends it; into a pipe it prints one
-block each time, with --json one line. WAITING: how many requests of a view waited for bytes on average; LOCAL: of the files that it
-read, how many were on this node by then. Origins and views are shown to root and the daemon's own user.
+Rates are of the time since the last look, sums since the daemon's start. On a terminal q or Ctrl-C
+ends it; into a pipe it prints one block each time, with --json one line. WAITING: how many requests
+of a view waited for bytes on average; LOCAL: of the files that it read, how many were on this node
+by then. Origins and views are shown to root and the daemon's own user.
 
 Examples:
   burrow top

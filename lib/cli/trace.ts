@@ -9,7 +9,8 @@ import { summarize, type TraceSummary } from "./trace-summary.ts";
 const RECORD =
   "burrow run --base sha256:… --env sha256:… --trace start.jsonl -- python3 -c 'import pandas'";
 const HELP = `
-A trace is what "burrow run --trace FILE" writes: each request of the sandbox, what it waited for, what the daemon fetched.
+A trace is what "burrow run --trace FILE" writes: each request of the sandbox, what it waited for,
+what the daemon fetched.
 
 Examples:
   ${RECORD}`;

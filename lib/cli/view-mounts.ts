@@ -1,7 +1,6 @@
 // Mounts of this node's for a view that is served outside a sandbox: those of a bundle, or new ones of one snapshot. Control plane.
 
 import { existsSync } from "node:fs";
-import { showDigest } from "../base/digest.ts";
 import { BurrowError } from "../base/error.ts";
 import { ensureIndex, openCache } from "../cache/cache.ts";
 import { ensureDaemon } from "../cache/client.ts";
@@ -11,7 +10,7 @@ import { isDigestOrFile } from "./digests.ts";
 import { explainMount } from "./explain-mount.ts";
 import { type ClaimedUpper, claimUpper } from "./kept-upper.ts";
 import { Progress } from "./output.ts";
-import { noSuchSource, resolveBase } from "./prepare.ts";
+import { noSuchSource, resolveBase, sayDigest } from "./prepare.ts";
 import { type QueryMounts, writeMounts } from "./query.ts";
 import { noSuchDigest } from "./read-index.ts";
 
@@ -69,8 +68,7 @@ export async function importView(
   } catch (cause) {
     throw noSuchDigest(cause, source.snapshot, source.origin);
   }
-  const digest = showDigest(source.snapshot);
-  if (!digest.endsWith(text)) progress.line(`${text}: ${digest}`);
+  sayDigest(text, source, progress);
   progress.end();
   await ensureDaemon({ cache: context.cache, state: context.state });
   const kept = folder === undefined ? undefined : claimUpper(folder, [{ ...source, at: "/" }]);

@@ -125,6 +125,12 @@ function makeCopy(parts: OverlayParts, node: OverlayNode, name: Name): number {
   return failed;
 }
 
+/** Xattrs of the root below, and its times: a tree in which nothing was changed shows what is below it. */
+export function dressRoot(parts: OverlayParts, root: OverlayNode, below: Attr): number {
+  const failed = copyXattrs(parts, root, root.upper);
+  return failed < 0 ? failed : setTimes(parts, root.upper, below);
+}
+
 /** Xattrs, times, record and at last the name of a copy in `work`. What has no name gets none of both. */
 function dress(
   parts: OverlayParts,

@@ -30,14 +30,17 @@ export class OverlayRecords {
   readonly work: Ino;
   /** Copies of inodes with several names below, by the lower inode's number. */
   readonly links: Ino;
+  /** Whether the tree was made now: it has neither the times of what it is over nor its xattrs. */
+  readonly isNew: boolean;
   readonly #meta: Ino;
   readonly #upper: Upper;
   readonly #byHostIno = new Map<number, OverlayRecord>();
   readonly #request = new CreateRequest();
   #worked = 0;
 
-  private constructor(upper: Upper, directories: readonly Ino[]) {
+  private constructor(upper: Upper, directories: readonly Ino[], isNew: boolean) {
     this.#upper = upper;
+    this.isNew = isNew;
     [this.tree, this.#meta, this.work, this.links] = directories as [Ino, Ino, Ino, Ino];
     this.#request.uid = this.#request.gid = 0xffffffff;
   }
@@ -48,14 +51,18 @@ export class OverlayRecords {
     const own = new CreateRequest();
     own.mode = 0o700;
     own.uid = own.gid = 0xffffffff;
+    let isNew = false;
     for (const name of ["tree", "meta", "work", "links"] as Name[]) {
       let ino = upper.lookup(upper.rootIno, name);
-      if (ino === -Errno.ENOENT)
-        ino = upper.mkdir(upper.rootIno, name, name === "tree" ? root : own);
+      if (ino === -Errno.ENOENT) {
+        const isTree = name === "tree";
+        ino = upper.mkdir(upper.rootIno, name, isTree ? root : own);
+        isNew ||= isTree;
+      }
       if (ino < 0) return ino;
       directories.push(ino as Ino);
     }
-    return new OverlayRecords(upper, directories);
+    return new OverlayRecords(upper, directories, isNew);
   }
 
   /** Reads what an earlier server left, and clears what it left half way: it must have ended. -errno. */

@@ -4,7 +4,7 @@
 import { Errno } from "../base/errno.ts";
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { checkName, type Name } from "../base/name.ts";
-import { abandonCopy, ensureData, ensureUpper, keepTimes } from "./overlay-copy.ts";
+import { abandonCopy, dressRoot, ensureData, ensureUpper, keepTimes } from "./overlay-copy.ts";
 import { makeNode } from "./overlay-create.ts";
 import { readdir } from "./overlay-directory.ts";
 import { OverlayFiles } from "./overlay-files.ts";
@@ -98,6 +98,8 @@ export class OverlayTree implements WritableTree {
       parent: undefined,
       name: "" as Name,
     });
+    const dressed = records.isNew ? dressRoot(parts, root, attr) : 0;
+    if (dressed < 0) return dressed;
     return new OverlayTree(parts, root);
   }
 

@@ -14,6 +14,14 @@ test("the page of commands is what they say", async (t) => {
     page,
     "else: npm run docs:commands",
   );
+  const prose = page
+    .split("\n")
+    .filter((line) => !/^( |- |\||\[|What every|"Those of all")/.test(line));
+  t.same(
+    prose.filter((line) => line.length > 100),
+    [],
+    "no line of a help is longer than 100 columns, but those of options and examples",
+  );
   const links = [...page.matchAll(/\]\(([^)#]+)(#[^)]*)?\)/g)].map(([, name]) => name!);
   t.ok(links.length > 30);
   t.same(

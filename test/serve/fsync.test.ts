@@ -1,4 +1,5 @@
-// FSync: what a client has synced is on the disk: each file of a request, whatever came of the one before it, and the names in a directory.
+// FSync: what a client has synced is on the disk: each file of a request, once, whatever came of the one before it, and the names in a
+// directory.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -48,5 +49,30 @@ test("all files of a request are synced, and its first error is the answer", (t)
   t.equal(new Set(handles).size, 3, "the disk's error and the unknown FDID stopped none");
   handles.length = 0;
   t.equal(sync(client, ...opened, 99_999), Errno.EIO);
+  t.end();
+});
+
+test("a file that a request names 65,535 times is synced once", (t) => {
+  const directory = temporary(t);
+  for (const name of ["a", "b"]) writeFileSync(join(directory, name), name);
+  const { tree, client } = hostClient(t, directory);
+  const [a = 0, b = 0] = ["a", "b"].map((name) => open(client, name));
+  const root = openRoot(client);
+  const synced: string[] = [];
+  tree.fsync = (_ino, handle) => {
+    synced.push(`file ${handle}`);
+    return -Errno.EIO;
+  };
+  tree.fsyncdir = (_ino, handle) => {
+    synced.push(`directory ${handle}`);
+    return 0;
+  };
+  const fds = Array.from({ length: 65_535 }, (_, i) => [root, a, b, 99_999][i % 4]!);
+  t.equal(sync(client, ...fds), Errno.EIO);
+  t.equal(synced.length, 3, "each of the three that are open");
+  t.equal(new Set(synced).size, 3);
+  synced.length = 0;
+  sync(client, a);
+  t.equal(synced.length, 1, "and again by the next request");
   t.end();
 });

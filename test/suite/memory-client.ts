@@ -2,6 +2,7 @@
 
 import type { Test } from "tap";
 import { errnoName } from "../../lib/base/errno.ts";
+import { LISAFS_MESSAGE_MAX_BYTES } from "../../lib/base/limits.ts";
 import { dispatch } from "../../lib/serve/dispatch.ts";
 import { Connection, type ConnectionHost } from "../../lib/serve/lisafs/connection.ts";
 import type { Communicator } from "../../lib/transport/communicator.ts";
@@ -24,9 +25,9 @@ const ALONE: ConnectionHost = {
 
 class MemoryCommunicator implements Communicator {
   readonly requestTag = 0;
-  readonly bytes = Buffer.alloc(64 * 1024);
   readonly payloadStart = 8;
-  readonly payloadCapacity = 60_000;
+  readonly payloadCapacity = LISAFS_MESSAGE_MAX_BYTES;
+  readonly bytes = Buffer.alloc(this.payloadStart + this.payloadCapacity);
   mid = -1;
   payload: Buffer = Buffer.alloc(0);
 

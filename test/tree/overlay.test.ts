@@ -1,11 +1,10 @@
-// The overlay: the suite over a snapshot with a private tmpfs above it; what is copied up and when; its upper under another server.
-// Control plane.
+// The overlay: the suite over a snapshot with a private tmpfs above it; what is copied up and when. Control plane.
 
 import t from "tap";
 import { Errno, MISS } from "../../lib/base/errno.ts";
 import type { Name } from "../../lib/base/name.ts";
-import { OverlayTree, upperInodes } from "../../lib/tree/overlay.ts";
 import {
+  type Attr,
   type Ino,
   O_RDONLY,
   O_RDWR,
@@ -14,10 +13,9 @@ import {
   OpenResult,
   SetAttr,
   StatFs,
-  type Tree,
 } from "../../lib/tree/tree.ts";
-import { createUpper, type Upper } from "../../lib/tree/upper.ts";
-import { noTmpfs, PrivateTmpfs } from "../suite/private-tmpfs.ts";
+import { BIG, FIXTURE, MIB, overlayOf } from "../suite/overlay-fixture.ts";
+import { noTmpfs } from "../suite/private-tmpfs.ts";
 import { snapshotOf } from "../suite/snapshot-fixture.ts";
 import { refused, type Test } from "../suite/tree-behaviour.ts";
 import {
@@ -26,8 +24,6 @@ import {
   attrOf,
   contents,
   createRequest,
-  dumpOf,
-  type FixtureEntry,
   finish,
   must,
   namesIn,
@@ -37,41 +33,11 @@ import {
 } from "../suite/tree-fixture.ts";
 import { treeSuite } from "../suite/tree-suite.ts";
 
-const MIB = 1024 * 1024;
-const INODES = 2_000;
 const EXCHANGE = 2;
-
-function overlayOf(fixture: readonly FixtureEntry[], sizeBytes = 64 * MIB, inodes = INODES) {
-  const lower = snapshotOf(fixture);
-  const upper = createUpper({ sizeBytes, inodes: upperInodes(inodes), mode: 0o700 });
-  return { lower, ...over(lower.tree, upper, inodes), dispose: () => lower.dispose() };
-}
-
-function over(lower: Tree, upper: Upper | number, inodes = INODES) {
-  const tree = typeof upper === "number" ? upper : OverlayTree.open(lower, upper, { inodes });
-  if (typeof tree === "number") throw new Error(`overlay: errno ${-tree}`);
-  return { tree };
-}
-
-const SIZES = { sizeBytes: 64 * MIB, inodes: upperInodes(INODES), mode: 0o700 };
 
 const reason = noTmpfs();
 const canMount = reason === undefined;
 if (!canMount) t.comment(`the overlay was not tested: ${reason}`);
-
-const BIG = Buffer.from(Array.from({ length: 3 * MIB }, (_, i) => (i * 11) & 0xff));
-const FIXTURE: readonly FixtureEntry[] = [
-  { path: "file", type: "file", content: "hello\n" },
-  { path: "big", type: "file", content: BIG, mode: 0o640 },
-  { path: "dir", type: "directory" },
-  { path: "dir/inner", type: "file", content: "inner" },
-  { path: "dir/sub", type: "directory" },
-  { path: "dir/sub/deep", type: "file", content: "deep" },
-  { path: "one", type: "file", content: "linked" },
-  { path: "dir/two", type: "link", target: "one" },
-  { path: "other", type: "directory" },
-  { path: "void", type: "directory" },
-];
 
 treeSuite("snapshot", snapshotOf, { hardLinks: true });
 if (canMount) {
@@ -99,6 +65,24 @@ function check(
 }
 
 function behaviours(): void {
+  t.test("a tree in which nothing was changed has the root that is below", (t) => {
+    const { lower, tree, dispose } = overlayOf([
+      { path: "", type: "directory", mode: 0o751 },
+      ...FIXTURE,
+    ]);
+    const seen = ({ mode, uid, gid, mtimeSec, mtimeNs }: Attr) => [
+      mode,
+      uid,
+      gid,
+      mtimeSec,
+      mtimeNs,
+    ];
+    t.strictSame(seen(attrOf(tree, tree.rootIno)), seen(attrOf(lower.tree, lower.tree.rootIno)));
+    tree.dispose();
+    dispose();
+    t.end();
+  });
+
   check("a listing that can't be whole is an error", (t, { tree }) => {
     at(tree, ["dir", "dir/inner"], (dir, inner) => {
       setattr(tree, inner, SetAttr.mode, { mode: 0o600 });
@@ -379,86 +363,4 @@ function behaviours(): void {
     2 * MIB,
     8,
   );
-
-  t.test("another server goes on with what one that was killed left", (t) => {
-    const lower = snapshotOf(FIXTURE);
-    const tmpfs = new PrivateTmpfs(SIZES);
-    const { tree } = over(lower.tree, tmpfs.open());
-    at(tree, ["dir", "other", "one", "file", "big"], (dir, other, one, file, big) => {
-      const root = tree.rootIno;
-      tree.rename(root, "dir" as Name, other, "moved" as Name, 0);
-      tree.unlink(dir, "inner" as Name, false);
-      setattr(tree, one, SetAttr.mode, { mode: 0o600 });
-      tree.link(root, "three" as Name, one);
-      setattr(tree, big, SetAttr.mode, { mode: 0o400 });
-      setattr(tree, file, SetAttr.size, { size: 3 });
-      tree.unlink(root, "void" as Name, true);
-      tree.release(must(tree.mkdir(root, "void" as Name, createRequest(0o700)), "mkdir"));
-    });
-    const links = attrAt(tree, "three").nlink;
-    const before = dumpOf(tree, true);
-    // What a kill between two steps leaves.
-    const upper = tmpfs.open();
-    const work = must(upper.lookup(upper.rootIno, "work" as Name), "work");
-    upper.release(must(upper.mknod(work, "99" as Name, createRequest(0o600)), "mknod"));
-    upper.dispose();
-    const other = over(lower.tree, tmpfs.open());
-    t.same(dumpOf(other.tree, true), before);
-    t.equal(attrAt(other.tree, "three").nlink, links);
-    other.tree.dispose();
-    tree.dispose();
-    tmpfs.dispose();
-    lower.dispose();
-    t.end();
-  });
-
-  t.test("a successor knows each inode by its number, with its side, place and open files", (t) => {
-    const lower = snapshotOf(FIXTURE);
-    const tmpfs = new PrivateTmpfs(SIZES);
-    const first = over(lower.tree, tmpfs.open()).tree;
-    const memory = new Uint8Array(first.journalBytes);
-    first.takeJournal(memory, false);
-    const root = first.rootIno;
-    const paths = ["dir", "dir/sub/deep", "file", "big", "one", "other", "dir/inner"];
-    const inos = paths.map((path) => must(walk(first, path), path));
-    const [dir, deep, file, big, one, other, inner] = inos as [Ino, Ino, Ino, Ino, Ino, Ino, Ino];
-    first.rename(root, "dir" as Name, other, "moved" as Name, 0);
-    const out = new OpenResult();
-    must(first.open(file, O_RDWR, out), "open");
-    first.write(file, out.handle, 0, Buffer.from("J"));
-    setattr(first, one, SetAttr.mode, { mode: 0o600 });
-    first.unlink(dir, "inner" as Name, false);
-    const gone = must(walk(first, "void"), "void");
-    first.release(gone);
-    const before = dumpOf(first, true);
-
-    const second = over(lower.tree, tmpfs.open()).tree;
-    second.takeJournal(memory, true);
-    for (const [i, ino] of inos.entries()) t.equal(second.acquire(ino), 0, paths[i]!);
-    refused(t, second.acquire(gone), Errno.EBADF, "released before");
-    const handle = must(second.reopen(file, false, O_RDWR), "reopen");
-    const reader = must(second.reopen(big, false, O_RDONLY), "reopen below");
-    second.settle();
-    t.same(dumpOf(second, true), before);
-    t.equal(second.write(file, handle, 1, Buffer.from("u")), 1);
-    const bytes = Buffer.alloc(6);
-    second.read(big, reader, 100, bytes);
-    t.ok(bytes.equals(BIG.subarray(100, 106)));
-    t.equal(contents(second, file).read.toString(), "Jullo\n");
-    setattr(second, deep, SetAttr.mode, { mode: 0o400 });
-    t.equal(attrAt(second, "other/moved/sub/deep").mode, 0o100400, "copied up to its place");
-    t.equal(attrOf(second, inner).nlink, 0, "nameless still");
-    at(second, ["dir/two", "one"].slice(1), (again) => t.equal(again, one));
-    second.close(file, handle);
-    second.close(big, reader);
-    for (const ino of inos) second.release(ino);
-    t.equal(second.inodeCount, 1, "the root alone is held");
-    const next = must(second.mkdir(root, "next" as Name, createRequest(0o700)), "mkdir");
-    t.ok(next > Math.max(...inos), "no number is given twice");
-    second.dispose();
-    first.dispose();
-    tmpfs.dispose();
-    lower.dispose();
-    t.end();
-  });
 }

@@ -2,6 +2,7 @@
 // child process; what it chooses comes back as a list to import. docs/conda.md. Control plane.
 
 import { type ChildProcess, spawn } from "node:child_process";
+import { statSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { BurrowError } from "../../base/error.ts";
@@ -127,9 +128,18 @@ async function openChannel(channel: Channel, options: SolveOptions): Promise<Sou
     sources.push({ channel, subdir, index, base: baseOf(channel, subdir, index) });
   }
   if (sources.length > 0) return sources;
-  throw new BurrowError("BURROW_NOT_FOUND", "no channel: it has no repodata for Linux on x86-64", {
+  throw new BurrowError("BURROW_NOT_FOUND", `no channel: ${whyNone(channel)}`, {
     context: { channel: showChannel(channel) },
   });
+}
+
+/** What is wrong with a channel that has no repodata, and what to do. */
+function whyNone({ path }: Channel): string {
+  const found = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+  if (path !== undefined && found === undefined) return "there is no such directory";
+  if (found?.isDirectory() === false) return "it is no directory";
+  const what = `it has no repodata for Linux on x86-64 (${SUBDIRS.join(", ")})`;
+  return path === undefined ? what : `${what}; "conda index" makes that for a folder of packages`;
 }
 
 /** Where a subdir's archives lie: beside its repodata, or where that says (CEP 15). Never a file of this node for a remote channel. */

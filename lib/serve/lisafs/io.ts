@@ -156,11 +156,15 @@ export const pWrite: Handler = (connection, request, reply) => {
   return 0;
 };
 
-/** Syncs all of them, whatever comes of one, and answers with the first error. Of what can't be written nothing has to reach a disk. */
+/**
+ * Syncs all of them, whatever comes of one, and answers with the first error. Of what can't be written nothing has to reach a disk.
+ * One that is named again has nothing new to sync: 65,535 names of one file, which a message has room for, are one fsync of it.
+ */
 export const fSync: Handler = (connection, request) => {
+  if (request.fdCount === 1) return syncFd(connection, request.fds[0]!);
   let first = 0;
-  for (let i = 0; i < request.fdCount; i++) {
-    const failed = syncFd(connection, request.fds[i]!);
+  for (const fdid of new Set(request.fds.slice(0, request.fdCount))) {
+    const failed = syncFd(connection, fdid);
     if (first === 0) first = failed;
   }
   return first;

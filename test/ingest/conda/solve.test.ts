@@ -215,7 +215,12 @@ test("a file that is no repodata is refused", async (t) => {
     t.match(failure, pattern, what);
   }
   const none = channelOf(t, { "osx-64/repodata.json": whole });
-  t.match(await failureOf(names(t, ["lib"], [none])), /^BURROW_NOT_FOUND\nno channel/);
+  t.match(await failureOf(names(t, ["lib"], [none])), /^BURROW_NOT_FOUND\nno channel: it has no/);
+  const path = none.path!;
+  const missing = { ...none, path: `${path}/missing` };
+  t.match(await failureOf(names(t, ["lib"], [missing])), /no channel: there is no such directory/);
+  const file = { ...none, path: `${path}/osx-64/repodata.json` };
+  t.match(await failureOf(names(t, ["lib"], [file])), /no channel: it is no directory/);
   const odd = channelOf(t, {
     "linux-64/repodata.json": `\ufeff { "a" : [ {"b":"}\\""} ] , "info" : {} ,${whole.slice(1)}`,
   });
