@@ -4,7 +4,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { ReadableStream } from "node:stream/web";
@@ -94,14 +94,34 @@ async function byRattler(whole: Whole, specs: readonly string[]): Promise<void> 
   const words = ["-B", ours("install.py"), `${url}/channel`, lock, root, PREFIX, aside, ...specs];
   await Promise.all([unpackBase(whole), run(join(venv, "python"), words, { stdio: "ignore" })]);
   if (wheels.length === 0) return;
-  const from = wheels.map((path) => `${url}/fixtures/${relative(fixtures, path)}`);
-  const flags = ["--quiet", "--no-config", "--no-deps", "--no-index", "--target", root + SITE];
+  const pylock = join(aside, "pylock.toml");
+  fs.writeFileSync(
+    pylock,
+    lockOf(wheels, `${url}/fixtures/${relative(fixtures, dirname(wheels[0]!))}`),
+  );
+  const flags = ["--quiet", "--no-config", "--preview-features", "pylock", "--target", root + SITE];
   const own = ["--python", join(venv, "python"), "--python-version", "3.11"];
   const env = { ...process.env, UV_CACHE_DIR: join(aside, "uv") };
-  await run(join(venv, "uv"), ["pip", "install", ...flags, ...own, ...from], {
+  await run(join(venv, "uv"), ["pip", "install", ...flags, ...own, "-r", pylock], {
     env,
     stdio: "inherit",
   });
+}
+
+/** A lock of wheels below `url` (PEP 751), by the digests that the script has which downloaded them: uv asks for each once. */
+function lockOf(wheels: readonly string[], url: string): string {
+  const requirements = fs.readFileSync(ours(`${basename(join(wheels[0]!, "../.."))}.txt`), "utf8");
+  const files = new Map(
+    wheels.map((path) => [basename(path).split("-")[0]!.toLowerCase(), basename(path)]),
+  );
+  const pinned = requirements.matchAll(/^(\S+)==(\S+) --hash=sha256:(\w+)$/gm);
+  const packages = [...pinned].map(([, name = "", version = "", digest = ""]) => {
+    const file = files.get(name.toLowerCase().replace(/[-_.]+/g, "_"));
+    if (file === undefined) throw new Error(`${name} ${version}: no wheel of it is there`);
+    const wheel = `{ url = "${url}/${file}", hashes = { sha256 = "${digest}" } }`;
+    return `[[packages]]\nname = "${name}"\nversion = "${version}"\nwheels = [${wheel}]\n`;
+  });
+  return `lock-version = "1.0"\ncreated-by = "bench"\n${packages.join("")}`;
 }
 
 async function unpackBase({ url, root }: Whole): Promise<void> {
