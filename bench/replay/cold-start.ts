@@ -287,7 +287,7 @@ export const bench: Bench = async (emit, options) => {
   if (typeof setup === "string") return emit({ skipped: setup });
   const { store, fixtures, version, isOld } = setup;
   const rattler = rattlerOf(fixtures);
-  if ("skipped" in rattler) emit({ mode: "rattler", ...rattler });
+  emit({ mode: "rattler", ...rattler });
   const modes = MODES.filter(
     (mode) =>
       !(isOld && mode.includes("directfs")) && !("skipped" in rattler && mode.includes("rattler")),

@@ -36,7 +36,7 @@ export const INSTALLERS = {
   "rattler solve, install, run": (whole: Whole) => byRattler(whole, SPECS),
 } as const satisfies Record<string, (whole: Whole) => Promise<void>>;
 
-/** What installs in place of a user's choice, by name and version; why it can't, where it isn't there. */
+/** What rattler.sh has got, by name and version; why nothing is installed by it, where it isn't there. */
 export function rattlerOf(fixtures: string): { installer: string } | { skipped: string } {
   const ready = join(fixtures, "rattler/ready");
   if (!fs.existsSync(ready)) return { skipped: `needs fixtures/rattler.sh ${fixtures} first` };
