@@ -1,27 +1,28 @@
 // cold-start: `import numpy, pandas` (and sklearn, where fixtures/sklearn.sh has put it) in a sandbox on a node that has nothing of its
 // environment yet, beside the same files unpacked on local disk (nothing in the page cache) and beside fetching everything, unpacking
-// and running, which is what `conda install` and pip do. The store and the channel are behind HTTP with so many ms before each answer.
+// and running: by tar and a plain linker, and by what pixi installs with (fixtures/rattler.sh), from a lock and with a solve. The store
+// and the channel are behind HTTP with so many ms before each answer.
 // Burrow runs without a profile, and with one that an earlier start on another node has learned; both by its gofer and, where the revision
 // has it, under directfs, as does the peer. Each run is a line of its own when it has ended (`round`); a bench that is cut off sums up what
-// it has. --ms and --mbit are combined: each of the one with each of the other. A round of one link takes some 50 s.
+// it has. --ms and --mbit are combined: each of the one with each of the other. A round of one link takes some 60 s.
 //
 // Expected: some 180 asks one after the other without a profile, so their round trips; with one some 40 ranges, four at a time. The page
-// cache is dropped before each run but for the store and the channel, which stand for other machines. Nothing is removed before the end
+// cache is dropped before each run but for the store and the channel, which stand for other machines, and the installers. Nothing is removed before the end
 // (1 GB for each round and link): for a minute or more ext4 passes over inodes of removed files one by one when it makes new ones, which
 // was a fifth of the CPU time of a daemon. Needs root, runsc and the fixtures, as hot-start does.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { daemonStatus, stopDaemon } from "../../lib/cache/client.ts";
 import type { PrefetchFigures } from "../../lib/daemon/prefetched.ts";
-import { inParallel } from "../../lib/store/parallel.ts";
 import type { Bench, BenchOptions } from "../run.ts";
 import { Origin } from "./origin.ts";
 import { median, type Setup, setUp } from "./setup.ts";
+import { INSTALLERS, rattlerOf, type Whole } from "./whole.ts";
 import type { Workload } from "./workload.ts";
 
 const CLI = fileURLToPath(new URL("../../burrow.cjs", import.meta.url));
@@ -39,7 +40,6 @@ const LINKS: readonly Link[] = [
 ];
 const QUICK_LINK: Link = { delayMs: 20, megabits: 0 };
 const ROUNDS = 3;
-const FETCHES = 8;
 
 interface Link {
   readonly delayMs: number;
@@ -82,12 +82,6 @@ async function timed(words: readonly string[], env: NodeJS.ProcessEnv): Promise<
   const seconds = (performance.now() - startedMs) / 1000;
   const [importSeconds = 0, beganAt = 0] = out.trim().split(" ").map(Number);
   return { importSeconds, beforeSeconds: beganAt - startedAt, runSeconds: seconds };
-}
-
-/** Runs a program to its end; rejects when that is none. */
-async function run(...command: Parameters<typeof spawn>): Promise<void> {
-  const [code] = (await once(spawn(...command), "close")) as [number | null];
-  if (code !== 0) throw new Error(`${command[0]}: exit ${code}`);
 }
 
 /** A bundle for the peers: the files at `root`, with stock runsc's own gofer. */
@@ -136,7 +130,7 @@ const MODES = [
   "local disk",
   "local disk, directfs",
   ...(Object.keys(AHEAD) as (keyof typeof AHEAD)[]),
-  "fetch, unpack, run",
+  ...(Object.keys(INSTALLERS) as (keyof typeof INSTALLERS)[]),
 ] as const;
 type Mode = (typeof MODES)[number];
 
@@ -169,7 +163,8 @@ class ColdStart {
     this.#origin.begin(delayMs, megabits * 1e6);
     const { store, fixtures } = this.#setup;
     const folders = this.#workload.wheels.slice(0, 1).map((path) => join(path, ".."));
-    dropCaches([store, join(fixtures, "channel"), ...folders]);
+    const installers = [join(fixtures, "rattler")].filter((folder) => fs.existsSync(folder));
+    dropCaches([store, join(fixtures, "channel"), ...folders, ...installers]);
     const how = (AHEAD as Readonly<Record<string, HowAhead>>)[mode];
     const ran = how === undefined ? await this.#peer(mode) : await this.#burrow(how);
     const { sent } = this.#origin;
@@ -180,8 +175,9 @@ class ColdStart {
   /** Stock runsc over unpacked files, which may be fetched and unpacked first. */
   async #peer(mode: Mode): Promise<Timed> {
     const { work, runsc, isOld, env } = this.#setup;
+    const install = (INSTALLERS as Readonly<Record<string, (whole: Whole) => Promise<void>>>)[mode];
     const local = { root: this.#workload.root, seconds: 0 };
-    const { root, seconds } = mode === "fetch, unpack, run" ? await this.#fetchAll() : local;
+    const { root, seconds } = install === undefined ? local : await this.#installed(install);
     const bundle = peerBundle(this.#setup, root, this.#program);
     const id = `cold-${process.pid}-${this.#count++}`;
     const flags = [`--root=${work}/root`, "--network=none", "--ignore-cgroups"];
@@ -190,6 +186,20 @@ class ColdStart {
     const ran = await timed([runsc, ...flags, ...own, "run", `--bundle=${bundle}`, id], env);
     const { beforeSeconds, runSeconds } = ran;
     return { ...ran, beforeSeconds: beforeSeconds + seconds, runSeconds: runSeconds + seconds };
+  }
+
+  /** A new root, and what it took to make it. */
+  async #installed(install: (whole: Whole) => Promise<void>) {
+    const [aside, root] = ["got", "unpacked"].map((name) => {
+      const folder = join(this.#setup.work, `${name}${this.#count}`);
+      fs.mkdirSync(folder);
+      return folder;
+    }) as [string, string];
+    const { fixtures } = this.#setup;
+    const { wheels } = this.#workload;
+    const startedMs = performance.now();
+    await install({ fixtures, url: this.#url, wheels, aside, root });
+    return { root, seconds: (performance.now() - startedMs) / 1000 };
   }
 
   /** On a node with a daemon, and nothing in its cache but perhaps profiles. */
@@ -232,47 +242,6 @@ class ColdStart {
       await stopDaemon(cache);
       await exited;
     }
-  }
-
-  /** The base and all packages, fetched side by side, and unpacked into a new root. */
-  async #fetchAll(): Promise<{ root: string; seconds: number }> {
-    const { work, fixtures } = this.#setup;
-    const startedMs = performance.now();
-    const got = join(work, `got${this.#count}`);
-    const root = join(work, `unpacked${this.#count}`);
-    fs.mkdirSync(join(got, "channel"), { recursive: true });
-    fs.mkdirSync(root);
-    const list = fs.readFileSync(join(fixtures, "channel/explicit.txt"), "utf8");
-    const archives = [...list.matchAll(/[^/\s]+\/[^/\s]+\.(?:conda|tar\.bz2)(?=#|\s|$)/g)].map(
-      ([path]) => path,
-    );
-    const wheels = this.#workload.wheels.map((path) => relative(fixtures, path));
-    const all = ["base.tar", ...archives.map((path) => `channel/${path}`), ...wheels];
-    await inParallel(all, FETCHES, async (path) => {
-      const from = path.startsWith("channel/") ? path : `fixtures/${path}`;
-      const response = await fetch(`${this.#url}/${from}`);
-      if (!response.ok) throw new Error(`${from}: ${response.status}`);
-      const file = join(got, path);
-      fs.mkdirSync(join(file, ".."), { recursive: true });
-      fs.writeFileSync(file, Buffer.from(await response.arrayBuffer()));
-    });
-    execFileSync("tar", ["-xf", join(got, "base.tar"), "-C", root]);
-    const here = list.replaceAll(join(fixtures, "channel"), join(got, "channel"));
-    fs.writeFileSync(join(got, "explicit.txt"), here);
-    const python = join(fixtures, "venv/bin/python");
-    const ours = (name: string) =>
-      fileURLToPath(new URL(`../../../fixtures/${name}`, import.meta.url));
-    const linked = [
-      ours("link.py"),
-      join(got, "explicit.txt"),
-      root,
-      "/opt/env",
-      join(got, "pkgs"),
-    ];
-    const unzipped = [ours("unzip.py"), root, "/opt/env", ...wheels.map((path) => join(got, path))];
-    const both = wheels.length === 0 ? [linked] : [linked, unzipped];
-    await Promise.all(both.map((words) => run(python, ["-B", ...words], { stdio: "ignore" })));
-    return { root, seconds: (performance.now() - startedMs) / 1000 };
   }
 }
 
@@ -317,7 +286,12 @@ export const bench: Bench = async (emit, options) => {
   const setup = setUp({}, options.environment);
   if (typeof setup === "string") return emit({ skipped: setup });
   const { store, fixtures, version, isOld } = setup;
-  const modes = MODES.filter((mode) => !isOld || !mode.includes("directfs"));
+  const rattler = rattlerOf(fixtures);
+  emit({ mode: "rattler", ...rattler });
+  const modes = MODES.filter(
+    (mode) =>
+      !(isOld && mode.includes("directfs")) && !("skipped" in rattler && mode.includes("rattler")),
+  );
   const folders = { store, channel: join(fixtures, "channel"), fixtures };
   const origin = new Origin(folders);
   const { isQuick, rounds = isQuick ? 1 : ROUNDS, signal, tell } = options;
@@ -396,6 +370,7 @@ function report(
     ...ratio("runRatio", "runSeconds", "local disk"),
     /** Of the whole command, to fetching all, unpacking and running it. */
     ...ratio("toFetchAll", "runSeconds", "fetch, unpack, run"),
+    ...ratio("toRattler", "runSeconds", "rattler install, run"),
     requests: of("requests"),
     megabytes: rounded(of("bytes") / 1e6),
     ...(each[0]?.local === undefined ? {} : { local: rounded(of("local")) }),
