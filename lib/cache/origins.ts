@@ -32,6 +32,8 @@ const CROWD = 16;
 /** How long they are one after that: of those that wait for the same, one goes ahead of the others when it comes. */
 const CROWD_MS = 2_000;
 const CROWD_BACKGROUND_BYTES = 1024 * 1024;
+/** For how long after something was fetched ahead of a start it is one that is helped. */
+const STARTED_MS = 30_000;
 /** Tries of one request: they ride out an origin that starts anew, which takes a few seconds. */
 const TRIES = 8;
 /** Tries after the first: one in ten, and one a second when nothing is earned. */
@@ -91,6 +93,7 @@ export class Origin {
   readonly #meters = new Map<string, Meter>();
   readonly #budget = new Budget(RETRIES);
   readonly #segments = new Segments();
+  #plannedMs = Number.NEGATIVE_INFINITY;
   readonly #progress = new Progress();
   readonly #isCrowded: () => boolean;
   #tier: TierFilling | undefined;
@@ -195,12 +198,13 @@ export class Origin {
 
   /** Ranges of a pack that bring() will be asked for: who needs a part of one takes it from there. */
   plan(path: string, ranges: readonly ByteRange[]): void {
+    this.#plannedMs = performance.now();
     this.#segments.plan(path, ranges);
   }
 
-  /** Whether a start reads a pack, or did a moment ago. */
+  /** Whether a start reads a pack, or did a moment ago; or is about to, as one that is helped. */
   isStarted(path: string): boolean {
-    return this.#segments.hasPlan(path);
+    return this.#segments.hasPlan(path) || performance.now() - this.#plannedMs < STARTED_MS;
   }
 
   /** The planned range that this one lies in. */

@@ -218,12 +218,11 @@ export class Ahead {
         if (segments.get(key) === undefined && !news.has(key)) news.set(key, found[i]!);
       return { ask, keys };
     });
-    for (const wished of rangesOf([...news.values()])) {
-      const range = segments.readOn(wished);
-      if (range === undefined) continue;
-      this.#plan(source, [range]);
-      segments.add(range, this.#bring(source, range, job));
-    }
+    for (const wished of rangesOf([...news.values()]))
+      for (let range = segments.readOn(wished); range; range = segments.readOn(wished)) {
+        this.#plan(source, [range]);
+        segments.add(range, this.#bring(source, range, job));
+      }
     const done = wanted.map(async ({ ask, keys }) => {
       const areHere = await Promise.all(keys.map((key) => segments.get(key)!));
       if (areHere.every((isHere) => isHere)) await this.#ask(source, ask, job);

@@ -20,6 +20,7 @@ export interface ElfHead {
   readonly segments: readonly (FileRange & {
     readonly address: number;
     readonly isWritten: boolean;
+    readonly isRun: boolean;
   })[];
 }
 
@@ -28,7 +29,7 @@ export interface ElfNeeds {
   readonly needed: readonly FileRange[];
   /** DT_RUNPATH, or DT_RPATH where there is none. */
   readonly paths: FileRange | undefined;
-  /** Tables that are read and segments that are written when it is loaded. */
+  /** Tables that are read and segments that are written when it is loaded, and constants that what runs then reads. */
   readonly loaded: readonly FileRange[];
 }
 
@@ -39,6 +40,7 @@ const DYNAMIC_BYTES = 16;
 const DYNAMICS_MAX = 1_024;
 const MAGIC = 0x464c457f;
 const PT = { load: 1, dynamic: 2, interp: 3 } as const;
+const PF_X = 1;
 const PF_W = 2;
 /** Of elf.h. */
 const DT = {
@@ -52,6 +54,8 @@ const DT = {
   pltrelsz: 2,
   runpath: 29,
 } as const;
+/** Of constants: what OpenBLAS's dispatch reads of them when it is loaded is less. */
+const CONSTANTS_BYTES = 64 * 1024;
 /** A search path or the linker's, at most. */
 export const ELF_TEXT_MAX_BYTES = 4_096;
 /** A library's name, at most, and the zero behind it. */
@@ -67,7 +71,7 @@ export function elfHead(bytes: Buffer): ElfHead | undefined {
   if (start + count * PROGRAM_HEADER_BYTES > bytes.length) return undefined;
   let interpreter: FileRange | undefined;
   let dynamic: FileRange | undefined;
-  const segments: (FileRange & { address: number; isWritten: boolean })[] = [];
+  const segments: ElfHead["segments"][number][] = [];
   for (let i = 0; i < count; i++) {
     const at = start + i * PROGRAM_HEADER_BYTES;
     const offset = numberAt(bytes, at + 8);
@@ -75,8 +79,9 @@ export function elfHead(bytes: Buffer): ElfHead | undefined {
     const type = bytes.readUInt32LE(at);
     if (type === PT.interp) interpreter = range;
     if (type === PT.dynamic) dynamic = range;
-    const isWritten = (bytes.readUInt32LE(at + 4) & PF_W) !== 0;
-    if (type === PT.load) segments.push({ ...range, address: numberAt(bytes, at + 16), isWritten });
+    const flags = bytes.readUInt32LE(at + 4);
+    const is = { isWritten: (flags & PF_W) !== 0, isRun: (flags & PF_X) !== 0 };
+    if (type === PT.load) segments.push({ ...range, address: numberAt(bytes, at + 16), ...is });
   }
   return { interpreter, dynamic, segments };
 }
@@ -106,10 +111,14 @@ export function elfNeeds(head: ElfHead, dynamic: Buffer): ElfNeeds {
     offsetOf(head, value.get(DT.jmprel)) + (value.get(DT.pltrelsz) ?? 0),
   ].filter((end) => end > 0 && Number.isSafeInteger(end));
   const written = head.segments.filter(({ isWritten }) => isWritten);
+  // Behind code; with every linker in use .rodata comes first in it, and what unwinds stacks behind that.
+  const constants = head.segments
+    .filter(({ offset, isWritten, isRun }) => offset > 0 && !isWritten && !isRun)
+    .map(({ offset, end }) => ({ offset, end: Math.min(end, offset + CONSTANTS_BYTES) }));
   return {
     needed: strings < 0 ? [] : names.map((at) => textAt(at, NAME_MAX_BYTES)),
     paths: strings < 0 || path === undefined ? undefined : textAt(path, ELF_TEXT_MAX_BYTES),
-    loaded: [{ offset: 0, end: Math.max(HEADER_BYTES, ...ends) }, ...written],
+    loaded: [{ offset: 0, end: Math.max(HEADER_BYTES, ...ends) }, ...written, ...constants],
   };
 }
 

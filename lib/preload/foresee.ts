@@ -158,7 +158,8 @@ export class Foreseen {
     if (file === undefined || this.#isSeen(file)) return;
     if (read.endsWith(".so")) return await this.#elf(file, read, [], false, true);
     const content = await this.#whole(file);
-    if (content === undefined) return;
+    // It is read, whether it can be looked at or not.
+    if (content === undefined) return this.#bringer.bring(file, [{ offset: 0, end: file.size }]);
     const parent = name.slice(0, Math.max(0, name.lastIndexOf(".")));
     const found = await this.#importsOf(read, source, content);
     await this.#imports(path, this.#counted(found), isPackage ? name : parent);

@@ -42,6 +42,8 @@ const GAP_BYTES = 512 * 1024;
 const LATER_BYTES = 1024 * 1024;
 /** Of a pack: long enough for bandwidth, short enough that who needs its last byte doesn't wait for long. */
 export const STRETCH_BYTES = 4 * 1024 * 1024;
+/** What is fetched when nobody waits for anything may be longer. */
+const REST_BYTES = 2 * STRETCH_BYTES;
 /** Asks that are looked up in one turn of the loop. */
 const TURN_ASKS = 16;
 
@@ -84,7 +86,7 @@ export async function planOf(
     const taken = stretches.filter((each) => each.path === path);
     const isFree = ({ offset, end }: Part) =>
       taken.every((each) => end <= each.offset || offset >= each.offset + each.length);
-    return stretchesOf(path, some.filter(isFree), 0);
+    return stretchesOf(path, some.filter(isFree), 0, [], REST_BYTES);
   });
   stretches.sort((a, b) => a.order - b.order);
   return { stretches, loose, rest };
@@ -135,12 +137,13 @@ function partsOf(
   return new Map([[path, [{ offset, end: offset + stored, order, ask }]]]);
 }
 
-/** Parts of one pack, those that lie close together as one, but none longer than STRETCH_BYTES unless a part is. */
+/** Parts of one pack, those that lie close together as one, but none longer than mostBytes unless a part is. */
 function stretchesOf(
   path: string,
   parts: Part[],
   gapBytes: number,
   later: readonly Part[] = [],
+  mostBytes = STRETCH_BYTES,
 ): (Stretch & { order: number })[] {
   const stretches: { path: string; offset: number; length: number; order: number; asks: Part[] }[] =
     [];
@@ -153,7 +156,7 @@ function stretchesOf(
     const isClose =
       last !== undefined &&
       (gap <= gapBytes || (gap <= LATER_BYTES && gap - laterIn(end, part.offset) <= gapBytes));
-    if (isClose && part.end - last.offset <= STRETCH_BYTES) {
+    if (isClose && part.end - last.offset <= mostBytes) {
       last.length = Math.max(last.length, part.end - last.offset);
       last.order = Math.min(last.order, part.order);
       last.asks.push(part);

@@ -13,11 +13,16 @@ import type { ProfileAsk } from "./profile.ts";
 /** With the first segment of a pack comes so much more: what starts read lies there. */
 const FIRST_BYTES = 1024 * 1024;
 
+/** Of a part of what starts read of a pack, with the segments at its ends. */
+const PART_MAX_BYTES = 2 * STRETCH_BYTES;
+
 /** A part of a pack that is fetched whole. */
 export interface Segment extends ByteRange {
   readonly path: string;
   /** The n-th behind it, where there is one. */
   readonly after?: (n: number) => Segment | undefined;
+  /** Up to where starts are thought to read its pack; 0 or undefined where that isn't known. */
+  readonly startEnd?: number;
 }
 
 /** Some that touch, as one range. */
@@ -72,12 +77,23 @@ function segmentsIn(
     if (range.length > 2 * segmentBytes + BLOCK_BYTES) return [];
     const after = (n: number): Segment | undefined => {
       const next = hinted(() => locator.segmentAfter(at, chunk, segmentBytes, n));
-      return next && { path, ...next };
+      return next && { path, ...next, startEnd: locator.startAround(at, chunk) };
     };
-    const segment = { path, ...range, after };
+    const segment = { path, ...range, after, startEnd: locator.startAround(at, chunk) };
     found.set(segmentKey(segment), segment);
   }
   return [...found.values()];
+}
+
+function isOfStart({ offset, startEnd = 0 }: Segment): boolean {
+  return offset < startEnd;
+}
+
+/** Which range of its pack's start a segment is in; -1: none. Each has 2 to 6 MiB, or all of a shorter start. */
+function partOf(segment: Segment): number {
+  if (!isOfStart(segment)) return -1;
+  const parts = Math.max(1, Math.round(segment.startEnd! / STRETCH_BYTES));
+  return Math.min(parts - 1, Math.floor(segment.offset / STRETCH_BYTES));
 }
 
 /** Segments as ranges in the order in which they were wanted first, those that touch joined up to STRETCH_BYTES. */
@@ -91,7 +107,8 @@ export function rangesOf(segments: readonly Segment[]): SegmentRange[] {
   for (const segment of sorted) {
     const last = ranges.at(-1);
     const touches = last?.path === segment.path && last.offset + last.length === segment.offset;
-    if (touches && last.length + segment.length <= STRETCH_BYTES) {
+    const isOne = touches && partOf(last.segments[0]!) === partOf(segment);
+    if (isOne && (isOfStart(segment) || last.length + segment.length <= STRETCH_BYTES)) {
       last.length += segment.length;
       last.segments.push(segment);
     } else ranges.push({ ...segment, segments: [segment] });
@@ -114,6 +131,7 @@ export class SegmentRuns {
   /** Notes that a range is being fetched. */
   add(range: SegmentRange, isHere: Promise<boolean>): void {
     for (const segment of range.segments) this.#segments.set(segmentKey(segment), isHere);
+    if (isOfStart(range.segments[0]!)) return;
     const length = this.#lengths.get(segmentKey(range)) ?? 0;
     this.#lengths.delete(segmentKey(range));
     this.#lengths.set(keyBehind(range), length + range.length);
@@ -128,6 +146,7 @@ export class SegmentRuns {
     const segments = range.segments.filter((each) => this.#isNew(each));
     const wanted = segments[0];
     if (wanted === undefined) return undefined;
+    if (isOfStart(wanted)) return this.#startPart(wanted);
     const before = wanted.after?.(-1);
     const isHole = this.#isNew(before) && before !== undefined && !this.#isNew(wanted.after?.(-2));
     if (isHole && touch(before, wanted) && before.length <= FIRST_BYTES) segments.unshift(before);
@@ -145,6 +164,33 @@ export class SegmentRuns {
       length += next.length;
     }
     return { path: first.path, offset: first.offset, length, segments };
+  }
+
+  /** What nobody has asked for of the part of its pack's start that a segment is in. */
+  #startPart(wanted: Segment): SegmentRange {
+    const part = partOf(wanted);
+    const segments = [wanted];
+    let { length } = wanted;
+    const isTaken = (next: Segment | undefined): next is Segment => {
+      if (next === undefined || !this.#isNew(next) || partOf(next) !== part) return false;
+      // A locator may say what it likes.
+      if (length + next.length > PART_MAX_BYTES) return false;
+      length += next.length;
+      return true;
+    };
+    for (let n = 1; ; n++) {
+      const next = wanted.after?.(n);
+      if (!isTaken(next) || !touch(segments.at(-1)!, next)) break;
+      segments.push(next);
+    }
+    for (let n = -1; ; n--) {
+      const before = wanted.after?.(n);
+      if (!isTaken(before) || !touch(before, segments[0]!)) break;
+      segments.unshift(before);
+    }
+    const { path, offset } = segments[0]!;
+    length = segments.reduce((sum, each) => sum + each.length, 0);
+    return { path, offset, length, segments };
   }
 
   /** Whether nobody has asked for a segment; so of none. */

@@ -3,13 +3,14 @@
 // Of the same content always the same order. docs/design/0030-start-order.md. Control plane.
 
 import type { Digest } from "../base/digest.ts";
+import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import type { LayerEntry } from "../layer/entry.ts";
 import { IndexKind } from "../layer/format.ts";
 import { Index } from "../layer/index.ts";
 import { mergeIndexes } from "../layer/merge.ts";
 import { writeIndex } from "../layer/writer.ts";
 import { LoopShare } from "../store/loop-share.ts";
-import type { HeldContents } from "../store/open-packs.ts";
+import type { HeldContents, LayOrder, WantedContent } from "../store/open-packs.ts";
 import type { PackWriter } from "../store/pack-writer.ts";
 import type { FileRange } from "./elf-start.ts";
 import { type Bringer, Foreseen } from "./foresee.ts";
@@ -19,12 +20,14 @@ import { type ViewFile, ViewFiles } from "./view-files.ts";
 /** A layer of so little is fetched in one go, whatever its order. */
 const ORDERED_MIN_BYTES = 512 * 1024;
 /** Text and byte code that is looked at for it, at most: some 100 ms. What more of a package is imported lies with its other code. */
-const TEXT_MAX_BYTES = 4 * 1024 * 1024;
+const TEXT_MAX_BYTES = 8 * 1024 * 1024;
+/** Of a package of libraries; of a system's hundreds each program reads some. */
+const LIBRARIES_MAX = 8;
 /** Where a layer has a Python or its packages: conda's prefix and wheels', Debian's, images'. */
 const PREFIXES = ["", "/usr", "/usr/local"];
-/** What compiled code is linked with, whoever made it: what compilers bring along. */
+/** What compiled code is linked with, whoever made it: what compilers bring along; then what Python's own extensions are, wherever that is. */
 const RUN_TIME =
-  "libc.so.6 libm.so.6 libstdc++.so.6 libgcc_s.so.1 libz.so.1 libgomp.so.1 libgfortran.so.5 libquadmath.so.0".split(
+  "libc.so.6 libm.so.6 libstdc++.so.6 libgcc_s.so.1 libz.so.1 libgomp.so.1 libgfortran.so.5 libquadmath.so.0 libcrypto.so.3 libssl.so.3 libexpat.so.1 libffi.so.8 liblzma.so.5 libbz2.so.1.0 libuuid.so.1".split(
     " ",
   );
 /** Of Python's library what programs and packages import most, themselves or by another of these. */
@@ -43,8 +46,11 @@ const RARE = new RegExp(
     "\\.(a|la|c|cc|cpp|h|hpp|pxd|pyx|pyi|md|rst|html|exe)$",
   ].join("|"),
 );
+const SYSTEM = /^\/usr\/lib\//;
 const INSTALLED = /\/(?:site|dist)-packages\//;
-const NATIVE = /\.so$|\.so\.[0-9.]+$|\/s?bin\//;
+const SHARED = /\.so(\.[0-9]+)*$/;
+/** And what the C library and its linker read for most of them. */
+const NATIVE = /\.so$|\.so\.[0-9.]+$|\/s?bin\/|\/ld\.so\.cache$|\/locale\/|\/gconv\//;
 const CODE = /\.(pyc|so)$|\.so\.[0-9.]+$/;
 
 /** Publishes a layer of these entries, whose content `writer` was given. `below`: what it is to lie over, where its code can't be found without. */
@@ -60,26 +66,31 @@ export async function finishLayer(
   return await writer.finish(bytes, await startOrder(entries, index, writer.held()));
 }
 
-/** Of the blobs that are held those of the layer, the first first. */
+/** Of the blobs that are held those of the layer, and what of large ones starts read. */
 async function startOrder(
   entries: readonly LayerEntry[],
   index: Index,
   held: HeldContents,
-): Promise<Digest[]> {
+): Promise<LayOrder> {
   const files = new ViewFiles([{ at: "/", index }]);
   const reads = new Reads(index, held);
   // All in one turn: what comes after what else is the same each time.
   const share = new LoopShare(Number.POSITIVE_INFINITY);
   const foreseen = new Foreseen(files, reads, share, TEXT_MAX_BYTES);
-  for (const prefix of PREFIXES) await foreseeAt(prefix, files, foreseen);
   for (const name of RUN_TIME) await foreseen.library(name, ["/lib"]);
-  return [...reads.order, ...ranked(entries, held)];
+  for (const prefix of PREFIXES) await foreseeAt(prefix, files, foreseen);
+  const { starts, system } = reads;
+  return { starts, rest: [...system, ...ranked(entries, held)] };
 }
+
+/** Blobs, and of those that are cut the blocks. */
+type Wanted = Map<Digest, Set<number> | undefined>;
 
 /** Hears what is foreseen, in its order. */
 class Reads implements Bringer {
-  readonly #native = new Set<Digest>();
-  readonly #other = new Set<Digest>();
+  readonly #native: Wanted = new Map();
+  readonly #other: Wanted = new Map();
+  readonly #system: Wanted = new Map();
   readonly #index: Index;
   readonly #held: HeldContents;
 
@@ -89,37 +100,71 @@ class Reads implements Bringer {
   }
 
   /** Programs and libraries first: they are read by whatever lies in other layers, too. */
-  get order(): Digest[] {
-    return [...this.#native, ...this.#other];
+  get starts(): WantedContent[] {
+    return [...this.#native, ...this.#other].map(([digest, blocks]) => ({ digest, blocks }));
   }
 
-  async read(file: ViewFile, { offset, end }: FileRange) {
-    const digest = this.#note(file);
+  /** Modules of a system's own Python, beside which environments bring theirs: only who runs it reads them. */
+  get system(): Iterable<Digest> {
+    return this.#system.keys();
+  }
+
+  async read(file: ViewFile, range: FileRange) {
+    const { offset, end } = range;
+    const digest = this.#note(file, [range]);
     // What extensions are linked with lies elsewhere, and to look at all of them is to expand most of their package again.
     const isExtension = file.path.endsWith(".so") && INSTALLED.test(file.path);
     return isExtension ? undefined : this.#held.read(digest, offset, end);
   }
 
-  bring(file: ViewFile): void {
-    this.#note(file);
+  bring(file: ViewFile, ranges: readonly FileRange[]): void {
+    this.#note(file, ranges);
   }
 
-  #note({ row, path }: ViewFile): Digest {
+  #note({ row, path, size }: ViewFile, ranges: readonly FileRange[]): Digest {
     const digest = this.#index.blobDigest(row);
-    (NATIVE.test(path) ? this.#native : this.#other).add(digest);
+    const found = this.#groupOf(path);
+    const isCut = size > BLOCK_DIGESTS_OVER_BYTES;
+    const blocks = found.get(digest) ?? (isCut ? new Set<number>() : undefined);
+    found.set(digest, blocks);
+    for (const { offset, end } of ranges) {
+      const to = Math.min(end, size) / BLOCK_BYTES;
+      for (let block = Math.floor(offset / BLOCK_BYTES); block < to; block++) blocks?.add(block);
+    }
     return digest;
+  }
+
+  #groupOf(path: string): Wanted {
+    if (NATIVE.test(path)) return this.#native;
+    return SYSTEM.test(path) ? this.#system : this.#other;
   }
 }
 
 /** Has all foreseen that starts of what is installed at a prefix may read, what most of them do first. */
 async function foreseeAt(prefix: string, files: ViewFiles, foreseen: Foreseen): Promise<void> {
   const minors = files.names(`${prefix}/lib`).flatMap((name) => LIBRARY.exec(name)?.[1] ?? []);
+  if (minors.length === 0) await librariesAt(`${prefix}/lib`, files, foreseen);
   for (const minor of minors.sort()) {
     const program = `${prefix}/bin/python3.${minor}`;
     await foreseen.start({ program, path: [], cwd: "/", imports: [] });
     const path = PythonPath.at(files, prefix, Number(minor));
+    const installed = `${prefix}/lib/python3.${minor}/site-packages`;
+    // Where wheels have the libraries that their extensions are linked with.
+    for (const name of files
+      .names(installed)
+      .filter((each) => each.endsWith(".libs"))
+      .sort())
+      await librariesAt(`${installed}/${name}`, files, foreseen);
     for (const name of [...COMMON_MODULES, ...path.installed()]) await foreseen.module(path, name);
   }
+}
+
+/** Who reads anything of a package of a few libraries reads these. */
+async function librariesAt(folder: string, files: ViewFiles, foreseen: Foreseen): Promise<void> {
+  const names = files.names(folder).filter((name) => SHARED.test(name));
+  const found = new Set(names.map((name) => files.file(`${folder}/${name}`)?.path));
+  if (found.size > LIBRARIES_MAX) return;
+  for (const name of names.sort()) await foreseen.library(name, [folder]);
 }
 
 /** By what their paths tell, those of one kind in the order of their paths. */

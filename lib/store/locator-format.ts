@@ -35,5 +35,8 @@ export const CHUNK_ROW = {
   bytes: 24,
 } as const;
 
-/** order: u32 numbers of chunks, sorted by pack and offset. packs: 32 bytes each. */
-export const TABLE = { orderBytes: 4 } as const;
+/**
+ * order: u32 numbers of chunks, sorted by pack and offset. packs: 32 bytes each. strings of kind packs: nothing, or a u32 for each pack, up to
+ * where starts read it.
+ */
+export const TABLE = { orderBytes: 4, startBytes: 4 } as const;

@@ -49,12 +49,13 @@ export function encodeLocator(places: Iterable<BlobPlace>): Buffer {
   ].sort();
   const packNumbers = new Map(packs.map((digest, number) => [digest, number]));
   const chunkCount = blobs.reduce((count, blob) => count + blob.chunks.length, 0);
+  const starts = startsOf(blobs);
   const { bytes, blobsAt, restAt } = allocate(
     LOCATOR_KIND.packs,
     blobs.length,
     chunkCount,
     packs.length,
-    0,
+    starts.size === 0 ? 0 : packs.length * TABLE.startBytes,
   );
   const order: { pack: number; offset: number; chunk: number }[] = [];
   let chunk = 0;
@@ -76,7 +77,19 @@ export function encodeLocator(places: Iterable<BlobPlace>): Buffer {
   for (const [i, digest] of packs.entries()) {
     bytes.write(digest, packsAt + i * DIGEST_BYTES, DIGEST_BYTES, "hex");
   }
+  const startsAt = packsAt + packs.length * DIGEST_BYTES;
+  for (const [digest, end] of starts)
+    bytes.writeUInt32LE(end, startsAt + packNumbers.get(digest)! * TABLE.startBytes);
   return bytes;
+}
+
+/** Up to where starts read packs, of those of which that is known. */
+function startsOf(blobs: readonly BlobPlace[]): Map<Digest, number> {
+  const starts = new Map<Digest, number>();
+  for (const { chunks } of blobs)
+    for (const { pack, offset, stored, isOfStart } of chunks)
+      if (isOfStart === true) starts.set(pack, Math.max(offset + stored, starts.get(pack) ?? 0));
+  return starts;
 }
 
 /** A locator of kind files. Of equal files the one whose path sorts first is kept. */

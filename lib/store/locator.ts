@@ -30,6 +30,8 @@ export interface ChunkPlace {
   /** Bytes of content. */
   readonly length: number;
   readonly codec: number;
+  /** Whether starts are thought to read it, and so all that lies before it. */
+  readonly isOfStart?: boolean;
 }
 
 /** A chunk as a locator gives it. */
@@ -152,6 +154,13 @@ export class Locator {
     return digestAt(this.bytes, this.#packs + number * DIGEST_BYTES);
   }
 
+  /** Up to where starts are thought to read a pack, from its first byte on; 0 where that isn't known. Kind "packs" only. */
+  startOf(number: number): number {
+    const isKnown = this.#stringBytes === this.#packCount * TABLE.startBytes;
+    if (!isKnown || number >= this.#packCount) return 0;
+    return this.#view.getUint32(this.#strings + number * TABLE.startBytes, true);
+  }
+
   /** Calls back with each chunk: number of its pack, offset there, bytes there. Throws BURROW_CORRUPT for one of no pack. */
   eachChunk(visit: (pack: number, offset: number, stored: number) => void): void {
     for (let chunk = 0; chunk < this.#chunkCount; chunk++) {
@@ -260,6 +269,11 @@ export class Locator {
     }
   }
 
+  /** Up to where starts are thought to read the pack that a chunk lies in; 0 where that isn't known. */
+  startAround(row: number, k: number): number {
+    return this.startOf(this.#chunkField(this.#chunkNumber(row, k), CHUNK_ROW.pack));
+  }
+
   #spanOf(first: number, last: number): ByteRange {
     const start = this.#chunkField(first, CHUNK_ROW.offset);
     const end = this.#chunkField(last, CHUNK_ROW.offset) + this.#chunkField(last, CHUNK_ROW.stored);
@@ -287,10 +301,12 @@ export class Locator {
     if (pack >= this.#packCount) throw corrupt("a pack lies outside the table");
     this.#named[pack] ??= this.#nameOf(pack);
     const { pack: digest, path } = this.#named[pack];
+    const offset = this.#chunkField(chunk, CHUNK_ROW.offset);
     return {
       pack: digest,
       path,
-      offset: this.#chunkField(chunk, CHUNK_ROW.offset),
+      offset,
+      isOfStart: offset < this.startOf(pack),
       stored: this.#chunkField(chunk, CHUNK_ROW.stored),
       length: this.#chunkField(chunk, CHUNK_ROW.length),
       codec: this.#chunkField(chunk, CHUNK_ROW.codec),

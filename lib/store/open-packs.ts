@@ -6,17 +6,38 @@ import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { Codec, expandChunk } from "./codec.ts";
-import type { BlobPlace } from "./locator-writer.ts";
+import type { ChunkPlace } from "./locator.ts";
 import { type NewChunk, PackBuilder, type PackRow } from "./pack.ts";
 
 /** Of chunks that are looked at, as content. */
 const EXPANDED_BYTES = 16 * 1024 * 1024;
 
-/** A blob of an open pack. */
+/** A blob of an open pack, or some of its blocks. */
 interface OpenBlob {
   readonly ref: BlobRef;
   readonly rows: readonly PackRow[];
+  readonly isOfStart: boolean;
 }
+
+/** Content as it is best laid: what starts read, in their order, then the rest. */
+export interface LayOrder {
+  readonly starts: readonly WantedContent[];
+  readonly rest: readonly Digest[];
+}
+
+/** A blob, or of a large one the blocks that are wanted. */
+export interface WantedContent {
+  readonly digest: Digest;
+  readonly blocks?: ReadonlySet<number> | undefined;
+}
+
+/** Where blocks of a blob lie; of a small one there is one. */
+export interface SealedPlace {
+  readonly ref: BlobRef;
+  readonly blocks: readonly { readonly block: number; readonly chunk: ChunkPlace }[];
+}
+
+export const NO_ORDER: LayOrder = { starts: [], rest: [] };
 
 /** A pack under way and the rows that get its name when it is sealed. */
 export class OpenPack {
@@ -36,8 +57,9 @@ export class OpenPack {
     return this.#builder.isEmpty;
   }
 
-  add(ref: BlobRef, chunks: readonly NewChunk[]): void {
-    this.blobs.push({ ref, rows: this.#builder.append(ref.digest, ref.size, chunks) });
+  add(ref: BlobRef, chunks: readonly NewChunk[], isOfStart = false): void {
+    const rows = this.#builder.append(ref.digest, ref.size, chunks);
+    this.blobs.push({ ref, rows, isOfStart });
   }
 
   /** A chunk as it is packed; good until release(). */
@@ -50,13 +72,12 @@ export class OpenPack {
     this.#builder.release();
   }
 
-  seal(): { digest: Digest; bytes: Buffer; places: BlobPlace[] } {
+  seal(): { digest: Digest; bytes: Buffer; places: SealedPlace[] } {
     const { digest, bytes } = this.#builder.seal();
-    const places = this.blobs.map(({ ref, rows }) => ({
-      digest: ref.digest,
-      size: ref.size,
-      chunks: rows.map(({ offset, stored, length, codec }) => {
-        return { pack: digest, offset, stored, length, codec };
+    const places = this.blobs.map(({ ref, rows, isOfStart }) => ({
+      ref,
+      blocks: rows.map(({ block, offset, stored, length, codec }) => {
+        return { block, chunk: { pack: digest, offset, stored, length, codec, isOfStart } };
       }),
     }));
     return { digest, bytes, places };
@@ -106,29 +127,28 @@ export class OpenPacks {
     return new HeldContents([this.#small, this.#large]);
   }
 
-  /** All that is held as packs: what is named in `order` first, in that order; then the rest as it came. Of no use after. */
-  *laidOut(order: readonly Digest[]): Iterable<OpenPack> {
+  /** All that is held as packs, in the order that is given; what that doesn't name comes last, as it came. Of no use after. */
+  *laidOut({ starts, rest }: LayOrder): Iterable<OpenPack> {
     const packs = [this.#small, this.#large].filter(({ isEmpty }) => !isEmpty);
-    if (packs.length === 1 && order.length === 0) return yield packs[0]!;
+    if (packs.length === 1 && starts.length + rest.length === 0) return yield packs[0]!;
     const left = heldIn(packs);
-    const first = new Set(order);
-    const sequence = [...first, ...[...left.keys()].filter((digest) => !first.has(digest))];
+    const laid = new Set<PackRow>();
     let bytes = this.bytes;
     let pack = new OpenPack(Math.min(bytes, this.#packBytes));
-    for (const digest of sequence) {
+    const all = [...starts, ...[...rest, ...left.keys()].map((digest) => ({ digest }))];
+    for (const [i, { digest, blocks }] of (all as readonly WantedContent[]).entries()) {
       const found = left.get(digest);
       if (found === undefined) continue;
       const { ref, rows } = found.blob;
-      const chunks = rows.map((row): NewChunk => {
-        const { chunk, block, length, codec } = row;
-        return {
-          chunk,
-          block,
-          length,
-          packed: { codec: codec as Codec, bytes: found.from.packed(row) },
-        };
-      });
-      pack.add(ref, chunks);
+      const isWanted = (row: PackRow) => !laid.has(row) && blocks?.has(row.block) !== false;
+      const wanted = rows.filter(isWanted);
+      if (wanted.length === 0) continue;
+      for (const row of wanted) laid.add(row);
+      pack.add(
+        ref,
+        wanted.map((row) => chunkOf(found.from, row)),
+        i < starts.length,
+      );
       if (pack.bytes < this.#packBytes) continue;
       yield pack;
       bytes -= pack.bytes;
@@ -137,6 +157,12 @@ export class OpenPacks {
     for (const each of packs) each.release();
     if (!pack.isEmpty) yield pack;
   }
+}
+
+/** A chunk as it lies in an open pack, for another. */
+function chunkOf(from: OpenPack, row: PackRow): NewChunk {
+  const { chunk, block, length, codec } = row;
+  return { chunk, block, length, packed: { codec: codec as Codec, bytes: from.packed(row) } };
 }
 
 /** The content of blobs that are held. */

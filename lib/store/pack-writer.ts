@@ -17,7 +17,14 @@ import { KnownBlobs, readLocator } from "./known.ts";
 import { objectPath } from "./layout.ts";
 import { Locator } from "./locator.ts";
 import { type BlobPlace, encodeLocator, placeAt } from "./locator-writer.ts";
-import { type HeldContents, OpenPack, OpenPacks } from "./open-packs.ts";
+import {
+  type HeldContents,
+  type LayOrder,
+  NO_ORDER,
+  OpenPack,
+  OpenPacks,
+  type SealedPlace,
+} from "./open-packs.ts";
 import type { NewChunk } from "./pack.ts";
 import type { WritableBackend } from "./store.ts";
 
@@ -185,10 +192,10 @@ export class PackWriter implements BlobSink {
   }
 
   /**
-   * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. Of what is held the blobs in
-   * `order` are laid first, in that order.
+   * Publishes a layer: what is packed, then the index, then the locator of all blobs added to this writer. What is held is laid in `order`;
+   * the rest of it follows.
    */
-  async finish(indexBytes: Uint8Array, order: readonly Digest[] = []): Promise<{ digest: Digest }> {
+  async finish(indexBytes: Uint8Array, order: LayOrder = NO_ORDER): Promise<{ digest: Digest }> {
     return await this.#publish(indexBytes, [], order);
   }
 
@@ -217,7 +224,7 @@ export class PackWriter implements BlobSink {
   async #publish(
     indexBytes: Uint8Array,
     layers: readonly Locator[],
-    order: readonly Digest[] = [],
+    order: LayOrder = NO_ORDER,
   ): Promise<{ digest: Digest }> {
     for (const pack of this.#open.laidOut(order)) {
       this.#close(pack);
@@ -274,7 +281,7 @@ export class PackWriter implements BlobSink {
       const sealed = pack.seal();
       await this.#upload(sealed.digest, sealed.bytes);
       pack.release();
-      for (const { chunks } of sealed.places) places.push(...chunks);
+      for (const { blocks } of sealed.places) places.push(...blocks.map(({ chunk }) => chunk));
     }
     this.#places.set(ref.digest, { digest: ref.digest, size: ref.size, chunks: places });
   }
@@ -282,7 +289,7 @@ export class PackWriter implements BlobSink {
   /** Names a pack and starts its upload. */
   #close(pack: OpenPack): void {
     const sealed = pack.seal();
-    for (const place of sealed.places) this.#places.set(place.digest, place);
+    for (const place of sealed.places) this.#placed(place);
     const upload = this.#upload(sealed.digest, sealed.bytes).then(
       () => pack.release(),
       (error: unknown) => {
@@ -291,6 +298,13 @@ export class PackWriter implements BlobSink {
     );
     this.#uploads.add(upload);
     void upload.finally(() => this.#uploads.delete(upload));
+  }
+
+  /** Notes where blocks of a blob lie: of some the others may lie in another pack. */
+  #placed({ ref: { digest, size }, blocks }: SealedPlace): void {
+    const chunks = [...(this.#places.get(digest)?.chunks ?? [])];
+    for (const { block, chunk } of blocks) chunks[block] = chunk;
+    this.#places.set(digest, { digest, size, chunks });
   }
 
   async #upload(digest: Digest, bytes: Uint8Array): Promise<void> {

@@ -213,7 +213,7 @@ function keyOf(pack: Digest, offset: number): string {
   return `${pack} ${offset}`;
 }
 
-type Place = Pick<ChunkPlace, "pack" | "offset">;
+type Place = Pick<ChunkPlace, "pack" | "offset" | "isOfStart">;
 
 /** Of a pack: what starts read, in that order; what others read; or all else. */
 type Part = "order" | "others" | "rest";
@@ -227,7 +227,7 @@ class Mover {
   readonly #store: DeltaStore;
   readonly #options: RepackOptions;
   #builder = new PackBuilder();
-  #open: { readonly from: string; readonly offset: number }[] = [];
+  #open: { readonly from: string; readonly offset: number; readonly isOfStart: boolean }[] = [];
 
   constructor(store: DeltaStore, options: RepackOptions) {
     this.#store = store;
@@ -257,10 +257,15 @@ class Mover {
     wanted.sort((a, b) => a.place - b.place);
     for (const { row } of wanted) verify(bytes, row);
     for (const group of byBlob(wanted.map(({ row }) => row)))
-      await this.#append(pack, bytes, group);
+      await this.#append(pack, bytes, group, part !== "rest");
   }
 
-  async #append(pack: Digest, bytes: Buffer, group: readonly PackRow[]): Promise<void> {
+  async #append(
+    pack: Digest,
+    bytes: Buffer,
+    group: readonly PackRow[],
+    isOfStart: boolean,
+  ): Promise<void> {
     const { blob, blobSize } = group[0]!;
     const chunks = group.map(({ chunk, block, length, codec, offset, stored }) => {
       const packed = { codec: codec as Codec, bytes: bytes.subarray(offset, offset + stored) };
@@ -268,7 +273,7 @@ class Mover {
     });
     const made = this.#builder.append(blob, blobSize, chunks);
     for (const [i, { offset }] of made.entries())
-      this.#open.push({ from: keyOf(pack, group[i]!.offset), offset });
+      this.#open.push({ from: keyOf(pack, group[i]!.offset), offset, isOfStart });
     if (this.#builder.bytes >= (this.#options.packBytes ?? PACK_TARGET_BYTES)) await this.close();
   }
 
@@ -280,7 +285,7 @@ class Mover {
     // Also where it is there: an old one may be about to be removed.
     await this.#store.put(objectPath("packs", digest), bytes);
     this.made.add(digest);
-    for (const { from, offset } of this.#open) this.places.set(from, { pack: digest, offset });
+    for (const { from, ...place } of this.#open) this.places.set(from, { pack: digest, ...place });
     this.bytes += bytes.length;
     this.#builder = new PackBuilder();
     this.#open = [];

@@ -131,23 +131,26 @@ test("what a start may not have any more, or hears of too late, is streamed", as
   }
 });
 
-test("what a demand brings of a pack that a start reads serves those that follow", async (t) => {
-  const names = Array.from({ length: 60 }, (_, i) => `f${i}`);
-  const files = Object.fromEntries(names.map((name, i) => [name, noise(61_000, i + 1)]));
-  const { published, fetcher, source, requests, node } = await fetching(t, files);
-  const bytes = fs.readFileSync(`${node.store}/${objectPath("locators", published.digest)}`);
-  const locator = new Locator(bytes);
-  const placed = names.map((name) => {
-    const at = locator.find(published.refs.get(name)!.digest);
-    return { row: published.row(name), ...locator.chunkAt(at, 0) };
+for (const which of ["a pack that a start reads", "another pack"])
+  test(`what a demand brings of ${which} serves those that follow`, async (t) => {
+    const names = Array.from({ length: 60 }, (_, i) => `f${i}`);
+    const files = Object.fromEntries(names.map((name, i) => [name, noise(61_000, i + 1)]));
+    const { published, fetcher, source, requests, node } = await fetching(t, files);
+    const bytes = fs.readFileSync(`${node.store}/${objectPath("locators", published.digest)}`);
+    const locator = new Locator(bytes);
+    const placed = names.map((name) => {
+      const at = locator.find(published.refs.get(name)!.digest);
+      return { row: published.row(name), ...locator.chunkAt(at, 0) };
+    });
+    placed.sort((a, b) => a.offset - b.offset);
+    const { path, offset, stored } = placed[0]!;
+    fetcher.origins
+      .get(source.origin)
+      .plan(which === "another pack" ? "packs/other" : path, [{ offset, length: stored }]);
+    // Of the second MiB of the pack: the last of it, the first, and between.
+    const second = placed.filter((each) => each.offset >= 1 << 20 && each.offset < 2 << 20);
+    for (const { row } of [second.at(-1)!, second[0]!, second[8]!])
+      t.equal((await fetcher.ask(source, row, 0, 0)).errno, 0);
+    t.equal(requests.length, 1);
+    t.ok(requests[0]! <= 1.1 * (1 << 20), `${requests[0]} bytes`);
   });
-  placed.sort((a, b) => a.offset - b.offset);
-  const { path, offset, stored } = placed[0]!;
-  fetcher.origins.get(source.origin).plan(path, [{ offset, length: stored }]);
-  // Of the second MiB of the pack: the last of it, the first, and between.
-  const second = placed.filter((each) => each.offset >= 1 << 20 && each.offset < 2 << 20);
-  for (const { row } of [second.at(-1)!, second[0]!, second[8]!])
-    t.equal((await fetcher.ask(source, row, 0, 0)).errno, 0);
-  t.equal(requests.length, 1);
-  t.ok(requests[0]! <= 1.1 * (1 << 20), `${requests[0]} bytes`);
-});

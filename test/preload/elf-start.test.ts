@@ -30,6 +30,26 @@ test("names, search path and what is read at once", async (t) => {
   t.ok(dynamic!.offset >= written.offset && dynamic!.end <= written.end, "and what it writes to");
 });
 
+test("of constants behind code their beginning", async (t) => {
+  const segment = (offset: number, end: number, flags: number) => ({
+    ...{ offset, end, address: offset },
+    ...{ isWritten: (flags & 2) !== 0, isRun: (flags & 1) !== 0 },
+  });
+  const segments = [
+    segment(0, 4_096, 4),
+    segment(4_096, 9_000_000, 5),
+    segment(9_000_000, 12_000_000, 4),
+    segment(12_000_000, 12_001_000, 4),
+    segment(13_000_000, 13_500_000, 6),
+  ];
+  const head = { interpreter: undefined, dynamic: undefined, segments };
+  const [, ...loaded] = elfNeeds(head, Buffer.alloc(0)).loaded;
+  const has = (offset: number) => loaded.some((each) => each.offset <= offset && offset < each.end);
+  t.ok(has(9_000_000) && has(12_000_999) && has(13_499_999));
+  t.notOk(has(4_096), "no code");
+  t.notOk(has(11_999_999), "nor what lies behind them");
+});
+
 test("the program that runs this", async (t) => {
   const file = fs.readFileSync(process.execPath);
   const found = read(file)!;

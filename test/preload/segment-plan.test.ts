@@ -3,7 +3,14 @@
 import fs from "node:fs";
 import { type Test, test } from "tap";
 import { STRETCH_BYTES } from "../../lib/preload/plan.ts";
-import { rangesOf, SegmentRuns, segmentKey, segmentsOf } from "../../lib/preload/segment-plan.ts";
+import {
+  rangesOf,
+  type Segment,
+  type SegmentRange,
+  SegmentRuns,
+  segmentKey,
+  segmentsOf,
+} from "../../lib/preload/segment-plan.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { Locator } from "../../lib/store/locator.ts";
 import { type Files, noise, publish } from "../suite/daemon-node.ts";
@@ -128,4 +135,48 @@ test("a single part between two that are wanted comes along", async (t) => {
   const two = runs.readOn(far)!;
   t.equal(two.offset, behind!.offset, "the one between is there");
   t.equal(two.segments[0]!.length, behind!.length);
+});
+
+/** Segments of a pack of which starts read [0, startEnd). */
+function segmentsOfPack(startEnd: number, count: number, bytes = SEGMENT_BYTES): Segment[] {
+  const all: Segment[] = [];
+  for (let i = 0; i < count; i++) {
+    const after = (n: number) => all[i + n];
+    all.push({ path: "p", offset: i * SEGMENT_BYTES, length: bytes, startEnd, after });
+  }
+  return all;
+}
+
+test("what starts read of a pack comes in long parts, whoever wants some of it", (t) => {
+  for (const megabytes of [0.3, 3, 5.9, 6.1, 17]) {
+    const startEnd = Math.round(megabytes * (1 << 20));
+    const all = segmentsOfPack(startEnd, Math.ceil(startEnd / SEGMENT_BYTES) + 40);
+    const inStart = all.filter(({ offset }) => offset < startEnd);
+    const runs = new SegmentRuns();
+    const asked: SegmentRange[] = [];
+    // From its end, its middle and so on, two at a time.
+    for (let i = 0; i < 7 * inStart.length; i += 7)
+      for (const wished of rangesOf([0, 3].map((n) => inStart[(i + n) % inStart.length]!)))
+        for (let range = runs.readOn(wished); range; range = runs.readOn(wished)) {
+          runs.add(range, Promise.resolve(true));
+          asked.push(range);
+        }
+    const segments = asked.flatMap((each) => each.segments);
+    t.same(new Set(segments), new Set(inStart), "all of it, once, and nothing else");
+    t.equal(segments.length, inStart.length);
+    t.equal(asked.length, Math.max(1, Math.round(startEnd / STRETCH_BYTES)));
+    t.ok(asked.every(({ length }) => length <= 1.5 * STRETCH_BYTES + SEGMENT_BYTES));
+    const behind = runs.readOn(rangesOf([all[inStart.length]!])[0]!)!;
+    t.ok(behind.length <= SEGMENT_BYTES, "who goes on behind it begins with little");
+  }
+  t.end();
+});
+
+test("a part that is said to be huge is no longer than others", (t) => {
+  const huge = segmentsOfPack(0xffff_ffff, 40, SEGMENT_BYTES);
+  const lying = huge.map((each, i) => (i === 3 ? { ...each, length: 0xffff_ffff } : each));
+  const after = (n: number) => lying[2 + n];
+  const range = new SegmentRuns().readOn(rangesOf([{ ...lying[2]!, after }])[0]!)!;
+  t.ok(range.length <= 2 * STRETCH_BYTES, `${range.length}`);
+  t.end();
 });

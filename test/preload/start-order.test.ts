@@ -6,7 +6,11 @@ import type { BlobRef } from "../../lib/base/blob.ts";
 import type { Digest } from "../../lib/base/digest.ts";
 import type { LayerEntry } from "../../lib/layer/entry.ts";
 import { finishLayer } from "../../lib/preload/start-order.ts";
+import { expandChunk } from "../../lib/store/codec.ts";
+import { digestOf } from "../../lib/store/hash.ts";
 import { readLocator } from "../../lib/store/known.ts";
+import { Locator } from "../../lib/store/locator.ts";
+import { encodeLocator, placeAt } from "../../lib/store/locator-writer.ts";
 import { memoryBackend } from "../../lib/store/memory.ts";
 import { readPackRows } from "../../lib/store/pack.ts";
 import { openPackWriter } from "../../lib/store/pack-writer.ts";
@@ -110,4 +114,54 @@ test("byte code lies before its text", async (t) => {
       [refs.get(code), refs.get(`${SITE}/solo/m.py`)].map((ref) => ref!.digest),
     );
   }
+});
+
+test("it is told up to where starts read a pack, and who merges or reads locators finds it", async (t) => {
+  const { store, digest } = await layerOf(Object.keys(FILES));
+  const locator = await readLocator(store, digest);
+  t.equal(locator.packCount, 1);
+  const end = locator.startOf(0);
+  const isOfStart = new Map<string, boolean>();
+  for (const [path, bytes] of Object.entries(FILES)) {
+    const { offset, stored, isOfStart: is } = locator.chunkAt(locator.find(digestOf(bytes)), 0);
+    isOfStart.set(path, is === true);
+    t.equal(offset + stored <= end, is, path);
+  }
+  for (const path of ["bin/python3.11", `${LIB}/encodings/aliases.py`, `${SITE}/able/deep.py`])
+    t.equal(isOfStart.get(path), true, path);
+  for (const path of ["include/big.h", `${LIB}/rarely.py`, `${SITE}/able/unused.py`])
+    t.equal(isOfStart.get(path), false, path);
+  const rows = Array.from({ length: locator.blobCount }, (_, row) => placeAt(locator, row));
+  t.ok(encodeLocator(rows).equals(locator.bytes), "the same again");
+  const plain = rows.map((row) => ({
+    ...row,
+    chunks: row.chunks.map(({ isOfStart: _, ...chunk }) => chunk),
+  }));
+  const older = new Locator(encodeLocator(plain));
+  t.equal(older.startOf(0), 0, "as they were before");
+  t.equal(older.bytes.length, locator.bytes.length - 4);
+});
+
+test("of a large library what is read when it is loaded lies together, and all of it comes back", async (t) => {
+  const big = elf({ needed: ["libother.so"], bytes: 9_000_000 });
+  noise(8_500_000, 7).copy(big, 100_000);
+  const small = noise(600_000, 8);
+  const store = memoryBackend();
+  const writer = await openPackWriter(store);
+  const refs = new Map<string, BlobRef>();
+  refs.set("share/data", await writer.addBytes(small));
+  refs.set("lib/libbig.so.1", await writer.addBytes(big));
+  const { digest } = await finishLayer(writer, entriesOf(refs));
+  const locator = await readLocator(store, digest);
+  const row = locator.find(digestOf(big));
+  const chunks = Array.from({ length: locator.chunkCount(row) }, (_, k) => locator.chunkAt(row, k));
+  const first = chunks.filter(({ isOfStart }) => isOfStart === true);
+  t.ok(first.length >= 2 && first.length <= 4, `${first.length} of ${chunks.length}`);
+  t.ok(chunks[0]!.isOfStart && chunks.at(-1)!.isOfStart, "tables, and what is written");
+  const packed = await store.get(chunks[0]!.path);
+  const content = chunks.map(({ offset, stored, length, codec }) =>
+    expandChunk(codec, packed.subarray(offset, offset + stored), length),
+  );
+  t.equal(digestOf(Buffer.concat(content)), refs.get("lib/libbig.so.1")!.digest);
+  t.equal(locator.chunkAt(locator.find(digestOf(small)), 0).isOfStart, false);
 });

@@ -73,6 +73,12 @@ test("what starts read lies together, and everybody finds everything", async (t)
   const byOffset = [...places].sort((x, y) => x.offset - y.offset);
   for (const [i, { offset }] of byOffset.entries())
     if (i > 0) t.equal(offset, byOffset[i - 1]!.end, "without gaps");
+  const locator = await readLocator(scene.store(), a);
+  const pack = places[0]!.pack;
+  const number = Array.from({ length: locator.packCount }, (_, i) => i).find(
+    (i) => locator.packAt(i) === pack,
+  )!;
+  t.equal(locator.startOf(number), byOffset.at(-1)!.end, "and it is told up to where");
   await checkAll(t, scene, a, b);
 
   const again = await layOut(scene.store(), PORTS, a, order, options);
