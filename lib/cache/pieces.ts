@@ -6,7 +6,13 @@ import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { baseOfChunk, CHUNK_MAX_BYTES, Codec, expandChunk } from "../store/codec.ts";
 import { digestOf } from "../store/hash.ts";
-import type { FoundChunk, Locator, PinnedFile, RunChunk } from "../store/locator.ts";
+import {
+  type FoundChunk,
+  hinted,
+  type Locator,
+  type PinnedFile,
+  type RunChunk,
+} from "../store/locator.ts";
 import type { ByteRange, ObjectPin, Sender } from "../store/store.ts";
 import type { AskFailure } from "./counters.ts";
 import type { Origin } from "./origins.ts";
@@ -266,7 +272,8 @@ function segmentOf(piece: Piece, segmentBytes: number): ByteRange | undefined {
   const { locator, blob, block } = piece.home;
   const row = locator.find(blob);
   if (row < 0 || block >= locator.chunkCount(row)) return undefined;
-  const segment = locator.segmentAround(row, block, segmentBytes);
+  const segment = hinted(() => locator.segmentAround(row, block, segmentBytes));
+  if (segment === undefined) return undefined;
   const isFit = segment.length <= 2 * segmentBytes && isWithin(spanOf(piece), segment);
   return isFit ? segment : undefined;
 }

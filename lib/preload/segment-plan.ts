@@ -1,10 +1,9 @@
 // Segment plan: from asks that come to be known bit by bit to few ranges of packs, none over another. A pack is cut at the same places for
 // all asks, so that what comes later lies in what is here or on its way, or in a range of its own. Control plane.
 
-import { BurrowError } from "../base/error.ts";
 import { BLOCK_BYTES, BLOCK_DIGESTS_OVER_BYTES } from "../base/limits.ts";
 import { Codec } from "../store/codec.ts";
-import type { Locator } from "../store/locator.ts";
+import { hinted, type Locator } from "../store/locator.ts";
 import { PACK_HEADER_BYTES } from "../store/pack.ts";
 import type { ByteRange } from "../store/store.ts";
 import { type PlannedTable, STRETCH_BYTES } from "./plan.ts";
@@ -43,16 +42,6 @@ export function segmentsOf(
   segmentBytes: number,
 ): Segment[] {
   return hinted(() => segmentsIn(ask, table, locator, segmentBytes)) ?? [];
-}
-
-/** A locator is a hint: one that lies is asked as if there were none. */
-function hinted<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch (error) {
-    if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") return undefined;
-    throw error;
-  }
 }
 
 function segmentsIn(

@@ -17,6 +17,8 @@ const NAMES_MAX = 1_024;
  * the other side of the world, or after a packet was lost (1 s: RFC 6298).
  */
 export const ATTEMPT_MS = 2_000;
+/** An address that is given up sooner has failed no one: whoever asked had changed their mind. */
+const TRIED_MS = 250;
 
 type Addresses = readonly LookupAddress[];
 
@@ -45,14 +47,30 @@ export const lookup: LookupFunction = (name, options, callback) => {
 
 const rankOf = ({ address }: LookupAddress) => (failed.has(address) ? 1 : 0);
 
-/** Has the addresses that a request's connection tries in vain come last from then on, until one comes about. */
+/**
+ * Has the addresses that a request's connection tries in vain come last from then on, until one comes about; so too the one that is tried
+ * when the request is given up, since whose deadlines are shorter than ATTEMPT_MS would try no other ever.
+ */
 export function watchAttempts(request: ClientRequest): void {
   request.once("socket", (socket) => {
     if (!socket.connecting) return;
-    const fail = (address: string) => void failed.set(address, true);
+    let tried: { readonly address: string; readonly sinceMs: number } | undefined;
+    const fail = (address: string) => {
+      failed.set(address, true);
+      tried = undefined;
+    };
+    socket.on("connectionAttempt", (address: string) => {
+      tried = { address, sinceMs: performance.now() };
+    });
     socket.on("connectionAttemptFailed", fail);
     socket.on("connectionAttemptTimeout", fail);
-    socket.once("connect", () => failed.delete(socket.remoteAddress ?? ""));
+    socket.once("connect", () => {
+      tried = undefined;
+      failed.delete(socket.remoteAddress ?? "");
+    });
+    socket.once("close", () => {
+      if (tried !== undefined && performance.now() - tried.sinceMs >= TRIED_MS) fail(tried.address);
+    });
   });
 }
 

@@ -9,7 +9,7 @@ import { COMPRESSED_MIN_BYTES, DELTA_BYTES_MAX } from "../base/limits.ts";
 import { applyDelta, makeDelta, TABLE_COLUMNS } from "./delta-codec.ts";
 import { digestOf } from "./hash.ts";
 import { type DeltaFolder, digestOfPath, isNamedByContent, objectPath } from "./layout.ts";
-import { type Backend, classOf, type GetOptions, type WritableBackend } from "./store.ts";
+import { type Backend, classOf, type GetOptions, isDamage, type WritableBackend } from "./store.ts";
 
 const MAGIC = "BRWDELTA";
 const VERSION = 1;
@@ -22,9 +22,6 @@ const Header = {
   madeBytes: 116,
   bytes: 120,
 } as const;
-
-/** What a delta says of itself stands in its first bytes. */
-export const DELTA_HEADER_BYTES = Header.bytes;
 
 /** A delta that takes more than this part of what it makes is not worth a second object; of what would be compressed, half of that. */
 const WORTH = 0.5;
@@ -53,7 +50,7 @@ export interface Delta {
 }
 
 /** BURROW_CORRUPT for what is no delta of the object at `path`. */
-export function readDelta(path: string, bytes: Buffer): Delta {
+function readDelta(path: string, bytes: Buffer): Delta {
   const refuse = (why: string) => bad(path, why);
   if (bytes.length < Header.bytes || bytes.toString("latin1", 0, MAGIC.length) !== MAGIC)
     throw refuse("it is none");
@@ -150,6 +147,21 @@ async function getResolved(inner: Backend, path: string, options: GetOptions): P
     const most = options.maxBytes ?? DELTA_BYTES_MAX;
     if (found.madeBytes > most) throw bad(path, `it makes more than ${most} bytes`);
     return await makeWhole(inner, path, found, options.signal);
+  }
+}
+
+/**
+ * What the delta of the object at `path` is made of, by its head. Damage is believed when a second read finds it too: for what is of nothing a
+ * base would be removed, or written anew.
+ */
+export async function baseOfDelta(store: Backend, path: string): Promise<Digest> {
+  const range = { offset: 0, length: Header.bytes };
+  const read = async () => readDelta(path, await store.get(deltaPath(path), { range })).base;
+  try {
+    return await read();
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return await read();
   }
 }
 

@@ -261,7 +261,7 @@ export class Locator {
       const from = offset - (offset % segmentBytes);
       const first = this.#firstFrom(pack, from);
       const end = this.#firstFrom(pack, from + segmentBytes);
-      if (left === 0) return this.#spanOf(this.#chunkInOrder(first), this.#chunkInOrder(end - 1));
+      if (left === 0) return this.#segmentOf(chunk, from, first, end - 1);
       const next = n > 0 ? end : first - 1;
       if (next < 0 || next >= this.#chunkCount) return undefined;
       chunk = this.#chunkInOrder(next);
@@ -274,10 +274,18 @@ export class Locator {
     return this.startOf(this.#chunkField(this.#chunkNumber(row, k), CHUNK_ROW.pack));
   }
 
-  #spanOf(first: number, last: number): ByteRange {
-    const start = this.#chunkField(first, CHUNK_ROW.offset);
-    const end = this.#chunkField(last, CHUNK_ROW.offset) + this.#chunkField(last, CHUNK_ROW.stored);
+  /** From one place of the order table to the end of another: around a chunk, and not before `from`, or the table lies. */
+  #segmentOf(chunk: number, from: number, first: number, last: number): ByteRange {
+    const start = this.#chunkField(this.#chunkInOrder(first), CHUNK_ROW.offset);
+    const end = this.#endOf(this.#chunkInOrder(last));
+    const isAround =
+      start <= this.#chunkField(chunk, CHUNK_ROW.offset) && this.#endOf(chunk) <= end;
+    if (!isAround || start < from || start === end) throw corrupt("the order table isn't in order");
     return { offset: start, length: end - start };
+  }
+
+  #endOf(chunk: number): number {
+    return this.#chunkField(chunk, CHUNK_ROW.offset) + this.#chunkField(chunk, CHUNK_ROW.stored);
   }
 
   #blobField(row: number, field: number): number {
@@ -364,6 +372,16 @@ export class Locator {
     const chunk = this.#view.getUint32(this.#order + i * TABLE.orderBytes, true);
     if (chunk >= this.#chunkCount) throw corrupt("the order table leads outside");
     return chunk;
+  }
+}
+
+/** What a look at a locator finds; undefined where that lies: it is a hint, and what it is asked for can be had as if there were none. */
+export function hinted<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") return undefined;
+    throw error;
   }
 }
 

@@ -6,7 +6,7 @@ import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { PACK_TARGET_BYTES } from "../base/limits.ts";
 import { Codec, expandChunk } from "./codec.ts";
-import { DELTA_HEADER_BYTES, type DeltaStore, deltaPath, readDelta } from "./deltas.ts";
+import { baseOfDelta, type DeltaStore, deltaPath } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { readLocator } from "./known.ts";
 import { digestOfPath, objectPath } from "./layout.ts";
@@ -195,9 +195,7 @@ async function dependentsIn(store: DeltaStore, faults: Fault[]): Promise<Map<Dig
     const digest = digestOfPath(path);
     if (digest === undefined) continue;
     try {
-      const range = { offset: 0, length: DELTA_HEADER_BYTES };
-      const head = await store.whole.get(path, { range });
-      const { base } = readDelta(objectPath("locators", digest), head);
+      const base = await baseOfDelta(store.whole, objectPath("locators", digest));
       dependents.set(base, [...(dependents.get(base) ?? []), digest]);
     } catch (error) {
       if (classOf(error) === "notFound") continue;

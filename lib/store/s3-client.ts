@@ -150,7 +150,8 @@ export class S3Client {
     if (answer.error === undefined || !isUnexplained(answer.error)) return answer;
     // The answer to a HEAD has no body that could say why: credentials that have expired look as those do that may not read.
     const read = await this.read({ bucket, key, range: "bytes=0-0" }, call);
-    read.message.resume();
+    // What heeds no range would send all of the object.
+    read.message.destroy();
     const isEmpty = read.error?.context["status"] === 416;
     return { ...read, isOpen: false, error: isEmpty ? undefined : read.error };
   }

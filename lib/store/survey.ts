@@ -3,7 +3,7 @@
 
 import { type Digest, parseDigest } from "../base/digest.ts";
 import { explain } from "../base/error.ts";
-import { DELTA_HEADER_BYTES, type DeltaStore, deltaPath, readDelta } from "./deltas.ts";
+import { baseOfDelta, type DeltaStore } from "./deltas.ts";
 import { digestOfPath, objectPath } from "./layout.ts";
 import { Locator } from "./locator.ts";
 import { keepForLost, type LostPorts } from "./lost-locators.ts";
@@ -73,6 +73,9 @@ const HALVES = [
   [Part.index, Part.deltaIndex, "indexes"],
   [Part.locator, Part.deltaLocator, "locators"],
 ] as const;
+
+/** What comes of what may name anything, as a fault says it. */
+const KEEPS_ALL = "; all layers and snapshots are kept until it can be read, or is removed";
 
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
 /** Objects read at once. */
@@ -274,8 +277,9 @@ export class Surveyor {
   }
 
   /** One that is gone by now is none. */
-  #fault(what: string, error: unknown): void {
-    if (classOf(error) !== "notFound") this.#faults.push({ what, why: explain(error) });
+  #fault(what: string, error: unknown, consequence = ""): void {
+    if (classOf(error) === "notFound") return;
+    this.#faults.push({ what, why: `${explain(error)}${consequence}` });
   }
 
   async #markRoots(notes: readonly [SizedObject, Note][]): Promise<void> {
@@ -296,7 +300,7 @@ export class Surveyor {
         named = await this.#once("named", object, read);
       } catch (error) {
         keepsAll ||= classOf(error) !== "notFound";
-        this.#fault(object.path, error);
+        this.#fault(object.path, error, KEEPS_ALL);
       }
       for (const each of [digest, ...named]) await this.#mark(each, object.path);
     }
@@ -388,14 +392,12 @@ export class Surveyor {
   /** What a delta is made of; undefined when that can't be found out, which is a fault. */
   async #baseOf(path: string, delta: SizedObject): Promise<Digest | undefined> {
     try {
-      return await this.#once("base", delta, async () => {
-        const range = { offset: 0, length: Math.min(delta.bytes, DELTA_HEADER_BYTES) };
-        return readDelta(path, await this.#store.whole.get(deltaPath(path), { range })).base;
-      });
+      return await this.#once("base", delta, () => baseOfDelta(this.#store.whole, path));
     } catch (error) {
       // A damaged one makes nothing any more; what is not to be had now may be of anything.
-      this.#isBaseUnknown ||= classOf(error) !== "notFound" && !isDamage(error);
-      this.#fault(delta.path, error);
+      const isUnknown = classOf(error) !== "notFound" && !isDamage(error);
+      this.#isBaseUnknown ||= isUnknown;
+      this.#fault(delta.path, error, isUnknown ? KEEPS_ALL : "");
       return undefined;
     }
   }

@@ -2,12 +2,14 @@
 // daemon/network.long. Plane: control.
 
 import dns, { type LookupAddress } from "node:dns";
+import { EventEmitter } from "node:events";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { type Test, test } from "tap";
-import { lookup } from "../../lib/store/addresses.ts";
+import { lookup, watchAttempts } from "../../lib/store/addresses.ts";
 import { httpBackend } from "../../lib/store/http.ts";
 import { watchStage } from "../../lib/store/unreachable.ts";
+import { sleep } from "../suite/wait.ts";
 
 /** What a connection would try, in order. */
 function triedFor(name: string): Promise<string[]> {
@@ -71,4 +73,25 @@ test("of a name with several addresses it can be told that it was resolved", asy
     );
   });
   await failed;
+});
+
+test("an address that swallows packets comes last though those who ask have less time than an attempt", async (t) => {
+  resolveTo(t, ["127.0.0.4", "127.0.0.5"]);
+  /** A request that is given up so long after its connection was tried at an address. */
+  const giveUp = async (address: string, ms: number) => {
+    const request = new EventEmitter();
+    const socket = Object.assign(new EventEmitter(), { connecting: true });
+    watchAttempts(request as http.ClientRequest);
+    request.emit("socket", socket);
+    socket.emit("connectionAttempt", address, 80, 4);
+    if (ms > 0) await sleep(ms);
+    socket.emit("close");
+  };
+  const begunMs = performance.now();
+  await giveUp("127.0.0.4", 0);
+  // On a machine that stood still meanwhile somebody did.
+  if (performance.now() - begunMs < 200)
+    t.same(await triedFor("swallowing.test"), ["127.0.0.4", "127.0.0.5"], "nobody waited for it");
+  await giveUp("127.0.0.4", 300);
+  t.same(await triedFor("swallowing.test"), ["127.0.0.5", "127.0.0.4"]);
 });

@@ -2,7 +2,8 @@
 // met a connection's end is none of the origin's failures (pitfalls B7, D1, D13). Plane: control.
 
 import fs from "node:fs";
-import type { Socket } from "node:net";
+import http from "node:http";
+import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { type Test, test } from "tap";
 import type { BurrowError } from "../../lib/base/error.ts";
@@ -13,6 +14,7 @@ import { s3Backend } from "../../lib/store/s3.ts";
 import { classOf } from "../../lib/store/store.ts";
 import { type Front, OriginServer } from "../suite/origin-server.ts";
 import { service, setEnvironment } from "../suite/s3-server.ts";
+import { until } from "../suite/wait.ts";
 
 const CONTENT = Buffer.alloc(1000, "some content ");
 
@@ -243,4 +245,28 @@ test("a refusal leaves its connection open for the next request", async (t) => {
   }
   // A page may come after its refusal: then the next request has a new one.
   t.ok(sockets.size <= 4, `${sockets.size} connections for 10 requests`);
+});
+
+test("a service that heeds no range doesn't send all of an object to who asks whether it is there", async (t) => {
+  let isClosed = false;
+  const server = http.createServer((request, response) => {
+    if (request.method === "HEAD") return void response.writeHead(403).end();
+    const send = () => void (response.writable && response.write(Buffer.alloc(65_536)));
+    response.writeHead(200, { "content-length": 2 ** 40 }).on("drain", send);
+    response.once("close", () => {
+      isClosed = true;
+    });
+    send();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const address = `s3://box?endpoint=http://127.0.0.1:${port}&anonymous=true&region=endless`;
+  const backend = openOrigin(address, { tries: 1 });
+  t.teardown(() => backend.close());
+  t.equal(await backend.has("x"), true);
+  t.ok(await until(() => isClosed));
 });

@@ -3,12 +3,15 @@
 
 import { type Test, test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
+import { resolvingStore } from "../../lib/store/deltas.ts";
+import { collect } from "../../lib/store/gc.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import {
   broken,
   forget,
   type Hook,
   makeEnvironment,
+  PORTS,
   packageOf,
   readAll,
   Scene,
@@ -43,7 +46,7 @@ for (const folder of ["locators", "indexes"])
       if (call === "get" && asked === path) throw new Error("the network is gone");
     };
     const blind = await scene.collect({}, failing);
-    t.match(blind.faults[0], { what: path, why: /the network is gone/ });
+    t.match(blind.faults[0], { what: path, why: /the network is gone.*; all layers .* are kept/ });
     t.same(await broken(scene), []);
     await readAll(scene.store(), near);
     t.same((await scene.collect()).faults, []);
@@ -70,4 +73,45 @@ test("no locator is written anew while it can't be told what is a delta of it", 
   t.equal(repacked.packs, 0);
   t.match(await scene.collect({ isRepacking: true }), { repacked: { packs: 1 }, faults: [] });
   t.same(await broken(scene), []);
+});
+
+for (const isRepacking of [false, true])
+  test(`a delta that a bad line made damaged once has a base, repacking ${isRepacking}`, async (t) => {
+    const made = new Scene();
+    const { base, near } = await deltas(t, made);
+    if (!isRepacking) await forget(made.store(), base);
+    let lies = 0;
+    for (let n = 0; lies === n; n++) {
+      const scene = await made.copy();
+      const inner = scene.backend();
+      let reads = 0;
+      const lying = resolvingStore({
+        ...inner,
+        async get(path, options) {
+          const bytes = await inner.get(path, options);
+          if (!path.startsWith("deltas/locators/") || reads++ !== n) return bytes;
+          lies++;
+          return Buffer.alloc(bytes.length, "a page for people");
+        },
+      });
+      const options = { keepMs: 0, isAll: false, isRepacking, clock: scene.clock() };
+      // It may end early.
+      await collect(lying, PORTS, options).catch(() => undefined);
+      t.same(await broken(scene), [], `read ${n}`);
+      await readAll(scene.store(), near);
+    }
+    t.ok(lies > 1, `${lies} lies`);
+  });
+
+test("a delta that is none keeps nothing", async (t) => {
+  const scene = new Scene();
+  const { base, near } = await deltas(t, scene);
+  const { whole } = scene.store();
+  for (const bytes of [Buffer.alloc(0), Buffer.alloc(300, 1)]) {
+    await whole.put(`deltas/locators/${near.slice(0, 2)}/${near}`, bytes);
+    const { faults } = await scene.collect();
+    t.match(faults[0], { what: /^deltas/, why: /it is none|ends at 0/ });
+    for (const { why } of faults) t.notMatch(why, /all layers/);
+  }
+  await readAll(scene.store(), base);
 });
