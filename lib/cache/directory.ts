@@ -24,6 +24,7 @@ import {
   statThrough,
 } from "./look.ts";
 import { hashFile } from "./pool.ts";
+import { holdsRanges } from "./ranges.ts";
 import { openRegular } from "./regular-file.ts";
 import { costOf, expectedCost, groupOf, type Removal, type Reservation, Room } from "./room.ts";
 import { isSealed, sealOf } from "./seal.ts";
@@ -39,6 +40,8 @@ export class CacheDirectory {
   /** By which all is done that a sandbox may wait for. */
   readonly disk: Disk;
   readonly lingering: Lingering;
+  /** Whether its disk has what sync_file_range says it has; else fsync must be asked. Known once the daemon has started up. */
+  holdsRanges = false;
   /** False when there surely are no suspects. */
   hasSuspects = true;
   readonly #looks: Looks;
@@ -283,6 +286,7 @@ export class CacheDirectory {
    */
   startUp(isSuspect: boolean): boolean {
     clearLeftovers(this.root);
+    this.holdsRanges = holdsRanges(this.root);
     if (isSuspect || !isOfThisBoot(this.root)) {
       suspectAll(this.root);
       return true;

@@ -124,7 +124,8 @@ export class PartialFile {
   async #landNow(): Promise<void> {
     const ownFd = this.#dupFd();
     const calls = new Calls();
-    calls.land(ownFd);
+    if (this.#cache.holdsRanges) calls.syncRange(ownFd);
+    else calls.fsync(ownFd);
     calls.always(() => calls.close(ownFd));
     const options = { bytes: this.#airborneBytes, ownFd };
     this.#airborneBytes = 0;

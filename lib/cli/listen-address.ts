@@ -1,11 +1,14 @@
 // Where `burrow serve` listens, and whom it lets in: from what was written on the command line to sockets. Control plane.
 
-import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { chmodSync, linkSync, lstatSync, rmSync } from "node:fs";
 import { isIP, isIPv6 } from "node:net";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
+import { openSocketName, type SocketName } from "../cache/socket-name.ts";
 import type { Access } from "../gofer/ninep-access.ts";
+import { errnoOf } from "../store/node-error.ts";
 import {
   ANY_CID,
   addressOf,
@@ -153,11 +156,14 @@ export function openListener(address: ListenAddress, access: Access): ServedSock
 function listenAt(bytes: Uint8Array, shown: string): number {
   const fd = native.listenAt(bytes);
   if (fd >= 0) return fd;
-  const isUsed = fd === -EADDRINUSE;
-  const why = isUsed ? "something else listens there" : (REASONS.get(-fd) ?? errnoName(fd));
-  throw new BurrowError(isUsed ? "BURROW_BUSY" : "BURROW_IO", `can't listen at ${shown}: ${why}`, {
-    errno: -fd,
-  });
+  throw listenFailure(shown, -fd);
+}
+
+function listenFailure(shown: string, errno: number): BurrowError {
+  const isUsed = errno === EADDRINUSE || errno === Errno.EEXIST;
+  const why = isUsed ? "something else listens there" : (REASONS.get(errno) ?? errnoName(-errno));
+  const what = `can't listen at ${shown}: ${why}`;
+  return new BurrowError(isUsed ? "BURROW_BUSY" : "BURROW_IO", what, { errno });
 }
 
 const EADDRINUSE = 98;
@@ -170,11 +176,13 @@ const REASONS = new Map<number, string>([
   [Errno.ENODEV, "this machine has no vsock device (ENODEV)"],
 ]);
 
-/** A file of a socket that nobody listens on is what a killed server left; any other file stays. */
+/**
+ * A file of a socket that nobody listens on is what a killed server left; any other file stays. It has its name once it listens and lets in
+ * whom it is to: who waits for the file may connect.
+ */
 function listenUnix(path: string, access: Access): ServedSocket {
   const shown = `unix:${path}`;
-  const bytes = unixAddress(path);
-  if (bytes === undefined)
+  if (unixAddress(path) === undefined)
     throw usage(`--listen: ${path} is longer than the 107 bytes that a socket's path has`);
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found !== undefined) {
@@ -188,16 +196,29 @@ function listenUnix(path: string, access: Access): ServedSocket {
       );
     rmSync(path, { force: true });
   }
-  // The file's owner alone may connect until it is known that others are to.
-  const before = process.umask(0o177);
-  let fd: number;
+  const aside = nameBeside(path, shown);
+  let fd = -1;
   try {
-    fd = listenAt(bytes, shown);
+    fd = listenAt(unixAddress(aside.name)!, shown);
+    chmodSync(aside.name, access.users.length > 0 ? 0o666 : 0o600);
+    linkSync(aside.name, path);
+    return { fd, isListening: true, shown, path, inode: lstatSync(path).ino };
+  } catch (error) {
+    if (fd >= 0) native.closeFd(fd);
+    throw error instanceof BurrowError ? error : listenFailure(shown, errnoOf(error).errno);
   } finally {
-    process.umask(before);
+    rmSync(aside.name, { force: true });
+    aside.close();
   }
-  if (access.users.length > 0) chmodSync(path, 0o666);
-  return { fd, isListening: true, shown, path, inode: lstatSync(path).ino };
+}
+
+/** A name in the same folder that nothing has. BURROW_IO. */
+function nameBeside(path: string, shown: string): SocketName {
+  try {
+    return openSocketName(dirname(path), `.${randomBytes(6).toString("hex")}`);
+  } catch (error) {
+    throw listenFailure(shown, errnoOf(error).errno);
+  }
 }
 
 const SOCK_STREAM = 1;

@@ -18,7 +18,7 @@ import { OPEN_FILES, openFigures } from "./serve.ts";
 import { type ServerList, writeServers } from "./server-list.ts";
 import { encodeFigures } from "./shared-figures.ts";
 import { own, procOf, readStub, type StubFacts } from "./start.ts";
-import { Tally } from "./tally.ts";
+import { type Needed, Tally } from "./tally.ts";
 
 /** The daemon's: one byte tells it that we wait, then come figures; its end tells us of its. */
 const DAEMON_FD = 3;
@@ -170,18 +170,22 @@ class Broker {
   #place(launch: Launch): void {
     const { tenant, needs } = launch.candidate;
     const servers = [...this.#servers.values()].filter((server) => server.tenant === tenant);
-    const server =
-      servers.find(({ tally, places }) => {
-        const left = places.filter((fd) => fd >= 0).length;
-        return tally.hasRoom(needs, this.#max, this.#openFiles) && left >= needs.uppers;
-      }) ?? this.#share(tenant);
+    const lacks = servers.map((server) => this.#lack(server, needs));
+    const server = servers[lacks.indexOf(undefined)] ?? this.#share(tenant, lacks[0]);
     server.tally.add(needs);
     if (server.isReady) this.#launch(server, launch);
     else server.waiting.push(launch);
   }
 
-  /** Asks a standby to be shared. Throws when none waits. */
-  #share(tenant: string): Server {
+  /** Why a server can't take what is needed. */
+  #lack({ tally, places }: Server, needs: Needed): string | undefined {
+    const left = places.filter((fd) => fd >= 0).length;
+    if (left < needs.uppers) return `a server has ${SHARED_UPPERS_MAX} writable mounts in its life`;
+    return tally.lack(needs, this.#max, this.#openFiles);
+  }
+
+  /** Asks a standby to be shared. Throws when none waits, with what the tenant's server lacks, if it has one. */
+  #share(tenant: string, lack: string | undefined): Server {
     for (const name of readdirSync(this.#folder)) {
       const fd = native.connectUnix(`${this.#folder}/${name}`, true);
       if (fd < 0) continue;
@@ -197,7 +201,7 @@ class Broker {
       }
       this.#close(server);
     }
-    throw new Error("no standby");
+    throw new Error(lack === undefined ? "no standby" : `no standby, and ${lack}`);
   }
 
   #launch(server: Server, { candidate, peer, stubPid }: Launch): void {

@@ -31,18 +31,21 @@ export class Tally {
   #connections = 0;
   #sockets = 1;
 
-  /** Whether one more fits: `sandboxesMax` may be fewer than the bound, `openFiles` is what the server may have. */
-  hasRoom(
+  /** Why one more doesn't fit, if so: `sandboxesMax` may be fewer than the bound, `openFiles` is what the server may have. */
+  lack(
     { connections, views, uppers }: Needed,
     sandboxesMax: number,
     openFiles: number,
-  ): boolean {
-    return (
-      (this.#uppers + uppers) * SHARED_UPPER_FDS_MIN <= fdsForUppers(openFiles) &&
-      this.#sandboxes < Math.min(sandboxesMax, SHARED_SANDBOXES_MAX) &&
-      this.#connections + connections <= SHARED_CONNECTIONS_MAX &&
-      this.#sockets + connections + views + SOCKETS_OF_STUB <= SHARED_SOCKETS_MAX
-    );
+  ): string | undefined {
+    const most = Math.min(sandboxesMax, SHARED_SANDBOXES_MAX);
+    if (this.#sandboxes >= most) return `a server has ${most} sandboxes at most`;
+    const uppersMax = Math.floor(fdsForUppers(openFiles) / SHARED_UPPER_FDS_MIN);
+    if (this.#uppers + uppers > uppersMax)
+      return `a server that may have ${openFiles} files open has room for ${uppersMax} writable mount${uppersMax === 1 ? "" : "s"}`;
+    const sockets = this.#sockets + connections + views + SOCKETS_OF_STUB;
+    if (this.#connections + connections > SHARED_CONNECTIONS_MAX || sockets > SHARED_SOCKETS_MAX)
+      return `a server has room for ${SHARED_CONNECTIONS_MAX} mounts and ${SHARED_SOCKETS_MAX} sockets`;
+    return undefined;
   }
 
   add(needed: Needed): void {

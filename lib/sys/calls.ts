@@ -21,7 +21,7 @@ const Op = {
   unlink: 12,
   lease: 13,
   truncate: 14,
-  land: 15,
+  syncRange: 15,
 } as const;
 
 /** When a call is made: unless one before it has failed, whatever has, or only if one has. */
@@ -118,11 +118,11 @@ export class Calls {
   }
 
   /**
-   * Has the disk take all that was written to it, until the next boot: errors as fsync tells them, without the journal's commit and the
-   * disk's flush on ext4 and XFS, with both elsewhere. man sync_file_range(2)
+   * Has all pages of it written back: errors as fsync tells them, without the journal's commit and the disk's flush. Of where they lie on
+   * the disk it says nothing, and some file systems do nothing at all. man sync_file_range(2)
    */
-  land(fd: FdOf): Place {
-    return this.#add(Op.land, numberOf(fd));
+  syncRange(fd: FdOf): Place {
+    return this.#add(Op.syncRange, numberOf(fd));
   }
 
   fchmod(fd: FdOf, mode: number): Place {

@@ -2,18 +2,16 @@
 // JavaScript: one crossing for a chain such as open, write, fsync, rename, close. lib/sys/calls.ts makes the chains.
 #include "addon.h"
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 // A row: op, three arguments, when it is made, whether its failure counts, and 1 + the row without whose success it
 // isn't made, or 0. Numbers of ops are lib/sys/calls.ts's.
 enum { OPEN, CLOSE, STAT, LSTAT, PWRITE, PREAD, FSYNC, FCHMOD };
-enum { FUTIMENS = FCHMOD + 1, SETXATTR, GETXATTR, RENAME, UNLINK, LEASE, TRUNCATE, LAND };
+enum { FUTIMENS = FCHMOD + 1, SETXATTR, GETXATTR, RENAME, UNLINK, LEASE, TRUNCATE, SYNC_RANGE };
 enum { IF_WELL, ALWAYS, IF_FAILED };
 #define ROW 7
 #define BUFFERS_MAX 4096
@@ -55,15 +53,6 @@ static long move(int fd, struct bytes at, off_t offset, int is_write) {
     done += (size_t)got;
   }
   return (long)done;
-}
-
-// Has the disk take what was written. On ext4 and XFS pages are the file's own, and what they take of the disk is
-// noted before their writing ends: no journal and no flush is waited for. Elsewhere sync_file_range may do nothing
-// (overlayfs).
-static int land(int fd) {
-  struct statfs fs;
-  bool is_known = fstatfs(fd, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC);
-  return is_known ? sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT) : fsync(fd);
 }
 
 static const char *name_at(const struct chain *chain, double offset) {
@@ -111,7 +100,7 @@ static long call(const struct chain *chain, size_t row) {
     case UNLINK: return unlink(name);
     case LEASE: return fcntl(fd, F_SETLEASE, F_WRLCK) < 0 && errno == EAGAIN ? -1 : 0;
     case TRUNCATE: return ftruncate(fd, (off_t)a[1]);
-    case LAND: return land(fd);
+    case SYNC_RANGE: return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT);
     default: return errno = EINVAL, -1;
   }
 }

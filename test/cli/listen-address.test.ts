@@ -1,7 +1,8 @@
 // Where burrow serve listens and whom it lets in: addresses as people write them, sockets of each kind, and what the kernel says of the
 // other end.
 
-import { closeSync, existsSync, openSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, existsSync, lstatSync, openSync, readdirSync, rmSync } from "node:fs";
 import net from "node:net";
 import { join } from "node:path";
 import { test } from "tap";
@@ -18,6 +19,10 @@ import { temporary } from "../suite/served.ts";
 import { until } from "../suite/wait.ts";
 
 const NOBODY = parseAllowed([]);
+const canTrace =
+  process.getuid?.() === 0 && spawnSync("strace", ["-V"]).status === 0
+    ? false
+    : "needs root and strace";
 
 test("addresses are read as they are written", (t) => {
   t.strictSame(parseListen("tcp:localhost:5640"), { kind: "tcp", host: "127.0.0.1", port: 5640 });
@@ -70,6 +75,54 @@ test("by a unix socket the user counts", (t) => {
   const peer = native.acceptPeer(fd);
   t.equal(refusalOf(peer, NOBODY), undefined, "this one");
   for (const one of [client, peer, fd]) native.closeFd(one);
+  t.end();
+});
+
+test("a unix socket has its name once it listens: who waits for the file may connect", {
+  skip: canTrace,
+}, async (t) => {
+  const folder = temporary(t);
+  const module = new URL("../../lib/cli/listen-address.js", import.meta.url);
+  const program = `import { openListener, parseAllowed } from ${JSON.stringify(module.href)};
+    openListener({ kind: "unix", path: ${JSON.stringify(join(folder, "s"))} }, parseAllowed([]));
+    process.stdin.resume();`;
+  const slow = ["-f", "-o", "/dev/null", "-e", "trace=listen"];
+  const delay = ["-e", "inject=listen:delay_enter=500000"];
+  const words = [process.execPath, "--input-type=module", "-e", program];
+  const server = spawn("strace", [...slow, ...delay, ...words], {
+    stdio: ["pipe", "inherit", "inherit"],
+  });
+  const ended = new Promise((resolve) => server.once("close", resolve));
+  t.teardown(async () => {
+    server.stdin.end();
+    await ended;
+  });
+  t.ok(await until(() => existsSync(join(folder, "s"))));
+  const client = native.connectUnix(join(folder, "s"));
+  t.ok(client >= 0, `${client}`);
+  native.closeFd(client);
+  t.ok(await until(() => readdirSync(folder).length === 1), "and no other");
+});
+
+test("a unix socket is its owner's, and for all where others may come; a path as long as may be", (t) => {
+  const folder = temporary(t);
+  for (const [name, access, mode] of [
+    ["s", NOBODY, 0o600],
+    ["s".repeat(106 - folder.length), NOBODY, 0o600],
+    ["o", parseAllowed(["uid:7"]), 0o666],
+  ] as const) {
+    const path = join(folder, name);
+    const socket = openListener({ kind: "unix", path }, access);
+    t.equal(lstatSync(path).mode & 0o777, mode);
+    t.throws(() => openListener({ kind: "unix", path }, access), { code: "BURROW_BUSY" });
+    removeSocketFile(socket);
+    native.closeFd(socket.fd);
+  }
+  t.strictSame(readdirSync(folder), [], "nothing is left");
+  const gone = { code: "BURROW_IO", message: /no such folder/ };
+  const far = "d".repeat(100 - folder.length);
+  for (const path of [join(folder, "none/s"), join(folder, far, "s")])
+    t.throws(() => openListener({ kind: "unix", path }, NOBODY), gone);
   t.end();
 });
 

@@ -154,6 +154,18 @@ t.test(
   },
 );
 
+t.test("where few files may be open fewer share, and the log of who doesn't says so", async (t) => {
+  const scene = new SharedScene(t, { hello: "world" });
+  await Promise.all([scene.startBroker(30, 4096), scene.startStandby()]);
+  const stubs = [await scene.startStub(), await scene.startStub()];
+  t.same(stubs.map(isOwn), [false, true]);
+  const lack =
+    /no standby, and a server that may have 4096 files open has room for 1 writable mount/;
+  t.match(stubs[1]!.log, lack);
+  await scene.startStandby();
+  t.notOk(isOwn(await scene.startStub()), "a standby takes the next");
+});
+
 t.test("another tenant gets another server; who finds none has its own", async (t) => {
   const { scene } = await withTwo(t);
   const alone = await scene.startStub({ BURROW_TENANT: "other" });

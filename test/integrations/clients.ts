@@ -9,6 +9,7 @@ import path from "node:path";
 import type { Test } from "tap";
 import { busybox, type Node, type Outcome } from "../cli/cli.ts";
 import { exitOf, findRevisions, ROOT } from "../conformance/runsc.ts";
+import { NULL_NETNS, unmountNullNetns } from "../suite/null-netns.ts";
 import { until } from "../suite/wait.ts";
 
 const { found, reasons } = findRevisions();
@@ -63,7 +64,9 @@ export class Site {
     // The daemon is up before any container: one that a container's start brought up would be of its cgroup.
     const made = await node.run(["bundle", "--base", base, "--id", "volume", "b", "--", "true"]);
     t.equal(made.code, 0, made.stderr);
-    return new Site(node);
+    const site = new Site(node);
+    t.teardown(() => site.#unmountNullNetns());
+    return site;
   }
 
   /** A long-lived service in network and mount namespaces of its own, until the test ends. */
@@ -96,10 +99,23 @@ export class Site {
     return { code: await exitOf(child), ...texts };
   }
 
-  /** Processes and mounts of this node's but Burrow's own. */
+  /** Processes and mounts of this node's but Burrow's own, and those that runsc leaves wherever it is used. */
   leftovers(): string[] {
-    const mounts = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-    return [...this.node.processes(), ...mounts.filter((line) => line.includes(this.node.dir))];
+    const mounts = this.#mounts().filter((line) => !line.includes(`/${NULL_NETNS} `));
+    return [...this.node.processes(), ...mounts];
+  }
+
+  #mounts(): string[] {
+    const lines = fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+    return lines.filter((line) => line.includes(this.node.dir));
+  }
+
+  /** Takes away what runsc leaves in each --root that a client has made for it. */
+  #unmountNullNetns(): void {
+    for (const line of this.#mounts()) {
+      const point = line.split(" ")[4]!;
+      if (path.basename(point) === NULL_NETNS) unmountNullNetns(path.dirname(point));
+    }
   }
 }
 

@@ -9,6 +9,7 @@ import { threadId } from "node:worker_threads";
 import { readServers, type ServerList } from "../../lib/gofer/server-list.ts";
 import { FiguresReader } from "../../lib/gofer/shared-figures.ts";
 import { NATIVE_DIRECTORY, native } from "../../lib/sys/native.ts";
+import { fewOpenFiles } from "./file-limit.ts";
 import { type GoferMount, pair, writeMount } from "./gofer-process.ts";
 import { LisafsClient } from "./lisafs-client.ts";
 import { type Teardown, temporary } from "./served.ts";
@@ -24,7 +25,8 @@ export const noShared: string | false =
   process.getuid?.() !== 0
     ? "not root: shared servers have mounts made"
     : fs.existsSync(STUB)
-      ? false
+      ? // Two uppers' share: docs/design/0025, consequences.
+        fewOpenFiles(8192)
       : `${STUB} isn't built`;
 
 function exit(child: ChildProcess): Promise<number | string> {
@@ -109,8 +111,15 @@ export class SharedScene {
     return readServers(path.join(this.directory, "cache"));
   }
 
-  #spawn(program: string, words: readonly string[], fd3: "pipe" | "ignore"): ChildProcess {
-    const child = spawn(process.execPath, ["--no-warnings", path.join(DIST, program), ...words], {
+  #spawn(
+    program: string,
+    words: readonly string[],
+    fd3: "pipe" | "ignore",
+    openFiles?: number,
+  ): ChildProcess {
+    const line = [process.execPath, "--no-warnings", path.join(DIST, program), ...words];
+    if (openFiles !== undefined) line.unshift("prlimit", `--nofile=${openFiles}`);
+    const child = spawn(line[0]!, line.slice(1), {
       stdio: ["ignore", "pipe", "inherit", fd3],
       env: { PATH: process.env["PATH"] },
     });
@@ -121,10 +130,10 @@ export class SharedScene {
     return child;
   }
 
-  /** A broker whose servers serve up to `max` sandboxes; returns when it listens. */
-  async startBroker(max = 30): Promise<ChildProcess> {
+  /** A broker whose servers serve up to `max` sandboxes, and may have so many files open; returns when it listens. */
+  async startBroker(max = 30, openFiles?: number): Promise<ChildProcess> {
     const words = [path.join(this.folder, "shared/broker-1"), `${this.directory}/cache`, `${max}`];
-    const child = this.#spawn("lib/gofer/broker.js", words, "pipe");
+    const child = this.#spawn("lib/gofer/broker.js", words, "pipe", openFiles);
     const link = child.stdio[3] as NodeJS.ReadableStream;
     link.on("error", () => {});
     link.on("data", (said: Buffer) => this.told.take(String(said)));
