@@ -261,7 +261,7 @@ export class Locator {
       const from = offset - (offset % segmentBytes);
       const first = this.#firstFrom(pack, from);
       const end = this.#firstFrom(pack, from + segmentBytes);
-      if (left === 0) return this.#spanOf(this.#chunkInOrder(first), this.#chunkInOrder(end - 1));
+      if (left === 0) return this.#spanOf(pack, first, end, from);
       const next = n > 0 ? end : first - 1;
       if (next < 0 || next >= this.#chunkCount) return undefined;
       chunk = this.#chunkInOrder(next);
@@ -274,10 +274,18 @@ export class Locator {
     return this.startOf(this.#chunkField(this.#chunkNumber(row, k), CHUNK_ROW.pack));
   }
 
-  #spanOf(first: number, last: number): ByteRange {
-    const start = this.#chunkField(first, CHUNK_ROW.offset);
+  /** Of a pack from the chunk at one place of the order table to that before another. Whoever goes on part by part comes to an end by its checks. */
+  #spanOf(pack: number, firstPlace: number, endPlace: number, from: number): ByteRange {
+    if (endPlace <= firstPlace) throw corrupt("the order table has no order");
+    const first = this.#chunkInOrder(firstPlace);
+    const last = this.#chunkInOrder(endPlace - 1);
+    const areOfPack = [first, last].every(
+      (each) => this.#chunkField(each, CHUNK_ROW.pack) === pack,
+    );
+    const offset = this.#chunkField(first, CHUNK_ROW.offset);
     const end = this.#chunkField(last, CHUNK_ROW.offset) + this.#chunkField(last, CHUNK_ROW.stored);
-    return { offset: start, length: end - start };
+    if (!areOfPack || offset < from || end <= offset) throw corrupt("the order table has no order");
+    return { offset, length: end - offset };
   }
 
   #blobField(row: number, field: number): number {
