@@ -267,8 +267,8 @@ function segmentOf(piece: Piece, segmentBytes: number): ByteRange | undefined {
   const row = locator.find(blob);
   if (row < 0 || block >= locator.chunkCount(row)) return undefined;
   const segment = locator.segmentAround(row, block, segmentBytes);
-  const isFit = segment.length <= 2 * segmentBytes && isWithin(spanOf(piece), segment);
-  return isFit ? segment : undefined;
+  if (segment === undefined || segment.length > 2 * segmentBytes) return undefined;
+  return isWithin(spanOf(piece), segment) ? segment : undefined;
 }
 
 /** Whether all of a range lies in another one. */

@@ -246,13 +246,14 @@ export class Locator {
 
   /**
    * The part of a pack that a chunk lies in when packs are cut after the first chunk past each multiple of segmentBytes: from the first
-   * of this locator's chunks in it to the end of the last. All of them lie in one part each. A hint, as all that is here.
+   * of this locator's chunks in it to the end of the last. All of them lie in one part each. A hint, as all that is here; undefined where the
+   * order table has no order there.
    */
-  segmentAround(row: number, k: number, segmentBytes: number): ByteRange {
-    return this.segmentAfter(row, k, segmentBytes, 0)!;
+  segmentAround(row: number, k: number, segmentBytes: number): ByteRange | undefined {
+    return this.segmentAfter(row, k, segmentBytes, 0);
   }
 
-  /** The n-th such part behind the one that a chunk lies in, or before it where n < 0; undefined past the pack's ends. */
+  /** The n-th such part behind the one that a chunk lies in, or before it where n < 0; undefined past the pack's ends, too. */
   segmentAfter(row: number, k: number, segmentBytes: number, n: number): ByteRange | undefined {
     let chunk = this.#chunkNumber(row, k);
     const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
@@ -275,8 +276,8 @@ export class Locator {
   }
 
   /** Of a pack from the chunk at one place of the order table to that before another. Whoever goes on part by part comes to an end by its checks. */
-  #spanOf(pack: number, firstPlace: number, endPlace: number, from: number): ByteRange {
-    if (endPlace <= firstPlace) throw corrupt("the order table has no order");
+  #spanOf(pack: number, firstPlace: number, endPlace: number, from: number): ByteRange | undefined {
+    if (endPlace <= firstPlace) return undefined;
     const first = this.#chunkInOrder(firstPlace);
     const last = this.#chunkInOrder(endPlace - 1);
     const areOfPack = [first, last].every(
@@ -284,8 +285,8 @@ export class Locator {
     );
     const offset = this.#chunkField(first, CHUNK_ROW.offset);
     const end = this.#chunkField(last, CHUNK_ROW.offset) + this.#chunkField(last, CHUNK_ROW.stored);
-    if (!areOfPack || offset < from || end <= offset) throw corrupt("the order table has no order");
-    return { offset, length: end - offset };
+    const isOrdered = areOfPack && offset >= from && end > offset;
+    return isOrdered ? { offset, length: end - offset } : undefined;
   }
 
   #blobField(row: number, field: number): number {
