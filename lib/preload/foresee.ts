@@ -121,7 +121,7 @@ export class Foreseen {
 
   async #python(start: Start, program: string): Promise<void> {
     const real = this.#files.file(program)?.path ?? program;
-    const path = PythonPath.of(this.#files, program) ?? PythonPath.of(this.#files, real);
+    const path = PythonPath.of(this.#files, program, real) ?? PythonPath.of(this.#files, real);
     if (path === undefined) return;
     const script = start.script === undefined ? undefined : absolute(start.cwd, start.script);
     path.prepend(

@@ -53,15 +53,16 @@ export class PythonPath {
     ].filter((each) => files.names(each).length > 0);
   }
 
-  /** Of the interpreter at a path; undefined where its library isn't beside it. */
-  static of(files: ViewFiles, program: string): PythonPath | undefined {
+  /** Of the interpreter at a path, whose own name may tell its version, else `real`, what it is a link to; undefined where its library isn't beside it. */
+  static of(files: ViewFiles, program: string, real = program): PythonPath | undefined {
     const prefix = program.replace(/\/[^/]*\/[^/]*$/, "");
     const minors = files
       .names(`${prefix}/lib`)
       .map((name) => Number(/^python3\.(\d{1,3})$/.exec(name)?.[1] ?? Number.NaN))
       .filter((minor) => files.file(`${prefix}/lib/python3.${minor}/os.py`) !== undefined);
-    const named = Number(/python3\.(\d{1,3})$/.exec(program)?.[1] ?? Number.NaN);
-    const minor = minors.includes(named) ? named : minors.at(-1);
+    const named = [program, real].map((each) => Number(/python3\.(\d{1,3})$/.exec(each)?.[1]));
+    const newest = minors.sort((a, b) => a - b).at(-1);
+    const minor = named.find((each) => minors.includes(each)) ?? newest;
     return minor === undefined ? undefined : new PythonPath(files, prefix, minor);
   }
 

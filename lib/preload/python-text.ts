@@ -16,11 +16,14 @@ export interface PythonImport {
 /** Longer statements are data, no imports. */
 const STATEMENT_MAX_CHARS = 16 * 1024;
 const WORD = String.raw`[\p{L}_][\p{L}\p{N}_]*`;
-const DOTTED = String.raw`${WORD}(?:\s*\.\s*${WORD})*`;
-const NAME = new RegExp(`^(${DOTTED})(?:\\s+as\\s+${WORD})?$`, "u");
-const FROM = new RegExp(`^from\\s*([.\\s]*)(${DOTTED})?\\s*\\bimport\\b\\s*\\(?([^)]*)\\)?$`, "u");
+// Statements have single spaces alone: a pattern with more, or with blanks of other kinds, would try each way to part them.
+const DOTTED = String.raw`${WORD}(?: ?\. ?${WORD})*`;
+const NAME = new RegExp(`^(${DOTTED})(?: as ${WORD})?$`, "u");
+const FROM = new RegExp(`^from ?([. ]*)(${DOTTED})? ?\\bimport\\b ?\\(?([^)]*)\\)?$`, "u");
 /** What begins a block that isn't run when the module is. */
-const NOT_RUN = /^(?:async\s+)?def\b|^(?:el)?if\s+(?:typing\s*\.\s*|t\s*\.\s*)?TYPE_CHECKING\s*$/;
+const NOT_RUN = /^(?:async )?def\b|^(?:el)?if (?:typing ?\. ?|t ?\. ?)?TYPE_CHECKING$/;
+/** What Python takes for one; others are in no statement that it takes. Python/tokenizer.c */
+const BLANKS = " \t\f\r\n";
 
 /** Imports of a module's text, in order. Never throws. */
 export function importsOfText(text: string): PythonImport[] {
@@ -45,7 +48,7 @@ export function importsOfText(text: string): PythonImport[] {
 function importsOf(statement: string): PythonImport[] {
   if (statement.startsWith("import")) {
     const rest = statement.slice("import".length);
-    if (!/^\s/.test(rest)) return [];
+    if (!rest.startsWith(" ")) return [];
     const modules = rest.split(",").map(nameIn);
     return modules.flatMap((module) =>
       module === undefined ? [] : [{ level: 0, module: compact(module), names: [] }],
@@ -69,7 +72,7 @@ function nameIn(text: string): string | undefined {
 }
 
 function compact(text: string): string {
-  return text.replace(/\s+/g, "");
+  return text.replaceAll(" ", "");
 }
 
 interface Statement {
@@ -78,7 +81,7 @@ interface Statement {
   readonly statement: string;
 }
 
-/** Simple statements and the heads of compound ones, without comments and what is in strings. */
+/** Simple statements and the heads of compound ones, without comments and what is in strings; of blanks one space. */
 function* statementsOf(text: string): Iterable<Statement> {
   let indent = 0;
   let isLineStart = true;
@@ -127,8 +130,7 @@ function* statementsOf(text: string): Iterable<Statement> {
       isBehindHead ||= char === ":";
       isLineStart = char === "\n";
     } else if (statement.length < STATEMENT_MAX_CHARS) {
-      // Of blanks one: many would have a pattern try each way to part them.
-      const isBlank = char === " " || char === "\t" || char === "\n" || char === "\r";
+      const isBlank = BLANKS.includes(char);
       if (!isBlank) statement += char;
       else if (!endsBlank) statement += " ";
       endsBlank = isBlank;

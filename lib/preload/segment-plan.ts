@@ -63,7 +63,7 @@ function segmentsIn(
     // Of a delta the base is wanted, too: that is another place.
     if (codec === Codec.delta) return [];
     const range = locator.segmentAround(at, chunk, segmentBytes);
-    if (range.length > 2 * segmentBytes + BLOCK_BYTES) return [];
+    if (range === undefined || range.length > 2 * segmentBytes + BLOCK_BYTES) return [];
     const after = (n: number): Segment | undefined => {
       const next = hinted(() => locator.segmentAfter(at, chunk, segmentBytes, n));
       return next && { path, ...next, startEnd: locator.startAround(at, chunk) };

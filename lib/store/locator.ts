@@ -246,13 +246,14 @@ export class Locator {
 
   /**
    * The part of a pack that a chunk lies in when packs are cut after the first chunk past each multiple of segmentBytes: from the first
-   * of this locator's chunks in it to the end of the last. All of them lie in one part each. A hint, as all that is here.
+   * of this locator's chunks in it to the end of the last. All of them lie in one part each. A hint, as all that is here; undefined where the
+   * order table has no order there.
    */
-  segmentAround(row: number, k: number, segmentBytes: number): ByteRange {
-    return this.segmentAfter(row, k, segmentBytes, 0)!;
+  segmentAround(row: number, k: number, segmentBytes: number): ByteRange | undefined {
+    return this.segmentAfter(row, k, segmentBytes, 0);
   }
 
-  /** The n-th such part behind the one that a chunk lies in, or before it where n < 0; undefined past the pack's ends. */
+  /** The n-th such part behind the one that a chunk lies in, or before it where n < 0; undefined past the pack's ends, too. */
   segmentAfter(row: number, k: number, segmentBytes: number, n: number): ByteRange | undefined {
     let chunk = this.#chunkNumber(row, k);
     const pack = this.#chunkField(chunk, CHUNK_ROW.pack);
@@ -261,7 +262,7 @@ export class Locator {
       const from = offset - (offset % segmentBytes);
       const first = this.#firstFrom(pack, from);
       const end = this.#firstFrom(pack, from + segmentBytes);
-      if (left === 0) return this.#segmentOf(chunk, from, first, end - 1);
+      if (left === 0) return this.#spanOf(chunk, first, end, from);
       const next = n > 0 ? end : first - 1;
       if (next < 0 || next >= this.#chunkCount) return undefined;
       chunk = this.#chunkInOrder(next);
@@ -274,18 +275,36 @@ export class Locator {
     return this.startOf(this.#chunkField(this.#chunkNumber(row, k), CHUNK_ROW.pack));
   }
 
-  /** From one place of the order table to the end of another: around a chunk, and not before `from`, or the table lies. */
-  #segmentOf(chunk: number, from: number, first: number, last: number): ByteRange {
-    const start = this.#chunkField(this.#chunkInOrder(first), CHUNK_ROW.offset);
-    const end = this.#endOf(this.#chunkInOrder(last));
-    const isAround =
-      start <= this.#chunkField(chunk, CHUNK_ROW.offset) && this.#endOf(chunk) <= end;
-    if (!isAround || start < from || start === end) throw corrupt("the order table isn't in order");
-    return { offset: start, length: end - start };
+  /**
+   * Around a chunk, from the one at one place of the order table to that before another; undefined where the table lies. Whoever goes on
+   * part by part comes to an end by its checks.
+   */
+  #spanOf(
+    chunk: number,
+    firstPlace: number,
+    endPlace: number,
+    from: number,
+  ): ByteRange | undefined {
+    if (endPlace <= firstPlace) return undefined;
+    const ends = [this.#chunkInOrder(firstPlace), this.#chunkInOrder(endPlace - 1)] as const;
+    const packOf = (each: number) => this.#chunkField(each, CHUNK_ROW.pack);
+    const offset = this.#offsetOf(ends[0]);
+    const end = this.#endOf(ends[1]);
+    const isOrdered =
+      ends.every((each) => packOf(each) === packOf(chunk)) &&
+      from <= offset &&
+      offset <= this.#offsetOf(chunk) &&
+      this.#endOf(chunk) <= end &&
+      offset < end;
+    return isOrdered ? { offset, length: end - offset } : undefined;
+  }
+
+  #offsetOf(chunk: number): number {
+    return this.#chunkField(chunk, CHUNK_ROW.offset);
   }
 
   #endOf(chunk: number): number {
-    return this.#chunkField(chunk, CHUNK_ROW.offset) + this.#chunkField(chunk, CHUNK_ROW.stored);
+    return this.#offsetOf(chunk) + this.#chunkField(chunk, CHUNK_ROW.stored);
   }
 
   #blobField(row: number, field: number): number {

@@ -3,13 +3,11 @@
 
 import { test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
-import { BurrowError } from "../../lib/base/error.ts";
 import { FETCH_RUN_BYTES } from "../../lib/base/limits.ts";
 import type { Origin } from "../../lib/cache/origins.ts";
 import { type Piece, plannedAround } from "../../lib/cache/pieces.ts";
 import { Locator } from "../../lib/store/locator.ts";
 import { encodeLocator } from "../../lib/store/locator-writer.ts";
-import type { ByteRange } from "../../lib/store/store.ts";
 import { cpuMs } from "../suite/cpu.ts";
 import { Dice } from "../suite/dice.ts";
 
@@ -76,13 +74,8 @@ test("whatever the order of chunks is said to be, a segment lies around its chun
     const locator = new Locator(bytes);
     for (let row = 0; row < count; row++) {
       const { offset, stored } = locator.chunkAt(row, 0);
-      let segment: ByteRange;
-      try {
-        segment = locator.segmentAround(row, 0, segmentBytes);
-      } catch (error) {
-        if (error instanceof BurrowError && error.code === "BURROW_CORRUPT") continue;
-        throw error;
-      }
+      const segment = locator.segmentAround(row, 0, segmentBytes);
+      if (segment === undefined) continue;
       found++;
       const end = segment.offset + segment.length;
       const isAround = segment.offset <= offset && offset + stored <= end;

@@ -91,7 +91,7 @@ test("segments of a pack: each chunk lies in one, and they don't overlap", async
   for (let row = 0; row < locator.blobCount; row++) {
     for (let k = 0; k < locator.chunkCount(row); k++) {
       const { pack, offset, stored } = locator.chunkAt(row, k);
-      const segment = locator.segmentAround(row, k, 500_000);
+      const segment = locator.segmentAround(row, k, 500_000)!;
       const end = segment.offset + segment.length;
       if (segment.offset > offset || end < offset + stored) t.fail("a chunk lies outside");
       found.set(`${pack} ${segment.offset}`, segment);

@@ -101,6 +101,21 @@ const SEEN = [
   "/lib64/libc.so.6",
 ];
 
+test("of two Pythons at a prefix it is the one that the program is", async (t) => {
+  const env: Tree = {
+    "bin/python3": { link: "python3.10" },
+    "bin/python3.10": elf({ needed: [], runpath: "", bytes: 20_000 }),
+    "lib/python3.10/os.py": "",
+    "lib/python3.10/site.py": "",
+    "lib/python3.10/encodings/__init__.py": "",
+    "lib/python3.9/os.py": "",
+    "lib/python3.9/encodings/__init__.py": "",
+  };
+  const found = await foreseen([{}, env], {});
+  t.ok(found.has("/env/lib/python3.10/encodings/__init__.py"));
+  t.notOk(found.has("/env/lib/python3.9/encodings/__init__.py"));
+});
+
 test("Python's own start, with its libraries", async (t) => {
   const found = await foreseen([BASE, PYTHON], {});
   t.same([...found.keys()].sort(), SEEN);

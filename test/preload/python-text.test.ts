@@ -31,6 +31,7 @@ test("imports, one by one", async (t) => {
     "try:\n\timport a\nexcept ImportError:\n\timport b": ["a", "b"],
     "class A:\n  import a": ["a"],
     "import ünï": ["ünï"],
+    "\fimport\fa\f": ["a"],
     "import a\r\nimport b\r\n": ["a", "b"],
   };
   for (const [text, wanted] of Object.entries(each)) t.same(shown(text), wanted, text);
@@ -60,18 +61,20 @@ test("what is no import, or doesn't run, isn't found", async (t) => {
 });
 
 test("nor does it take long over long ones", async (t) => {
-  const many = 400_000;
-  const each = [
-    `from${" ".repeat(many)}x`,
-    `from${" .".repeat(many)}x`,
-    `import${" a .".repeat(many)}`,
-    `import ${"a,".repeat(many)}`,
-    `from a import (${"\n ".repeat(many)}`,
-    "\\\n".repeat(many),
-    "'".repeat(many),
-    "(".repeat(many),
-  ];
-  for (const text of each) t.ok(importsOfText(text).length <= 16_384, text.slice(0, 12));
+  // Statements that are looked at to their ends, and such as are cut off.
+  for (const many of [8_000, 400_000]) {
+    const each = [
+      ...[" ", " .", "\f", "\v", "\u00a0"].map((part) => `from${part.repeat(many)}x`),
+      `if${"\f".repeat(many)}typing${"\f".repeat(many)}x:`,
+      `import${" a .".repeat(many)}`,
+      `import ${"a,".repeat(many)}`,
+      `from a import (${"\n ".repeat(many)}`,
+      "\\\n".repeat(many),
+      "'".repeat(many),
+      "(".repeat(many),
+    ];
+    for (const text of each) t.ok(importsOfText(text).length <= 16_384, text.slice(0, 12));
+  }
 });
 
 test("no text makes it fail", async () => {

@@ -13,6 +13,7 @@ import {
 } from "../../lib/preload/segment-plan.ts";
 import { objectPath } from "../../lib/store/layout.ts";
 import { Locator } from "../../lib/store/locator.ts";
+import { BLOB_ROW, CHUNK_ROW, HEADER } from "../../lib/store/locator-format.ts";
 import { type Files, noise, publish } from "../suite/daemon-node.ts";
 
 const SEGMENT_BYTES = 128 * 1024;
@@ -22,6 +23,14 @@ const FILES: Files = {
   ),
   large: noise(3 << 20, 99),
 };
+
+function whole(row: number) {
+  return { row, first: 0, count: 0 };
+}
+
+function windowOf({ offset }: Segment): number {
+  return Math.floor(offset / SEGMENT_BYTES);
+}
 
 async function packed(t: Test) {
   const root = t.testdir({});
@@ -146,6 +155,30 @@ function segmentsOfPack(startEnd: number, count: number, bytes = SEGMENT_BYTES):
   }
   return all;
 }
+
+test("an order that isn't one leads to no segment, or to such as go on", async (t) => {
+  const { row, locator, table } = await packed(t);
+  const chunks = locator.bytes.readUInt32LE(HEADER.chunkCount);
+  const order = HEADER.bytes + locator.blobCount * BLOB_ROW.bytes + chunks * CHUNK_ROW.bytes;
+  const orders = [(i: number) => chunks - 1 - i, (i: number) => (i * 37) % chunks, () => 0];
+  for (const [k, numberAt] of orders.entries()) {
+    const bytes = Buffer.from(locator.bytes);
+    for (let i = 0; i < chunks; i++) bytes.writeUInt32LE(numberAt(i), order + 4 * i);
+    const lying = new Locator(bytes);
+    for (const name of Object.keys(FILES))
+      for (const segment of segmentsOf(whole(row(name)), table, lying, SEGMENT_BYTES)) {
+        let before = segment;
+        for (let n = 0; n < 100; n++) {
+          const next = segment.after?.(n);
+          if (next === undefined) break;
+          const isOn = n === 0 || windowOf(next) > windowOf(before);
+          if (!isOn || next.length <= 0) t.fail(`${k} ${name} ${n}: ${next.offset} ${next.length}`);
+          before = next;
+        }
+      }
+  }
+  t.pass();
+});
 
 test("what starts read of a pack comes in long parts, whoever wants some of it", (t) => {
   for (const megabytes of [0.3, 3, 5.9, 6.1, 17]) {
