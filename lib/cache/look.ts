@@ -34,8 +34,8 @@ export function isAbsence(errno: number): boolean {
   return errno === Errno.ENOENT || errno === Errno.ENOTDIR;
 }
 
-/** At most so many files are looked at in one go. */
-const BATCH_FILES = 512;
+/** At most so many files are looked at in one go: to ask for one and to hear of it takes the loop 11 us. */
+const BATCH_FILES = 128;
 
 interface Batch {
   readonly files: Looked[];
@@ -58,6 +58,14 @@ export class Looks {
 
   /** Looks at each by an open and fstat. BURROW_IO (ETIMEDOUT) when the disk hangs. */
   async at(files: readonly Looked[]): Promise<FileState[]> {
+    if (files.length <= BATCH_FILES) return await this.#together(files);
+    const states: FileState[] = [];
+    for (let from = 0; from < files.length; from += BATCH_FILES)
+      states.push(...(await this.#together(files.slice(from, from + BATCH_FILES))));
+    return states;
+  }
+
+  async #together(files: readonly Looked[]): Promise<FileState[]> {
     const next = this.#next;
     const hasPlace = next !== undefined && next.files.length + files.length <= BATCH_FILES;
     const batch = hasPlace ? next : this.#begin();
