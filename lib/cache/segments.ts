@@ -7,8 +7,8 @@ import { FETCH_TURN_MS } from "../base/limits.ts";
 import { LoopShare } from "../store/loop-share.ts";
 import type { ByteRange, Sender } from "../store/store.ts";
 
-/** Of a pack; as long as the longest run of blocks. */
-export const SEGMENT_BYTES = 4 * 1024 * 1024;
+/** Of a pack. With 4 MiB the import of numpy and pandas by 100 clients took 34 requests for 64.1 MB, with 6 it takes 27 for 68.3. */
+export const SEGMENT_BYTES = 6 * 1024 * 1024;
 /** All that are kept: with less, the import of numpy and pandas by 100 clients fetched some twice. Those under way come on top. */
 const KEPT_BYTES = 128 * 1024 * 1024;
 /**
