@@ -12,8 +12,9 @@ import { openOrigin } from "../../lib/store/open.ts";
 import { retryingStore } from "../../lib/store/retry.ts";
 import { s3Backend } from "../../lib/store/s3.ts";
 import { classOf } from "../../lib/store/store.ts";
+import { keyFile } from "../suite/key-file.ts";
 import { type Front, OriginServer } from "../suite/origin-server.ts";
-import { service, setEnvironment } from "../suite/s3-server.ts";
+import { service } from "../suite/s3-server.ts";
 import { until } from "../suite/wait.ts";
 
 const CONTENT = Buffer.alloc(1000, "some content ");
@@ -156,27 +157,6 @@ test("what a service refuses for a moment, or for what the way did to an upload,
   server.refusalOf = () => ({ status: 409, code: "BucketAlreadyExists" });
   t.equal(await bare.put("x", CONTENT).catch(classOf), "permanent");
 });
-
-/** A profile whose credentials a program gives: what is in the file "key", or nothing while there is none. */
-function keyFile(t: Test) {
-  const folder = t.testdir({});
-  const program = `${folder}/give-credentials`;
-  const document = '{"Version":1,"AccessKeyId":"%s","SecretAccessKey":"SECRET"}';
-  const script = `#!/bin/sh\necho asked >> ${folder}/asked\nkey=$(cat ${folder}/key) || exit 1\nprintf '${document}' "$key"\n`;
-  fs.writeFileSync(program, script, { mode: 0o755 });
-  fs.writeFileSync(`${folder}/config`, `[profile p]\ncredential_process = ${program}\n`);
-  setEnvironment(t, {
-    AWS_CONFIG_FILE: `${folder}/config`,
-    AWS_SHARED_CREDENTIALS_FILE: `${folder}/none`,
-    AWS_ACCESS_KEY_ID: "",
-    AWS_SECRET_ACCESS_KEY: "",
-  });
-  return {
-    give: (key: string) => fs.writeFileSync(`${folder}/key`, key),
-    take: () => fs.rmSync(`${folder}/key`, { force: true }),
-    asked: () => fs.readFileSync(`${folder}/asked`, "latin1").split("\n").length - 1,
-  };
-}
 
 test("credentials that can't be had for a moment are waited for, once they could be", async (t) => {
   const server = await service(t);

@@ -5,7 +5,8 @@ import fs from "node:fs";
 import { test } from "tap";
 import { Budget } from "../../lib/store/budget.ts";
 import { openOrigin } from "../../lib/store/open.ts";
-import { service, setEnvironment } from "../suite/s3-server.ts";
+import { keyFile } from "../suite/key-file.ts";
+import { service } from "../suite/s3-server.ts";
 
 const READERS = 20;
 const ROUNDS = 3;
@@ -14,27 +15,11 @@ test("twenty readers, keys that expire three times: three new ones are asked for
   const server = await service(t);
   const content = Buffer.alloc(100_000, "some content ");
   fs.writeFileSync(`${server.root}/box/x`, content);
-  const folder = t.testdir({});
-  // Gives the key in a file, slowly, and notes that it was asked.
-  const program = `${folder}/give-credentials`;
-  const script = `#!/bin/sh
-echo asked >> ${folder}/asked
-sleep 0.2
-printf '{"Version":1,"AccessKeyId":"%s","SecretAccessKey":"SECRET"}' "$(cat ${folder}/key)"
-`;
-  fs.writeFileSync(program, script, { mode: 0o755 });
-  fs.writeFileSync(`${folder}/config`, `[profile p]\ncredential_process = ${program}\n`);
-  setEnvironment(t, {
-    AWS_CONFIG_FILE: `${folder}/config`,
-    AWS_SHARED_CREDENTIALS_FILE: `${folder}/none`,
-    AWS_ACCESS_KEY_ID: "",
-    AWS_SECRET_ACCESS_KEY: "",
-  });
-  const asked = () => fs.readFileSync(`${folder}/asked`, "latin1").split("\n").length - 1;
+  const keys = keyFile(t, 0.2);
   const renew = (round: number) => {
-    for (const keys of server.keys.values()) keys.isExpired = true;
+    for (const each of server.keys.values()) each.isExpired = true;
     server.keys.set(`KEY${round}`, { secret: "SECRET" });
-    fs.writeFileSync(`${folder}/key`, `KEY${round}`);
+    keys.give(`KEY${round}`);
   };
   const budget = new Budget({ share: 0.1, perSecond: 100, most: READERS });
   const backend = openOrigin(`${server.address("box")}&profile=p`, { tries: 8, budget });
@@ -51,14 +36,14 @@ printf '{"Version":1,"AccessKeyId":"%s","SecretAccessKey":"SECRET"}' "$(cat ${fo
       read++;
       if (read < goal) continue;
       // Each had its turn: the keys expire under those that are on their way.
-      const round = asked();
+      const round = keys.asked();
       if (round > ROUNDS) isOver = true;
       else renew(round);
       goal = read + 3 * READERS;
     }
   };
   await Promise.all(Array.from({ length: READERS }, (_, i) => reader(i)));
-  t.equal(asked(), ROUNDS + 1, "the first, and one for each that expired");
+  t.equal(keys.asked(), ROUNDS + 1, "the first, and one for each that expired");
   const refused = server.files.requests.length - read;
   t.ok(refused <= READERS * ROUNDS, `${refused} refused: one a reader for each that expired`);
 });
