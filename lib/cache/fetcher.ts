@@ -142,6 +142,14 @@ export class Fetcher {
     }
   }
 
+  /** Of a large blob what isn't on this node, as runs of its blocks; all of it where nobody has asked for any. */
+  absentRuns(source: Source, row: number): { row: number; first: number; count: number }[] {
+    const large = this.#larges.get(keyOfBlocks(source, row));
+    const isBegun = large !== undefined && !large.isDropped;
+    const runs = isBegun ? large.absentRuns() : [{ first: 0, count: 0 }];
+    return runs.map((run) => ({ row, ...run }));
+  }
+
   /** Until when what is asked of an origin is worth an answer: the caller's. */
   deadlineOf(origin: string): Deadline {
     return this.#context.deadlineOfAsk(origin);

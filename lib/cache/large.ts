@@ -178,6 +178,18 @@ export class LargeBlob {
     }
   }
 
+  /** Its blocks that aren't here, as runs. */
+  absentRuns(): { first: number; count: number }[] {
+    const runs: { first: number; count: number }[] = [];
+    for (let block = 0; block < this.count; block++) {
+      if (this.#partial.isPresent(block)) continue;
+      const last = runs.at(-1);
+      if (last !== undefined && last.first + last.count === block) last.count++;
+      else runs.push({ first: block, count: 1 });
+    }
+    return runs;
+  }
+
   /** Whether somebody waits for it, or it is about to be whole; what only streams behind demand may be given up for demand. */
   get isWanted(): boolean {
     return this.#demands > 0 || this.#partial.isFinishing;

@@ -149,8 +149,8 @@ export class Ahead {
     absent: readonly ProfileAsk[],
     job: AheadJob,
   ): Promise<void> {
-    const isLater = job.hold?.rows(source);
-    const { stretches, loose } = await planOf(absent, source.table, locator, isLater);
+    const last = [...(job.hold?.rows(source) ?? [])].map(wholeOf);
+    const { stretches, loose } = await planOf(absent, source.table, locator, last);
     this.#plan(source, stretches);
     const ask = (each: ProfileAsk) => this.#ask(source, each, job);
     await inParallel(stretches, REQUESTS_AT_ONCE, async (stretch) => {
@@ -181,12 +181,15 @@ export class Ahead {
     const rows = job.hold.rows(of);
     if (rows.size === 0 || this.#isEnded) return;
     const source = this.#metered(await this.#context.open(of), job.mountId);
-    const wholly = [...rows].map((row) => ({ row, first: 0, count: 0 }));
-    const absent = await this.#absent(source, wholly, job);
+    const absent = await this.#absent(source, [...rows].map(wholeOf), job);
     const left = absent.map(({ row }) => row);
     job.hold.keep(of, left);
     if (absent.length === 0) return;
-    const { rest } = await planOf([], source.table, await this.#locator(of), left);
+    const locator = await this.#locator(of);
+    const { fetcher } = this.#context;
+    // Ranges of what is here already would end where that is, and be cut where no more than that is.
+    const last = left.flatMap((row) => fetcher.absentRuns(source, row));
+    const { rest } = await planOf([], source.table, locator, last);
     this.#plan(source, rest);
     await inParallel(absent, REQUESTS_AT_ONCE, (each) => this.#ask(source, each, job));
   }
@@ -327,4 +330,8 @@ export class Ahead {
     }
     onAnswer?.({ row, first, count }, isHere);
   }
+}
+
+function wholeOf(row: number): ProfileAsk {
+  return { row, first: 0, count: 0 };
 }

@@ -40,7 +40,10 @@ export interface PlannedTable {
 const GAP_BYTES = 512 * 1024;
 /** The same where what lies between is wanted later anyway: who waits for what is behind it waits for that, too. */
 const LATER_BYTES = 1024 * 1024;
-/** Of a pack: long enough for bandwidth, short enough that who needs its last byte doesn't wait for long. */
+/**
+ * Of a pack: long enough for bandwidth, short enough that who needs its last byte doesn't wait for long. What is longer is cut evenly, into
+ * parts of two thirds to one and a half of it: a last part of a few hundred KiB would be a request of its own.
+ */
 export const STRETCH_BYTES = 4 * 1024 * 1024;
 /** What is fetched when nobody waits for anything may be longer. */
 const REST_BYTES = 2 * STRETCH_BYTES;
@@ -54,12 +57,12 @@ interface Part {
   readonly ask: ProfileAsk | undefined;
 }
 
-/** `whole`: rows of large blobs whose other blocks are wanted too, after all that is asked for. */
+/** `last`: what is wanted of large blobs, too, after all that is asked for. */
 export async function planOf(
   asks: readonly ProfileAsk[],
   table: PlannedTable,
   locator: Locator,
-  whole: Iterable<number> = [],
+  last: Iterable<ProfileAsk> = [],
 ): Promise<Plan> {
   const parts = new Map<string, Part[]>();
   const loose: ProfileAsk[] = [];
@@ -74,9 +77,9 @@ export async function planOf(
     }
   }
   const later = new Map<string, Part[]>();
-  for (const row of whole) {
+  for (const ask of last) {
     await turn();
-    const found = placeOf({ row, first: 0, count: 0 }, 0, table, locator);
+    const found = placeOf(ask, 0, table, locator);
     for (const [path, some] of found ?? []) later.set(path, [...(later.get(path) ?? []), ...some]);
   }
   const stretches = [...parts].flatMap(([path, each]) =>
@@ -137,39 +140,60 @@ function partsOf(
   return new Map([[path, [{ offset, end: offset + stored, order, ask }]]]);
 }
 
-/** Parts of one pack, those that lie close together as one, but none longer than mostBytes unless a part is. */
+/** Parts of one pack, those that lie close together as one, cut evenly where that is longer than aimBytes. */
 function stretchesOf(
   path: string,
   parts: Part[],
   gapBytes: number,
   later: readonly Part[] = [],
-  mostBytes = STRETCH_BYTES,
+  aimBytes = STRETCH_BYTES,
 ): (Stretch & { order: number })[] {
-  const stretches: { path: string; offset: number; length: number; order: number; asks: Part[] }[] =
-    [];
+  const runs: { readonly parts: Part[]; readonly offset: number; end: number }[] = [];
   parts.sort((a, b) => a.offset - b.offset || a.end - b.end);
   const laterIn = counterOf(later);
   for (const part of parts) {
-    const last = stretches.at(-1);
-    const end = last === undefined ? 0 : last.offset + last.length;
+    const last = runs.at(-1);
+    const end = last?.end ?? 0;
     const gap = part.offset - end;
     const isClose =
-      last !== undefined &&
-      (gap <= gapBytes || (gap <= LATER_BYTES && gap - laterIn(end, part.offset) <= gapBytes));
-    if (isClose && part.end - last.offset <= mostBytes) {
+      gap <= gapBytes || (gap <= LATER_BYTES && gap - laterIn(end, part.offset) <= gapBytes);
+    if (last !== undefined && isClose) {
+      last.end = Math.max(last.end, part.end);
+      last.parts.push(part);
+    } else runs.push({ parts: [part], offset: part.offset, end: part.end });
+  }
+  return runs.flatMap(({ parts: some, offset, end }) => {
+    const count = Math.max(1, Math.round((end - offset) / aimBytes));
+    return cutOf(path, some, (end - offset) / count);
+  });
+}
+
+/** Parts that lie close together as stretches of some length, each part in the one in which it begins. */
+function cutOf(
+  path: string,
+  parts: readonly Part[],
+  lengthBytes: number,
+): (Stretch & { order: number })[] {
+  const stretches: { offset: number; length: number; order: number; asks: Part[] }[] = [];
+  let endsAt = 0;
+  for (const part of parts) {
+    const last = stretches.at(-1);
+    const end = last === undefined ? 0 : last.offset + last.length;
+    // What the one before has already is not asked for again.
+    const isIn = last !== undefined && (part.offset < endsAt || part.end <= end);
+    if (isIn) {
       last.length = Math.max(last.length, part.end - last.offset);
       last.order = Math.min(last.order, part.order);
       last.asks.push(part);
       continue;
     }
-    // What the one before has already is not asked for again.
     const offset = Math.max(part.offset, end);
     const { order } = part;
-    const length = part.end - offset;
-    if (length > 0) stretches.push({ path, offset, length, order, asks: [part] });
-    else if (last !== undefined) last.asks.push(part);
+    stretches.push({ offset, length: part.end - offset, order, asks: [part] });
+    endsAt = (last === undefined ? part.offset : endsAt) + lengthBytes;
   }
   return stretches.map((stretch) => ({
+    path,
     ...stretch,
     asks: stretch.asks
       .filter(({ ask }) => ask !== undefined)

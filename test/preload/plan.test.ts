@@ -2,7 +2,7 @@
 
 import fs from "node:fs";
 import { type Test, test } from "tap";
-import { FETCH_RUN_BYTES } from "../../lib/base/limits.ts";
+import { BLOCK_BYTES, FETCH_RUN_BYTES } from "../../lib/base/limits.ts";
 import { planOf, STRETCH_BYTES } from "../../lib/preload/plan.ts";
 import type { ProfileAsk } from "../../lib/preload/profile.ts";
 import { objectPath } from "../../lib/store/layout.ts";
@@ -99,7 +99,7 @@ test("the rest of a large blob lies between what is asked for, in long stretches
     { row, first: 30, count: 2 },
     { row, first: 4, count: 1 },
   ];
-  const { stretches, rest } = await planOf(asks, table, locator, [row]);
+  const { stretches, rest } = await planOf(asks, table, locator, [{ row, first: 0, count: 0 }]);
   t.same(
     stretches.map(({ asks }) => asks),
     asks.map((ask) => [ask]),
@@ -112,8 +112,27 @@ test("the rest of a large blob lies between what is asked for, in long stretches
   const stored = all.reduce((sum, { length }) => sum + length, 0);
   t.ok(stored >= 20 << 20, "all of it");
   t.ok(
-    rest.length <= 8 && rest.every(({ length }) => length <= 2 * STRETCH_BYTES),
+    rest.length <= 4 && rest.every(({ length }) => length <= 3 * STRETCH_BYTES),
     `${rest.length}`,
+  );
+});
+
+test("a long run is cut evenly, and so is what is left of a large blob", async (t) => {
+  const { published, locator, table } = await packed(t, { large: noise(35 << 19, 5) });
+  const row = published.row("large");
+  const { stretches } = await planOf([{ row, first: 0, count: 0 }], table, locator);
+  t.equal(stretches.length, 4, "17.5 MiB are no four ranges of 4 and one of 1.5");
+  for (const { length } of stretches)
+    t.ok(length > 0.66 * STRETCH_BYTES && length < 1.76 * STRETCH_BYTES, `${length}`);
+  const last = [
+    { row, first: 0, count: 31 },
+    { row, first: 33, count: 37 },
+  ];
+  const { rest } = await planOf([], table, locator, last);
+  t.same(
+    rest.map(({ length }) => Math.round(length / BLOCK_BYTES)),
+    [31, 37],
+    "each between what is here, one range",
   );
 });
 
@@ -123,7 +142,7 @@ test("what is wanted later and lies between two ranges comes with them", async (
   const asks = [0, 4, 20].map((first) => ({ row, first, count: 1 }));
   const apart = await planOf(asks, table, locator);
   t.equal(apart.stretches.length, 3, "three quarters of a MiB that nobody wants are left");
-  const { stretches, rest } = await planOf(asks, table, locator, [row]);
+  const { stretches, rest } = await planOf(asks, table, locator, [{ row, first: 0, count: 0 }]);
   t.same(
     stretches.map((each) => each.asks.length),
     [2, 1],
