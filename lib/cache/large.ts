@@ -107,8 +107,8 @@ export class LargeBlob {
     const end = first + count;
     const want = { source, row, signal, runBytes, isDemand: true, asked: { first, end } };
     const asked = this.#demand(want, first, end);
-    // Who fails to get these asks for them itself.
-    this.#readAhead(want, first, end).catch(() => undefined);
+    // Who fetches ahead has said all that is wanted. Who fails to get these asks for them itself.
+    if (source.isAhead !== true) this.#readAhead(want, first, end).catch(() => undefined);
     await asked;
     if (!this.#partial.isComplete || this.#streaming.size > 0) return false;
     await this.#partial.finish();

@@ -88,6 +88,10 @@ test("a hold is of its snapshots, and who fetches ahead gets what was said and n
   t.ok(await fetcher.prefetch({ ...source, isAhead: true }, large, 9, 1));
   t.same(requests, [BLOCK_BYTES]);
   t.ok(hold.rows(source).has(large));
+  for (const block of [10, 11, 12])
+    t.ok(await fetcher.prefetch({ ...source, isAhead: true }, large, block, 1));
+  t.ok(await until(() => fetcher.isIdle));
+  t.same(requests, Array(4).fill(BLOCK_BYTES), "blocks in a row are nobody's reading");
 });
 
 test("what is wrong in a library that comes as a whole is nothing to who asks for what is right", async (t) => {
