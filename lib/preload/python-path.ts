@@ -19,6 +19,7 @@ export interface PythonModule {
 const SEARCHED_MAX = 65_536;
 /** Files that site reads of one directory. */
 const CONFIGURATION_MAX = 64;
+const LIBRARY = /^python3\.(\d{1,3})$/;
 const FROZEN_SINCE = 11;
 const FROZEN = new Set(
   "zipimport abc codecs io _collections_abc _sitebuiltins genericpath ntpath posixpath os site stat importlib.util importlib.machinery runpy".split(
@@ -56,14 +57,22 @@ export class PythonPath {
   /** Of the interpreter at a path, whose own name may tell its version, else `real`, what it is a link to; undefined where its library isn't beside it. */
   static of(files: ViewFiles, program: string, real = program): PythonPath | undefined {
     const prefix = program.replace(/\/[^/]*\/[^/]*$/, "");
-    const minors = files
-      .names(`${prefix}/lib`)
-      .map((name) => Number(/^python3\.(\d{1,3})$/.exec(name)?.[1] ?? Number.NaN))
-      .filter((minor) => files.file(`${prefix}/lib/python3.${minor}/os.py`) !== undefined);
+    const minors = PythonPath.minorsAt(files, prefix).filter(
+      (minor) => files.file(`${prefix}/lib/python3.${minor}/os.py`) !== undefined,
+    );
     const named = [program, real].map((each) => Number(/python3\.(\d{1,3})$/.exec(each)?.[1]));
     const newest = minors.sort((a, b) => a - b).at(-1);
     const minor = named.find((each) => minors.includes(each)) ?? newest;
     return minor === undefined ? undefined : new PythonPath(files, prefix, minor);
+  }
+
+  /** Of the versions that have something at a prefix what comes behind "3.", in byte order. */
+  static minorsAt(files: ViewFiles, prefix: string): number[] {
+    const names = files.names(`${prefix}/lib`);
+    return names
+      .flatMap((name) => LIBRARY.exec(name)?.[1] ?? [])
+      .sort()
+      .map(Number);
   }
 
   /** Of what is installed at a prefix for a version, whether its library is there or not. */
@@ -76,6 +85,15 @@ export class PythonPath {
     const own = this.#roots.filter((root) => /\/(?:site|dist)-packages$/.test(root));
     const stems = own.flatMap((root) => [...this.#stemsOf(root).keys()]);
     return [...new Set(stems)].sort().filter((name) => this.find(name) !== undefined);
+  }
+
+  /** Names of the packages that lie in an installed one, in byte order. */
+  packagesIn(name: string): string[] {
+    const { isPackage, source } = this.find(name) ?? { isPackage: false, source: "" };
+    if (!isPackage) return [];
+    const stems = [...this.#stemsOf(source.slice(0, source.lastIndexOf("/"))).keys()];
+    const names = stems.sort().map((stem) => `${name}.${stem}`);
+    return names.filter((each) => this.find(each)?.isPackage === true);
   }
 
   /** The directory of the program, where modules are looked for first. */

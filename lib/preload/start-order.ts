@@ -23,6 +23,8 @@ const ORDERED_MIN_BYTES = 512 * 1024;
 const TEXT_MAX_BYTES = 8 * 1024 * 1024;
 /** Of a package of libraries; of a system's hundreds each program reads some. */
 const LIBRARIES_MAX = 8;
+/** What modules at the top import, of a package's code: with less it is one whose parts are imported one by one, as scipy's are. */
+const SCANT_SHARE = 1 / 4;
 /** Where a layer has a Python or its packages: conda's prefix and wheels', Debian's, images'. */
 const PREFIXES = ["", "/usr", "/usr/local"];
 /** What compiled code is linked with, whoever made it: what compilers bring along; then what Python's own extensions are, wherever that is. */
@@ -32,10 +34,14 @@ const RUN_TIME =
   );
 /** Of Python's library what programs and packages import most, themselves or by another of these. */
 const COMMON_MODULES =
-  "typing dataclasses collections.abc functools contextlib re json datetime pathlib logging subprocess tempfile threading inspect decimal random hashlib pickle ctypes shutil urllib.parse urllib.request ssl csv zipfile tarfile uuid platform concurrent.futures asyncio argparse textwrap copy struct base64 gzip bz2 lzma secrets sysconfig __future__ _strptime zoneinfo glob queue traceback warnings email.parser http.client importlib.metadata importlib.resources".split(
+  "typing dataclasses collections.abc functools contextlib re json datetime pathlib logging subprocess tempfile threading inspect decimal random hashlib pickle ctypes shutil urllib.parse urllib.request ssl csv zipfile tarfile uuid platform concurrent.futures asyncio argparse textwrap copy struct base64 gzip bz2 lzma secrets sysconfig __future__ _strptime zoneinfo glob queue traceback warnings email.parser http.client importlib.metadata importlib.resources mmap".split(
     " ",
   );
-const LIBRARY = /^python3\.(\d{1,3})$/;
+/** What Python's sysconfig imports by a name that it puts together, whatever the machine. */
+const BUILD_FACTS = /^_sysconfigdata_[\w-]*(?=\.py$)/;
+/** What programs in the C locale, and modules that ask for the machine's name, read of a base. */
+const COMMON_FOLDERS = ["/usr/lib/locale/C.utf8", "/usr/lib/locale/C.utf8/LC_MESSAGES"];
+const COMMON_FILES = ["/usr/bin/uname"];
 /** Behind all of one rank comes the next. */
 const Rank = { code: 0, data: 1, source: 2, rare: 3 } as const;
 /** Nothing that runs reads these: tests, what compilers and people read, and what installers do. */
@@ -78,7 +84,15 @@ async function startOrder(
   const share = new LoopShare(Number.POSITIVE_INFINITY);
   const foreseen = new Foreseen(files, reads, share, TEXT_MAX_BYTES);
   for (const name of RUN_TIME) await foreseen.library(name, ["/lib"]);
+  const inFolders = COMMON_FOLDERS.flatMap((at) => files.names(at).map((name) => `${at}/${name}`));
+  for (const path of [...inFolders, ...COMMON_FILES]) {
+    const file = files.file(path);
+    if (file !== undefined) reads.bring(file, [{ offset: 0, end: file.size }]);
+  }
   for (const prefix of PREFIXES) await foreseeAt(prefix, files, foreseen);
+  // Others import its parts.
+  if (reads.bytes < SCANT_SHARE * codeBytes(entries, held))
+    for (const prefix of PREFIXES) await foreseeParts(prefix, files, foreseen);
   const { starts, system } = reads;
   return { starts, rest: [...system, ...ranked(entries, held)] };
 }
@@ -91,6 +105,8 @@ class Reads implements Bringer {
   readonly #native: Wanted = new Map();
   readonly #other: Wanted = new Map();
   readonly #system: Wanted = new Map();
+  /** Of what was read. */
+  bytes = 0;
   readonly #index: Index;
   readonly #held: HeldContents;
 
@@ -126,11 +142,14 @@ class Reads implements Bringer {
     const found = this.#groupOf(path);
     const isCut = size > BLOCK_DIGESTS_OVER_BYTES;
     const blocks = found.get(digest) ?? (isCut ? new Set<number>() : undefined);
+    const before = blocks?.size ?? (found.has(digest) ? 1 : 0);
     found.set(digest, blocks);
     for (const { offset, end } of ranges) {
       const to = Math.min(end, size) / BLOCK_BYTES;
       for (let block = Math.floor(offset / BLOCK_BYTES); block < to; block++) blocks?.add(block);
     }
+    const pieces = (blocks?.size ?? 1) - before;
+    if (this.#held.has(digest)) this.bytes += pieces * (isCut ? BLOCK_BYTES : size);
     return digest;
   }
 
@@ -142,12 +161,12 @@ class Reads implements Bringer {
 
 /** Has all foreseen that starts of what is installed at a prefix may read, what most of them do first. */
 async function foreseeAt(prefix: string, files: ViewFiles, foreseen: Foreseen): Promise<void> {
-  const minors = files.names(`${prefix}/lib`).flatMap((name) => LIBRARY.exec(name)?.[1] ?? []);
+  const minors = PythonPath.minorsAt(files, prefix);
   if (minors.length === 0) await librariesAt(`${prefix}/lib`, files, foreseen);
-  for (const minor of minors.sort()) {
+  for (const minor of minors) {
     const program = `${prefix}/bin/python3.${minor}`;
     await foreseen.start({ program, path: [], cwd: "/", imports: [] });
-    const path = PythonPath.at(files, prefix, Number(minor));
+    const path = PythonPath.at(files, prefix, minor);
     const installed = `${prefix}/lib/python3.${minor}/site-packages`;
     // Where wheels have the libraries that their extensions are linked with.
     for (const name of files
@@ -155,8 +174,30 @@ async function foreseeAt(prefix: string, files: ViewFiles, foreseen: Foreseen): 
       .filter((each) => each.endsWith(".libs"))
       .sort())
       await librariesAt(`${installed}/${name}`, files, foreseen);
-    for (const name of [...COMMON_MODULES, ...path.installed()]) await foreseen.module(path, name);
+    const library = files.names(`${prefix}/lib/python3.${minor}`);
+    const facts = library.flatMap((name) => BUILD_FACTS.exec(name)?.[0] ?? []);
+    for (const name of [...COMMON_MODULES, ...facts, ...path.installed()])
+      await foreseen.module(path, name);
   }
+}
+
+/** The same of the packages that are in installed ones. */
+async function foreseeParts(prefix: string, files: ViewFiles, foreseen: Foreseen): Promise<void> {
+  for (const minor of PythonPath.minorsAt(files, prefix)) {
+    const path = PythonPath.at(files, prefix, minor);
+    const parts = path.installed().flatMap((name) => path.packagesIn(name));
+    for (const name of parts)
+      if (!RARE.test(`/${name.replaceAll(".", "/")}/`)) await foreseen.module(path, name);
+  }
+}
+
+/** Of the files that are code and are held, but for what is rarely read. */
+function codeBytes(entries: readonly LayerEntry[], held: HeldContents): number {
+  let bytes = 0;
+  for (const entry of entries)
+    if (entry.type === "file" && rankOf(entry.path) === Rank.code && held.has(entry.blob.digest))
+      bytes += entry.blob.size;
+  return bytes;
 }
 
 /** Who reads anything of a package of a few libraries reads these. */

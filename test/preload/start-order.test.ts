@@ -165,3 +165,44 @@ test("of a large library what is read when it is loaded lies together, and all o
   t.equal(digestOf(Buffer.concat(content)), refs.get("lib/libbig.so.1")!.digest);
   t.equal(locator.chunkAt(locator.find(digestOf(small)), 0).isOfStart, false);
 });
+
+test("parts of a package whose top imports little are starts, too, but for its tests", async (t) => {
+  const files = {
+    [`${SITE}/wide/__init__.py`]: Buffer.from("pass # wide"),
+    [`${SITE}/wide/left/__init__.py`]: Buffer.from("from . import deep"),
+    [`${SITE}/wide/left/deep.py`]: noise(300_000, 8),
+    [`${SITE}/wide/left/alone.py`]: noise(300_000, 9),
+    [`${SITE}/wide/tests/__init__.py`]: Buffer.from("pass # tests"),
+  };
+  const startsOf = async (top: string) => {
+    const all = { ...files, [`${SITE}/wide/core.py`]: noise(400_000, 10) };
+    all[`${SITE}/wide/__init__.py`] = Buffer.from(top);
+    const store = memoryBackend();
+    const writer = await openPackWriter(store);
+    const refs = new Map<string, BlobRef>();
+    for (const [name, bytes] of Object.entries(all)) refs.set(name, await writer.addBytes(bytes));
+    const { digest } = await finishLayer(writer, entriesOf(refs));
+    const locator = await readLocator(store, digest);
+    const isStart = (name: string) =>
+      locator.chunkAt(locator.find(refs.get(name)!.digest), 0).isOfStart === true;
+    return Object.keys(all).filter(isStart);
+  };
+  const part = ["__init__.py", "deep.py"].map((name) => `${SITE}/wide/left/${name}`);
+  const scant = await startsOf("pass # little");
+  t.same(new Set(scant), new Set([`${SITE}/wide/__init__.py`, ...part]));
+  const own = await startsOf("from . import core");
+  t.same(new Set(own), new Set([`${SITE}/wide/__init__.py`, `${SITE}/wide/core.py`]));
+});
+
+test("what sysconfig imports by a name of its own is Python's start", async (t) => {
+  const facts = `${LIB}/_sysconfigdata__x86_64-linux-gnu.py`;
+  const store = memoryBackend();
+  const writer = await openPackWriter(store);
+  const refs = new Map<string, BlobRef>();
+  const files = { [facts]: noise(100_000, 1), [`${LIB}/zoo.py`]: noise(600_000, 2) };
+  for (const [name, bytes] of Object.entries(files)) refs.set(name, await writer.addBytes(bytes));
+  const { digest } = await finishLayer(writer, entriesOf(refs));
+  const locator = await readLocator(store, digest);
+  for (const [name, { digest: blob }] of refs)
+    t.equal(locator.chunkAt(locator.find(blob), 0).isOfStart, name === facts, name);
+});
