@@ -7,6 +7,7 @@ import { BurrowError } from "../base/error.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
+import { startFiles } from "../preload/start-files.ts";
 import { finishLayer } from "../preload/start-order.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
@@ -135,7 +136,8 @@ async function compileIn(
   const writer = await openPackWriter(store, { known });
   const parts = [...environment.packages, ...(environment.wheels ?? [])];
   const layers = [...parts.map((each) => parseDigest(each.layer)!), layer];
-  const { digest } = await writer.writeSnapshot(mergeIndexes(stack), layers);
+  const merged = mergeIndexes(stack);
+  const { digest } = await writer.writeSnapshot(merged, layers, startFiles(merged));
   const made = {
     ...environment,
     variables: facts.variables,

@@ -25,6 +25,7 @@ import { noteMade, openNear } from "../ingest/near-index.ts";
 import { entriesOf } from "../layer/entries.ts";
 import type { Index } from "../layer/index.ts";
 import { layerOf, mergeIndexes } from "../layer/merge.ts";
+import { startFiles } from "../preload/start-files.ts";
 import { finishLayer } from "../preload/start-order.ts";
 import type { DeltaStore } from "../store/deltas.ts";
 import { KnownBlobs } from "../store/known.ts";
@@ -270,7 +271,7 @@ async function mergeParts(
   );
   const bytes = mergeIndexes([...indexes, layerOf([rootOfPrefix(prefix)])]);
   const layers = parts.map(({ layer }) => layer);
-  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers);
+  const { digest: snapshot } = await writer.writeSnapshot(bytes, layers, startFiles(bytes));
   await noteMade(store, nearKey, near, snapshot);
   return { snapshot, clobbers };
 }

@@ -10,12 +10,12 @@ import { BLOCK_DIGESTS_OVER_BYTES, PACK_TARGET_BYTES } from "../base/limits.ts";
 import { optimizeLate } from "../sys/tiering.ts";
 import type { BlobSink } from "./blob-sink.ts";
 import { blockDigests, blocksOf, groupBytes, regroup } from "./blocks.ts";
-import { compressChunk, deltaChunk, expandChunk, keptOf, type Packed } from "./codec.ts";
+import { Codec, compressChunk, deltaChunk, expandChunk, keptOf, type Packed } from "./codec.ts";
 import { isDeltaStore, putNear } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { KnownBlobs, readLocator } from "./known.ts";
 import { objectPath } from "./layout.ts";
-import { Locator } from "./locator.ts";
+import { type ChunkPlace, Locator } from "./locator.ts";
 import { type BlobPlace, encodeLocator, placeAt } from "./locator-writer.ts";
 import {
   type HeldContents,
@@ -201,11 +201,13 @@ export class PackWriter implements BlobSink {
 
   /**
    * Publishes a snapshot: its locator names the blobs of its layers, which are in the store already, and those
-   * added to this writer (files made for a prefix).
+   * added to this writer (files made for a prefix). Small blobs of `together` that lie in several packs are stored once more, side by side,
+   * and it names them there.
    */
   async writeSnapshot(
     indexBytes: Uint8Array,
     layerDigests: readonly Digest[],
+    together: readonly Digest[] = [],
   ): Promise<{ digest: Digest }> {
     const layers = await Promise.all(layerDigests.map((layer) => readLocator(this.#store, layer)));
     for (const [i, locator] of layers.entries()) {
@@ -218,7 +220,40 @@ export class PackWriter implements BlobSink {
         },
       );
     }
+    await this.#bringTogether(together, layers);
     return await this.#publish(indexBytes, layers);
+  }
+
+  async #bringTogether(blobs: readonly Digest[], layers: readonly Locator[]): Promise<void> {
+    const found = blobs.flatMap((digest) => {
+      const locator = layers.find((each) => each.find(digest) >= 0);
+      const place = locator && placeAt(locator, locator.find(digest));
+      const [chunk, ...more] = place?.chunks ?? [];
+      const isWhole = chunk !== undefined && more.length === 0 && chunk.codec !== Codec.delta;
+      return isWhole && !this.#places.has(digest) ? [{ digest, chunk }] : [];
+    });
+    if (new Set(found.map(({ chunk }) => chunk.pack)).size < 2) return;
+    for (const { digest, chunk } of found) {
+      const content = await this.#contentAt(chunk, digest);
+      if (content === undefined) continue;
+      const { length } = content;
+      const packed = compressChunk(content);
+      await this.#append({ digest, size: length, blocks: NO_BLOCKS }, [
+        { chunk: digest, block: 0, length, packed },
+      ]);
+    }
+  }
+
+  /** A blob's only chunk, expanded; undefined of what can't be read or is wrong: who needs it hears of that, and it is repaired there. */
+  async #contentAt({ pack, ...at }: ChunkPlace, digest: Digest): Promise<Uint8Array | undefined> {
+    const range = { offset: at.offset, length: at.stored };
+    try {
+      const bytes = await this.#store.get(objectPath("packs", pack), { range });
+      const content = expandChunk(at.codec, bytes, at.length);
+      return digestOf(content) === digest ? content : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   async #publish(

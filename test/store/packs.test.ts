@@ -165,6 +165,43 @@ test("equal content is stored once, across layers and streams", async (t) => {
   });
 });
 
+test("small blobs of several layers lie side by side for a snapshot, and where they were for the layers", async (t) => {
+  const store = memoryBackend();
+  const known = await KnownBlobs.load(store);
+  const refs: BlobRef[] = [];
+  const layers: Digest[] = [];
+  for (const seed of [1, 2, 3]) {
+    const writer = await openPackWriter(store, { known });
+    refs.push(await writer.addBytes(noise(300, seed)));
+    await writer.addBytes(noise(9_000, 10 + seed));
+    layers.push((await writer.finish(Buffer.from(`layer ${seed}`))).digest);
+  }
+  const packOf = (locator: Locator, ref: BlobRef) =>
+    locator.chunkAt(locator.find(ref.digest), 0).pack;
+  const before = await readLocator(store, layers[0]!);
+  const path = before.chunkAt(before.find(refs[0]!.digest), 0).path;
+  const absent = { digest: "ab".repeat(32) as Digest };
+  const together = [...refs, absent].map(({ digest }) => digest);
+  const write = async (name: string) => {
+    const writer = await openPackWriter(store, { known });
+    const { digest } = await writer.writeSnapshot(Buffer.from(name), layers, together);
+    return { counts: writer.counts, locator: await readLocator(store, digest) };
+  };
+  const { locator } = await write("snapshot");
+  t.equal(new Set(refs.map((ref) => packOf(locator, ref))).size, 1);
+  t.equal(locator.blobCount, 6);
+  for (const [i, ref] of refs.entries())
+    t.same(await readBack(store, locator, ref), noise(300, i + 1));
+  const layer = await readLocator(store, layers[0]!);
+  t.equal(packOf(layer, refs[0]!), packOf(before, refs[0]!));
+  t.equal((await write("another")).counts.packs, 0, "the same again is no new pack");
+  await store.remove(path);
+  await store.put(path, noise(300, 77));
+  const damaged = (await write("of what is damaged")).locator;
+  t.equal(packOf(damaged, refs[0]!), packOf(before, refs[0]!), "left where it was");
+  t.equal(packOf(damaged, refs[1]!), packOf(damaged, refs[2]!));
+});
+
 test("packs that an ended writer left are not written, nor counted, again", async (t) => {
   const store = memoryBackend();
   const fill = async () => {
