@@ -1,6 +1,7 @@
 // PackWriter: the BlobSink that puts the blobs of one layer into packs, and publishes an index. Order of writing:
 // packs, index, locator; a reader believes in an index only through its locator, so nothing half-written is ever
-// used. Memory: two open packs, and one more per stream under way. Control plane.
+// used. Memory: two open packs, and of each stream under way all that it comes to, packed: a pack names its blobs, and
+// this one's name is known at its end. Control plane.
 
 import { createHash } from "node:crypto";
 import type { BlobRef } from "../base/blob.ts";
