@@ -1,6 +1,7 @@
 // What a store has that is near a layer or snapshot which is to be made: found by its note, its files by their paths. A hint that
 // saves space: whatever is wrong with it, there is just none. Control plane.
 
+import type { BlobRef } from "../base/blob.ts";
 import type { Digest } from "../base/digest.ts";
 import { entriesOf } from "../layer/entries.ts";
 import { faultOf, Index } from "../layer/index.ts";
@@ -16,7 +17,7 @@ export async function openNear(
 ): Promise<NearIndex | undefined> {
   const digest = await findNear(store, parts);
   if (digest === undefined) return undefined;
-  let files: Map<string, Digest> | undefined;
+  let files: Map<string, BlobRef> | undefined;
   try {
     const bytes = await store.get(objectPath("indexes", digest));
     if (faultOf(bytes) !== undefined) return undefined;
@@ -34,10 +35,10 @@ export async function openNear(
   }
 }
 
-function filesOf(index: Index): Map<string, Digest> {
-  const files = new Map<string, Digest>();
+function filesOf(index: Index): Map<string, BlobRef> {
+  const files = new Map<string, BlobRef>();
   for (const entry of entriesOf(index))
-    if (entry.type === "file") files.set(entry.path, entry.blob.digest);
+    if (entry.type === "file") files.set(entry.path, entry.blob);
   return files;
 }
 

@@ -89,7 +89,9 @@ export function applyDelta(base: Uint8Array, body: Uint8Array, length: number): 
   const stepBytes = view.getUint32(Body.stepBytes, true);
   const copied = view.getUint32(Body.copiedBytes, true);
   if (columns < 1 || columns > COLUMNS_MAX) throw corrupt(`it has ${columns} columns`);
-  if (copied > length || stepBytes > 3 * VARINT_BYTES * STEPS_MAX) throw corrupt(WRONG_LENGTH);
+  // Each step but the last makes something of the base.
+  const stepsMax = Math.min(STEPS_MAX, copied + 1);
+  if (copied > length || stepBytes > 3 * VARINT_BYTES * stepsMax) throw corrupt(WRONG_LENGTH);
   const stream = expand(body.subarray(Body.bytes), stepBytes + length);
   const steps = readSteps(stream.subarray(0, stepBytes), base.length, copied, length);
   const order = new ColumnOrder(steps, columns, copied);
@@ -172,7 +174,7 @@ class ColumnOrder {
     for (const { own, copied: length } of steps) {
       offset += own;
       const whole = Math.floor(length / columns);
-      for (let column = 0; column < columns; column++) counts[column]! += whole;
+      if (whole > 0) for (let column = 0; column < columns; column++) counts[column]! += whole;
       for (let i = whole * columns; i < length; i++) counts[(offset + i) % columns]!++;
       offset += length;
     }

@@ -165,6 +165,49 @@ export async function baseOfDelta(store: Backend, path: string): Promise<Digest>
   }
 }
 
+/**
+ * Locators that are deltas, by what they are deltas of. A damaged one is of nothing, and `onFault` hears of it; one that can't be had now may
+ * be of any, so none may be written anew: its error is thrown.
+ */
+export async function locatorsByBase(
+  store: DeltaStore,
+  onFault: (what: string, error: unknown) => void,
+): Promise<Map<Digest, Digest[]>> {
+  const found = new Map<Digest, Digest[]>();
+  for await (const path of store.whole.list(deltaPath("locators"))) {
+    const digest = digestOfPath(path);
+    if (digest === undefined) continue;
+    try {
+      const base = await baseOfDelta(store.whole, objectPath("locators", digest));
+      const known = found.get(base);
+      if (known === undefined) found.set(base, [digest]);
+      else known.push(digest);
+    } catch (error) {
+      if (classOf(error) === "notFound") continue;
+      if (!isDamage(error)) throw error;
+      onFault(path, error);
+    }
+  }
+  return found;
+}
+
+/** Writes a locator anew, as a whole; the `dependents`, which are deltas of it, become whole first. */
+export async function replaceLocator(
+  store: DeltaStore,
+  digest: Digest,
+  bytes: Uint8Array,
+  dependents: readonly Digest[],
+): Promise<void> {
+  for (const each of dependents) {
+    const path = objectPath("locators", each);
+    if (!(await store.whole.has(path))) await store.whole.put(path, await store.get(path));
+    await store.whole.remove(deltaPath(path));
+  }
+  const path = objectPath("locators", digest);
+  await store.whole.put(path, bytes);
+  await store.whole.remove(deltaPath(path));
+}
+
 /** The delta of the object at `path`; undefined when there is none. */
 export async function deltaOf(
   inner: Backend,

@@ -19,7 +19,7 @@ export class KnownBlobs {
     const known = new KnownBlobs();
     const read = async (path: string) => {
       try {
-        return new Locator(await store.get(path));
+        return checked(await store.get(path));
       } catch {
         return undefined; // half a locator can't exist by the writing rules, and dedup may be imperfect, never wrong
       }
@@ -58,11 +58,17 @@ export class KnownBlobs {
   }
 }
 
-/** The locator of an index in a store. */
+/** The locator of an index in a store, to be walked. BURROW_CORRUPT. */
 export async function readLocator(
   store: Backend,
   index: Digest,
   signal?: AbortSignal,
 ): Promise<Locator> {
-  return new Locator(await store.get(objectPath("locators", index), signal ? { signal } : {}));
+  return checked(await store.get(objectPath("locators", index), signal ? { signal } : {}));
+}
+
+function checked(bytes: Uint8Array): Locator {
+  const locator = new Locator(bytes);
+  if (locator.kind === "packs") locator.check();
+  return locator;
 }

@@ -108,19 +108,18 @@ export class Locator {
   }
 
   #search(digest: Digest): number {
-    // By the first four bytes, which tell nearly all apart, as numbers; then by the digest.
+    // By the first four bytes, which tell nearly all apart, as numbers; by the digest where they are equal: they may all be, in one that lies.
     const prefix = Number.parseInt(digest.slice(0, 8), 16);
     let low = 0;
     let high = this.blobCount;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#prefixAt(middle) < prefix) low = middle + 1;
+      const other = this.#prefixAt(middle);
+      const isBefore = other < prefix || (other === prefix && this.digestAt(middle) < digest);
+      if (isBefore) low = middle + 1;
       else high = middle;
     }
-    for (let row = low; row < this.blobCount && this.#prefixAt(row) === prefix; row++) {
-      if (this.digestAt(row) === digest) return row;
-    }
-    return -1;
+    return low < this.blobCount && this.digestAt(low) === digest ? low : -1;
   }
 
   #prefixAt(row: number): number {
@@ -159,6 +158,21 @@ export class Locator {
     const isKnown = this.#stringBytes === this.#packCount * TABLE.startBytes;
     if (!isKnown || number >= this.#packCount) return 0;
     return this.#view.getUint32(this.#strings + number * TABLE.startBytes, true);
+  }
+
+  /**
+   * For who looks at every blob: throws BURROW_CORRUPT where chunks or packs lie outside their tables, or blobs have more chunks than there are:
+   * what a walk takes would grow with the square of the file then.
+   */
+  check(): void {
+    let count = 0;
+    for (let row = 0; row < this.blobCount; row++) {
+      const chunks = this.chunkCount(row);
+      if (chunks > 0) this.#chunkNumber(row, chunks - 1);
+      count += chunks;
+      if (count > this.#chunkCount) throw corrupt("blobs share chunks");
+    }
+    this.eachChunk(() => undefined);
   }
 
   /** Calls back with each chunk: number of its pack, offset there, bytes there. Throws BURROW_CORRUPT for one of no pack. */

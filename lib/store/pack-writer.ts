@@ -1,6 +1,7 @@
 // PackWriter: the BlobSink that puts the blobs of one layer into packs, and publishes an index. Order of writing:
 // packs, index, locator; a reader believes in an index only through its locator, so nothing half-written is ever
-// used. Memory: two open packs, and one more per stream under way. Control plane.
+// used. Memory: two open packs, and of each stream under way all that it comes to, packed: a pack names its blobs, and
+// this one's name is known at its end. Control plane.
 
 import { createHash } from "node:crypto";
 import type { BlobRef } from "../base/blob.ts";
@@ -11,7 +12,7 @@ import { optimizeLate } from "../sys/tiering.ts";
 import type { BlobSink } from "./blob-sink.ts";
 import { blockDigests, blocksOf, groupBytes, regroup } from "./blocks.ts";
 import { Codec, compressChunk, deltaChunk, expandChunk, keptOf, type Packed } from "./codec.ts";
-import { isDeltaStore, putNear } from "./deltas.ts";
+import { isDeltaStore, locatorsByBase, putNear, replaceLocator } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { KnownBlobs, readLocator } from "./known.ts";
 import { objectPath } from "./layout.ts";
@@ -26,7 +27,7 @@ import {
   type SealedPlace,
 } from "./open-packs.ts";
 import type { NewChunk } from "./pack.ts";
-import type { WritableBackend } from "./store.ts";
+import { isDamage, type WritableBackend } from "./store.ts";
 
 export interface WriterOptions {
   /** Bytes at which a pack is closed; PACK_TARGET_BYTES when missing. */
@@ -44,7 +45,13 @@ export interface NearIndex {
   /** The index itself, when it was read. */
   readonly bytes?: Uint8Array;
   /** The content that it has at a path, in latin1. */
-  blobAt(path: string): Digest | undefined;
+  blobAt(path: string): BlobRef | undefined;
+}
+
+/** A blob of the near index, and where it lies. */
+interface NearBlob {
+  readonly ref: BlobRef;
+  readonly place: BlobPlace;
 }
 
 /** Of all small blobs, and of empty ones all: an archive may have a million. */
@@ -124,7 +131,7 @@ export class PackWriter implements BlobSink {
     for (const [block, piece] of pieces.entries()) {
       const chunk = isLarge ? blocks[block]! : digest;
       const delta = near && (await this.#deltaOf(near, block, piece));
-      if (near && delta) this.#places.set(near.digest, near);
+      if (near && delta) this.#places.set(near.place.digest, near.place);
       const packed = delta ?? compressChunk(piece);
       chunks.push({
         chunk,
@@ -271,7 +278,7 @@ export class PackWriter implements BlobSink {
     const locatorBytes = encodeLocator(placesOf(this.#places.values(), layers));
     const indexPath = objectPath("indexes", digest);
     if (!(await this.#store.has(indexPath))) await this.#put(indexPath, indexBytes);
-    await this.#put(objectPath("locators", digest), locatorBytes);
+    await this.#putLocator(digest, locatorBytes);
     this.#known.add(new Locator(locatorBytes));
     return { digest };
   }
@@ -354,23 +361,46 @@ export class PackWriter implements BlobSink {
     else await putNear(store, path, bytes, this.#near.digest, this.#near.bytes);
   }
 
-  /** Where the content lies that the near index has at a path, if it is cut as what is to be added. */
-  #nearBlob(path: string | undefined, isLarge: boolean): BlobPlace | undefined {
-    const digest = path === undefined ? undefined : this.#near?.blobAt(path);
-    const place = digest === undefined ? undefined : this.#known.place(digest);
-    if (place === undefined) return undefined;
-    return place.size > BLOCK_DIGESTS_OVER_BYTES === isLarge ? place : undefined;
+  /** One that is there and says otherwise, as after another machine's import of the same, may be what others are deltas of. */
+  async #putLocator(digest: Digest, bytes: Uint8Array): Promise<void> {
+    const store = this.#store;
+    const path = objectPath("locators", digest);
+    if (!isDeltaStore(store) || !(await store.whole.has(path))) return await this.#put(path, bytes);
+    try {
+      if ((await store.whole.get(path)).equals(bytes)) return;
+      const byBase = await locatorsByBase(store, () => undefined);
+      await replaceLocator(store, digest, bytes, byBase.get(digest) ?? []);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      // It was of no use to anybody, and may be what it was by this.
+      await store.whole.put(path, bytes);
+    }
   }
 
-  /** A chunk as a delta of the same one of a near blob. A base that can't be read saves nothing, no more. */
-  async #deltaOf(near: BlobPlace, block: number, piece: Uint8Array): Promise<Packed | undefined> {
-    const place = near.chunks[block];
+  /** Where the content lies that the near index has at a path, if it is cut as what is to be added. */
+  #nearBlob(path: string | undefined, isLarge: boolean): NearBlob | undefined {
+    const ref = path === undefined ? undefined : this.#near?.blobAt(path);
+    const place = ref === undefined ? undefined : this.#known.place(ref.digest);
+    if (ref === undefined || place === undefined) return undefined;
+    return place.size > BLOCK_DIGESTS_OVER_BYTES === isLarge ? { ref, place } : undefined;
+  }
+
+  /**
+   * A chunk as a delta of the same one of a near blob. A base that can't be read, or is damaged, saves nothing, no more: what is made of a
+   * wrong one would be wrong by every other copy.
+   */
+  async #deltaOf(near: NearBlob, block: number, piece: Uint8Array): Promise<Packed | undefined> {
+    const { digest, blocks } = near.ref;
+    const place = near.place.chunks[block];
     if (place === undefined) return undefined;
     const { pack, offset, stored, length, codec } = place;
     try {
       const range = { offset, length: stored };
       const bytes = await this.#store.get(objectPath("packs", pack), { range });
-      return deltaChunk(piece, near.digest, expandChunk(codec, bytes, length));
+      const base = expandChunk(codec, bytes, length);
+      return digestOf(base) === (blocks[block] ?? digest)
+        ? deltaChunk(piece, digest, base)
+        : undefined;
     } catch {
       return undefined;
     }

@@ -6,10 +6,10 @@ import { type Digest, showDigest } from "../base/digest.ts";
 import { BurrowError, explain } from "../base/error.ts";
 import { PACK_TARGET_BYTES } from "../base/limits.ts";
 import { Codec, expandChunk } from "./codec.ts";
-import { baseOfDelta, type DeltaStore, deltaPath } from "./deltas.ts";
+import { type DeltaStore, locatorsByBase, replaceLocator } from "./deltas.ts";
 import { digestOf } from "./hash.ts";
 import { readLocator } from "./known.ts";
-import { digestOfPath, objectPath } from "./layout.ts";
+import { objectPath } from "./layout.ts";
 import type { ChunkPlace } from "./locator.ts";
 import { encodeLocator, placeAt } from "./locator-writer.ts";
 import {
@@ -21,7 +21,6 @@ import {
 } from "./pack.ts";
 import type { Pack } from "./pack-use.ts";
 import { inParallel } from "./parallel.ts";
-import { classOf, isDamage } from "./store.ts";
 import type { Fault } from "./survey.ts";
 
 /** Packs that are moved before locators are rewritten: what is known of their chunks is held meanwhile. */
@@ -113,7 +112,9 @@ export async function repack(
   options: RepackOptions,
 ): Promise<Repacked> {
   const repacked: Repacked = { packs: 0, oldBytes: 0, newBytes: 0, faults: [] };
-  const dependents = await dependentsIn(store, repacked.faults);
+  const dependents = await locatorsByBase(store, (what, error) =>
+    repacked.faults.push({ what, why: explain(error) }),
+  );
   for (let at = 0; at < packs.length; at += BATCH_PACKS) {
     const batch = packs.slice(at, at + BATCH_PACKS);
     const locators = locatorsOf(batch, users);
@@ -183,27 +184,6 @@ async function neededOf(
     locator.eachChunk((number, offset, stored) => maps[number]?.set(offset, stored));
   });
   return needed;
-}
-
-/**
- * Locators that are deltas, by what they are deltas of. A damaged one is of nothing, and a fault; one that can't be had now may be of any, so
- * none may be written anew: its error is thrown.
- */
-async function dependentsIn(store: DeltaStore, faults: Fault[]): Promise<Map<Digest, Digest[]>> {
-  const dependents = new Map<Digest, Digest[]>();
-  for await (const path of store.whole.list(deltaPath("locators"))) {
-    const digest = digestOfPath(path);
-    if (digest === undefined) continue;
-    try {
-      const base = await baseOfDelta(store.whole, objectPath("locators", digest));
-      dependents.set(base, [...(dependents.get(base) ?? []), digest]);
-    } catch (error) {
-      if (classOf(error) === "notFound") continue;
-      if (!isDamage(error)) throw error;
-      faults.push({ what: path, why: explain(error) });
-    }
-  }
-  return dependents;
 }
 
 /** Where a chunk lies, as a key. */
@@ -311,7 +291,7 @@ function byBlob(rows: readonly PackRow[]): PackRow[][] {
   return groups;
 }
 
-/** Writes a locator anew with the places that chunks have now; what is a delta of it becomes whole first. */
+/** Writes a locator anew with the places that chunks have now. */
 async function rewrite(
   store: DeltaStore,
   digest: Digest,
@@ -328,13 +308,5 @@ async function rewrite(
     return { ...place, chunks };
   });
   const bytes = encodeLocator(blobs);
-  if (bytes.equals(locator.bytes)) return;
-  for (const each of dependents) {
-    const path = objectPath("locators", each);
-    if (!(await store.whole.has(path))) await store.whole.put(path, await store.get(path));
-    await store.whole.remove(deltaPath(path));
-  }
-  const path = objectPath("locators", digest);
-  await store.whole.put(path, bytes);
-  await store.whole.remove(deltaPath(path));
+  if (!bytes.equals(locator.bytes)) await replaceLocator(store, digest, bytes, dependents);
 }

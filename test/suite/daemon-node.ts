@@ -82,7 +82,7 @@ export function entriesOf(refs: ReadonlyMap<string, BlobRef>): LayerEntry[] {
 
 /** What a writer may make deltas of. */
 export function nearOf({ digest, refs }: Published): NearIndex {
-  return { digest, blobAt: (path) => refs.get(path)?.digest };
+  return { digest, blobAt: (path) => refs.get(path) };
 }
 
 export function publishedOf(
