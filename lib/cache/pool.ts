@@ -1,4 +1,4 @@
-// Pool: what would keep the event loop busy is done by a thread of libuv's pool: blocks are decompressed, verified and written, whole
+// Pool: what would keep the event loop busy is done by workers (native/addon/workers.c): blocks are decompressed, verified and written, whole
 // files hashed. docs/design/0013-off-the-loop.md. Control plane.
 
 import { createHash } from "node:crypto";

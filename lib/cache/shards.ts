@@ -3,7 +3,7 @@
 
 import fs from "node:fs";
 import { makeFolderBy } from "../store/folder.ts";
-import { errnoOf, ioError } from "../store/node-error.ts";
+import { ioError } from "../store/node-error.ts";
 import { Calls } from "../sys/calls.ts";
 import type { Disk } from "./disk.ts";
 
@@ -63,16 +63,22 @@ export function shardNames(folder: string): string[] {
 }
 
 async function makeShard(path: string): Promise<void> {
-  const { lstat, mkdir, rm, chmod } = fs.promises;
-  try {
-    await mkdir(path, FOLDER_MODE);
-  } catch (error) {
-    const stat = await lstat(path).catch(() => undefined);
-    if (stat?.isDirectory() === true) return;
-    if (stat === undefined && errnoOf(error).code !== "ENOENT") throw error;
-    await rm(path, { force: true });
-    await makeFolderBy(fs.promises, path);
-  }
+  const calls = new Calls();
+  calls.mkdir(path, FOLDER_MODE);
+  const fd = { at: calls.open(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY) };
+  // Whatever the umask.
+  const moded = calls.fchmod(fd, FOLDER_MODE);
+  calls.always(() => calls.close(fd));
+  if ((await calls.run())[moded]! < 0) await makeAnew(path);
+}
+
+/** Where something has the name, or a folder is missing before it. */
+async function makeAnew(path: string): Promise<void> {
+  const { lstat, rm, chmod } = fs.promises;
+  const stat = await lstat(path).catch(() => undefined);
+  if (stat?.isDirectory() === true) return;
+  await rm(path, { force: true });
+  await makeFolderBy(fs.promises, path);
   await chmod(path, FOLDER_MODE);
 }
 

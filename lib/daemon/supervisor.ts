@@ -121,12 +121,12 @@ export async function startDaemon(
 /** Runs a daemon until it ends or is told to by SIGTERM or SIGINT: the body of `burrow daemon start`. SIGHUP reloads it. Exit code. */
 export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
   process.umask(0o022);
-  // Six may be the cache disk's (lib/cache/disk.ts), two the lazy mount's. libuv asks when the first is wanted.
+  // For what Node.js does with files by itself, of which six may be the cache disk's (lib/cache/disk.ts). libuv asks when the first is wanted.
   process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS);
   setFlagsFromString(HEAP_GROWTH);
   const listener = takeListener();
   closeInherited();
-  // Before anything is started: the pool's threads are to be as everybody's.
+  // Before anything is started: workers are to be as everybody's threads.
   if (config.precedence) takePrecedence();
   const bounded = boundedLog(log);
   let told: string | undefined;

@@ -1,4 +1,4 @@
-// Calls: a chain of system calls on files that a thread of Node's pool makes, one after the other, at the price of one crossing: a disk
+// Calls: a chain of system calls on files that a worker (native/addon/workers.c) makes, one after the other, at the price of one crossing: a disk
 // that hangs holds up that thread and nothing else. The typed face of native/addon/calls.c. Control plane.
 
 import { Errno } from "../base/errno.ts";
@@ -22,6 +22,7 @@ const Op = {
   lease: 13,
   truncate: 14,
   syncRange: 15,
+  mkdir: 16,
 } as const;
 
 /** When a call is made: unless one before it has failed, whatever has, or only if one has. */
@@ -150,6 +151,10 @@ export class Calls {
     return this.#add(Op.unlink, this.#path(path));
   }
 
+  mkdir(path: string, mode: number): Place {
+    return this.#add(Op.mkdir, this.#path(path), mode);
+  }
+
   /** A write lease until it is closed: -EAGAIN when somebody else has the file; 0, too, where the kernel can't tell. */
   lease(fd: FdOf): Place {
     return this.#add(Op.lease, numberOf(fd));
@@ -159,7 +164,7 @@ export class Calls {
     return this.#add(Op.truncate, numberOf(fd), size);
   }
 
-  /** Has them made: resolves when the last has ended. What was given for reading and writing is the pool's until then. */
+  /** Has them made: resolves when the last has ended. What was given for reading and writing is the worker's until then. */
   run(): Promise<Results> {
     return new Promise((resolve, reject) => {
       const { length } = this;

@@ -85,6 +85,10 @@ interface ProcessFunctions {
   /** The calling thread's mount namespace, root and working directory, by FD. */
   enterMounts(namespaceFd: number, rootFd: number, directoryFd: number): number;
   askForShortTurns(): number;
+  /** So many ns of each period's for the calling thread before any other's, and no more; -EPERM, -EBUSY. */
+  askForDeadline(runtimeNs: number, periodNs: number): number;
+  /** A thread of this process before all of the normal policy; -EPERM. */
+  goFirst(tid: number): number;
   exitNow(code: number): never;
   /** Starts a program of PATH with FDs, three or more, from 0 on: its pid. At most 16 arguments, NUL-terminated, its name first. */
   spawnProgram(args: Uint8Array, fds: Int32Array): number;
@@ -153,9 +157,9 @@ interface HashFunctions {
   hashLanes(bytes: Uint8Array, ranges: Uint32Array, digests: Uint8Array): number;
 }
 
-/** native/addon/pool.c: work in a thread of libuv's pool. The bytes given are the thread's until the promise resolves; it never rejects. */
+/** native/addon/pool.c: what workers do (workers.c). The bytes given are the worker's until the promise resolves; it never rejects. */
 interface PoolFunctions {
-  /** What spawnProgram gives, by a thread of the pool. */
+  /** What spawnProgram gives, by a worker. */
   spawnLater(args: Uint8Array, fds: Int32Array): Promise<number> | number;
   /**
    * Blocks of `bytes` into their places in a file, those whose content is right: (start, stored bytes, codec, content bytes, block) of each,
@@ -177,7 +181,7 @@ interface PoolFunctions {
 /** native/addon/calls.c */
 interface CallsFunctions {
   /**
-   * Has a thread of the pool make a chain of system calls, `rows` of `table`, as lib/sys/calls.ts writes them; what each gave stands behind
+   * Has a worker make a chain of system calls, `rows` of `table`, as lib/sys/calls.ts writes them; what each gave stands behind
    * them, and behind that what stat(2) said. Nobody may touch any of it before `done` is called.
    */
   makeCalls(

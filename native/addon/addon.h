@@ -64,6 +64,16 @@ struct bytes {
 
 int spawn_words(struct bytes text, struct bytes fds);
 
+// What a worker does, and what the loop is told of it: workers.c. The first member of whatever belongs to it.
+struct work {
+  void (*run)(struct work *);             // In a worker: nothing of JavaScript's.
+  void (*done)(napi_env, struct work *);  // On the loop, in a scope; frees it.
+  struct work *next;
+};
+
+// Has a worker do it, those that begin first first. 0 or -errno: then nothing is done or told.
+int begin_work(napi_env env, struct work *work);
+
 static inline struct bytes arg_bytes(napi_env env, napi_value value) {
   struct bytes out = {NULL, 0};
   napi_typedarray_type type;

@@ -1,4 +1,4 @@
-// System calls on files, one after the other on a thread of Node's pool, so that a disk that hangs holds up none of
+// System calls on files, one after the other in a worker, so that a disk that hangs holds up none of
 // JavaScript: one crossing for a chain such as open, write, fsync, rename, close. lib/sys/calls.ts makes the chains.
 #include "addon.h"
 #include <fcntl.h>
@@ -11,14 +11,14 @@
 // A row: op, three arguments, when it is made, whether its failure counts, and 1 + the row without whose success it
 // isn't made, or 0. Numbers of ops are lib/sys/calls.ts's.
 enum { OPEN, CLOSE, STAT, LSTAT, PWRITE, PREAD, FSYNC, FCHMOD };
-enum { FUTIMENS = FCHMOD + 1, SETXATTR, GETXATTR, RENAME, UNLINK, LEASE, TRUNCATE, SYNC_RANGE };
+enum { FUTIMENS = FCHMOD + 1, SETXATTR, GETXATTR, RENAME, UNLINK, LEASE, TRUNCATE, SYNC_RANGE, MKDIR };
 enum { IF_WELL, ALWAYS, IF_FAILED };
 #define ROW 7
 #define BUFFERS_MAX 4096
 #define FACTS 8
 
 struct chain {
-  napi_async_work work;
+  struct work work;
   napi_ref held, callback;  // all arrays; the function that is told
   double *rows, *results, *facts;  // one behind the other
   size_t count, facts_count;
@@ -74,7 +74,7 @@ static int fd_of(const struct chain *chain, double value, size_t row) {
 static long call(const struct chain *chain, size_t row) {
   const double *a = chain->rows + row * ROW + 1;
   int op = (int)a[-1];
-  int is_named = op == OPEN || op == LSTAT || op == RENAME || op == UNLINK;
+  int is_named = op == OPEN || op == LSTAT || op == RENAME || op == UNLINK || op == MKDIR;
   int fd = is_named ? -1 : fd_of(chain, a[0], row);
   const char *name = is_named ? name_at(chain, a[0]) : NULL, *other = name_at(chain, a[1]);
   struct bytes bytes = buffer_of(chain, op == PWRITE || op == PREAD ? a[1] : a[2]);
@@ -98,6 +98,7 @@ static long call(const struct chain *chain, size_t row) {
     case GETXATTR: return fgetxattr(fd, other, bytes.data, bytes.length);
     case RENAME: return rename(name, other);
     case UNLINK: return unlink(name);
+    case MKDIR: return mkdir(name, (mode_t)a[1]);
     case LEASE: return fcntl(fd, F_SETLEASE, F_WRLCK) < 0 && errno == EAGAIN ? -1 : 0;
     case TRUNCATE: return ftruncate(fd, (off_t)a[1]);
     case SYNC_RANGE: return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT);
@@ -105,9 +106,8 @@ static long call(const struct chain *chain, size_t row) {
   }
 }
 
-static void run(napi_env env, void *data) {
-  (void)env;
-  struct chain *chain = data;
+static void run(struct work *work) {
+  struct chain *chain = (struct chain *)work;
   int failed = 0;
   for (size_t row = 0; row < chain->count; row++) {
     const double *at = chain->rows + row * ROW;
@@ -123,13 +123,11 @@ static void run(napi_env env, void *data) {
   }
 }
 
-static void finish(napi_env env, napi_status status, void *data) {
-  (void)status;
-  struct chain *chain = data;
+static void finish(napi_env env, struct work *work) {
+  struct chain *chain = (struct chain *)work;
   napi_value callback, receiver;
   napi_get_reference_value(env, chain->callback, &callback);
   napi_get_undefined(env, &receiver);
-  napi_delete_async_work(env, chain->work);
   napi_delete_reference(env, chain->held);
   napi_delete_reference(env, chain->callback);
   free(chain);
@@ -160,15 +158,18 @@ static napi_value make_calls(napi_env env, napi_callback_info info) {
     napi_get_element(env, argv[3], i, &one);
     chain->buffers[i] = arg_bytes(env, one);
   }
-  napi_value held, label;
+  napi_value held;
   napi_create_array_with_length(env, 3, &held);
   for (uint32_t i = 0; i < 3; i++) napi_set_element(env, held, i, argv[1 + i]);
   napi_create_reference(env, held, 1, &chain->held);
   napi_create_reference(env, argv[4], 1, &chain->callback);
-  napi_create_string_utf8(env, "burrow calls", NAPI_AUTO_LENGTH, &label);
-  napi_create_async_work(env, NULL, label, run, finish, chain, &chain->work);
-  napi_queue_async_work(env, chain->work);
-  return integer(env, 0);
+  chain->work = (struct work){run, finish, NULL};
+  int error = begin_work(env, &chain->work);
+  if (error == 0) return integer(env, 0);
+  napi_delete_reference(env, chain->held);
+  napi_delete_reference(env, chain->callback);
+  free(chain);
+  return integer(env, error);
 }
 
 void register_calls(napi_env env, napi_value exports) { export_function(env, exports, "makeCalls", make_calls); }

@@ -1,4 +1,4 @@
-// Work in a thread of libuv's pool: blocks are decompressed, compared with their digests and written, and files hashed,
+// What workers do: blocks are decompressed, compared with their digests and written, and files hashed,
 // while the event loop goes on. SHA-256 of one piece is OpenSSL's, which Node.js has in it.
 // docs/design/0013-off-the-loop.md
 #include "addon.h"
@@ -32,8 +32,8 @@ static bool has_libraries(void) {
 
 #define VALUES 3
 struct job {
+  struct work work;
   double (*run)(struct job *);
-  napi_async_work work;
   napi_deferred promise;
   // What the thread reads and writes is held until it has ended; fd is a copy of the caller's.
   napi_ref held[VALUES];
@@ -44,9 +44,8 @@ struct job {
   double result;
 };
 
-static void execute(napi_env env, void *data) {
-  (void)env;
-  struct job *job = data;
+static void execute(struct work *work) {
+  struct job *job = (struct job *)work;
   job->result = job->run(job);
   close(job->fd); // here, since the disk may hang
   job->fd = -1;
@@ -55,29 +54,26 @@ static void execute(napi_env env, void *data) {
 static void drop(napi_env env, struct job *job) {
   for (int i = 0; i < VALUES; i++)
     if (job->held[i] != NULL) napi_delete_reference(env, job->held[i]);
-  if (job->work != NULL) napi_delete_async_work(env, job->work);
   if (job->fd >= 0) close(job->fd);
   free(job);
 }
 
-static void complete(napi_env env, napi_status status, void *data) {
-  struct job *job = data;
-  napi_resolve_deferred(env, job->promise, number(env, status == napi_ok ? job->result : -ECANCELED));
+static void complete(napi_env env, struct work *work) {
+  struct job *job = (struct job *)work;
+  napi_resolve_deferred(env, job->promise, number(env, job->result));
   drop(env, job);
 }
 
 // A promise of what `job` comes to, or -errno. The job is taken.
 static napi_value begin(napi_env env, struct job *job, int fd, const napi_value *values, int count) {
-  napi_value name, promise;
+  napi_value promise;
+  job->work = (struct work){execute, complete, NULL};
   job->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   int error = job->fd < 0 ? -errno : 0;
   for (int i = 0; i < count && error == 0; i++)
     if (napi_create_reference(env, values[i], 1, &job->held[i]) != napi_ok) error = -EINVAL;
-  napi_create_string_latin1(env, "burrow", NAPI_AUTO_LENGTH, &name);
-  if (error == 0 && napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) != napi_ok)
-    error = -ENOMEM;
   if (error == 0 && napi_create_promise(env, &job->promise, &promise) != napi_ok) error = -ENOMEM;
-  if (error == 0 && napi_queue_async_work(env, job->work) != napi_ok) error = -ENOMEM;
+  if (error == 0) error = begin_work(env, &job->work);
   if (error == 0) return promise;
   drop(env, job);
   return integer(env, error);

@@ -38,6 +38,18 @@ static napi_value enter_mounts(napi_env env, napi_callback_info info) {
   return outcome(env, failed ? -1 : 0);
 }
 
+// sched_setattr(2) for the calling thread; what it starts has the normal policy and a nice value of 0. 0 or -errno.
+static long set_turns(uint32_t policy, int32_t nice, uint64_t runtime, uint64_t period) {
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attributes = {48, policy, SCHED_FLAG_RESET_ON_FORK, nice, 0, runtime, period, period};
+  return syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 // askForShortTurns(): short turns of the CPU, for the calling thread alone: its share of the time stays what it is,
 // but a request that comes while the sandbox's own threads spin is served sooner. Of another policy than the normal one
 // (chrt(1)) whoever started us has decided. Linux 6.12 and later
@@ -46,15 +58,23 @@ static napi_value enter_mounts(napi_env env, napi_callback_info info) {
 static napi_value ask_for_short_turns(napi_env env, napi_callback_info info) {
   (void)info;
   if (sched_getscheduler(0) != SCHED_OTHER) return integer(env, 0);
-  struct {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-  } attributes = {.size = 48, .flags = SCHED_FLAG_RESET_ON_FORK, .runtime = SERVER_SLICE_NS};
-  attributes.nice = getpriority(PRIO_PROCESS, 0);
-  return outcome(env, syscall(SYS_sched_setattr, 0, &attributes, 0));
+  return outcome(env, set_turns(SCHED_OTHER, getpriority(PRIO_PROCESS, 0), SERVER_SLICE_NS, 0));
+}
+
+// askForDeadline(runtime, period): ns of a CPU, of each so many, for the calling thread before any other's, and no more
+// than that (sched(7), SCHED_DEADLINE). 0 or -errno: EPERM, or EBUSY when CPUs are promised to others.
+static napi_value ask_for_deadline(napi_env env, napi_callback_info info) {
+  ARGS;
+  uint64_t runtime = (uint64_t)arg_i64(env, argv[0]), period = (uint64_t)arg_i64(env, argv[1]);
+  return outcome(env, set_turns(SCHED_DEADLINE, 0, runtime, period));
+}
+
+// goFirst(tid): a thread of ours before all of the normal policy, after those with a deadline (sched(7), SCHED_RR); not
+// what it starts. 0 or -errno.
+static napi_value go_first(napi_env env, napi_callback_info info) {
+  ARGS;
+  struct sched_param least = {.sched_priority = 1};
+  return outcome(env, sched_setscheduler(arg_int(env, argv[0]), SCHED_RR | SCHED_RESET_ON_FORK, &least));
 }
 
 // exitNow(code): _exit without Node's teardown: the kernel frees FDs and mappings. Does not return.
@@ -98,6 +118,8 @@ void register_process(napi_env env, napi_value exports) {
   export_function(env, exports, "setNoFile", set_no_file);
   export_function(env, exports, "enterMounts", enter_mounts);
   export_function(env, exports, "askForShortTurns", ask_for_short_turns);
+  export_function(env, exports, "askForDeadline", ask_for_deadline);
+  export_function(env, exports, "goFirst", go_first);
   export_function(env, exports, "exitNow", exit_now);
   export_function(env, exports, "spawnProgram", spawn_program);
   export_function(env, exports, "waitProgram", wait_program);

@@ -90,12 +90,13 @@ test("a file that takes no writes keeps nothing, and one that is closed meanwhil
   const writer = fs.openSync(path, "w+");
   const work = keepInPool(writer, blocks);
   fs.closeSync(writer);
-  const other = fs.openSync(`${folder}/other`, "w+");
-  t.equal(other, writer, "the next file has its number");
+  // The next file has its number, or one of the next: a thread that begins opens some for itself.
+  const others = Array.from({ length: 10 }, () => fs.openSync(`${folder}/other`, "w+"));
+  t.ok(others.includes(writer));
   t.equal((await work).size, 1);
-  t.equal(fs.fstatSync(other).size, 0);
+  t.equal(fs.statSync(`${folder}/other`).size, 0);
   t.equal(fs.statSync(path).size, BLOCK_BYTES);
-  fs.closeSync(other);
+  for (const other of others) fs.closeSync(other);
   t.equal((await keepInPool(-1, blocks)).size, 0, "no file");
 });
 

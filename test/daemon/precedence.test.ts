@@ -35,13 +35,22 @@ async function start(
   return { node, daemon: await node.start(config, [...plain, ...prefix]) };
 }
 
-/** man proc_pid_stat(5): field 19, the 17th behind the name. */
-function niceOf(stat: string): number {
+/** man proc_pid_stat(5): fields 19 and 41, the 17th and the 39th behind the name. */
+function turnsOf(stat: string): { nice: number; policy: number } {
   const text = fs.readFileSync(stat, "latin1");
-  return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[16]);
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return { nice: Number(fields[16]), policy: Number(fields[38]) };
 }
 
-const ofProcess = (pid: number | undefined) => niceOf(`/proc/${pid}/stat`);
+const ofProcess = (pid: number | undefined) => turnsOf(`/proc/${pid}/stat`);
+const NORMAL = { nice: 0, policy: 0 };
+const SCHED_DEADLINE = 6;
+
+/** By a deadline, or where CPUs are promised to others, or to some of them only (cpuset(7)), by its nice value. */
+function isFirst(pid: number | undefined): boolean {
+  const { nice, policy } = ofProcess(pid);
+  return policy === SCHED_DEADLINE || nice < 0;
+}
 
 /** Of its session; undefined where the kernel has no autogroups, or it has none: a session as old as the machine, where the file is empty. */
 function ofSession(pid: number | "self" | undefined): number | undefined {
@@ -56,17 +65,24 @@ test("the loop runs first, and nothing that the daemon starts has that from it",
 }, async (t) => {
   const { node, daemon } = await start(t, { standbys: 1 });
   const { pid } = daemon;
-  t.ok(ofProcess(pid) < 0);
+  t.ok(isFirst(pid));
   const folder = standbyFolder(node.cache);
   // The standby itself takes the lowest priority meanwhile: what it was started with its parent keeps.
   const parents = () =>
     pidsOf((words) => words[0] === "unshare" && words.some((word) => word.startsWith(folder)));
   t.ok(await until(() => parents().length === 1), node.output);
-  // By one of the pool's threads.
+  // By a worker.
   const tasks = fs.readdirSync(`/proc/${pid}/task`).filter((task) => task !== String(pid));
-  for (const task of tasks) t.equal(niceOf(`/proc/${pid}/task/${task}/stat`), 0, `thread ${task}`);
+  const turns = tasks.map((task) => turnsOf(`/proc/${pid}/task/${task}/stat`));
+  const isNormal = ({ nice, policy }: typeof NORMAL) => nice === 0 && policy === 0;
+  t.ok(turns.some(isNormal), "workers are as everybody's threads");
+  t.ok(!turns.every(isNormal), "those that collect garbage with it are not");
+  t.ok(
+    turns.every(({ policy }) => policy !== SCHED_DEADLINE),
+    "no other has a deadline",
+  );
   const [parent] = parents();
-  t.equal(ofProcess(parent), 0);
+  t.strictSame(ofProcess(parent), NORMAL);
   if (ofSession(pid) !== undefined) {
     t.ok(ofSession(pid)! < 0, "its session comes before sandboxes' sessions");
     t.ok(await until(() => ofSession(parent) === 0), "which a standby's is one of");
@@ -83,10 +99,10 @@ test("who has set a nice value, or wants none taken, has it so", { skip }, async
     start(t, { precedence: false }),
     start(t, {}, []),
   ]);
-  t.equal(ofProcess(niced.daemon.pid), 1);
-  t.equal(ofProcess(off.daemon.pid), 0);
+  t.strictSame(ofProcess(niced.daemon.pid), { nice: 1, policy: 0 });
+  t.strictSame(ofProcess(off.daemon.pid), NORMAL);
   for (const { daemon } of [niced, off])
     t.ok([0, undefined].includes(ofSession(daemon.pid)), "nor is its session's changed");
-  t.ok(ofProcess(shared.daemon.pid) < 0);
+  t.ok(isFirst(shared.daemon.pid));
   t.equal(ofSession(shared.daemon.pid), before, "a session that is not its own stays as it is");
 });
