@@ -27,7 +27,11 @@ async function twoOrigins(t: Test, options: FetcherOptions = {}) {
   const cache = openCache(node.cache);
   cache.startUp(false);
   const fetcher = new Fetcher(cache, { background: false, ...options });
-  t.teardown(() => fetcher.close());
+  t.teardown(async () => {
+    fetcher.close();
+    // What is still being kept would make the folder anew behind the one who removes it.
+    await until(() => fetcher.isIdle);
+  });
   const sources = new Sources(cache, node.state, (origin) => fetcher.origins.get(origin).reader);
   const open = (origin: string) =>
     sources.open({ snapshot: digest, origin }, AbortSignal.timeout(600_000));

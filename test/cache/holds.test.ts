@@ -39,7 +39,11 @@ async function fetching(t: Test, files: Files): Promise<Node> {
     if (path.startsWith("packs/")) requests.push(bytes);
   };
   const fetcher = new Fetcher(cache, { onRequest });
-  t.teardown(() => fetcher.close());
+  t.teardown(async () => {
+    // What comes along is still being kept: it would make the folder anew behind the one who removes it.
+    await until(() => fetcher.isIdle);
+    fetcher.close();
+  });
   const sources = new Sources(cache, node.state, (origin) => fetcher.origins.get(origin).reader);
   const from = { snapshot: published.digest, origin: node.store };
   const source = await sources.open(from, AbortSignal.timeout(60_000));
