@@ -8,11 +8,15 @@ import { errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { ioError } from "../store/node-error.ts";
 import { native } from "../sys/native.ts";
+import { openFilesLimit } from "../sys/open-files.ts";
 import { writeFully } from "./directory.ts";
 import { isInUse, Lingering } from "./lingering.ts";
 import { expectedCost, Room } from "./room.ts";
 
 const GROUP = "memory";
+/** Each blob is an FD: this share of those that the process may have, and no more blobs than that at once. */
+const FD_SHARE = 1 / 4;
+const BLOBS_MAX = 65_536;
 
 interface Held {
   /** Ours, for writing; gofers get others, for reading. */
@@ -31,11 +35,12 @@ export class MemoryTier {
   readonly lingering = new Lingering(this.room);
   readonly #blobs: LRUCache<Digest, Held>;
 
-  /** limitBytes 0: takes nothing. */
-  constructor(limitBytes: number) {
+  /** limitBytes 0: takes nothing. `filesLimit`: how many files the process may have open. */
+  constructor(limitBytes: number, filesLimit = openFilesLimit()) {
     this.room.limitBytes = Math.max(1, limitBytes);
     this.room.makeRoom = (bytes) => Promise.resolve(this.#evict(bytes));
     this.#blobs = new LRUCache({
+      max: Math.max(1, Math.floor(Math.min(BLOBS_MAX, filesLimit * FD_SHARE))),
       maxSize: Math.max(1, limitBytes),
       sizeCalculation: ({ costBytes }) => costBytes,
       dispose: ({ fd, costBytes }) => this.#end(fd, costBytes),

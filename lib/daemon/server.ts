@@ -1,8 +1,8 @@
 // Server: takes connections on the daemon's socket. Any user of the node can connect, so all is bounded: connections and those of them
 // that named no mount, and each user's share of both. Control plane.
 
-import fs from "node:fs";
 import net from "node:net";
+import { openFilesLimit } from "../sys/open-files.ts";
 import { peerProcess, peerUser } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
 import { Asks } from "./asks.ts";
@@ -84,10 +84,4 @@ export class Server {
     this.#strangers.add(user, connection)?.close();
     this.#crowd.add(user, connection)?.close();
   }
-}
-
-/** RLIMIT_NOFILE of this process: Node has raised it as far as it may. man proc_pid_limits(5). */
-function openFilesLimit(): number {
-  const limit = /^Max open files\s+(\d+)/m.exec(fs.readFileSync("/proc/self/limits", "utf8"));
-  return limit === null ? Number.POSITIVE_INFINITY : Number(limit[1]);
 }

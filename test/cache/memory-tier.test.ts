@@ -57,3 +57,15 @@ test("what was used longest ago makes place", async (t) => {
   memory.close();
   t.equal(openBlobs(), 0);
 });
+
+test("no more FDs are taken than a share of those there are", async (t) => {
+  const memory = new MemoryTier(1024 * 1024 * 1024, 64);
+  const digests: Digest[] = [];
+  for (let i = 0; i < 40; i++) digests.push(await put(memory, i));
+  t.equal(openBlobs(), 16, "a quarter");
+  t.same([memory.has(digests.at(-1)!), memory.has(digests[0]!)], [true, false], "the last ones");
+  const others = noise(BLOB_BYTES, 39);
+  t.ok(memory.read(digests.at(-1)!)?.equals(others));
+  memory.close();
+  t.same([openBlobs(), memory.facts.usedBytes], [0, 0]);
+});
