@@ -238,11 +238,11 @@ class RunningDaemon implements Daemon {
   readonly #views: Views;
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
-  readonly #startedMs = Date.now();
+  readonly #startedMs = performance.now();
   /** Since its start; and what was wrong with the last file that was refused, until one isn't. */
   #reloads = { done: 0, refused: 0, why: "" };
   #timer: NodeJS.Timeout | undefined;
-  #idleSinceMs = Date.now();
+  #idleSinceMs = performance.now();
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
@@ -399,8 +399,9 @@ class RunningDaemon implements Daemon {
   }
 
   #tick(): void {
-    if (this.#server.connections > 0 || !this.#fetcher.isIdle) this.#idleSinceMs = Date.now();
-    const idleMs = Date.now() - this.#idleSinceMs;
+    if (this.#server.connections > 0 || !this.#fetcher.isIdle)
+      this.#idleSinceMs = performance.now();
+    const idleMs = performance.now() - this.#idleSinceMs;
     if (this.#config.idleMs > 0 && idleMs >= this.#config.idleMs) this.stop("idle");
     else void this.#keepRoom();
   }
