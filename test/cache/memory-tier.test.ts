@@ -4,7 +4,8 @@
 import fs from "node:fs";
 import { test } from "tap";
 import type { Digest } from "../../lib/base/digest.ts";
-import { MemoryTier } from "../../lib/cache/memory-tier.ts";
+import { Lingering } from "../../lib/cache/lingering.ts";
+import { MemoryTier, openForReading } from "../../lib/cache/memory-tier.ts";
 import { digestOf } from "../../lib/store/hash.ts";
 import { noise } from "../suite/daemon-node.ts";
 import { until } from "../suite/wait.ts";
@@ -60,8 +61,8 @@ test("what was used longest ago makes place", async (t) => {
 });
 
 test("what sandboxes have open stays within the limit, however many files it is", async (t) => {
-  const files = 600;
-  const memory = new MemoryTier(files * BLOB_BYTES);
+  const files = 350;
+  const memory = new MemoryTier(files * BLOB_BYTES, 100_000);
   const held: number[] = [];
   const digests: Digest[] = [];
   let refused: unknown;
@@ -112,4 +113,21 @@ test("no more FDs are taken, although all are in use", async (t) => {
   await put(memory, 17);
   t.equal(openBlobs(), 16);
   memory.close();
+});
+
+test("files without a name are counted as long as they are open, however many they are", async (t) => {
+  const { room } = new MemoryTier(0);
+  const lingering = new Lingering(room, fs.closeSync, 100_000);
+  const memory = new MemoryTier(1024 * 1024);
+  const files = Array.from({ length: 400 }, () => memory.create(BLOB_BYTES));
+  const held = files.map(openForReading);
+  for (const fd of files) lingering.take(fd, BLOB_BYTES);
+  lingering.look();
+  t.equal(room.facts.lingeringBytes, files.length * BLOB_BYTES);
+  for (const hostFd of held.splice(100)) fs.closeSync(hostFd);
+  for (let looks = 0; looks < 3; looks++) lingering.look();
+  t.equal(room.facts.lingeringBytes, 100 * BLOB_BYTES, "each is looked at in turn");
+  for (const hostFd of held) fs.closeSync(hostFd);
+  lingering.close();
+  t.same([room.facts.lingeringBytes, openBlobs()], [0, 0]);
 });
