@@ -55,9 +55,16 @@ export type ErrnoName = keyof typeof Errno;
  */
 export const MISS = -4096;
 
+const SHORTAGES: readonly number[] = [Errno.EMFILE, Errno.ENFILE, Errno.ENOMEM, Errno.EAGAIN];
+
 const NAMES = new Map<number, ErrnoName>(
   (Object.entries(Errno) as [ErrnoName, number][]).map(([name, value]) => [value, name]),
 );
+
+/** Whether an errno says that who asks is short of FDs or memory, or met a lease: that passes, and is nothing of the file's or its disk's. */
+export function isShortage(errno: number | undefined): boolean {
+  return errno !== undefined && SHORTAGES.includes(errno);
+}
 
 /** The name of an errno, given with either sign: 2 or -2 is "ENOENT"; "errno 999" when unknown. */
 export function errnoName(errno: number): string {

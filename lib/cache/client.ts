@@ -152,7 +152,11 @@ export async function stopDaemon(cache: string, waitMs: number = STOP_MS): Promi
   signalDaemon(pid, "SIGTERM", cache);
   // Its socket goes first, while threads of it may still write: that alone is for where /proc hides it.
   const hasGone = async () => (isSeen ? hasEnded(owner) : !(await isDaemonUp(cache)));
-  for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
+  for (
+    const untilMs = performance.now() + waitMs;
+    performance.now() < untilMs;
+    await sleep(POLL_MS)
+  ) {
     if (await hasGone()) return true;
   }
   const what = `was told to end ${waitMs} ms ago, and its process (pid ${pid}) is still there: its disk may hang`;
@@ -172,7 +176,11 @@ export async function reloadDaemon(cache: string, waitMs: number = START_MS): Pr
     throw daemonError(what, cache);
   }
   signalDaemon(pid, "SIGHUP", cache);
-  for (const untilMs = Date.now() + waitMs; Date.now() < untilMs; await sleep(POLL_MS)) {
+  for (
+    const untilMs = performance.now() + waitMs;
+    performance.now() < untilMs;
+    await sleep(POLL_MS)
+  ) {
     const { pid: now, reloads: after = before } = (await daemonStatus(cache)) ?? { pid: 0 };
     if (now !== pid) throw daemonError("ended meanwhile", cache);
     if (after.done > before.done) return true;
@@ -254,7 +262,11 @@ async function waitUntilUp(
     // 0: another daemon was faster.
     if (code !== 0) failure = `ended at once with ${signal ?? `status ${code}`}`;
   });
-  for (const untilMs = Date.now() + startMs; Date.now() < untilMs; await sleep(POLL_MS)) {
+  for (
+    const untilMs = performance.now() + startMs;
+    performance.now() < untilMs;
+    await sleep(POLL_MS)
+  ) {
     if (await isDaemonUp(cache)) return;
     if (failure !== undefined) throw daemonError(`${failure}: ${tailOf(output)}`, cache);
   }
@@ -272,13 +284,13 @@ function tailOf(fd: number): string {
 
 /** A connected socket; undefined when nobody listens. */
 async function connect(cache: string): Promise<net.Socket | undefined> {
-  for (const untilMs = Date.now() + REPLY_MS; ; await sleep(POLL_MS)) {
+  for (const untilMs = performance.now() + REPLY_MS; ; await sleep(POLL_MS)) {
     try {
       return await connectOnce(cache);
     } catch (error) {
       // As many wait already as may: it accepts them one by one.
       const isFull = error instanceof BurrowError && errnoOf(error.cause).code === "EAGAIN";
-      if (!isFull || Date.now() >= untilMs) throw error;
+      if (!isFull || performance.now() >= untilMs) throw error;
     }
   }
 }

@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { type Digest, isDigest } from "../base/digest.ts";
-import { Errno } from "../base/errno.ts";
+import { Errno, isShortage } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { errnoOf, ioError } from "../store/node-error.ts";
 import { Calls, FACTS, Fact, type FdOf, failureIn, type Results } from "../sys/calls.ts";
@@ -209,7 +209,10 @@ export class CacheDirectory {
     return cost();
   }
 
-  /** Hashes a file that is broken or suspect; right ones are sealed and end in blobs/, wrong ones are dropped: the size of a right one, or -1. */
+  /**
+   * Hashes a file that is broken or suspect; right ones are sealed and end in blobs/, wrong ones are dropped: the size of a right one, or
+   * -1. BURROW_IO when there is no FD or memory to look at it: it stays as it is.
+   */
   async revive(folder: CacheFolder, digest: Digest): Promise<number> {
     const path = this.path(folder, digest);
     let fd = -1;
@@ -230,8 +233,9 @@ export class CacheDirectory {
         }
         return sizeBytes;
       }
-    } catch {
+    } catch (error) {
       // A file that can't be read is as good as a wrong one.
+      if (isShortage(errnoOf(error).errno)) throw error;
     } finally {
       if (fd >= 0) void this.disk.close(fd);
     }

@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { dirname } from "node:path";
+import { isShortage } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { Calls } from "../sys/calls.ts";
 import type { Log } from "./counters.ts";
@@ -39,6 +40,7 @@ export class DiskHealth {
     if (!(error instanceof BurrowError)) return false;
     if (error.code === "BURROW_NO_SPACE") return true;
     if (error.code !== "BURROW_IO" || error.errno === undefined) return false;
+    if (isShortage(error.errno)) return false;
     // An origin may be a directory, too.
     if (!String(error.context["path"]).startsWith(`${dirname(this.#folder)}/`)) return false;
     if (!this.#isDemoted) {

@@ -5,9 +5,11 @@
 import fs from "node:fs";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
-import { Errno } from "../base/errno.ts";
+import { Errno, isShortage } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { ASK_MAX_MS, BLOCK_BYTES } from "../base/limits.ts";
+import { errnoOf } from "../store/node-error.ts";
+import { pause } from "../store/pause.ts";
 import { classOf } from "../store/store.ts";
 import {
   type AskFailure,
@@ -52,6 +54,10 @@ const PROMISE_MS = 2_000;
 const PROMISES_MAX = 8_192;
 /** Tries to answer before what is in memory is evicted for others. */
 const ANSWER_TRIES = 3;
+
+/** Between tries of what there was no FD or memory for: at first, and at most. */
+const SHORTAGE_MS = 50;
+const SHORTAGE_MAX_MS = 2_000;
 
 /** Blobs whose true size is remembered since an index had it wrong: those who say so again cost no look at the file. */
 const SIZES_MAX = 8_192;
@@ -109,7 +115,8 @@ export class Fetcher {
     this.origins.enter();
     try {
       using deadline = this.deadlineOf(source.origin);
-      return await this.#answered({ ...askOf(source, row, first, count), deadline });
+      const wanted = { ...askOf(source, row, first, count), deadline };
+      return await whenAffordable(deadline, () => this.#answered(wanted));
     } catch (error) {
       const errno = answerErrno(error);
       this.counters.failedAsks++;
@@ -167,9 +174,9 @@ export class Fetcher {
     const large = isPart ? this.#larges.get(keyOfBlocks(source, row)) : undefined;
     const { disk, root } = this.#cache;
     const whole = this.#cache.path("blobs", digest);
-    const inMemory = this.shelf.memory.read(digest);
-    if (inMemory !== undefined) return Buffer.from(inMemory.subarray(offset, end));
     try {
+      const inMemory = this.shelf.memory.read(digest);
+      if (inMemory !== undefined) return Buffer.from(inMemory.subarray(offset, end));
       if (large === undefined || large.isDropped)
         return await readRange(disk, whole, offset, end - offset);
       if (large.isInMemory) return undefined; // parts of a large one are read by those alone who have its FD
@@ -352,6 +359,21 @@ export class Fetcher {
     const isInMemory = this.shelf.memory.has(digest);
     const state = isInMemory ? AnswerState.completeHere : AnswerState.complete;
     return { errno: 0, state, name: "" };
+  }
+}
+
+/**
+ * Does work, and again as long as there is no FD or memory for it: others give theirs back. Each try may be a request to the origin, so they
+ * become rare.
+ */
+async function whenAffordable<T>(deadline: Deadline, work: () => Promise<T>): Promise<T> {
+  for (let restMs = SHORTAGE_MS; ; restMs = Math.min(2 * restMs, SHORTAGE_MAX_MS)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isShortage(errnoOf(error).errno)) throw error;
+      if (!(await pause(restMs, deadline.signal))) throw error;
+    }
   }
 }
 

@@ -2,7 +2,7 @@
 
 import fs from "node:fs";
 import type { Digest } from "../base/digest.ts";
-import { Errno } from "../base/errno.ts";
+import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { S_IFMT, S_IFREG } from "../base/file-types.ts";
 import { ioError } from "../store/node-error.ts";
@@ -141,7 +141,8 @@ export async function openThrough(disk: Disk, path: string): Promise<number> {
     if (fd >= 0 && isFile) return fd;
     close(fd);
     const errno = fd < 0 ? -fd : Errno.EINVAL;
-    throw ioError("can't open a cached file", path, new BurrowError("BURROW_IO", "", { errno }));
+    const cause = new BurrowError("BURROW_IO", errnoName(errno), { errno });
+    throw ioError("can't open a cached file", path, cause);
   }
 }
 

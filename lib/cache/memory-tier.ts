@@ -4,15 +4,21 @@
 import fs from "node:fs";
 import { LRUCache } from "lru-cache";
 import type { Digest } from "../base/digest.ts";
-import { errnoName } from "../base/errno.ts";
+import { Errno, errnoName } from "../base/errno.ts";
 import { BurrowError } from "../base/error.ts";
 import { ioError } from "../store/node-error.ts";
 import { native } from "../sys/native.ts";
+import { openFilesLimit } from "../sys/open-files.ts";
 import { writeFully } from "./directory.ts";
 import { isInUse, Lingering } from "./lingering.ts";
 import { expectedCost, Room } from "./room.ts";
 
 const GROUP = "memory";
+/** Each blob is an FD: this share of those that the process may have, and no more blobs than that at once. */
+const FD_SHARE = 1 / 4;
+const BLOBS_MAX = 65_536;
+/** Looked at in one go for those that nobody has open: some milliseconds. */
+const LOOKED_MAX = 4_096;
 
 interface Held {
   /** Ours, for writing; gofers get others, for reading. */
@@ -30,11 +36,13 @@ export class MemoryTier {
   readonly room = new Room();
   readonly lingering = new Lingering(this.room);
   readonly #blobs: LRUCache<Digest, Held>;
+  readonly #blobsMax: number;
 
-  /** limitBytes 0: takes nothing. */
-  constructor(limitBytes: number) {
+  /** limitBytes 0: takes nothing. `filesLimit`: how many files the process may have open. */
+  constructor(limitBytes: number, filesLimit = openFilesLimit()) {
     this.room.limitBytes = Math.max(1, limitBytes);
     this.room.makeRoom = (bytes) => Promise.resolve(this.#evict(bytes));
+    this.#blobsMax = Math.max(1, Math.floor(Math.min(BLOBS_MAX, filesLimit * FD_SHARE)));
     this.#blobs = new LRUCache({
       maxSize: Math.max(1, limitBytes),
       sizeCalculation: ({ costBytes }) => costBytes,
@@ -77,6 +85,13 @@ export class MemoryTier {
   async put(digest: Digest, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
     if (this.#blobs.has(digest)) return;
     const cost = expectedCost(bytes.length);
+    if (this.#blobs.size >= this.#blobsMax) this.#evict(1);
+    if (this.#blobs.size >= this.#blobsMax) {
+      throw new BurrowError("BURROW_NO_SPACE", "no FD for one more blob in memory", {
+        errno: Errno.ENOSPC,
+        context: { blobs: this.#blobs.size },
+      });
+    }
     const space = await this.room.reserve(cost, signal);
     let fd = -1;
     try {
@@ -128,12 +143,18 @@ export class MemoryTier {
     this.lingering.close();
   }
 
+  /** Has those go that were used longest ago and nobody has open, of which there may be too few: the end of others frees nothing. */
   #evict(bytes: number): number {
+    const oldest: Digest[] = [];
+    for (const digest of this.#blobs.rkeys()) if (oldest.push(digest) >= LOOKED_MAX) break;
     let freed = 0;
-    while (freed < bytes) {
-      const held = this.#blobs.pop();
-      if (held === undefined) break;
-      if (!isInUse(held.fd)) freed += held.costBytes;
+    for (const digest of oldest) {
+      if (freed >= bytes) break;
+      // What is in use is asked again after all others.
+      const held = this.#blobs.get(digest);
+      if (held === undefined || isInUse(held.fd)) continue;
+      this.#blobs.delete(digest);
+      freed += held.costBytes;
     }
     return freed;
   }

@@ -38,7 +38,7 @@ export function statusOf(
     cache: config.cache,
     state: config.state,
     ...(config.origins === "" ? {} : { originsFile: config.origins }),
-    upMs: Date.now() - startedMs,
+    upMs: Math.round(performance.now() - startedMs),
     ...figuresOf(fetcher, keeper, now),
     ...processFigures(fetcher, more),
   };

@@ -9,7 +9,7 @@ const WINDOW_MS = 10_000;
 const STDERR = 2;
 
 /** A log that passes on so many lines at most in each window, then says how many it did not. `now` in ms. */
-export function boundedLog(log: Log, now: () => number = Date.now): Log {
+export function boundedLog(log: Log, now: () => number = () => performance.now()): Log {
   let startedMs = now();
   let lines = 0;
   return (event, facts) => {

@@ -1,8 +1,8 @@
 // Server: takes connections on the daemon's socket. Any user of the node can connect, so all is bounded: connections and those of them
 // that named no mount, and each user's share of both. Control plane.
 
-import fs from "node:fs";
 import net from "node:net";
+import { openFilesLimit } from "../sys/open-files.ts";
 import { peerProcess, peerUser } from "../sys/peer.ts";
 import { notOurs } from "./activation.ts";
 import { Asks } from "./asks.ts";
@@ -18,7 +18,9 @@ const STRANGERS_SHARE = 1 / 4;
 
 export class Server {
   readonly #context: ConnectionContext;
-  readonly #net: net.Server;
+  #net: net.Server | undefined;
+  /** That listened before. */
+  readonly #earlier: Promise<void>[] = [];
   readonly #connections = new Set<Connection>();
   readonly #crowd: Crowd<Connection>;
   /** Connections that named no mount. */
@@ -34,7 +36,6 @@ export class Server {
       Math.min(STRANGERS_MAX, Math.ceil(max * STRANGERS_SHARE)),
       "oldest",
     );
-    this.#net = net.createServer((socket) => this.#accept(socket));
   }
 
   get connections(): number {
@@ -46,26 +47,36 @@ export class Server {
     return this.#crowd.size - this.#strangers.size;
   }
 
-  /** On a path, or an FD that listens already and is this server's from now on: a unix socket's, or it rejects before anyone is heard. */
+  /**
+   * On a path, or an FD that listens already and is this server's from now on: a unix socket's, or it rejects before anyone is heard. Where
+   * it listened before it doesn't any more; who is connected stays.
+   */
   listen(where: { readonly path: string } | { readonly fd: number }): Promise<void> {
+    // First of all: with its end goes the name that it had bound, whoever's that is by then.
+    if (this.#net !== undefined) this.#earlier.push(closed(this.#net));
+    const server = net.createServer((socket) => this.#accept(socket));
+    this.#net = undefined;
     return new Promise((resolve, reject) => {
-      this.#net.once("error", reject);
-      this.#net.listen({ ...where, backlog: 511 }, () => {
-        this.#net.removeListener("error", reject);
+      server.once("error", reject);
+      server.listen({ ...where, backlog: 511 }, () => {
+        server.removeListener("error", reject);
         // Of a unix socket that came as an FD it knows no name.
-        const isUnix = typeof (this.#net.address() ?? "") === "string";
-        if (isUnix) resolve();
-        else this.#net.close(() => reject(notOurs("is no unix socket")));
+        const isUnix = typeof (server.address() ?? "") === "string";
+        if (!isUnix) {
+          server.close(() => reject(notOurs("is no unix socket")));
+          return;
+        }
+        this.#net = server;
+        resolve();
       });
     });
   }
 
   /** Takes no more connections, ends those there are, and removes the socket. */
-  close(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#net.close(() => resolve());
-      for (const connection of this.#connections) connection.close();
-    });
+  async close(): Promise<void> {
+    const ends = this.#net === undefined ? [] : [closed(this.#net)];
+    for (const connection of this.#connections) connection.close();
+    await Promise.all([...this.#earlier, ...ends]);
   }
 
   #accept(socket: net.Socket): void {
@@ -86,8 +97,7 @@ export class Server {
   }
 }
 
-/** RLIMIT_NOFILE of this process: Node has raised it as far as it may. man proc_pid_limits(5). */
-function openFilesLimit(): number {
-  const limit = /^Max open files\s+(\d+)/m.exec(fs.readFileSync("/proc/self/limits", "utf8"));
-  return limit === null ? Number.POSITIVE_INFINITY : Number(limit[1]);
+/** Resolves when a server listens no more and all who connected are gone. */
+function closed(server: net.Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
 }

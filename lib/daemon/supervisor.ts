@@ -28,7 +28,7 @@ import { takeLock, takeLockOver } from "./lock.ts";
 import { boundedLog } from "./log.ts";
 import { LoopDelay } from "./loop-delay.ts";
 import { isOpenToAll, MetricsServer, parseMetricsAddress } from "./metrics-server.ts";
-import { OwnSocket } from "./own-socket.ts";
+import { OwnPlace } from "./own-place.ts";
 import { PinnedBlobs } from "./pinned.ts";
 import { takePrecedence } from "./precedence.ts";
 import { Prefetched } from "./prefetched.ts";
@@ -221,7 +221,7 @@ interface Parts {
 class RunningDaemon implements Daemon {
   readonly ended: Promise<string>;
   readonly #config: DaemonConfig;
-  readonly #lock: number;
+  readonly #place: OwnPlace;
   readonly #log: Log;
   readonly #fetcher: Fetcher;
   readonly #keeper: Keeper;
@@ -238,12 +238,11 @@ class RunningDaemon implements Daemon {
   readonly #views: Views;
   readonly #loop = new LoopDelay();
   readonly #metrics: MetricsServer | undefined;
-  readonly #startedMs = Date.now();
+  readonly #startedMs = performance.now();
   /** Since its start; and what was wrong with the last file that was refused, until one isn't. */
   #reloads = { done: 0, refused: 0, why: "" };
   #timer: NodeJS.Timeout | undefined;
-  #socket: OwnSocket | undefined;
-  #idleSinceMs = Date.now();
+  #idleSinceMs = performance.now();
   #isEnding = false;
   #resolveEnded: (reason: string) => void = () => undefined;
 
@@ -252,7 +251,6 @@ class RunningDaemon implements Daemon {
     const { ahead, profiles, foresight } = parts;
     const { views, prefetched, tracing } = parts.figures;
     this.#config = config;
-    this.#lock = lock;
     this.#log = log;
     this.#fetcher = fetcher;
     this.#lazy = lazy;
@@ -283,6 +281,8 @@ class RunningDaemon implements Daemon {
       status,
       look: () => this.#keeper.look(),
     });
+    const listenAt = (where: string) => this.#server.listen({ path: where });
+    this.#place = new OwnPlace(cache, lock, listenAt, log);
     this.#metrics = config.metrics === "" ? undefined : this.#metricsServer();
     this.#standbys = new Standbys(standbysOf(config.cache, config.standbys), log);
     this.#broker = new Standbys(brokerOf(config.cache, config.shared), log);
@@ -303,8 +303,7 @@ class RunningDaemon implements Daemon {
   async listen(listener: number | undefined): Promise<void> {
     await this.#metrics?.listen();
     if (listener === undefined) {
-      const listen = (path: string) => this.#server.listen({ path });
-      this.#socket = await OwnSocket.open(this.#config.cache, listen);
+      await this.#place.listen();
     } else {
       await this.#server.listen({ fd: listener });
       await this.#checkListener();
@@ -392,23 +391,25 @@ class RunningDaemon implements Daemon {
     this.#broker.stop();
     this.#standbys.stop();
     this.#direct.stop();
-    // The socket goes before the lock: whoever gets the lock next makes its own.
-    this.#socket?.remove();
+    this.#place.leave();
     void Promise.all([this.#server.close(), this.#lazy?.close()]).then(() => {
-      this.#socket?.close();
-      fs.closeSync(this.#lock);
+      this.#place.close();
       this.#resolveEnded(reason);
     });
   }
 
   #tick(): void {
-    if (this.#server.connections > 0 || !this.#fetcher.isIdle) this.#idleSinceMs = Date.now();
-    const idleMs = Date.now() - this.#idleSinceMs;
+    if (this.#server.connections > 0 || !this.#fetcher.isIdle)
+      this.#idleSinceMs = performance.now();
+    const idleMs = performance.now() - this.#idleSinceMs;
     if (this.#config.idleMs > 0 && idleMs >= this.#config.idleMs) this.stop("idle");
     else void this.#keepRoom();
   }
 
   async #keepRoom(): Promise<void> {
+    const standing = await this.#place.look();
+    if (standing === "lost") return this.stop("another daemon has the cache");
+    if (standing === "restored") void this.#keeper.look();
     const before = this.#keeper.facts.evicted;
     await this.#keeper.tick();
     const { evicted, usedBytes } = this.#keeper.facts;

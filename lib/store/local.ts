@@ -103,6 +103,25 @@ class LocalBackend implements WritableBackend {
 
   async put(path: string, bytes: Uint8Array): Promise<void> {
     checkPath(path);
+    try {
+      await this.#putNow(path, bytes).catch(async (error: unknown) => {
+        if (errnoOf(error).code !== "ENOENT") throw error;
+        // Somebody has emptied the directory: a tier, say, which others may do at any time.
+        this.#madeFolders.clear();
+        await this.#putNow(path, bytes);
+      });
+    } catch (error) {
+      const { errno } = errnoOf(error);
+      throw new BurrowError(ioCode(errno), "can't write to the store", {
+        errno,
+        cause: error,
+        context: { path, origin: this.origin },
+      });
+    }
+  }
+
+  /** Leaves nothing aside when it fails. Throws the system's error. */
+  async #putNow(path: string, bytes: Uint8Array): Promise<void> {
     const folder = path.slice(0, Math.max(0, path.lastIndexOf("/")));
     const aside = this.#full(`${TMP}/${asideName()}`);
     try {
@@ -119,12 +138,7 @@ class LocalBackend implements WritableBackend {
       await this.#syncFolder(folder);
     } catch (error) {
       await this.#fs.unlink(aside).catch(() => undefined);
-      const { errno } = errnoOf(error);
-      throw new BurrowError(ioCode(errno), "can't write to the store", {
-        errno,
-        cause: error,
-        context: { path, origin: this.origin },
-      });
+      throw error;
     }
   }
 

@@ -245,3 +245,23 @@ test("what a disk or a network mount can't read for a moment is tried again", as
   const refused = failingOnce(root, "open", "EACCES", -13);
   t.equal(await refused.get("packs/ab/x").catch(classOf), "permanent");
 });
+
+test("a directory that was emptied under its writer, or is removed, is made again", async (t) => {
+  const root = temporary(t);
+  const store = localBackend(`${root}/store`);
+  const all = async () => {
+    for (const path of ["packs/ab/one", "locators/cd/two"]) {
+      await store.put(path, Buffer.from(path));
+      t.equal((await store.get(path)).toString(), path);
+    }
+  };
+  await all();
+  for (const name of fs.readdirSync(`${root}/store`))
+    fs.rmSync(`${root}/store/${name}`, { recursive: true });
+  await all();
+  fs.rmSync(`${root}/store/packs`, { recursive: true });
+  await all();
+  fs.rmSync(`${root}/store`, { recursive: true });
+  await all();
+  t.same(fs.readdirSync(`${root}/store/tmp`), []);
+});
