@@ -11,6 +11,8 @@ import { errnoOf } from "../store/node-error.ts";
 import { takeLock } from "./lock.ts";
 import { OwnSocket } from "./own-socket.ts";
 
+/** Looks for which a socket alone may be missing: a service manager takes it away, and binds its own there. */
+const SOCKET_LOOKS = 30;
 const GROUND: readonly string[] = [...CACHE_FOLDERS, CACHE_MARKER];
 
 /** Of the place: whether it is as it was, was made anew, or is another daemon's by now. */
@@ -23,6 +25,8 @@ export class OwnPlace {
   #lock: number;
   #socket: OwnSocket | undefined;
   #isLooking = false;
+  /** Looks, one after the other, that found no socket. */
+  #missed = 0;
   #isLeft = false;
 
   /** Takes the FD of the cache's lock; `listen` binds a name of its socket, and forgets the one before. */
@@ -65,7 +69,9 @@ export class OwnPlace {
     const { root } = this.#cache;
     const isSound = GROUND.every((name) => names.has(name));
     const hasSocket = names.has(DAEMON_SOCKET);
-    if (isLocked && isSound && hasSocket) return "kept";
+    this.#missed = hasSocket ? 0 : this.#missed + 1;
+    const isPatient = isLocked && isSound && this.#missed < SOCKET_LOOKS;
+    if (isPatient) return "kept";
     if (!isSound) makeCache(root);
     if (!isLocked) {
       const lock = takeLock(root);
