@@ -180,7 +180,8 @@ export class Calls {
       };
       const names = Buffer.from(this.#names === "" ? "\0" : this.#names);
       const begun = native.makeCalls(length, table, names, this.#buffers, done);
-      if (begun < 0) reject(new Error(`the calls can't be made: ${begun}`));
+      // For want of a thread or memory, mostly: an error as Node.js's are.
+      if (begun < 0) reject(Object.assign(new Error("no thread for calls"), { errno: begun }));
     });
   }
 
