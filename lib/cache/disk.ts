@@ -1,5 +1,5 @@
-// Disk: the way to the file system that a cache lies on, for a process that must not wait for it. All work is done by threads of Node's
-// pool, a few at a time, so that others keep theirs however many hang; and with a patience, after which the disk counts as hung: who
+// Disk: the way to the file system that a cache lies on, for a process that must not wait for it. All work is done by workers and by
+// Node's pool, a few at a time, so that others keep theirs however many hang; and with a patience, after which the disk counts as hung: who
 // waits is told ETIMEDOUT, and who comes later at once, until a try succeeds. What hangs may succeed yet. Control plane.
 
 import { Errno } from "../base/errno.ts";
@@ -13,8 +13,8 @@ export const STALL_MS = 2_000;
 /** Bytes that a slow disk reads or writes in a millisecond: so much longer work on many may take. */
 const SLOW_BYTES_PER_MS = 10_000;
 /**
- * Under way at once. Looks, which end soon, don't wait for those who flush; nor does either for long walks through folders. Of the
- * daemon's 12 threads that leaves 6: two may wait for the lazy mount's requests.
+ * Under way at once. Looks, which end soon, don't wait for those who flush; nor does either for long walks through folders. Of
+ * 12 workers, and as many threads of Node's pool, that leaves 6: two may wait for the lazy mount's requests.
  */
 const AT_ONCE = { look: 2, write: 3, walk: 1 } as const;
 export type Lane = keyof typeof AT_ONCE;

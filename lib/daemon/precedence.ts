@@ -32,7 +32,7 @@ export function takePrecedence(): void {
     if (nice !== "0" || policy !== SCHED_OTHER) return;
     const helpers = otherThreads();
     if (native.askForDeadline(RUNTIME_NS, PERIOD_NS) < 0) takeNiceValue();
-    for (const helper of helpers) if (native.goFirst(helper) < 0) setPriority(helper, NICE);
+    else for (const helper of helpers) native.goFirst(helper);
     if (isLeader) fs.writeFileSync("/proc/self/autogroup", String(NICE));
   } catch {
     // Not allowed, or a kernel without autogroups.

@@ -42,7 +42,6 @@ struct workers {
   _Atomic uint32_t taken;   // So far, by workers.
   uint32_t given;           // So far, by the loop.
   struct work *_Atomic done;  // The last one first.
-  _Atomic bool is_ended;
   struct list waiting, ended;  // For a slot; for the loop to tell of.
   uint32_t pending, count;
   pthread_t threads[WORKERS_MAX];
@@ -65,9 +64,9 @@ static void *serve(void *data) {
   struct workers *all = data;
   for (;;) {
     while (sem_wait(&all->filled) < 0) continue;
-    if (atomic_load(&all->is_ended)) return NULL;
-    // As many slots have been filled as have been taken with this one.
+    // As many slots have been filled as have been taken with this one; or it is the end, behind all of them.
     struct work *work = atomic_exchange(&all->slots[atomic_fetch_add(&all->taken, 1) % SLOTS], NULL);
+    if (work == NULL) return NULL;
     work->run(work);
     work->next = atomic_load(&all->done);
     while (!atomic_compare_exchange_weak(&all->done, &work->next, work)) continue;
@@ -93,16 +92,16 @@ static void tell(struct workers *all, struct work *work) {
   bool is_thrown = false;
   napi_open_handle_scope(env, &handles);
   napi_create_object(env, &resource);
-  napi_open_callback_scope(env, resource, all->context, &scope);
+  bool is_scoped = napi_open_callback_scope(env, resource, all->context, &scope) == napi_ok;
   work->done(env, work);
   napi_is_exception_pending(env, &is_thrown);
   if (is_thrown && napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
-  napi_close_callback_scope(env, scope);
+  if (is_scoped) napi_close_callback_scope(env, scope);
   napi_close_handle_scope(env, handles);
 }
 
-static void ring(bell *bell) {
-  struct workers *all = uv_handle_get_data(bell);
+// What is done, the first one first, as ended.
+static void collect(struct workers *all) {
   struct work *newest = atomic_exchange(&all->done, NULL), *oldest = NULL;
   while (newest != NULL) {
     struct work *next = newest->next;
@@ -115,6 +114,11 @@ static void ring(bell *bell) {
     append(&all->ended, oldest);
     oldest = next;
   }
+}
+
+static void ring(bell *bell) {
+  struct workers *all = uv_handle_get_data(bell);
+  collect(all);
   fill(all);
   for (int told = 0; told < TURN_MAX && all->ended.first != NULL; told++) {
     if (--all->pending == 0) uv_unref(bell);
@@ -131,13 +135,16 @@ static void forget(bell *bell) {
   free(all);
 }
 
-// The environment ends: what a worker has under way is waited for, as it may write to memory of JavaScript's.
+// The environment ends: what workers have been given is waited for, as they may write to memory of JavaScript's. All of
+// it is told, which frees it.
 static void end(napi_async_cleanup_hook_handle handle, void *data) {
   (void)handle;
   struct workers *all = data;
-  atomic_store(&all->is_ended, true);
+  struct work *work;
   for (uint32_t i = 0; i < all->count; i++) sem_post(&all->filled);
   for (uint32_t i = 0; i < all->count; i++) pthread_join(all->threads[i], NULL);
+  collect(all);
+  while ((work = shift(&all->ended)) != NULL || (work = shift(&all->waiting)) != NULL) tell(all, work);
   uv_close(all->bell, forget);
 }
 

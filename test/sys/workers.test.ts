@@ -12,6 +12,9 @@ import { test } from "tap";
 import { Calls } from "../../lib/sys/calls.ts";
 
 const CALLS = new URL("../../lib/sys/calls.js", import.meta.url).href;
+const POOL = new URL("../../lib/cache/pool.js", import.meta.url).href;
+const BEGUN = 200;
+const PART_BYTES = 4 * 1024 * 1024;
 const run = promisify(execFile);
 
 /** The first bytes of a file, by a chain of three calls. */
@@ -70,4 +73,22 @@ test("threads of Node.js have workers of their own, and one can be ended meanwhi
     await worker.terminate();
     t.equal(await firstBytes(path, 1), "b");
   }
+});
+
+test("who ends a thread of Node.js gets back what it had begun", async (t) => {
+  const path = join(t.testdir({ file: "" }), "file");
+  fs.truncateSync(path, PART_BYTES);
+  const openFiles = () => fs.readdirSync("/proc/self/fd").length;
+  const before = openFiles();
+  // Each has a copy of the FD until it is done.
+  const hashes = `
+    import(${JSON.stringify(POOL)}).then(({ hashFile }) => {
+      const fd = require("node:fs").openSync(${JSON.stringify(path)});
+      for (let i = 0; i < ${BEGUN}; i++) hashFile(fd).catch(() => {});
+      require("node:worker_threads").parentPort.postMessage("begun");
+    });`;
+  const worker = new Worker(hashes, { eval: true });
+  await once(worker, "message");
+  await worker.terminate();
+  t.ok(openFiles() < before + BEGUN / 4, "the copies are closed");
 });
