@@ -92,7 +92,8 @@ test("long work shows on a terminal how far it is", {
   const { node, lock } = await channel(t);
   node.file("lock.txt", lock(...ALL));
   const shown = (words: string) => {
-    const command = `${process.execPath} --no-warnings ${MAIN} ${words} >/dev/null`;
+    // Wide enough for the paths of any folder of temporary files.
+    const command = `stty cols 400; ${process.execPath} --no-warnings ${MAIN} ${words} >/dev/null`;
     const options = { env: node.env, cwd: node.dir, encoding: "utf8" } as const;
     return spawnSync("script", ["-qec", command, "/dev/null"], options).stdout;
   };
