@@ -1,5 +1,5 @@
 // Precedence: the daemon's loop has a CPU before the sandboxes of the node, which wait for it: what it computes at once is a few milliseconds,
-// and hundreds of reads end with it. docs/design/0013-off-the-loop.md, "Precedence". Control plane.
+// and hundreds of reads end with it. docs/design/0042-deadline.md. Control plane.
 
 import fs from "node:fs";
 import { setPriority } from "node:os";
